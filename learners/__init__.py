@@ -1,0 +1,1 @@
+"""Compression algorithms and what they share."""

@@ -1,0 +1,1 @@
+"""Networks, data sets, and the helpers that tie them together."""

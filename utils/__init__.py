@@ -1,0 +1,1 @@
+"""What learners stand on: channel graph, training engine, deployment. Knows no learner."""

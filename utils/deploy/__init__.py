@@ -1,0 +1,1 @@
+"""Export, parity, latency and the report of a run."""

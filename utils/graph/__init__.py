@@ -1,0 +1,1 @@
+"""Channel groups, physical slicing, and exact MAC and parameter counts."""

@@ -1,0 +1,1 @@
+"""The compiled training loop, masks, checkpoints and schedules."""
