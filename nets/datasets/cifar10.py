@@ -1,0 +1,164 @@
+"""CIFAR-10 from the official binary or python layout, or downloaded once from the official site."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pickle
+import shutil
+import tarfile
+import tempfile
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import numpy as np
+
+from secateurs.nets.datasets.images import Augmentation, DataConfig, ImageDataset, Split, hold_out
+from secateurs.nets.datasets.locate import data_folder
+from secateurs.utils.errors import UserError
+
+CLASSES = (
+  'airplane automobile bird cat deer dog frog horse ship truck'.split()  # noqa: SIM905
+)
+URL = 'https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz'
+MD5 = 'c32a1d4ab5d03f1284b67883e8d87530'
+_SHAPE = (32, 32, 3)
+_RECORD = 1 + 32 * 32 * 3
+_NB_PER_FILE = 10_000
+_BINARY = 'cifar-10-batches-bin'
+_PYTHON = 'cifar-10-batches-py'
+
+
+def load(config: DataConfig) -> ImageDataset:
+  """Loads CIFAR-10: 50,000 training and 10,000 evaluation images.
+
+  Raises:
+    UserError: no data where it was named, a damaged file, or no way to download it.
+  """
+  named = data_folder('cifar10', config.data_dir_local)
+  if named is None:
+    folder, read = _find(_downloaded()) or _not_found(_cache_folder(), 'the download cache')
+  else:
+    folder, read = _find(named[0]) or _not_found(*named)
+  train = _concatenate([read(folder, f'data_batch_{i}') for i in range(1, 6)])
+  evaluation = read(folder, 'test_batch')
+  names = ('train', 'val', 'eval')
+  splits = dict(zip(names, hold_out(train, evaluation, config), strict=True))
+  return ImageDataset('cifar10', _SHAPE, CLASSES, splits, Augmentation(pad=4, flip=True))
+
+
+def _find(root: Path) -> tuple | None:
+  """The folder with the batches below `root`, and the function that reads one of them."""
+  for base in (root, root / 'cifar10', root / 'cifar-10'):
+    for folder in (base, base / _BINARY, base / _PYTHON):
+      if (folder / 'test_batch.bin').is_file():
+        return folder, _read_binary
+      if (folder / 'test_batch').is_file():
+        return folder, _read_python
+  return None
+
+
+def _not_found(folder: Path, source: str) -> tuple:
+  raise UserError(
+    f'{source} names {folder}, where no CIFAR-10 lies ({_BINARY}/test_batch.bin or '
+    f'{_PYTHON}/test_batch was expected): give the folder that holds it, or name none to have it '
+    'downloaded.'
+  )
+
+
+def _read_binary(folder: Path, name: str) -> Split:
+  path = folder / f'{name}.bin'
+  _must_exist(path)
+  raw = np.fromfile(path, np.uint8)
+  if raw.size != _NB_PER_FILE * _RECORD:
+    raise UserError(
+      f'{path} has {raw.size} bytes, but {_NB_PER_FILE * _RECORD} were expected: it is damaged or '
+      'incomplete, fetch it again.'
+    )
+  records = raw.reshape(_NB_PER_FILE, _RECORD)
+  return _checked(path, records[:, 1:], records[:, 0])
+
+
+def _read_python(folder: Path, name: str) -> Split:
+  path = folder / name
+  _must_exist(path)
+  try:
+    with path.open('rb') as file:
+      content = _PlainUnpickler(file, encoding='bytes').load()
+    pixels, labels = np.asarray(content[b'data'], np.uint8), np.asarray(content[b'labels'])
+  except (pickle.UnpicklingError, EOFError, KeyError, TypeError, ValueError, IndexError) as error:
+    raise UserError(
+      f'{path} cannot be read as a CIFAR-10 batch ({error}): it is damaged, fetch it again.'
+    ) from error
+  if pixels.shape != (_NB_PER_FILE, _RECORD - 1) or labels.shape != (_NB_PER_FILE,):
+    raise UserError(
+      f'{path} holds images of shape {pixels.shape}, but {(_NB_PER_FILE, _RECORD - 1)} was '
+      'expected: it is damaged, fetch it again.'
+    )
+  return _checked(path, pixels, labels)
+
+
+class _PlainUnpickler(pickle.Unpickler):
+  """Loads arrays, lists and strings and nothing that could run code."""
+
+  def find_class(self, module: str, name: str) -> type:
+    if module.split('.')[0] in ('numpy', '_codecs', 'copyreg'):
+      return super().find_class(module, name)
+    raise pickle.UnpicklingError(f'it asks for {module}.{name}')
+
+
+def _checked(path: Path, pixels: np.ndarray, labels: np.ndarray) -> Split:
+  wrong = np.flatnonzero((labels < 0) | (labels >= len(CLASSES)))
+  if wrong.size:
+    raise UserError(
+      f'{path} has label {int(labels[wrong[0]])} at record {int(wrong[0])}, but 0 to 9 was '
+      'expected: it is damaged or of another data set, fetch it again.'
+    )
+  images = pixels.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
+  return Split(np.ascontiguousarray(images), labels.astype(np.int32))
+
+
+def _concatenate(parts: list[Split]) -> Split:
+  images, labels = ([getattr(p, key) for p in parts] for key in ('images', 'labels'))
+  return Split(np.concatenate(images), np.concatenate(labels))
+
+
+def _must_exist(path: Path) -> None:
+  if not path.is_file():
+    raise UserError(f'{path} is missing: CIFAR-10 has five training files and one test file.')
+
+
+def _cache_folder() -> Path:
+  root = os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache'
+  return Path(root) / 'secateurs' / 'cifar10'
+
+
+def _downloaded() -> Path:
+  """The cache folder, filled from the official site if it was not."""
+  folder = _cache_folder()
+  if (folder / _BINARY / 'test_batch.bin').is_file():
+    return folder
+  print(f'CIFAR-10 was named nowhere, downloading it once: {URL} (162 MiB) -> {folder}', flush=True)
+  folder.mkdir(parents=True, exist_ok=True)
+  with tempfile.TemporaryDirectory(dir=folder) as work:
+    archive = Path(work) / 'cifar-10-binary.tar.gz'
+    try:
+      with urllib.request.urlopen(URL, timeout=30) as source, archive.open('wb') as target:
+        shutil.copyfileobj(source, target)
+    except (urllib.error.URLError, OSError) as error:
+      raise UserError(
+        f'CIFAR-10 could not be downloaded from {URL} ({error}): connect to the network, or fetch '
+        'it elsewhere and give its folder with --data_dir_local or in path.conf.'
+      ) from error
+    found = hashlib.md5(archive.read_bytes()).hexdigest()
+    if found != MD5:
+      raise UserError(
+        f'The download from {URL} has MD5 {found}, but {MD5} was expected: try again, or give the '
+        'folder of a good copy with --data_dir_local.'
+      )
+    with tarfile.open(archive) as tar:
+      tar.extractall(work, filter='data')
+    # Moved as a whole, so that an aborted download never looks complete.
+    os.replace(Path(work) / _BINARY, folder / _BINARY)
+  return folder

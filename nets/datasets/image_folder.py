@@ -1,0 +1,171 @@
+"""A user's own images: DIR/class_name/*.jpg|png, or DIR/train and DIR/val with such folders inside."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from secateurs.nets.datasets.images import Augmentation, DataConfig, ImageDataset, Split, hold_out
+from secateurs.nets.datasets.locate import data_folder
+from secateurs.utils.config import option
+from secateurs.utils.errors import UserError
+
+SUFFIXES = ('.jpg', '.jpeg', '.png')
+_EVAL_SHARE = 0.2
+_MIN_PER_CLASS = 2
+_CACHE_BYTES = 4 << 30
+_NB_CHECKERS = 8
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageFolderConfig(DataConfig):
+  """Where the images lie and how large they are made."""
+
+  image_size: int = option(224, 'Height and width that images are cut and resized to.', low=8)
+
+
+def load(config: ImageFolderConfig) -> ImageDataset:
+  """Loads a folder of class folders; classes are numbered in the order of their names.
+
+  With DIR/train and DIR/val (or DIR/test) these are the splits. Otherwise a fifth of each class is
+  held out for evaluation, chosen by a hash of the file's name, so that adding images moves none of
+  the others. Images are decoded once and kept as uint8 while they fit into 4 GiB, else decoded
+  whenever they are read.
+
+  Raises:
+    UserError: no folder, no classes, an empty class, or a file that is no image.
+  """
+  named = data_folder('image_folder', config.data_dir_local)
+  if named is None:
+    raise UserError(
+      'No image folder was named: give --data_dir_local DIR, where DIR/class_name/ holds .jpg or '
+      '.png files.'
+    )
+  root = named[0]
+  classes, train, evaluation = _scan(root)
+  _check_images([*train.images, *evaluation.images])
+  names = ('train', 'val', 'eval')
+  splits = dict(zip(names, hold_out(train, evaluation, config), strict=True))
+  shape = (config.image_size, config.image_size, 3)
+  augmentation = Augmentation(pad=max(config.image_size // 8, 1), flip=True)
+
+  def decode(path: tf.Tensor) -> tf.Tensor:
+    return decode_image(path, config.image_size)
+
+  nb_bytes = sum(len(split) for split in splits.values()) * int(np.prod(shape))
+  if nb_bytes > _CACHE_BYTES:
+    return ImageDataset('image_folder', shape, classes, splits, augmentation, decode)
+  cached = {name: _decoded(split, shape, decode) for name, split in splits.items()}
+  return ImageDataset('image_folder', shape, classes, cached, augmentation)
+
+
+def decode_image(path: tf.Tensor, size: int) -> tf.Tensor:
+  """Reads a JPEG or PNG file as uint8 [size, size, 3]: the central square, resized bilinearly."""
+  image = tf.io.decode_image(tf.io.read_file(path), channels=3, expand_animations=False)
+  height, width = tf.shape(image)[0], tf.shape(image)[1]
+  side = tf.minimum(height, width)
+  square = tf.image.crop_to_bounding_box(
+    image, (height - side) // 2, (width - side) // 2, side, side
+  )
+  resized = tf.image.resize(square, [size, size], antialias=True)
+  pixels = tf.cast(tf.clip_by_value(tf.round(resized), 0, 255), tf.uint8)
+  return tf.ensure_shape(pixels, [size, size, 3])
+
+
+def _scan(root: Path) -> tuple[list[str], Split, Split]:
+  """Class names, training files and evaluation files."""
+  held_out = next((root / n for n in ('val', 'validation', 'test') if (root / n).is_dir()), None)
+  if (root / 'train').is_dir() and held_out is not None:
+    classes, train = _class_folders(root / 'train')
+    eval_classes, evaluation = _class_folders(held_out)
+    if classes != eval_classes:
+      differing = sorted(set(classes) ^ set(eval_classes))
+      raise UserError(
+        f'{root / "train"} and {held_out} must have the same class folders, but only one of them '
+        f'has {", ".join(differing)}: add or delete them.'
+      )
+    return classes, _as_split(train), _as_split(evaluation)
+  classes, files = _class_folders(root)
+  train, evaluation = [], []
+  for label, paths in files:
+    if len(paths) < _MIN_PER_CLASS:
+      raise UserError(
+        f'{root / classes[label]} has {len(paths)} image, but at least {_MIN_PER_CLASS} were '
+        'expected, one to train with and one to evaluate with: add images or delete the folder.'
+      )
+    ranked = sorted(paths, key=lambda p: hashlib.md5(p.name.encode()).hexdigest())
+    nb_eval = max(round(len(paths) * _EVAL_SHARE), 1)
+    evaluation.append((label, sorted(ranked[:nb_eval])))
+    train.append((label, sorted(ranked[nb_eval:])))
+  return classes, _as_split(train), _as_split(evaluation)
+
+
+def _class_folders(root: Path) -> tuple[list[str], list[tuple[int, list[Path]]]]:
+  folders = sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith('.'))
+  if len(folders) < 2:
+    raise UserError(
+      f'{root} has {len(folders)} class folders, but at least 2 were expected: put the images of '
+      'each class into a folder of its own, DIR/class_name/*.jpg or *.png.'
+    )
+  files = []
+  for label, folder in enumerate(folders):
+    paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES)
+    if not paths:
+      raise UserError(
+        f'{folder} has no {", ".join(SUFFIXES)} files, but each class needs some: add images or '
+        'delete the folder.'
+      )
+    files.append((label, paths))
+  return [folder.name for folder in folders], files
+
+
+def _as_split(files: list[tuple[int, list[Path]]]) -> Split:
+  paths = [str(path) for _, group in files for path in group]
+  labels = [label for label, group in files for _ in group]
+  return Split(paths, np.asarray(labels, np.int32))
+
+
+def _check_images(paths: list[str]) -> None:
+  """Reads every file's header, so that a wrong file is named before anything is trained."""
+  with ThreadPoolExecutor(_NB_CHECKERS) as pool:
+    for path, problem in zip(paths, pool.map(_problem, paths), strict=True):
+      if problem:
+        raise UserError(
+          f'{path} is not a usable image ({problem}): a JPEG or PNG file was expected, mend or '
+          'delete it.'
+        )
+
+
+def _problem(path: str) -> str | None:
+  from PIL import Image, UnidentifiedImageError
+
+  try:
+    with Image.open(path) as image:
+      if image.format not in ('JPEG', 'PNG'):
+        return f'its content is {image.format}'
+      if image.mode == 'CMYK':
+        return 'its colours are CMYK, convert it to RGB'
+  except UnidentifiedImageError:
+    return 'its content is no image'
+  except OSError as error:
+    return str(error)
+  return None
+
+
+def _decoded(split: Split, shape: tuple[int, int, int], decode) -> Split:  # noqa: ANN001
+  images = np.empty((len(split), *shape), np.uint8)
+  files = tf.data.Dataset.from_tensor_slices(tf.constant(list(split.images), tf.string))
+  decoder = iter(files.map(decode, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True))
+  for index, path in enumerate(split.images):
+    try:
+      images[index] = next(decoder).numpy()
+    except tf.errors.InvalidArgumentError as error:
+      raise UserError(
+        f'{path} cannot be decoded: a whole JPEG or PNG file was expected, mend or delete it.'
+      ) from error
+  return Split(images, split.labels)

@@ -1,0 +1,246 @@
+"""What all data sets of labelled images share: splits, the order of samples, augmentation, batches.
+
+The order of samples and every random choice of the augmentation are functions of a seed and the step
+alone. A run that resumes at step t therefore reads exactly what it would have read, and no iterator
+state is ever saved.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from secateurs.utils.config import Config, option
+from secateurs.utils.errors import UserError
+
+MEAN = (0.485, 0.456, 0.406)
+STD = (0.229, 0.224, 0.225)
+_HOLD_OUT_SEED = 2018  # One fixed choice, so that every run holds out the same validation samples.
+_SHUFFLE_STREAM, _CROP_STREAM, _FLIP_STREAM = 0, 1, 2
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig(Config):
+  """Where the data lies and how much of it is used."""
+
+  data_dir_local: str | None = option(
+    None,
+    'Folder of the data set; default: path.conf, then the environment variable SECATEURS_DATA.',
+    affects_result=False,
+  )
+  nb_smpls_train: int | None = option(None, 'Training images to use; default: all.', low=1)
+  nb_smpls_val: int = option(0, 'Training images to hold out for validation.', low=0)
+  nb_smpls_eval: int | None = option(None, 'Evaluation images to use; default: all.', low=1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Augmentation:
+  """Random changes of training images: shift by up to `pad` pixels (zeros enter), mirror."""
+
+  pad: int = 0
+  flip: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+  """Images of one split, in memory or as files.
+
+  Attributes:
+    images: uint8 [n, h, w, c], or the n paths of image files.
+    labels: int32 [n].
+  """
+
+  images: np.ndarray | Sequence[str]
+  labels: np.ndarray
+
+  def __len__(self) -> int:
+    return len(self.labels)
+
+  def take(self, indices: np.ndarray) -> Split:
+    """The samples at some indices, in that order."""
+    if isinstance(self.images, np.ndarray):
+      return Split(self.images[indices], self.labels[indices])
+    return Split([self.images[i] for i in indices], self.labels[indices])
+
+
+def hold_out(train: Split, evaluation: Split, config: DataConfig) -> tuple[Split, Split, Split]:
+  """Cuts the splits as the config asks: training, validation (out of training), evaluation.
+
+  Raises:
+    UserError: a split has fewer samples than asked for.
+  """
+  nb_train = len(train) - config.nb_smpls_val
+  if config.nb_smpls_train is not None:
+    nb_train = config.nb_smpls_train
+  if nb_train < 1 or nb_train + config.nb_smpls_val > len(train):
+    raise UserError(
+      f'The data set has {len(train)} training images, but --nb_smpls_train and --nb_smpls_val ask '
+      f'for {nb_train} and {config.nb_smpls_val}: lower one of them.'
+    )
+  nb_eval = config.nb_smpls_eval or len(evaluation)
+  if nb_eval > len(evaluation):
+    raise UserError(
+      f'The data set has {len(evaluation)} evaluation images, but --nb_smpls_eval asks for '
+      f'{nb_eval}: lower it.'
+    )
+  order = np.random.RandomState(_HOLD_OUT_SEED).permutation(len(train))
+  validation = train.take(np.sort(order[len(train) - config.nb_smpls_val :]))
+  training = train if nb_train == len(train) else train.take(np.sort(order[:nb_train]))
+  return training, validation, evaluation.take(np.arange(nb_eval))
+
+
+def normalize(images: tf.Tensor) -> tf.Tensor:
+  """Maps uint8 images [..., c] to float32, `(x / 255 - mean) / std` per channel."""
+  scale = tf.constant([1.0 / (255.0 * s) for s in STD])
+  offset = tf.constant([-m / s for m, s in zip(MEAN, STD)])
+  return tf.cast(images, tf.float32) * scale + offset
+
+
+def augment(images: tf.Tensor, augmentation: Augmentation, seed: int, step: tf.Tensor) -> tf.Tensor:
+  """Shifts and mirrors each image of a batch by its own random choice, in one gather.
+
+  Args:
+    images: uint8 [n, h, w, c].
+    augmentation: what may happen to an image.
+    seed: any integer.
+    step: scalar int64; the same seed and step give the same batch.
+
+  Returns:
+    uint8 [n, h, w, c].
+  """
+  pad = augmentation.pad
+  if not pad and not augmentation.flip:
+    return images
+  nb, height, width, channels = tf.shape(images)[0], *images.shape[1:]
+  step = tf.cast(step, tf.int32)
+  rows, columns = tf.range(height)[None], tf.range(width)[None]
+  if pad:
+    seeds = [seed * 4 + _CROP_STREAM, step]
+    shift = tf.random.stateless_uniform([nb, 2], seeds, 0, 2 * pad + 1, tf.int32)
+    rows, columns = rows + shift[:, :1], columns + shift[:, 1:]
+    images = tf.pad(images, [[0, 0], [pad, pad], [pad, pad], [0, 0]])
+  if augmentation.flip:
+    mirrored = tf.random.stateless_uniform([nb, 1], [seed * 4 + _FLIP_STREAM, step]) < 0.5
+    columns = tf.where(mirrored, columns[:, ::-1], columns)
+  pixels = rows[:, :, None] * (width + 2 * pad) + columns[:, None, :]
+  pixels = tf.broadcast_to(pixels, [nb, height, width])
+  flat = tf.reshape(images, [nb, -1, channels])
+  gathered = tf.gather(flat, tf.reshape(pixels, [nb, -1]), batch_dims=1)
+  return tf.reshape(gathered, [nb, height, width, channels])
+
+
+def sample_order(nb_samples: int, seed: int, start: int) -> tf.data.Dataset:
+  """Endless sample indices (int64), every epoch in a new order, from position `start` on."""
+
+  def epoch(number: tf.Tensor) -> tf.data.Dataset:
+    seeds = [seed * 4 + _SHUFFLE_STREAM, tf.cast(number, tf.int32)]
+    indices = tf.range(nb_samples, dtype=tf.int64)
+    return tf.data.Dataset.from_tensor_slices(
+      tf.random.experimental.stateless_shuffle(indices, seeds)
+    )
+
+  first, offset = divmod(start, nb_samples)
+  epochs = tf.data.Dataset.range(first, np.iinfo(np.int32).max)
+  return epochs.flat_map(epoch).skip(offset)
+
+
+class ImageDataset:
+  """Three splits of labelled images as batches of (float32 [n, h, w, c], int32 [n]).
+
+  Attributes:
+    name: short name, such as `cifar10`.
+    image_shape: (height, width, channels).
+    class_names: one name per label, in order.
+    splits: `train`, `val` and `eval`.
+  """
+
+  def __init__(
+    self,
+    name: str,
+    image_shape: tuple[int, int, int],
+    class_names: Sequence[str],
+    splits: dict[str, Split],
+    augmentation: Augmentation,
+    decode: Callable[[tf.Tensor], tf.Tensor] | None = None,
+  ) -> None:
+    self.name = name
+    self.image_shape = tuple(image_shape)
+    self.class_names = list(class_names)
+    self.splits = splits
+    self._augmentation = augmentation
+    self._decode = decode
+
+  @property
+  def nb_classes(self) -> int:
+    """Number of labels."""
+    return len(self.class_names)
+
+  def nb_samples(self, split: str) -> int:
+    """Number of samples of a split."""
+    return len(self.splits[split])
+
+  def train_batches(
+    self, batch_size: int, seed: int, start: int = 0, *, augmented: bool = True
+  ) -> tf.data.Dataset:
+    """Endless training batches from step `start` on; a function of seed and step alone."""
+    split = self.splits['train']
+    indices = sample_order(len(split), seed, start * batch_size)
+    images = self._gathered(split, indices, batch_size, drop_remainder=True)
+    augmentation = self._augmentation if augmented else Augmentation()
+
+    def finish(step: tf.Tensor, batch: tuple) -> tuple:
+      changed = augment(batch[0], augmentation, seed, step)
+      return normalize(changed), batch[1]
+
+    steps = tf.data.Dataset.range(start, np.iinfo(np.int64).max)
+    batches = tf.data.Dataset.zip((steps, images)).map(finish, num_parallel_calls=1)
+    return batches.prefetch(2).with_options(_options())
+
+  def eval_batches(self, split: str, batch_size: int) -> tf.data.Dataset:
+    """Every sample of a split exactly once, in order; the last batch may be smaller."""
+    data = self.splits[split]
+    indices = tf.data.Dataset.range(len(data))
+    batches = self._gathered(data, indices, batch_size, drop_remainder=False)
+    batches = batches.map(lambda x, y: (normalize(x), y), num_parallel_calls=1)
+    return batches.prefetch(2).with_options(_options())
+
+  def calibration_images(self, nb_images: int) -> np.ndarray:
+    """The first training images without augmentation, float32 [nb_images or fewer, h, w, c]."""
+    nb_images = min(nb_images, self.nb_samples('train'))
+    subset = dataclasses.replace(self.splits['train'].take(np.arange(nb_images)))
+    indices = tf.data.Dataset.range(nb_images)
+    batches = self._gathered(subset, indices, nb_images, drop_remainder=False)
+    return normalize(next(iter(batches))[0]).numpy()
+
+  def _gathered(
+    self, split: Split, indices: tf.data.Dataset, batch_size: int, *, drop_remainder: bool
+  ) -> tf.data.Dataset:
+    """Batches of (uint8 images, labels) at some indices."""
+    labels = tf.constant(split.labels)
+    if self._decode is None:
+      # An eager tensor: the map function refers to it, where a NumPy array would be copied into it.
+      images = tf.constant(split.images)
+      return indices.batch(batch_size, drop_remainder=drop_remainder).map(
+        lambda i: (_with_shape(tf.gather(images, i), self.image_shape), tf.gather(labels, i)),
+        num_parallel_calls=1,
+      )
+    files = tf.constant(list(split.images))
+    decoded = indices.map(
+      lambda i: (self._decode(files[i]), labels[i]), num_parallel_calls=tf.data.AUTOTUNE
+    )
+    return decoded.batch(batch_size, drop_remainder=drop_remainder)
+
+
+def _with_shape(images: tf.Tensor, shape: tuple[int, int, int]) -> tf.Tensor:
+  images.set_shape([None, *shape])
+  return images
+
+
+def _options() -> tf.data.Options:
+  options = tf.data.Options()
+  options.deterministic = True
+  options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
+  return options

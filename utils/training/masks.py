@@ -1,0 +1,99 @@
+"""Weight masks: which weights stay, exactly as many as asked, and how they are kept at zero.
+
+A mask has the shape of its variable and holds 1 for a weight that stays and 0 for one that is pruned.
+Choosing (`top_k_mask`) is a pure NumPy function that runs a few dozen times in a run; keeping
+(`MaskSet.apply`) is one multiplication per variable inside the compiled step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import tensorflow as tf
+
+
+def nb_kept(size: int, sparsity: float) -> int:
+  """Number of weights that stay of `size` at a sparsity in [0, 1]: at least one.
+
+  The number of zeros is `sparsity * size` rounded half up, so that the achieved sparsity is within
+  half a weight of the target; sparsity 1 keeps the floor of one weight.
+  """
+  return max(size - int(np.floor(sparsity * size + 0.5)), 1)
+
+
+def top_k_mask(scores: np.ndarray, nb_keep: int) -> np.ndarray:
+  """Marks the `nb_keep` greatest scores; of equal scores the first in C order stay.
+
+  Args:
+    scores: array of any shape, not negative, without NaN.
+    nb_keep: how many to mark, in [0, scores.size].
+
+  Returns:
+    Boolean array of the same shape with exactly `nb_keep` true entries.
+
+  Linear in the number of scores (introselect for the threshold, no sort).
+  """
+  flat = np.ascontiguousarray(scores).reshape(-1)
+  if not 0 <= nb_keep <= flat.size:
+    raise ValueError(f'nb_keep must be in [0, {flat.size}], but {nb_keep} was given.')
+  if nb_keep == 0:
+    return np.zeros(scores.shape, bool)
+  if np.isnan(flat).any():
+    raise ValueError('scores hold NaN, so no choice can be made from them.')
+  threshold = np.partition(flat, flat.size - nb_keep)[flat.size - nb_keep]
+  mask = flat > threshold
+  ties = np.flatnonzero(flat == threshold)
+  mask[ties[: nb_keep - int(mask.sum())]] = True
+  return mask.reshape(scores.shape)
+
+
+class MaskSet:
+  """Masks over some variables, with the values that pruned weights had when they were masked.
+
+  A weight that is masked keeps its last unpruned value in a backup, so that a later update may bring
+  it back (the masks are chosen from the backups, not from zeros).
+
+  Attributes:
+    masks: float32 variables, in the order of `variables`.
+    backups: float32 variables with the unpruned weights.
+  """
+
+  def __init__(self, variables: Sequence[tf.Variable]) -> None:
+    self.variables = list(variables)
+    self.masks = [tf.Variable(tf.ones_like(v), trainable=False) for v in self.variables]
+    self.backups = [tf.Variable(v, trainable=False) for v in self.variables]
+
+  def apply(self) -> None:
+    """Sets pruned weights to zero; runs in graph mode after each optimizer step."""
+    for variable, mask in zip(self.variables, self.masks, strict=True):
+      variable.assign(variable * mask)
+
+  def update(self, sparsities: Sequence[float]) -> None:
+    """Chooses new masks by magnitude, one sparsity in [0, 1] per variable, and applies them.
+
+    Weights are compared by the values that they last had while unpruned.
+    """
+    for variable, mask, backup, sparsity in zip(
+      self.variables, self.masks, self.backups, sparsities, strict=True
+    ):
+      unpruned = np.where(mask.numpy() > 0, variable.numpy(), backup.numpy())
+      kept = top_k_mask(np.abs(unpruned), nb_kept(unpruned.size, sparsity))
+      backup.assign(unpruned)
+      mask.assign(kept.astype(np.float32))
+      variable.assign(np.where(kept, unpruned, 0))
+
+  def sparsities(self) -> list[float]:
+    """Share of pruned weights per variable."""
+    return [1.0 - float(np.mean(mask.numpy())) for mask in self.masks]
+
+  def sparsity(self) -> float:
+    """Share of pruned weights over all masked variables."""
+    sizes = [int(np.prod(mask.shape)) for mask in self.masks]
+    return float(np.average(self.sparsities(), weights=sizes)) if sizes else 0.0
+
+  def tensors(self, names: Sequence[str]) -> Mapping[str, tf.Variable]:
+    """Variables that a checkpoint must hold, by names given per variable."""
+    entries = {f'mask/{name}': mask for name, mask in zip(names, self.masks, strict=True)}
+    entries |= {f'backup/{name}': backup for name, backup in zip(names, self.backups, strict=True)}
+    return entries

@@ -1,0 +1,55 @@
+"""Learning rates as functions of the step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import tensorflow as tf
+import tf_keras as keras
+
+
+class PiecewiseConstant(keras.optimizers.schedules.LearningRateSchedule):
+  """A rate that is multiplied by a factor at given steps.
+
+  rate(t) = initial * decay ** #{b in boundaries : b <= t}
+  """
+
+  def __init__(self, initial: float, boundaries: Sequence[float], decay: float = 0.1) -> None:
+    super().__init__()
+    self.initial, self.boundaries, self.decay = float(initial), tuple(boundaries), float(decay)
+
+  def __call__(self, step: tf.Tensor) -> tf.Tensor:
+    """Returns the scalar float32 rate at a step."""
+    passed = tf.cast(
+      tf.cast(step, tf.float32) >= tf.constant(self.boundaries, tf.float32), tf.float32
+    )
+    return self.initial * tf.pow(self.decay, tf.reduce_sum(passed))
+
+  def get_config(self) -> dict:
+    """Constructor arguments."""
+    return {'initial': self.initial, 'boundaries': self.boundaries, 'decay': self.decay}
+
+
+class WarmUpCosine(keras.optimizers.schedules.LearningRateSchedule):
+  """A linear rise over the first steps, then half a cosine down to zero.
+
+  rate(t) = peak * (t + 1) / w                                  for t < w
+          = peak * (1 + cos(pi * (t - w) / (n - w))) / 2         for w <= t < n
+  with w `warm_up` steps of n `total` steps (Loshchilov & Hutter 2017, eq. 5 without restarts).
+  """
+
+  def __init__(self, peak: float, total: int, warm_up: int = 0) -> None:
+    super().__init__()
+    self.peak, self.total, self.warm_up = float(peak), int(total), int(warm_up)
+
+  def __call__(self, step: tf.Tensor) -> tf.Tensor:
+    """Returns the scalar float32 rate at a step."""
+    step = tf.cast(step, tf.float32)
+    share = (step - self.warm_up) / max(self.total - self.warm_up, 1)
+    cosine = 0.5 * (1.0 + tf.cos(tf.constant(3.14159265) * tf.clip_by_value(share, 0.0, 1.0)))
+    rise = (step + 1.0) / max(self.warm_up, 1)
+    return self.peak * tf.where(step < self.warm_up, rise, cosine)
+
+  def get_config(self) -> dict:
+    """Constructor arguments."""
+    return {'peak': self.peak, 'total': self.total, 'warm_up': self.warm_up}
