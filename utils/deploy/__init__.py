@@ -1,1 +1,30 @@
-"""Export, parity, latency and the report of a run."""
+"""Export, parity, latency and the report of a run.
+
+Names load their module at first use: reading or writing a report needs no TensorFlow.
+"""
+
+import importlib
+
+_MODULES = {
+  'export': ('Export', 'ExportedFile', 'check_exportable', 'export_model'),
+  'interpreter': ('TFLiteModel',),
+  'latency': ('measure_latency',),
+  'parity': ('Parity', 'ParityError', 'check_graph_def', 'check_keras', 'check_tflite'),
+  'quiet': ('quiet_native',),
+  'size': ('FileSize', 'file_size', 'gzip_bytes'),
+}
+_HOME = {name: module for module, names in _MODULES.items() for name in names}
+
+__all__ = sorted(_HOME)  # noqa: PLE0605
+
+
+def __getattr__(name: str) -> object:
+  if name not in _HOME:
+    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+  value = getattr(importlib.import_module(f'{__name__}.{_HOME[name]}'), name)
+  globals()[name] = value
+  return value
+
+
+def __dir__() -> list[str]:
+  return __all__

@@ -1,0 +1,55 @@
+"""Files that appear whole or not at all."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from secateurs.utils.errors import UserError
+
+
+def partial_path(path: str | os.PathLike) -> Path:
+  """Returns the name in the same folder under which `path` is written until it is whole.
+
+  The suffix is kept (writers choose their format by it) and the name never varies, so that a
+  killed run leaves at most one such file and the next run overwrites it.
+  """
+  path = Path(path)
+  return path.with_name(f'.{path.stem}.partial{path.suffix}')
+
+
+@contextlib.contextmanager
+def explain_os_errors(folder: str | os.PathLike) -> Iterator[None]:
+  """Turns an OSError while writing below `folder` into one sentence for the user.
+
+  Raises:
+    UserError: the folder cannot be made or written, or the disk is full.
+  """
+  try:
+    yield
+  except OSError as error:
+    reason = error.strerror or str(error)
+    raise UserError(
+      f'Cannot write to the folder {Path(folder)} ({reason}); expected a writable folder with '
+      'free space: free some, or choose another folder.'
+    ) from error
+
+
+@contextlib.contextmanager
+def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
+  """Yields a partial name to write; renames it to `path` when the block ends without error.
+
+  Raises:
+    UserError: the folder cannot be made or written, or the disk is full.
+  """
+  path = Path(path)
+  partial = partial_path(path)
+  with explain_os_errors(path.parent):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+      yield partial
+      os.replace(partial, path)
+    except BaseException:
+      with contextlib.suppress(OSError):
+        partial.unlink(missing_ok=True)
+      raise

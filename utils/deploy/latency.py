@@ -1,0 +1,91 @@
+"""How long one image takes, measured for all files in one run."""
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from secateurs.utils.deploy.interpreter import TFLiteModel
+
+BLOCK_FRAMES = 10
+"""Frames of one file before the next one's turn."""
+
+
+def _time_frames(model: TFLiteModel, nb_frames: int) -> list[int]:
+  """Runs one untimed frame, to bring the weights back into the cache, then times the others, ns."""
+  model.invoke_once()
+  times = []
+  for _ in range(nb_frames):
+    start = time.perf_counter_ns()
+    model.invoke_once()
+    times.append(time.perf_counter_ns() - start)
+  return times
+
+
+def summarize(times_ns: Sequence[int], threads: int) -> dict[str, float]:
+  """Returns one entry of the report's `latency` list.
+
+  Args:
+    times_ns: time of each frame, ns.
+    threads: threads that ran it.
+
+  Returns:
+    threads, p50_ms (median) and p90_ms of one frame, and fps: frames divided by the time that all
+    of them took together, slow ones included.
+  """
+  millis = np.asarray(times_ns, np.float64) / 1e6
+  return {
+    'threads': int(threads),
+    'p50_ms': float(np.percentile(millis, 50)),
+    'p90_ms': float(np.percentile(millis, 90)),
+    'fps': float(len(millis) / millis.sum() * 1e3),
+  }
+
+
+def measure_latency(
+  paths: Mapping[str, str | os.PathLike],
+  *,
+  nb_frames: int = 200,
+  threads: Sequence[int] = (1, 2),
+  warmup: int = 20,
+) -> dict[str, list[dict[str, float]]]:
+  """Times TensorFlow Lite files against each other at batch 1.
+
+  For each number of threads the files take turns (A B A B ...) in blocks of BLOCK_FRAMES, so that
+  a machine that grows slower or faster does so for all of them. Within a block a file runs as it
+  would alone: the frame after each change of file is run but not counted.
+
+  Args:
+    paths: name -> `.tflite` file.
+    nb_frames: timed frames per file and number of threads.
+    threads: numbers of interpreter threads.
+    warmup: untimed frames per file before the first timed one.
+
+  Returns:
+    name -> one dict per number of threads, in that order, as `summarize` gives it.
+
+  Raises:
+    ValueError: nb_frames or a number of threads is below 1, or warmup below 0.
+    UserError: a file is missing or is no TensorFlow Lite model.
+  """
+  if nb_frames < 1 or warmup < 0 or not threads or min(threads) < 1:
+    raise ValueError(
+      'expected nb_frames >= 1, warmup >= 0 and threads >= 1, got '
+      f'nb_frames={nb_frames}, warmup={warmup}, threads={tuple(threads)}'
+    )
+  rng = np.random.default_rng(0)
+  results = {name: [] for name in paths}
+  for nb_threads in threads:
+    models = {name: TFLiteModel(path, nb_threads) for name, path in paths.items()}
+    times = {name: [] for name in paths}
+    for model in models.values():
+      model.set_single(rng.standard_normal(model.input_shape, np.float32))
+      for _ in range(warmup):
+        model.invoke_once()
+    for done in range(0, nb_frames, BLOCK_FRAMES):
+      for name, model in models.items():
+        times[name] += _time_frames(model, min(BLOCK_FRAMES, nb_frames - done))
+    for name in paths:
+      results[name].append(summarize(times[name], nb_threads))
+  return results
