@@ -1,0 +1,148 @@
+"""Checkpoints that survive a kill at any moment.
+
+A checkpoint is a tf.train checkpoint (`<prefix>-<n>.index`, `<prefix>-<n>.data-*`) plus a record
+`<prefix>-<n>.json` with the run's state and the size and CRC-32 of each of its files. The record is
+written last and moved into place in one step: a checkpoint without one, or whose files differ from it,
+is torn and never chosen.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import re
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from secateurs.utils.errors import UserError
+from secateurs.utils.training.weights import assign_weights, checkpoint_values
+
+_NB_KEPT = 2
+
+
+@dataclasses.dataclass(frozen=True)
+class Saved:
+  """A whole checkpoint on disk.
+
+  Attributes:
+    prefix: path of its files without their endings.
+    number: counts up within a store.
+    state: what was given to `CheckpointStore.save`.
+  """
+
+  prefix: Path
+  number: int
+  state: dict[str, Any]
+
+  def restore(self, variables: Mapping[str, tf.Variable], *, group: str) -> None:
+    """Assigns the values of one group, such as `model`, to variables of the same names.
+
+    Raises:
+      UserError: names or shapes differ.
+    """
+    assign_weights(variables, self.values(group), f'checkpoint {self.prefix}')
+
+  def values(self, group: str) -> dict[str, np.ndarray]:
+    """The arrays of one group by name, without the group's own name."""
+    start = f'{group}/'
+    tensors = checkpoint_values(self.prefix)
+    return {n.removeprefix(start): v for n, v in tensors.items() if n.startswith(start)}
+
+
+class CheckpointStore:
+  """The checkpoints below one prefix, such as ./models/model.ckpt; the last two are kept."""
+
+  def __init__(self, prefix: str | Path) -> None:
+    self.prefix = Path(prefix)
+
+  def save(self, groups: Mapping[str, Mapping[str, tf.Variable]], state: Mapping[str, Any]) -> None:
+    """Writes a checkpoint and deletes those before the last one.
+
+    Args:
+      groups: variables by name, by group, such as {'model': {...}, 'optimizer': {...}}.
+      state: what else a resumed run must know; must be JSON.
+
+    Raises:
+      UserError: the folder cannot be written to.
+    """
+    numbers = self._numbers()
+    number = max(numbers, default=0) + 1
+    target = self._path(number)
+    variables = {f'{group}/{n}': v for group, members in groups.items() for n, v in members.items()}
+    try:
+      self.prefix.parent.mkdir(parents=True, exist_ok=True)
+      tf.train.Checkpoint(variables=variables).write(str(target))
+      record = {'state': dict(state), 'files': {f.name: _fingerprint(f) for f in _files(target)}}
+      _write_atomically(target.with_name(target.name + '.json'), json.dumps(record, indent=1))
+    except (OSError, tf.errors.OpError) as error:
+      raise UserError(
+        f'The checkpoint {target} could not be written ({_reason(error)}): make room or give another '
+        'path; the checkpoints before it were kept.'
+      ) from error
+    for old in sorted(numbers)[: 1 - _NB_KEPT or None]:
+      self._delete(old)
+
+  def latest(self) -> Saved | None:
+    """The newest whole checkpoint, or None."""
+    for number in sorted(self._numbers(), reverse=True):
+      prefix = self._path(number)
+      record = _read_record(prefix)
+      if record is not None:
+        return Saved(prefix, number, record['state'])
+    return None
+
+  def _path(self, number: int) -> Path:
+    return self.prefix.with_name(f'{self.prefix.name}-{number}')
+
+  def _numbers(self) -> set[int]:
+    pattern = re.compile(re.escape(self.prefix.name) + r'-(\d+)\.(?:index|data-.*|json)')
+    folder = self.prefix.parent
+    names = (p.name for p in folder.iterdir()) if folder.is_dir() else ()
+    return {int(match[1]) for name in names if (match := pattern.fullmatch(name))}
+
+  def _delete(self, number: int) -> None:
+    """Deletes a checkpoint, its record first, so that it never looks whole in between."""
+    prefix = self._path(number)
+    prefix.with_name(prefix.name + '.json').unlink(missing_ok=True)
+    for file in _files(prefix):
+      file.unlink(missing_ok=True)
+
+
+def _files(prefix: Path) -> list[Path]:
+  endings = re.compile(re.escape(prefix.name) + r'\.(?:index|data-.*)')
+  return sorted(p for p in prefix.parent.iterdir() if endings.fullmatch(p.name))
+
+
+def _fingerprint(path: Path) -> dict[str, int]:
+  content = path.read_bytes()
+  return {'bytes': len(content), 'crc32': zlib.crc32(content)}
+
+
+def _read_record(prefix: Path) -> dict[str, Any] | None:
+  """The record of a checkpoint whose files are all as it says."""
+  try:
+    record = json.loads(prefix.with_name(prefix.name + '.json').read_text(encoding='utf-8'))
+    whole = all(
+      _fingerprint(prefix.with_name(name)) == expected for name, expected in record['files'].items()
+    )
+    return record if whole and record['files'] and 'state' in record else None
+  except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    return None
+
+
+def _write_atomically(path: Path, text: str) -> None:
+  temporary = path.with_name(path.name + '.tmp')
+  temporary.write_text(text, encoding='utf-8')
+  os.replace(temporary, path)
+
+
+def _reason(error: Exception) -> str:
+  if isinstance(error, OSError) and error.strerror:
+    return error.strerror
+  return str(error).splitlines()[0][:200]

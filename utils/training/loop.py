@@ -1,0 +1,197 @@
+"""The compiled training loop: many steps a call, no Python between them.
+
+A `TrainStep` is one optimizer step on one objective. `run` drives it from step `start` to step `stop`
+and interrupts only where something is due: a summary, a checkpoint, a mask update. Between two such
+events the steps run inside one compiled loop that draws its batches from tf.data itself.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Protocol
+
+import tensorflow as tf
+import tf_keras as keras
+
+from secateurs.utils.errors import UserError
+from secateurs.utils.training.masks import MaskSet
+
+_SECONDS_PER_CALL = 0.5  # Ctrl-C and the progress bar wait no longer than about this.
+
+
+class Objective(Protocol):
+  """What is minimised: maps a batch to a scalar loss and scalar float32 metrics to show.
+
+  Attributes:
+    metric_names: names of the metrics.
+  """
+
+  metric_names: Sequence[str]
+
+  def __call__(self, batch: tuple) -> tuple[tf.Tensor, Mapping[str, tf.Tensor]]:
+    """Computes loss and metrics in training mode."""
+
+
+class DivergenceError(UserError):
+  """The loss became infinite or NaN; the weights in memory are lost, those on disk are not."""
+
+
+class TrainStep:
+  """One optimizer step, compiled on first use.
+
+  grad = d loss / d w + weight_decay * w for the variables in `decayed`: the gradient of the L2 term
+  weight_decay / 2 * ||w||^2, without a pass over all weights for its value. After the optimizer,
+  `masks` set pruned weights back to zero.
+  """
+
+  def __init__(
+    self,
+    objective: Objective,
+    variables: Sequence[tf.Variable],
+    optimizer: keras.optimizers.Optimizer,
+    *,
+    weight_decay: float = 0.0,
+    decayed: Iterable[tf.Variable] = (),
+    masks: MaskSet | None = None,
+  ) -> None:
+    self.optimizer = optimizer
+    self._objective = objective
+    self._variables = list(variables)
+    self._weight_decay = weight_decay
+    self._decayed = {v.ref() for v in decayed}
+    self._masks = masks
+    optimizer.build(self._variables)
+    self._run = tf.function(self._run_steps)
+
+  @property
+  def learning_rate(self) -> float:
+    """The rate of the next step."""
+    return float(self.optimizer.learning_rate)
+
+  def run(self, batches: Iterator, nb_steps: int) -> tuple[int, dict[str, float]]:
+    """Runs up to `nb_steps` steps; stops behind the first whose loss is not finite.
+
+    Returns:
+      How many of the steps had a finite loss, and the means of loss and metrics over those.
+    """
+    nb_done, totals = self._run(batches, tf.constant(nb_steps))
+    nb_done = int(nb_done)
+    return nb_done, {name: float(total) / max(nb_done, 1) for name, total in totals.items()}
+
+  def _step(self, batch: tuple) -> dict[str, tf.Tensor]:
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+      tape.watch(self._variables)
+      loss, metrics = self._objective(batch)
+    gradients = tape.gradient(loss, self._variables)
+    if self._weight_decay:
+      gradients = [
+        g + self._weight_decay * v if g is not None and v.ref() in self._decayed else g
+        for g, v in zip(gradients, self._variables, strict=True)
+      ]
+    self.optimizer.apply_gradients(zip(gradients, self._variables, strict=True))
+    if self._masks is not None:
+      self._masks.apply()
+    return {'loss': tf.cast(loss, tf.float32), **metrics}
+
+  def _run_steps(
+    self, batches: Iterator, nb_steps: tf.Tensor
+  ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+    totals = {name: tf.constant(0.0) for name in ('loss', *self._objective.metric_names)}
+    nb_done, finite = tf.constant(0), tf.constant(True)
+    while finite and nb_done < nb_steps:
+      values = self._step(next(batches))
+      finite = tf.math.is_finite(values['loss'])
+      totals = {name: totals[name] + tf.where(finite, values[name], 0.0) for name in totals}
+      nb_done += tf.cast(finite, tf.int32)
+    return nb_done, totals
+
+
+class Event:
+  """Something that is due behind certain steps.
+
+  Args:
+    action: called with the number of steps done and the means of the metrics since the last event
+      of this kind.
+    every: due behind every so many steps.
+    at: further steps behind which it is due.
+  """
+
+  def __init__(
+    self,
+    action: Callable[[int, dict[str, float]], None],
+    every: int | None = None,
+    at: Iterable[int] = (),
+  ) -> None:
+    self.action, self.every, self.at = action, every, sorted(set(at))
+    self._sums: dict[str, float] = {}
+    self._count = 0
+
+  def following(self, step: int) -> int | None:
+    """The first step after `step` behind which this is due."""
+    candidates = [at for at in self.at if at > step]
+    if self.every:
+      candidates.append((step // self.every + 1) * self.every)
+    return min(candidates, default=None)
+
+  def feed(self, nb_steps: int, means: Mapping[str, float]) -> None:
+    """Takes in the means over some more steps."""
+    for name, mean in means.items():
+      self._sums[name] = self._sums.get(name, 0.0) + mean * nb_steps
+    self._count += nb_steps
+
+  def fire(self, step: int) -> None:
+    """Runs the action and starts collecting afresh."""
+    means = {name: total / max(self._count, 1) for name, total in self._sums.items()}
+    self._sums, self._count = {}, 0
+    self.action(step, means)
+
+
+def run(
+  step: TrainStep,
+  batches: tf.data.Dataset,
+  *,
+  start: int,
+  stop: int,
+  phase: str,
+  events: Sequence[Event] = (),
+  progress: Callable[[int, Mapping[str, float]], None] | None = None,
+) -> None:
+  """Trains from step `start` to step `stop`.
+
+  Args:
+    step: what one step does.
+    batches: endless batches, of which the first belongs to step `start`.
+    start: steps already done.
+    stop: steps done at the end.
+    phase: name for error messages.
+    events: what is due behind which steps; all due ones fire in the order given.
+    progress: called with the steps done and the latest means, about twice a second.
+
+  Raises:
+    DivergenceError: a loss that is not finite. Nothing fires behind such a step.
+  """
+  iterator = iter(batches)
+  done, chunk = start, 1
+  while done < stop:
+    due = [f for event in events if (f := event.following(done)) is not None]
+    wanted = min([stop, done + chunk, *due]) - done
+    began = time.perf_counter()
+    nb_finite, means = step.run(iterator, wanted)
+    seconds = time.perf_counter() - began
+    if nb_finite < wanted:
+      raise DivergenceError(
+        f'The loss became infinite or NaN in phase {phase} at step {done + nb_finite + 1} with '
+        f'learning rate {step.learning_rate:.3g}: lower the learning rate and start again; the last '
+        'good checkpoint was kept.'
+      )
+    if done > start:  # The first call compiles; it says nothing about speed.
+      chunk = max(1, min(2 * chunk, int(_SECONDS_PER_CALL * wanted / max(seconds, 1e-6))))
+    done += wanted
+    for event in events:
+      event.feed(wanted, means)
+    if progress is not None:
+      progress(done, means)
+    for event in events:
+      if event.following(done - 1) == done:
+        event.fire(done)

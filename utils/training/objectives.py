@@ -1,0 +1,69 @@
+"""Losses of classifiers: cross-entropy, and distillation from a teacher."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import tensorflow as tf
+import tf_keras as keras
+
+
+def cross_entropy(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+  """Mean cross-entropy of float logits [n, c] against int labels [n]; scalar float32."""
+  logits = tf.cast(logits, tf.float32)
+  return tf.reduce_mean(
+    tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)
+  )
+
+
+def distillation_loss(
+  teacher_logits: tf.Tensor, student_logits: tf.Tensor, temperature: float
+) -> tf.Tensor:
+  """T^2 * KL(teacher || student) at temperature T, mean over samples; scalar float32.
+
+  KL(p || q) = sum_k p_k (log p_k - log q_k) with p = softmax(teacher / T), q = softmax(student / T).
+  The factor T^2 keeps the gradients' size independent of T (Hinton et al. 2015, section 2).
+
+  Args:
+    teacher_logits: float [n, c].
+    student_logits: float [n, c].
+    temperature: T > 0.
+  """
+  log_p = tf.nn.log_softmax(tf.cast(teacher_logits, tf.float32) / temperature)
+  log_q = tf.nn.log_softmax(tf.cast(student_logits, tf.float32) / temperature)
+  divergence = tf.reduce_sum(tf.exp(log_p) * (log_p - log_q), axis=-1)
+  return temperature**2 * tf.reduce_mean(divergence)
+
+
+class Classification:
+  """Cross-entropy of a classifier, plus distillation where there is a teacher.
+
+  loss = cross_entropy + weight * T^2 * KL(teacher || student)
+
+  The teacher runs in inference mode on the same augmented images as the student.
+  """
+
+  def __init__(
+    self,
+    model: keras.Model,
+    *,
+    teacher: keras.Model | None = None,
+    weight: float = 0.0,
+    temperature: float = 1.0,
+  ) -> None:
+    self._model, self._teacher = model, teacher
+    self._weight, self._temperature = weight, temperature
+    self.metric_names = ('accuracy',) if teacher is None else ('accuracy', 'loss_dst')
+
+  def __call__(self, batch: tuple) -> tuple[tf.Tensor, Mapping[str, tf.Tensor]]:
+    """Loss and accuracy of a batch of (images, labels) in training mode."""
+    images, labels = batch
+    logits = tf.cast(self._model(images, training=True), tf.float32)
+    loss = cross_entropy(labels, logits)
+    correct = tf.cast(tf.argmax(logits, -1, tf.int32) == labels, tf.float32)
+    metrics = {'accuracy': tf.reduce_mean(correct)}
+    if self._teacher is not None:
+      soft = distillation_loss(self._teacher(images, training=False), logits, self._temperature)
+      metrics['loss_dst'] = soft
+      loss += self._weight * soft
+    return loss, metrics

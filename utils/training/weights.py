@@ -1,0 +1,191 @@
+"""Weights by name: reading them from any file that users have, and putting them into a model."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+import tf_keras as keras
+
+from secateurs.utils.errors import UserError
+
+_NB_LISTED = 8
+_CHECKPOINT_PREFIX = 'variables/'
+_CHECKPOINT_SUFFIX = '/.ATTRIBUTES/VARIABLE_VALUE'
+
+
+def named_weights(model: keras.Model) -> dict[str, tf.Variable]:
+  """All weights of a model as `<layer>/<weight>`, such as `stem_conv/kernel`.
+
+  Nested models count as their layers. A weight whose short name its layer has twice keeps its full
+  name.
+  """
+  weights: dict[str, tf.Variable] = {}
+  for layer in _layers(model):
+    for weight in layer.weights:
+      path = weight.name.split(':')[0]
+      name = f'{layer.name}/{path.rsplit("/", 1)[-1]}'
+      if name in weights and weights[name] is not weight:
+        name = path
+      weights[name] = weight
+  return weights
+
+
+def _layers(model: keras.Model) -> list[keras.layers.Layer]:
+  layers = []
+  for layer in model.layers:
+    layers.extend(_layers(layer) if isinstance(layer, keras.Model) else [layer])
+  return layers
+
+
+def read_weights(path: str | Path) -> dict[str, np.ndarray]:
+  """Reads weights by name.
+
+  Args:
+    path: an .npz archive with keys `<layer>/<weight>`; a model as .keras, .h5 or SavedModel folder; or
+      the prefix of a checkpoint of this project, with or without its number.
+
+  Raises:
+    UserError: nothing there, or not readable.
+  """
+  path = Path(path)
+  if path.suffix == '.npz':
+    return _read_npz(_existing(path))
+  if path.suffix in ('.keras', '.h5', '.hdf5') or (path / 'saved_model.pb').is_file():
+    return {name: w.numpy() for name, w in named_weights(load_model(_existing(path))).items()}
+  return _read_checkpoint(path)
+
+
+def load_model(path: str | Path) -> keras.Model:
+  """Loads a whole tf_keras model for inference.
+
+  Raises:
+    UserError: the file is of Keras 3, damaged, or holds weights only.
+  """
+  path = _existing(Path(path))
+  if _is_keras3(path):
+    raise UserError(
+      f'{path} was saved by Keras 3, but tf_keras (Keras 2) files were expected: save the model with '
+      'tf_keras, or its weights as .npz with keys <layer>/<weight>.'
+    )
+  try:
+    return keras.models.load_model(path, compile=False)
+  except Exception as error:  # tf_keras raises many types for a file that it cannot read.
+    raise UserError(
+      f'{path} cannot be loaded as a tf_keras model ({_first_line(error)}): a whole model saved as '
+      '.keras, .h5 or SavedModel was expected.'
+    ) from error
+
+
+def assign_weights(
+  variables: Mapping[str, tf.Variable], values: Mapping[str, np.ndarray], source: str
+) -> None:
+  """Puts values into variables of the same names and shapes; all or nothing.
+
+  Args:
+    variables: where to put them, by name.
+    values: what to put; names that `variables` lacks are a mistake, too.
+    source: where the values come from, for the error message.
+
+  Raises:
+    UserError: names or shapes differ; each is listed, expected against found.
+  """
+  problems = []
+  for name, variable in variables.items():
+    expected = tuple(variable.shape)
+    if name not in values:
+      problems.append(f'{name}: expected {expected}, found nothing')
+    elif tuple(values[name].shape) != expected:
+      problems.append(f'{name}: expected {expected}, found {tuple(values[name].shape)}')
+  problems += [
+    f'{name}: expected nothing, found {tuple(values[name].shape)}'
+    for name in values
+    if name not in variables
+  ]
+  if problems:
+    listed = '; '.join(problems[:_NB_LISTED])
+    more = f'; and {len(problems) - _NB_LISTED} more' if len(problems) > _NB_LISTED else ''
+    raise UserError(
+      f'{source} does not fit the network ({listed}{more}): give weights of the same network, or the '
+      'flags of the network that they belong to.'
+    )
+  for name, variable in variables.items():
+    variable.assign(values[name])
+
+
+def checkpoint_values(prefix: str | Path) -> dict[str, np.ndarray]:
+  """All tensors of one checkpoint that `checkpoints.CheckpointStore` wrote, by name."""
+  reader = tf.train.load_checkpoint(str(prefix))
+  return {
+    name: reader.get_tensor(key)
+    for key in reader.get_variable_to_shape_map()
+    if (name := _name_of_key(key)) is not None
+  }
+
+
+def _name_of_key(key: str) -> str | None:
+  if not (key.startswith(_CHECKPOINT_PREFIX) and key.endswith(_CHECKPOINT_SUFFIX)):
+    return None
+  name = key[len(_CHECKPOINT_PREFIX) : -len(_CHECKPOINT_SUFFIX)]
+  return name.replace('.S', '/').replace('..', '.')
+
+
+def _read_checkpoint(path: Path) -> dict[str, np.ndarray]:
+  from secateurs.utils.training.checkpoints import CheckpointStore
+
+  prefix: Path | str = path
+  if not path.with_name(path.name + '.index').is_file():
+    saved = CheckpointStore(path).latest()
+    if saved is None:
+      raise UserError(
+        f'{path} is no weights file: an .npz, .keras or .h5 file, a SavedModel folder or the prefix of '
+        'a checkpoint was expected.'
+      )
+    prefix = saved.prefix
+  try:
+    values = checkpoint_values(prefix)
+  except (tf.errors.OpError, ValueError) as error:
+    raise UserError(
+      f'{prefix} cannot be read as a checkpoint ({_first_line(error)}): it is damaged, use another.'
+    ) from error
+  weights = {n.removeprefix('model/'): v for n, v in values.items() if n.startswith('model/')}
+  if not weights:
+    raise UserError(
+      f'{prefix} holds no model weights under the names that this project writes: save the model as '
+      '.keras or its weights as .npz with keys <layer>/<weight>.'
+    )
+  return weights
+
+
+def _read_npz(path: Path) -> dict[str, np.ndarray]:
+  try:
+    with np.load(path, allow_pickle=False) as archive:
+      return {name: archive[name] for name in archive.files}
+  except (zipfile.BadZipFile, ValueError, OSError, EOFError, KeyError) as error:
+    raise UserError(
+      f'{path} cannot be read as a NumPy archive ({_first_line(error)}): it is damaged, use another.'
+    ) from error
+
+
+def _existing(path: Path) -> Path:
+  if not path.exists():
+    raise UserError(f'{path} does not exist: give the path of a weights file.')
+  return path
+
+
+def _is_keras3(path: Path) -> bool:
+  """Whether a .keras archive says that Keras 3 wrote it."""
+  if path.suffix != '.keras' or not zipfile.is_zipfile(path):
+    return False
+  with zipfile.ZipFile(path) as archive:
+    if 'metadata.json' not in archive.namelist():
+      return False
+    return b'"keras_version": "3' in archive.read('metadata.json')
+
+
+def _first_line(error: Exception) -> str:
+  lines = str(error).strip().splitlines()
+  return lines[0][:200].rstrip('.') if lines else type(error).__name__
