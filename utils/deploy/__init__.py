@@ -6,16 +6,21 @@ Names load their module at first use: reading or writing a report needs no Tenso
 import importlib
 
 _MODULES = {
+  'blocks': ('UNSTRUCTURED_NOTE', 'achieved', 'layer_rows', 'model_block', 'versions'),
   'export': ('Export', 'ExportedFile', 'check_exportable', 'export_model'),
   'interpreter': ('TFLiteModel',),
   'latency': ('measure_latency',),
+  'metrics': ('parse_metrics', 'read_metrics'),
   'parity': ('Parity', 'ParityError', 'check_graph_def', 'check_keras', 'check_tflite'),
   'quiet': ('quiet_native',),
+  'report': ('read_report', 'render_html', 'write_report'),
+  'schema': ('SCHEMA', 'validate_report'),
   'size': ('FileSize', 'file_size', 'gzip_bytes'),
+  'table': ('format_table',),
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
 
-__all__ = sorted(_HOME)  # noqa: PLE0605
+__all__ = sorted(_HOME)
 
 
 def __getattr__(name: str) -> object:

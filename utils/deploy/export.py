@@ -123,12 +123,12 @@ def check_exportable(model: keras.Model) -> tuple[int, int, int]:
   return shape
 
 
-def _frozen(model: keras.Model, shape: tuple[int, ...], batch: int | None):  # noqa: ANN202
+def _frozen(model: keras.Model, shape: tuple[int, ...], batch: int | None):
   """Traces the model in inference mode and turns its variables into constants."""
   from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
   @tf.function(autograph=False)
-  def forward(image):  # noqa: ANN001, ANN202
+  def forward(image):  # noqa: ANN001
     return tf.identity(model(image, training=False), name=OUTPUT_NAME)
 
   spec = tf.TensorSpec((batch, *shape), tf.float32, name=INPUT_NAME)

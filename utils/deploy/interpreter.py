@@ -58,7 +58,7 @@ class TFLiteModel:
     self.nb_threads = int(nb_threads)
 
   @cached_property
-  def _interpreter(self):  # noqa: ANN202
+  def _interpreter(self):
     if not self.path.is_file():
       raise UserError(f'No file {self.path}; expected a .tflite file: export the model first.')
     with quiet_native():

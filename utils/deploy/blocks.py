@@ -1,0 +1,124 @@
+"""Builds the parts of a report from what was measured."""
+
+import platform
+from collections.abc import Iterable, Mapping, Sequence
+from importlib import metadata
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+  from secateurs.utils.deploy.export import Export
+  from secateurs.utils.graph import ModelCount
+
+UNSTRUCTURED_NOTE = (
+  'The zeros are unstructured: by themselves they cut neither the latency nor the raw file size. '
+  'They pay off after compression (see the gzipped size) or with a runtime that has sparse kernels.'
+)
+
+
+def model_block(
+  *,
+  count: 'ModelCount | None' = None,
+  export: 'Export | None' = None,
+  latency: Sequence[Mapping] | None = None,
+  int8_latency: Sequence[Mapping] | None = None,
+  int8_accuracy: float | None = None,
+  **measured: float | None,
+) -> dict[str, Any]:
+  """Returns an `original`, `pruned` or `compressed` block.
+
+  Args:
+    count: MACs and parameters of the exported model.
+    export: its files; gives the sizes.
+    latency: the float file's entry of `measure_latency`.
+    int8_latency: the integer file's entry.
+    int8_accuracy: accuracy of the integer file, in [0, 1].
+    **measured: any other key of a block, e.g. accuracy, accuracy_top5, loss, sparsity,
+      sparsity_params.
+  """
+  block: dict[str, Any] = dict(measured)
+  if count is not None:
+    block.update(params=count.params, macs=count.macs)
+  if export is not None:
+    block.update(tflite_bytes=export.tflite.bytes, tflite_gzip_bytes=export.tflite.gzip_bytes)
+  if latency is not None:
+    block['latency'] = [dict(entry) for entry in latency]
+  int8: dict[str, Any] = {}
+  if export is not None and export.tflite_int8 is not None:
+    int8.update(bytes=export.tflite_int8.bytes, gzip_bytes=export.tflite_int8.gzip_bytes)
+  if int8_latency is not None:
+    int8['latency'] = [dict(entry) for entry in int8_latency]
+  if int8_accuracy is not None:
+    int8['accuracy'] = int8_accuracy
+  if int8:
+    block['int8'] = int8
+  return block
+
+
+def achieved(original: Mapping, compressed: Mapping) -> dict[str, float | None]:
+  """Returns the `achieved` figures of two blocks.
+
+  Ratios are compressed / original; prune_ratio is the removed part of the MACs when channels went,
+  else the sparsity.
+  """
+  figures = {
+    'macs_ratio': _ratio(original.get('macs'), compressed.get('macs')),
+    'params_ratio': _ratio(original.get('params'), compressed.get('params')),
+    'sparsity': compressed.get('sparsity'),
+    'sparsity_params': compressed.get('sparsity_params'),
+  }
+  macs_ratio, sparsity = figures['macs_ratio'], figures['sparsity']
+  removed = None if macs_ratio is None else 1 - macs_ratio
+  return {'prune_ratio': removed or sparsity, **figures}
+
+
+def _ratio(original: float | None, compressed: float | None) -> float | None:
+  if original is None or compressed is None or not original:
+    return None
+  return compressed / original
+
+
+def layer_rows(
+  original: 'ModelCount', compressed: 'ModelCount', sparsity: Mapping[str, float] | None = None
+) -> list[dict[str, Any]]:
+  """Returns the report's `layers`: the original's layers with what is left of each.
+
+  A layer that the compressed model no longer has is left with zeros.
+
+  Args:
+    original: count of the model before.
+    compressed: count of the exported model.
+    sparsity: layer name -> share of zeros in its kernel, in [0, 1].
+  """
+  kept = {layer.name: layer for layer in compressed.layers}
+  rows = []
+  for layer in original.layers:
+    after = kept.get(layer.name)
+    row = {'name': layer.name, 'type': layer.type}
+    for key in ('in_channels', 'out_channels', 'macs', 'params'):
+      row[key] = [getattr(layer, key), getattr(after, key) if after else 0]
+    row['sparsity'] = (sparsity or {}).get(layer.name)
+    rows.append(row)
+  return rows
+
+
+def versions(packages: Iterable[str] = ()) -> dict[str, str]:
+  """Returns the versions behind a run: Python, the machine, and the main packages.
+
+  Args:
+    packages: further distributions to name; those that are not installed are left out.
+  """
+  names = [
+    'secateurs',
+    'tensorflow',
+    'tf-keras',
+    'tensorflow-model-optimization',
+    'numpy',
+    *packages,
+  ]
+  found = {'python': platform.python_version(), 'platform': platform.platform()}
+  for name in names:
+    try:
+      found[name] = metadata.version(name)
+    except metadata.PackageNotFoundError:
+      continue
+  return found

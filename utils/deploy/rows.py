@@ -1,0 +1,172 @@
+"""The rows of the before/after table, shared by the terminal and the HTML report."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from secateurs.utils.deploy import units
+
+_TIMING_NOISE = 0.05  # a latency that changes by less is called neither better nor worse
+
+Getter = Callable[[Mapping], float | None]
+
+
+@dataclass(frozen=True)
+class Row:
+  """One quantity before, in between and after.
+
+  Attributes:
+    key: what it is, for those who pick rows, e.g. 'tflite_bytes' or 'latency/1/p50_ms'.
+    label: the same for people.
+    original, pruned, compressed: formatted values, '-' when not measured.
+    change: compressed against original: '0.27x', or '-0.31 pt' for accuracies; '-' without both.
+    share: compressed / original when that is a ratio of sizes, else None.
+    better: whether the change is an improvement; None when it is neither, or unknown.
+    int8: whether the row is about the full-integer file.
+  """
+
+  key: str
+  label: str
+  original: str
+  pruned: str
+  compressed: str
+  change: str
+  share: float | None
+  better: bool | None
+  int8: bool = False
+
+  @property
+  def is_empty(self) -> bool:
+    """Whether nothing in the row was measured."""
+    return {self.original, self.pruned, self.compressed} == {units.NOTHING}
+
+
+def comparison_rows(original: Mapping, pruned: Mapping | None, compressed: Mapping) -> list[Row]:
+  """Returns the table's rows, in the order in which engineers look; none that is all empty."""
+  blocks = (original or {}, pruned or {}, compressed or {})
+  rows = _model_rows(blocks)
+  int8_blocks = tuple(block.get('int8') or {} for block in blocks)
+  rows += _int8_rows(int8_blocks)
+  return [row for row in rows if not row.is_empty]
+
+
+def _model_rows(blocks: tuple[Mapping, ...]) -> list[Row]:
+  return [
+    _row(blocks, 'tflite_bytes', 'file size (.tflite)', units.fmt_bytes, 'less'),
+    _row(blocks, 'tflite_gzip_bytes', 'file size, gzipped', units.fmt_bytes, 'less'),
+    *_latency_rows(blocks),
+    _row(blocks, 'accuracy', 'accuracy', units.fmt_percent, 'points'),
+    _row(blocks, 'accuracy_top5', 'accuracy, top 5', units.fmt_percent, 'points'),
+    _row(blocks, 'accuracy_bn_reestimated', 'accuracy, BN re-estimated', units.fmt_percent, ''),
+    _row(blocks, 'loss', 'loss', units.fmt_loss, 'less'),
+    _row(blocks, 'macs', 'MACs', units.fmt_macs, 'less'),
+    _row(blocks, 'params', 'parameters', units.fmt_count, 'less'),
+    _row(blocks, 'sparsity', 'zeros in prunable kernels', units.fmt_percent, ''),
+    _row(blocks, 'sparsity_params', 'zeros in all parameters', units.fmt_percent, ''),
+  ]
+
+
+def _int8_rows(blocks: tuple[Mapping, ...]) -> list[Row]:
+  return [
+    _row(blocks, 'bytes', 'int8 file size', units.fmt_bytes, 'less', int8=True),
+    _row(blocks, 'gzip_bytes', 'int8 file size, gzipped', units.fmt_bytes, 'less', int8=True),
+    *_latency_rows(blocks, int8=True),
+    _row(blocks, 'accuracy', 'int8 accuracy', units.fmt_percent, 'points', int8=True),
+    _row(blocks, 'accuracy_top5', 'int8 accuracy, top 5', units.fmt_percent, 'points', int8=True),
+    _row(blocks, 'loss', 'int8 loss', units.fmt_loss, 'less', int8=True),
+  ]
+
+
+def _latency_rows(blocks: tuple[Mapping, ...], int8: bool = False) -> list[Row]:
+  start = 'int8 ' if int8 else ''
+  counts = sorted({entry['threads'] for block in blocks for entry in block.get('latency') or ()})
+  rows = []
+  for key, name in (('p50_ms', 'median'), ('p90_ms', 'p90')):
+    for threads in counts[:1]:
+      label = f'{start}latency {name}, {_threads(threads)}'
+      getter = _latency_getter(threads, key)
+      path = f'latency/{threads}/{key}'
+      rows.append(_row(blocks, path, label, units.fmt_ms, 'less', getter, int8=int8))
+  for threads in counts:
+    label = f'{start}frames/s, {_threads(threads)}'
+    getter = _latency_getter(threads, 'fps')
+    path = f'latency/{threads}/fps'
+    rows.append(_row(blocks, path, label, units.fmt_fps, 'more', getter, int8=int8))
+  return rows
+
+
+def _threads(count: int) -> str:
+  return f'{count} thread' + ('s' if count > 1 else '')
+
+
+def _latency_getter(threads: int, key: str) -> Getter:
+  def get(block: Mapping) -> float | None:
+    for entry in block.get('latency') or ():
+      if entry['threads'] == threads:
+        return entry[key]
+    return None
+
+  return get
+
+
+def _row(
+  blocks: tuple[Mapping, ...],
+  key: str,
+  label: str,
+  fmt: Callable[[float | None], str],
+  good: str,
+  getter: Getter | None = None,
+  int8: bool = False,
+) -> Row:
+  """Makes a row; `good` says what is better: 'less', 'more', 'points' (more, as a difference)."""
+  before, between, after = (getter(b) if getter else b.get(key) for b in blocks)
+  change, share, better = units.NOTHING, None, None
+  if good and before is not None and after is not None:
+    if good == 'points':
+      change = f'{100 * (after - before):+.2f} pt'
+      better = None if after == before else after > before
+    elif before:
+      share = after / before
+      change = f'{share:.2f}x'
+      noise = _TIMING_NOISE if getter else 0.005
+      better = None if abs(share - 1) < noise else (share > 1) == (good == 'more')
+  return Row(
+    key=('int8/' if int8 else '') + key,
+    label=label,
+    original=fmt(before),
+    pruned=fmt(between),
+    compressed=fmt(after),
+    change=change,
+    share=share,
+    better=better,
+    int8=int8,
+  )
+
+
+def title(report: Mapping) -> str:
+  """One line that says what was run, e.g. 'weight-sparse: resnet20 on cifar10, seed 0'."""
+  return f'{report["learner"]}: {report["net"]} on {report["dataset"]}, seed {report["seed"]}'
+
+
+_NAMES = {
+  'prune_ratio': 'removed part',
+  'macs_ratio': 'MACs ratio',
+  'params_ratio': 'parameters ratio',
+  'sparsity': 'zeros in prunable kernels',
+  'sparsity_params': 'zeros in all parameters',
+}
+
+
+def goals(report: Mapping) -> list[tuple[str, str, str]]:
+  """Returns (name, requested, achieved) for everything in either of the two."""
+  requested, achieved = report.get('requested') or {}, report.get('achieved') or {}
+  keys = list(dict.fromkeys([*requested, *achieved]))
+  rows = [
+    (_NAMES.get(key, key), _value(requested.get(key)), _value(achieved.get(key))) for key in keys
+  ]
+  return [row for row in rows if row[1:] != (units.NOTHING, units.NOTHING)]
+
+
+def _value(value: object) -> str:
+  if value is None:
+    return units.NOTHING
+  return f'{value:.4g}' if isinstance(value, float) else str(value)

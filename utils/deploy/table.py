@@ -1,0 +1,63 @@
+"""The report's table as plain text for a terminal."""
+
+import textwrap
+from collections.abc import Mapping
+
+from secateurs.utils.deploy.rows import Row, comparison_rows, goals, title
+from secateurs.utils.deploy.units import NOTHING, fmt_seconds
+
+WIDTH = 88
+
+
+def format_table(report: Mapping) -> str:
+  """Returns the before/after table of a report; ASCII, at most 88 columns, no trailing newline.
+
+  A chain of learners gets one block of rows for each link, against the model that the link took
+  when it is known, else against the chain's first, and then the whole chain's.
+  """
+  original = report['original']
+  lines = [title(report)]
+  for number, link in enumerate(report.get('links') or (), start=1):
+    rows = comparison_rows(
+      link.get('original') or original, link.get('pruned'), link.get('compressed') or {}
+    )
+    lines += ['', f'link {number}: {link["learner"]}', *_format_rows(rows)]
+  if report.get('links'):
+    lines += ['', 'the whole chain']
+  lines += _format_rows(comparison_rows(original, report.get('pruned'), report['compressed']))
+  lines += _format_goals(report)
+  if report.get('seconds_total') is not None:
+    lines.append(f'total time {fmt_seconds(report["seconds_total"])}')
+  for note in report.get('notes') or ():
+    lines += textwrap.wrap(f'note: {note}', WIDTH, subsequent_indent='      ')
+  return '\n'.join(lines)
+
+
+def _format_rows(rows: list[Row]) -> list[str]:
+  has_pruned = any(row.pruned != NOTHING for row in rows)
+  header = ['', 'original', 'pruned', 'compressed', 'change']
+  cells = [[row.label, row.original, row.pruned, row.compressed, row.change] for row in rows]
+  if not has_pruned:
+    header.pop(2)
+    for line in cells:
+      line.pop(2)
+  widths = [max(len(line[i]) for line in [header, *cells]) for i in range(len(header))]
+
+  def join(line: list[str]) -> str:
+    numbers = (cell.rjust(width + 2) for cell, width in zip(line[1:], widths[1:], strict=True))
+    return line[0].ljust(widths[0]) + ''.join(numbers)
+
+  rule = '-' * (sum(widths) + 2 * (len(widths) - 1))
+  lines = [join(header), rule]
+  for row, line in zip(rows, cells, strict=True):
+    if row.int8 and rule not in lines[2:]:
+      lines.append(rule)
+    lines.append(join(line))
+  return lines
+
+
+def _format_goals(report: Mapping) -> list[str]:
+  lines = ['']
+  for name, requested, reached in goals(report):
+    lines.append(f'{name}: requested {requested}, achieved {reached}')
+  return lines
