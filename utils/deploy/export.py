@@ -144,8 +144,10 @@ def _graph_def(frozen) -> tuple[bytes, str, str]:  # noqa: ANN001
   return data, frozen.inputs[0].name, output.name
 
 
-def _tflite(frozen, calibration: np.ndarray | None = None) -> bytes:  # noqa: ANN001
+def _tflite(frozen, model_name: str, calibration: np.ndarray | None = None) -> bytes:  # noqa: ANN001
   """Converts to TensorFlow Lite: float, or full-integer when there are calibration images."""
+  from tensorflow.lite.python.convert_phase import ConverterError
+
   with quiet_native():
     converter = tf.lite.TFLiteConverter.from_concrete_functions([frozen])
     if calibration is not None:
@@ -156,7 +158,21 @@ def _tflite(frozen, calibration: np.ndarray | None = None) -> bytes:  # noqa: AN
       converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
       converter.inference_input_type = tf.int8
       converter.inference_output_type = tf.int8
-    return converter.convert()
+    try:
+      return converter.convert()
+    except (ConverterError, RuntimeError, ValueError) as error:
+      kind = 'float' if calibration is None else 'full-integer'
+      raise UserError(
+        f"TensorFlow Lite cannot convert model '{model_name}' to a {kind} file "
+        f'({_first_line(error)}); expected layers that it has operators for: replace that one.'
+      ) from error
+
+
+def _first_line(error: Exception) -> str:
+  """The converter's own reason, which stands behind the word 'error:' when it is long."""
+  lines = [line for line in str(error).splitlines() if line.strip()] or ['no reason given']
+  reasons = [line.split('error:', 1)[1] for line in lines if 'error:' in line]
+  return (reasons or lines)[0].strip()[:200]
 
 
 def _calibration(images: np.ndarray | None, shape: tuple[int, ...]) -> np.ndarray:
@@ -264,7 +280,7 @@ def export_model(
 
     frozen = _frozen(model, shape, batch=1)
     for partial, path, ranges in zip(partials[2:], paths[2:], (None, calibration)):
-      partial.write_bytes(_tflite(frozen, ranges))
+      partial.write_bytes(_tflite(frozen, model.name, ranges))
       parities.append(
         check_tflite(partial, reference, images, name=path.name, tolerance=FLOAT_TOLERANCE)
       )

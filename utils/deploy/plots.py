@@ -114,7 +114,7 @@ def _draw(panel: Panel, train: dict, evals: dict, colours: dict[str, str]) -> st
 
   style = {'svg.fonttype': 'none', 'svg.hashsalt': panel.title, 'font.size': 10}
   with matplotlib.rc_context(style):
-    figure = Figure(figsize=(4.6, 2.7), layout='constrained')
+    figure = Figure(figsize=(5.2, 2.7), layout='constrained')
     FigureCanvasSVG(figure)
     axes = figure.add_subplot()
     for phase, (xs, ys) in train.items():
@@ -136,6 +136,7 @@ def _style_axes(axes, log_values: Sequence[float]) -> None:  # noqa: ANN001
 
   if log_values and max(log_values) / min(log_values) > 30:
     axes.set_yscale('log')
+    axes.set_ylim(bottom=max(min(log_values), max(log_values) / 1e4) / 1.3)
   else:
     axes.yaxis.set_major_locator(MaxNLocator(5))
   axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))

@@ -11,7 +11,7 @@ from typing import Any
 from secateurs.utils.deploy import units
 from secateurs.utils.deploy.atomic import atomic_path
 from secateurs.utils.deploy.metrics import read_metrics
-from secateurs.utils.deploy.rows import Row, comparison_rows, goals, title
+from secateurs.utils.deploy.rows import Row, comparison_rows, goals, link_rows, title
 from secateurs.utils.deploy.schema import KEY_ORDER, validate_report
 
 _TILES = (
@@ -127,7 +127,7 @@ def render_html(report: Mapping, metrics: list[dict]) -> str:
     rows=rows,
     tiles=_tiles(rows, report),
     goals=goals(report),
-    links=_links(report),
+    links=link_rows(report),
     layers=_layers(report['layers']),
     curves=plots.curves(metrics),
     colours=plots.phase_colours(metrics),
@@ -143,14 +143,15 @@ def _tiles(rows: list[Row], report: Mapping) -> list[dict[str, Any]]:
     row = next((row for row in rows if not row.int8 and row.key.startswith(key)), None)
     if row is None or row.compressed == units.NOTHING:
       continue
+    detail = [f'{row.original} →', row.compressed]
     if key == 'latency':
-      label = f'Latency, {row.label.split(", ")[-1]}'
+      detail.append(f'({row.label.split(", ")[-1]})')
     measured = row.change != units.NOTHING
     tiles.append(
       {
         'label': label,
         'value': units.typeset(row.change) if measured else row.compressed,
-        'detail': f'{row.original} → {row.compressed}',
+        'detail': detail,
         'share': row.share,
         'better': row.better,
       }
@@ -162,24 +163,12 @@ def _tiles(rows: list[Row], report: Mapping) -> list[dict[str, Any]]:
       {
         'label': 'Zeros in kernels',
         'value': units.fmt_percent(sparsity),
-        'detail': f'{units.fmt_percent(everywhere)} of all parameters',
+        'detail': (units.fmt_percent(everywhere), 'of all parameters'),
         'share': sparsity,
         'better': None,
       }
     )
   return tiles
-
-
-def _links(report: Mapping) -> list[tuple[str, list[Row]]]:
-  return [
-    (
-      link['learner'],
-      comparison_rows(
-        link.get('original') or report['original'], link.get('pruned'), link.get('compressed') or {}
-      ),
-    )
-    for link in report.get('links') or ()
-  ]
 
 
 def _layers(layers: list[Mapping]) -> dict[str, Any]:
@@ -207,7 +196,7 @@ def _parity(parity: Mapping) -> list[tuple[str, str]]:
     'reloaded_vs_keras': 'reloaded .keras against Keras',
   }
   rows = [
-    (label, f'{parity[key]:.1e} of the output range')
+    (label, f'{parity[key]:.1e} of the output range' if parity[key] else 'identical')
     for key, label in shares.items()
     if parity.get(key) is not None
   ]

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from secateurs.utils.deploy import units
 
+_ACCURACY_NOISE = 0.003  # the noise of 10,000 images; less is called neither better nor worse
 _TIMING_NOISE = 0.05  # a latency that changes by less is called neither better nor worse
 
 Getter = Callable[[Mapping], float | None]
@@ -47,6 +48,22 @@ def comparison_rows(original: Mapping, pruned: Mapping | None, compressed: Mappi
   int8_blocks = tuple(block.get('int8') or {} for block in blocks)
   rows += _int8_rows(int8_blocks)
   return [row for row in rows if not row.is_empty]
+
+
+def link_rows(report: Mapping) -> list[tuple[str, list[Row]]]:
+  """Returns (learner, rows) for each link of a chain; rows that the link measured nothing for fall.
+
+  A link is compared with its own `original`, else with what the link before it made, else with the
+  report's original.
+  """
+  result, before = [], report['original']
+  for link in report.get('links') or ():
+    after = link.get('compressed') or {}
+    rows = comparison_rows(link.get('original') or before, link.get('pruned'), after)
+    measured = [row for row in rows if {row.pruned, row.compressed} != {units.NOTHING}]
+    result.append((link['learner'], measured))
+    before = after or before
+  return result
 
 
 def _model_rows(blocks: tuple[Mapping, ...]) -> list[Row]:
@@ -123,7 +140,7 @@ def _row(
   if good and before is not None and after is not None:
     if good == 'points':
       change = f'{100 * (after - before):+.2f} pt'
-      better = None if after == before else after > before
+      better = None if abs(after - before) <= _ACCURACY_NOISE else after > before
     elif before:
       share = after / before
       change = f'{share:.2f}x'

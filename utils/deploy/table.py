@@ -3,7 +3,7 @@
 import textwrap
 from collections.abc import Mapping
 
-from secateurs.utils.deploy.rows import Row, comparison_rows, goals, title
+from secateurs.utils.deploy.rows import Row, comparison_rows, goals, link_rows, title
 from secateurs.utils.deploy.units import NOTHING, fmt_seconds
 
 WIDTH = 88
@@ -12,16 +12,12 @@ WIDTH = 88
 def format_table(report: Mapping) -> str:
   """Returns the before/after table of a report; ASCII, at most 88 columns, no trailing newline.
 
-  A chain of learners gets one block of rows for each link, against the model that the link took
-  when it is known, else against the chain's first, and then the whole chain's.
+  A chain of learners gets one block of rows for each link, and then the whole chain's.
   """
   original = report['original']
   lines = [title(report)]
-  for number, link in enumerate(report.get('links') or (), start=1):
-    rows = comparison_rows(
-      link.get('original') or original, link.get('pruned'), link.get('compressed') or {}
-    )
-    lines += ['', f'link {number}: {link["learner"]}', *_format_rows(rows)]
+  for number, (learner, rows) in enumerate(link_rows(report), start=1):
+    lines += ['', f'link {number}: {learner}', *_format_rows(rows)]
   if report.get('links'):
     lines += ['', 'the whole chain']
   lines += _format_rows(comparison_rows(original, report.get('pruned'), report['compressed']))

@@ -1,0 +1,224 @@
+"""Every exported file computes what the model computes, or does not appear."""
+
+import numpy as np
+import pytest
+import tf_keras as keras
+
+from secateurs.utils.deploy import export as export_module
+from secateurs.utils.deploy.export import export_model
+from secateurs.utils.deploy.interpreter import TFLiteModel
+from secateurs.utils.deploy.parity import (
+  ParityError,
+  check_graph_def,
+  check_keras,
+  check_tflite,
+  compare_outputs,
+  graph_def_outputs,
+  keras_outputs,
+)
+from secateurs.utils.errors import UserError
+
+
+def test_every_file_agrees_with_the_model(any_model, images, tmp_path):
+  result = export_model(any_model, tmp_path / 'model', calibration=images, int8=True)
+
+  written = sorted(path.name for path in tmp_path.iterdir())
+  assert written == ['model.keras', 'model.pb', 'model.tflite', 'model_int8.tflite']
+  reference = any_model.predict(images, verbose=0)
+  span = np.ptp(reference)
+
+  reloaded = keras.models.load_model(result.keras.path, compile=False)
+  np.testing.assert_allclose(reloaded.predict(images, verbose=0), reference, atol=1e-5 * span)
+  frozen = graph_def_outputs(result.pb.path, images, result.pb_input, result.pb_output)
+  np.testing.assert_allclose(frozen, reference, atol=1e-5 * span)
+  lite = TFLiteModel(result.tflite.path).predict(images)
+  np.testing.assert_allclose(lite, reference, atol=1e-4 * span)
+
+  for name, file in result.files.items():
+    assert file.bytes == file.path.stat().st_size
+    assert file.gzip_bytes < file.bytes
+    assert name == 'tflite_int8' or file.parity.max_rel_diff <= 1e-4
+
+
+def test_int8_file_is_integer_throughout_and_agrees(any_model, images, tmp_path):
+  result = export_model(any_model, tmp_path / 'model', calibration=images, int8=True)
+  lite = TFLiteModel(result.tflite_int8.path)
+  assert lite.is_quantized
+  assert lite.output_step > 0
+  floats = [name for name, value in lite.weights().items() if value.dtype == np.float32]
+  assert floats == []
+  assert result.tflite_int8.parity.top1_agreement >= 0.9
+  floats, ints = (
+    sum(value.nbytes for value in TFLiteModel(file.path).weights().values())
+    for file in (result.tflite, result.tflite_int8)
+  )
+  assert ints < 0.5 * floats
+  figures = result.parity_figures()
+  assert figures['int8_top1_agreement'] == result.tflite_int8.parity.top1_agreement
+  assert 0 < figures['int8_max_diff_steps'] < 40
+
+
+def test_graph_def_names_are_stated_and_its_batch_is_open(model, images, tmp_path):
+  result = export_model(model, tmp_path / 'model')
+  assert (result.pb_input, result.pb_output) == ('image:0', 'output:0')
+  for nb_images in (1, 5):
+    outputs = graph_def_outputs(result.pb.path, images[:nb_images], 'image:0', 'output:0')
+    assert outputs.shape == (nb_images, 10)
+
+
+def test_exporting_twice_gives_the_same_files(model, images, tmp_path):
+  for name in ('a', 'b'):
+    export_model(model, tmp_path / name / 'model', calibration=images, int8=True)
+  for file in ('model.tflite', 'model_int8.tflite'):
+    assert (tmp_path / 'a' / file).read_bytes() == (tmp_path / 'b' / file).read_bytes()
+
+
+def test_zeroed_weights_stay_exactly_zero(model, images, tmp_path):
+  masks = {}
+  for layer in model.layers:
+    if isinstance(layer, keras.layers.Conv2D):
+      mask = np.random.default_rng(1).random(layer.kernel.shape) < 0.25
+      layer.kernel.assign(layer.kernel * mask)
+      masks[np.moveaxis(mask, -1, 0).shape] = np.moveaxis(mask, -1, 0)
+  assert len(masks) == 4
+  result = export_model(model, tmp_path / 'model', calibration=images, int8=True)
+
+  floats = [w for w in TFLiteModel(result.tflite.path).weights().values() if w.shape in masks]
+  assert len(floats) == 4
+  for weights in floats:
+    np.testing.assert_array_equal(weights != 0, masks[weights.shape])
+  ints = [w for w in TFLiteModel(result.tflite_int8.path).weights().values() if w.shape in masks]
+  assert len(ints) == 4
+  for weights in ints:
+    assert weights.dtype == np.int8
+    assert not weights[~masks[weights.shape]].any()
+
+
+def _other(model):
+  """The same net with one kernel entry changed by a little."""
+  other = keras.models.clone_model(model)
+  weights = model.get_weights()
+  weights[0] = weights[0].copy()
+  weights[0][0, 0, 0, 0] += 0.5
+  other.set_weights(weights)
+  return other
+
+
+def test_files_of_another_model_fail_the_check(model, images, tmp_path):
+  result = export_model(_other(model), tmp_path / 'other')
+  reference = keras_outputs(model, images)
+  with pytest.raises(ParityError, match=r'other\.tflite differs from the Keras model'):
+    check_tflite(result.tflite.path, reference, images)
+  with pytest.raises(ParityError, match=r'other\.pb differs'):
+    check_graph_def(result.pb.path, reference, images, input_name='image:0', output_name='output:0')
+  with pytest.raises(ParityError, match=r'other\.keras differs'):
+    check_keras(result.keras.path, reference, images)
+
+
+def test_a_wrong_file_is_refused_and_the_earlier_export_kept(model, images, tmp_path, monkeypatch):
+  export_model(model, tmp_path / 'model')
+  before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+  convert = export_module._frozen
+  monkeypatch.setattr(
+    export_module, '_frozen', lambda model, shape, batch: convert(_other(model), shape, batch)
+  )
+  with pytest.raises(ParityError, match=r'model\.pb differs'):
+    export_model(model, tmp_path / 'model')
+  assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_an_interrupt_leaves_the_earlier_export_whole(model, tmp_path, monkeypatch):
+  export_model(model, tmp_path / 'model')
+  before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+  def interrupt(*_):
+    raise KeyboardInterrupt
+
+  monkeypatch.setattr(export_module, 'file_size', interrupt)
+  model.set_weights([weights * 1.1 for weights in model.get_weights()])
+  with pytest.raises(KeyboardInterrupt):
+    export_model(model, tmp_path / 'model')
+  assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_export_says_nothing_on_the_terminal(model, images, tmp_path, capfd):
+  result = export_model(model, tmp_path / 'model', calibration=images, int8=True)
+  TFLiteModel(result.tflite.path, nb_threads=2).predict(images)
+  assert capfd.readouterr() == ('', '')
+
+
+def test_models_that_cannot_be_exported_are_named(tmp_path):
+  def expect(model, text):
+    with pytest.raises(UserError, match=text):
+      export_model(model, tmp_path / 'model')
+
+  image = keras.Input((8, 8, 3))
+  pooled = keras.layers.GlobalAveragePooling2D()(image)
+  low = keras.layers.Dense(4, dtype='mixed_bfloat16', name='low')(pooled)
+  expect(keras.Model(image, low, name='m'), "Layer 'low' of model 'm' computes in bfloat16")
+  open_image = keras.Input((None, None, 3))
+  open_pool = keras.layers.GlobalAveragePooling2D()(open_image)
+  expect(keras.Model(open_image, open_pool), 'fixed .height, width, channels.')
+  expect(keras.Model(image, [pooled, pooled]), '1 inputs and 2 outputs')
+  expect(object(), r'Cannot export a builtins\.object; expected a Keras 2 model')
+  assert list(tmp_path.iterdir()) == []
+
+
+def test_an_operator_that_tflite_lacks_is_one_sentence(tmp_path):
+  import tensorflow as tf
+
+  image = keras.Input((8, 8, 3))
+  strange = tf.math.digamma(keras.layers.GlobalAveragePooling2D()(image) ** 2 + 1.0)
+  with pytest.raises(UserError, match=r'cannot convert model .strange. to a float file') as caught:
+    export_model(keras.Model(image, strange, name='strange'), tmp_path / 'model')
+  assert '\n' not in str(caught.value)
+  assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize('bad', [None, np.zeros((0, 12, 12, 3)), np.zeros((4, 8, 8, 3))])
+def test_int8_needs_calibration_images_of_the_right_shape(model, tmp_path, bad):
+  with pytest.raises(UserError, match=r'needs calibration images of shape \(n, 12, 12, 3\)'):
+    export_model(model, tmp_path / 'model', calibration=bad, int8=True)
+
+
+def test_calibration_images_must_be_finite(model, images, tmp_path):
+  with pytest.raises(UserError, match='not finite'):
+    export_model(model, tmp_path / 'm', calibration=np.full_like(images, np.nan), int8=True)
+
+
+def test_a_folder_that_cannot_be_made_is_one_sentence(model, tmp_path):
+  (tmp_path / 'file').write_text('in the way')
+  with pytest.raises(UserError, match=r'Cannot write to the folder .*choose another') as caught:
+    export_model(model, tmp_path / 'file' / 'model')
+  assert '\n' not in str(caught.value)
+
+
+def test_a_full_disk_is_one_sentence_and_keeps_the_earlier_export(model, tmp_path, monkeypatch):
+  export_model(model, tmp_path / 'model')
+  before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+  def full(*_):
+    raise OSError(28, 'No space left on device')
+
+  monkeypatch.setattr(export_module, '_save_keras', full)
+  with pytest.raises(UserError, match='No space left on device'):
+    export_model(model, tmp_path / 'model')
+  assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_compare_outputs_by_hand():
+  reference = np.array([[0.0, 4.0], [2.0, 1.0]])
+  parity = compare_outputs(reference, np.array([[0.5, 4.0], [1.0, 2.0]]), output_step=0.25)
+  assert parity.max_abs_diff == 1.0
+  assert parity.output_range == 4.0
+  assert parity.max_rel_diff == 0.25
+  assert parity.top1_agreement == 0.5
+  assert parity.max_diff_steps == 4.0
+
+
+def test_compare_outputs_refuses_shapes_and_nan():
+  ones = np.ones((2, 3))
+  with pytest.raises(ParityError, match='shape'):
+    compare_outputs(ones, np.ones((2, 4)))
+  with pytest.raises(ParityError, match='not finite'):
+    compare_outputs(np.full((2, 3), np.nan), ones)

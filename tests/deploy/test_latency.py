@@ -1,0 +1,51 @@
+"""The form of latency figures; never their size."""
+
+import pytest
+from conftest import build
+
+from secateurs.utils.deploy.export import export_model
+from secateurs.utils.deploy.interpreter import TFLiteModel
+from secateurs.utils.deploy.latency import measure_latency, summarize
+
+
+@pytest.fixture(scope='module')
+def paths(images, tmp_path_factory):
+  folder = tmp_path_factory.mktemp('files')
+  files = export_model(build('residual'), folder / 'model', calibration=images, int8=True).files
+  return {'float': files['tflite'].path, 'int8': files['tflite_int8'].path}
+
+
+def test_one_entry_per_file_and_number_of_threads(paths):
+  results = measure_latency(paths, nb_frames=12, threads=(1, 2), warmup=1)
+  assert list(results) == ['float', 'int8']
+  for entries in results.values():
+    assert [entry['threads'] for entry in entries] == [1, 2]
+    for entry in entries:
+      assert set(entry) == {'threads', 'p50_ms', 'p90_ms', 'fps'}
+      assert 0 < entry['p50_ms'] <= entry['p90_ms']
+      assert entry['fps'] > 0
+
+
+def test_files_take_turns_and_every_frame_counts(paths, monkeypatch):
+  order = []
+  invoke = TFLiteModel.invoke_once
+
+  def record(model):
+    order.append(model.path.name)
+    invoke(model)
+
+  monkeypatch.setattr(TFLiteModel, 'invoke_once', record)
+  measure_latency(paths, nb_frames=25, threads=(1,), warmup=2)
+  a, b = (path.name for path in paths.values())
+  assert order == [a] * 2 + [b] * 2 + ([a] * 11 + [b] * 11) * 2 + [a] * 6 + [b] * 6
+
+
+def test_summary_by_hand():
+  entry = summarize([1_000_000] * 9 + [11_000_000], threads=2)
+  assert entry == {'threads': 2, 'p50_ms': 1.0, 'p90_ms': pytest.approx(2.0), 'fps': 500.0}
+
+
+@pytest.mark.parametrize('bad', [{'nb_frames': 0}, {'threads': (0,)}, {'threads': ()}])
+def test_settings_out_of_range_are_named(bad):
+  with pytest.raises(ValueError, match='expected nb_frames >= 1'):
+    measure_latency({}, **bad)

@@ -1,0 +1,56 @@
+"""Float and integer files look the same through TFLiteModel."""
+
+import numpy as np
+import pytest
+from conftest import build
+
+from secateurs.utils.deploy.export import export_model
+from secateurs.utils.deploy.interpreter import PREDICT_BATCH, TFLiteModel, dequantize, quantize
+from secateurs.utils.errors import UserError
+
+
+@pytest.fixture(scope='module')
+def files(images, tmp_path_factory):
+  folder = tmp_path_factory.mktemp('files')
+  return export_model(build('flatten'), folder / 'model', calibration=images, int8=True).files
+
+
+@pytest.mark.parametrize('kind', ['tflite', 'tflite_int8'])
+@pytest.mark.parametrize('threads', [1, 2])
+def test_batches_give_what_single_images_give(files, images, kind, threads):
+  model = TFLiteModel(files[kind].path, threads)
+  single = np.concatenate([model.predict(image[np.newaxis]) for image in images[:20]])
+  assert 20 % PREDICT_BATCH != 0  # the last batch is filled up
+  together = model.predict(images[:20])
+  assert together.dtype == np.float32
+  step = model.output_step or 1e-5 * np.ptp(single)
+  np.testing.assert_allclose(together, single, atol=step)
+  np.testing.assert_allclose(model.predict(images[:3]), single[:3], atol=step)
+
+
+def test_shapes_are_stated_and_wrong_ones_named(files):
+  model = TFLiteModel(files['tflite'].path)
+  assert model.input_shape == (12, 12, 3)
+  assert not model.is_quantized
+  assert model.output_step is None
+  with pytest.raises(UserError, match=r'takes images of shape \(12, 12, 3\), got .*\(2, 8, 8, 3\)'):
+    model.predict(np.zeros((2, 8, 8, 3)))
+  with pytest.raises(UserError, match='got an array of shape'):
+    model.predict(np.zeros((0, 12, 12, 3)))
+
+
+def test_missing_and_foreign_files_are_named(tmp_path):
+  with pytest.raises(UserError, match=r'No file .*nothing\.tflite'):
+    TFLiteModel(tmp_path / 'nothing.tflite').predict(np.zeros((1, 2, 2, 3)))
+  (tmp_path / 'text.tflite').write_text('no model')
+  with pytest.raises(UserError, match='does not open as a TensorFlow Lite model'):
+    TFLiteModel(tmp_path / 'text.tflite').predict(np.zeros((1, 2, 2, 3)))
+  with pytest.raises(ValueError, match='at least 1, got 0'):
+    TFLiteModel(tmp_path / 'text.tflite', nb_threads=0)
+
+
+def test_quantize_by_hand():
+  steps = quantize(np.array([-1.0, 0.0, 0.26, 9.0]), 0.25, -3, np.int8)
+  assert steps.tolist() == [-7, -3, -2, 33]
+  assert quantize(np.array([-999.0, 999.0]), 0.25, 0, np.int8).tolist() == [-128, 127]
+  assert dequantize(np.array([-7, -3, 33], np.int8), 0.25, -3).tolist() == [-1.0, 0.0, 9.0]
