@@ -53,7 +53,7 @@ def cifar_resnet(
   return keras.Model(inputs, logits, name=f'resnet{size}')
 
 
-def _basic_block(x, width: int, stride: int, name: str):  # noqa: ANN001, ANN202
+def _basic_block(x, width: int, stride: int, name: str):  # noqa: ANN001
   """conv-BN-ReLU-conv-BN beside a shortcut, added, ReLU (He et al. 2016, figure 2)."""
   shortcut = x
   if stride != 1 or x.shape[-1] != width:
@@ -66,7 +66,7 @@ def _basic_block(x, width: int, stride: int, name: str):  # noqa: ANN001, ANN202
   return L.ReLU(name=f'{name}_relu2')(x)
 
 
-def _conv(x, width: int, kernel: int, stride: int, name: str):  # noqa: ANN001, ANN202
+def _conv(x, width: int, kernel: int, stride: int, name: str):  # noqa: ANN001
   padding = 'same'
   if stride > 1 and kernel > 1:
     x = L.ZeroPadding2D(kernel // 2, name=f'{name}_pad')(x)
@@ -76,5 +76,5 @@ def _conv(x, width: int, kernel: int, stride: int, name: str):  # noqa: ANN001, 
   )(x)
 
 
-def _bn(x, name: str):  # noqa: ANN001, ANN202
+def _bn(x, name: str):  # noqa: ANN001
   return L.BatchNormalization(epsilon=_BN_EPSILON, momentum=0.9, name=name)(x)

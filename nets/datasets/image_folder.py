@@ -26,7 +26,7 @@ _NB_CHECKERS = 8
 class ImageFolderConfig(DataConfig):
   """Where the images lie and how large they are made."""
 
-  image_size: int = option(224, 'Height and width that images are cut and resized to.', low=8)
+  image_size: int = option(64, 'Height and width that images are cut and resized to.', low=8)
 
 
 def load(config: ImageFolderConfig) -> ImageDataset:

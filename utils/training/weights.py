@@ -24,7 +24,7 @@ def named_weights(model: keras.Model) -> dict[str, tf.Variable]:
   name.
   """
   weights: dict[str, tf.Variable] = {}
-  for layer in _layers(model):
+  for layer in leaf_layers(model):
     for weight in layer.weights:
       path = weight.name.split(':')[0]
       name = f'{layer.name}/{path.rsplit("/", 1)[-1]}'
@@ -34,10 +34,11 @@ def named_weights(model: keras.Model) -> dict[str, tf.Variable]:
   return weights
 
 
-def _layers(model: keras.Model) -> list[keras.layers.Layer]:
+def leaf_layers(model: keras.Model) -> list[keras.layers.Layer]:
+  """The layers of a model; those of nested models stand in for the models."""
   layers = []
   for layer in model.layers:
-    layers.extend(_layers(layer) if isinstance(layer, keras.Model) else [layer])
+    layers.extend(leaf_layers(layer) if isinstance(layer, keras.Model) else [layer])
   return layers
 
 

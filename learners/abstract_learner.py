@@ -1,0 +1,419 @@
+"""Everything of a learner that is not the algorithm: phases, training, checkpoints, resuming."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+import zlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import tensorflow as tf
+import tf_keras as keras
+
+from secateurs.learners import modes, reporting
+from secateurs.learners.configs import DistillConfig, RunConfig, TrainConfig
+from secateurs.learners.helper import Helper
+from secateurs.utils.config import Config
+from secateurs.utils.errors import UserError
+from secateurs.utils.training import loop
+from secateurs.utils.training.checkpoints import CheckpointStore, Saved
+from secateurs.utils.training.evaluation import Evaluation
+from secateurs.utils.training.masks import MaskSet
+from secateurs.utils.training.metrics import MetricsWriter
+from secateurs.utils.training.precision import with_policy
+from secateurs.utils.training.progress import Progress, format_seconds
+from secateurs.utils.training.weights import leaf_layers, named_weights
+
+_MAX_SEED = 1 << 28
+
+
+@dataclasses.dataclass(frozen=True)
+class Phase:
+  """A named step of a run; `run` starts over or goes on from the checkpoint of this very phase."""
+
+  name: str
+  run: Callable[[], None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+  """What a finished run gives.
+
+  Attributes:
+    model: the compressed model, float32.
+    report: content of report.json.
+    files: the exported files by format: keras, pb, tflite and, if asked for, tflite_int8.
+  """
+
+  model: keras.Model
+  report: dict[str, Any]
+  files: dict[str, Path]
+
+
+class Learner:
+  """A compression algorithm as a list of phases.
+
+  `train` runs the phases in order, saves a checkpoint behind each and inside long ones, and on a
+  second call, in whatever process, goes on behind the last thing that was saved. A subclass gives
+  `phases` and, where they need more than the model's weights to go on, `prepare`,
+  `extra_variables` and `self.state['algorithm']`, a JSON object of its own.
+
+  Attributes:
+    model: the network that the phases work on, in the precision of the training.
+    state: JSON object that is saved with every checkpoint.
+  """
+
+  name: ClassVar[str]
+  aliases: ClassVar[tuple[str, ...]] = ()
+  Config: ClassVar[type[Config]]
+
+  def __init__(
+    self,
+    helper: Helper,
+    config: Config | None = None,
+    *,
+    run: RunConfig | None = None,
+    training: TrainConfig | None = None,
+    distillation: DistillConfig | None = None,
+  ) -> None:
+    self.helper = helper
+    self.config = config if config is not None else self.Config()
+    self.run_config = run or RunConfig()
+    self.train_config = training or TrainConfig()
+    self.distill_config = distillation or DistillConfig()
+    self.model: keras.Model | None = None
+    self.state: dict[str, Any] = {}
+    self._saved: Saved | None = None
+
+  # What a subclass gives.
+
+  def phases(self) -> list[Phase]:
+    """The steps of the run, in order."""
+    raise NotImplementedError
+
+  def extra_variables(self) -> Mapping[str, tf.Variable]:
+    """Variables beside the model's and the optimizer's that a checkpoint must hold."""
+    return {}
+
+  def build(self) -> keras.Model:
+    """The network that a checkpoint's weights fit, given `self.state`."""
+    return self.helper.build_model(self.run_config.seed)
+
+  def prepare(self) -> None:
+    """Makes what `extra_variables` gives; runs once, when there is a model but no phase has run."""
+
+  # Paths.
+
+  @property
+  def save_path(self) -> Path:
+    """Prefix of this learner's checkpoints."""
+    return self.path(self.config, 'save_path')
+
+  @property
+  def save_path_eval(self) -> Path:
+    """Prefix of this learner's exported files."""
+    return self.path(self.config, 'save_path_eval')
+
+  @property
+  def log_dir(self) -> Path:
+    """Folder of the report."""
+    return self.path(self.run_config, 'log_dir')
+
+  def path(self, config: Config, field: str) -> Path:
+    """A path of a config: in the run's folder if it is the default, else where it says."""
+    value = getattr(config, field)
+    if value != type(config).__dataclass_fields__[field].default:
+      return Path(value).expanduser()
+    root = self.run_config.run_dir or f'./runs/{self.helper.name}'
+    return Path(root).expanduser() / value.replace('<learner>', self.name)
+
+  # The run, in each of its modes.
+
+  def evaluate(self) -> dict[str, Evaluation]:
+    """Evaluates the exported files again: every evaluation sample, once each.
+
+    Returns:
+      One evaluation per file format.
+
+    Raises:
+      UserError: nothing was exported yet.
+    """
+    return modes.evaluate(self)
+
+  def export(self) -> dict[str, Path]:
+    """Exports the exported .keras model again, such as with --export_int8 this time.
+
+    Raises:
+      UserError: nothing was exported yet.
+    """
+    return modes.export(self)
+
+  def benchmark(self) -> dict[str, list[dict[str, float]]]:
+    """Times the exported .tflite files, the original's beside them where there is one.
+
+    Raises:
+      UserError: nothing was exported yet.
+    """
+    return modes.benchmark(self)
+
+  def train(self) -> Result:
+    """Runs all phases that have not been run yet, and publishes the report.
+
+    Raises:
+      UserError: bad data or files, a diverging loss, or a checkpoint of another run.
+    """
+    self.run_phases()
+    report = reporting.publish(self)
+    return Result(self.in_float32(self.model), report, reporting.exported_files(self))
+
+  def run_phases(self, until: str | None = None) -> None:
+    """Runs the phases that have not been run yet, up to and with one of them."""
+    self.resume()
+    for phase in self.phases():
+      if phase.name not in self.state['done']:
+        began, before = time.perf_counter(), self._seconds(phase.name)
+        phase.run()
+        self._set_seconds(phase.name, before, began)
+        self.state['done'].append(phase.name)
+        self.save(phase.name, 0)
+      if phase.name == until:
+        return
+
+  def resume(self) -> None:
+    """Takes up the last checkpoint, or starts afresh.
+
+    Raises:
+      UserError: the checkpoint belongs to a run with other flags.
+    """
+    self.store = CheckpointStore(self.save_path)
+    self.metrics = MetricsWriter(self.log_dir)
+    self._saved = self.store.latest()
+    if self._saved is None:
+      self.state = {
+        'identity': self.identity(),
+        'done': [],
+        'phase': None,
+        'step': 0,
+        'phases': {},
+        'algorithm': {},
+        'original': None,
+        'report': None,
+      }
+      self.model = self.in_training_precision(self.build())
+      self.prepare()
+      return
+    self.state = self._saved.state
+    self._check_identity()
+    self.model = self.in_training_precision(self.build())
+    self.prepare()
+    self._saved.restore(named_weights(self.model), group='model')
+    self._saved.restore(dict(self.extra_variables()), group='extra')
+    self.say(f'Going on from {self._saved.prefix}: done are {self._describe_done()}.')
+
+  def save(
+    self, phase: str, step: int, optimizer: keras.optimizers.Optimizer | None = None
+  ) -> None:
+    """Writes a checkpoint of this moment."""
+    self.state.update(phase=phase, step=step)
+    groups = {'model': named_weights(self.model), 'extra': dict(self.extra_variables())}
+    if optimizer is not None:
+      groups['optimizer'] = _optimizer_variables(optimizer)
+    self.store.save(groups, self.state)
+
+  def fit(
+    self,
+    phase: str,
+    objective: loop.Objective,
+    optimizer: keras.optimizers.Optimizer,
+    *,
+    nb_steps: int,
+    variables: Sequence[tf.Variable] | None = None,
+    masks: MaskSet | None = None,
+    events: Iterable[loop.Event] = (),
+    extra_metrics: Callable[[], Mapping[str, float]] = dict,
+  ) -> None:
+    """Trains for some steps, or for what is left of them after an interruption.
+
+    Args:
+      phase: name of the phase; its order of samples follows from it and the seed.
+      objective: what is minimised.
+      optimizer: a fresh one; its slots are restored if the run was saved inside this phase.
+      nb_steps: steps of the whole phase.
+      variables: what is trained; default: all trainable variables of the model.
+      masks: kept at zero where pruned.
+      events: what else is due behind certain steps, before the checkpoint of that step.
+      extra_metrics: further metrics at a summary.
+    """
+    variables = list(self.model.trainable_variables if variables is None else variables)
+    batch_size = self.batch_size
+    step = loop.TrainStep(
+      objective,
+      variables,
+      optimizer,
+      weight_decay=self.weight_decay,
+      decayed=self.decayed_variables(),
+      masks=masks,
+    )
+    start = self._restore_optimizer(phase, optimizer)
+    self.metrics.forget(phase, start)
+    progress = Progress(phase, start, nb_steps, batch_size)
+    began, before = time.perf_counter(), self._seconds(phase)
+    nb_samples = self.helper.nb_samples('train')
+
+    def summary(done: int, means: dict[str, float]) -> None:
+      values = {**means, **extra_metrics()}
+      progress.summary(done, values)
+      rates = {'lrn_rate': step.learning_rate, 'images_per_sec': progress.images_per_sec or None}
+      epoch = done * batch_size / nb_samples
+      self.metrics.write(phase, done, {'epoch': epoch, **values, **rates})
+
+    def checkpoint(done: int, means: dict[str, float]) -> None:
+      del means
+      self._set_seconds(phase, before, began, done, progress.images_per_sec)
+      self.save(phase, done, optimizer)
+
+    run = self.run_config
+    summaries = loop.Event(summary, every=run.summ_step, at=[nb_steps])
+    checkpoints = loop.Event(checkpoint, every=run.save_step)
+    try:
+      loop.run(
+        step,
+        self.helper.train_batches(batch_size, self.stream_seed(phase), start),
+        start=start,
+        stop=nb_steps,
+        phase=phase,
+        events=[*events, summaries, checkpoints],
+        progress=lambda done, means: progress.update(done, means),
+      )
+    finally:
+      progress.close()
+    self._set_seconds(phase, before, began, nb_steps, progress.images_per_sec)
+
+  # What phases need.
+
+  def starts_over(self, phase: str) -> bool:
+    """Whether a phase begins at its first step, and not behind a checkpoint inside it."""
+    return self.state['phase'] != phase or not self.state['step']
+
+  @property
+  def batch_size(self) -> int:
+    """Samples of a training step."""
+    return self.train_config.batch_size or self.helper.recipe.batch_size
+
+  @property
+  def weight_decay(self) -> float:
+    """Factor of the L2 term."""
+    given = self.train_config.loss_w_dcy
+    return self.helper.recipe.weight_decay if given is None else given
+
+  def nb_steps(self, nb_epochs: float) -> int:
+    """Steps in so many epochs: at least one, unless there are no epochs."""
+    steps = round(nb_epochs * self.helper.nb_samples('train') / self.batch_size)
+    return max(steps, 1) if nb_epochs else 0
+
+  def scaled_rate(self, lrn_rate: float) -> float:
+    """A learning rate stated for the recipe's batch size, for this run's."""
+    return lrn_rate * self.batch_size / self.helper.recipe.batch_size
+
+  @property
+  def lrn_rate_init(self) -> float:
+    """Initial rate of a whole training, for this run's batch size."""
+    given = self.train_config.lrn_rate_init
+    return self.scaled_rate(self.helper.recipe.lrn_rate if given is None else given)
+
+  def sgd(self, schedule: keras.optimizers.schedules.LearningRateSchedule) -> keras.optimizers.SGD:
+    """SGD with momentum, as all learners fine-tune with."""
+    return keras.optimizers.SGD(schedule, momentum=self.train_config.momentum, jit_compile=False)
+
+  def decayed_variables(self) -> list[tf.Variable]:
+    """Variables with weight decay: all trainable ones but those of normalisation layers."""
+    return [
+      variable
+      for layer in leaf_layers(self.model)
+      if 'Normalization' not in type(layer).__name__
+      for variable in layer.trainable_weights
+    ]
+
+  def stream_seed(self, phase: str) -> int:
+    """Seed of a phase's order of samples: another for each phase and each run's seed."""
+    return zlib.crc32(f'{self.run_config.seed}/{phase}'.encode()) % _MAX_SEED
+
+  def in_training_precision(self, model: keras.Model) -> keras.Model:
+    """The model as it is trained: a bfloat16 twin if asked for."""
+    return with_policy(model, 'mixed_bfloat16') if self.run_config.enbl_bf16 else model
+
+  def in_float32(self, model: keras.Model) -> keras.Model:
+    """The model as it is measured and exported: bfloat16 is no format of TensorFlow Lite."""
+    return with_policy(model, 'float32') if self.run_config.enbl_bf16 else model
+
+  def say(self, text: str) -> None:
+    """Tells the user something."""
+    print(text, flush=True)
+
+  # Identity and book-keeping.
+
+  def flags(self, *, affecting_result: bool = False) -> dict[str, Any]:
+    """Flag names and values of all configs; only those that change the result if asked."""
+    flags: dict[str, Any] = {}
+    for config in (self.config, self.run_config, self.train_config, self.distill_config):
+      flags |= config.as_flags(affecting_result=affecting_result)
+    return flags
+
+  def identity(self) -> dict[str, Any]:
+    """What must be the same for a run to be resumed: the network, the data, and most flags."""
+    flags = self.flags(affecting_result=True)
+    splits = {split: self.helper.nb_samples(split) for split in ('train', 'val', 'eval')}
+    return {
+      'learner': self.name,
+      'net': self.helper.net,
+      'dataset': self.helper.dataset.name,
+      'samples': splits,
+      **{f'--{name}': value for name, value in flags.items()},
+    }
+
+  def _check_identity(self) -> None:
+    then, now = self.state.get('identity', {}), self.identity()
+    differing = [
+      f'{key} {then.get(key)}, now {now.get(key)}'
+      for key in {**then, **now}
+      if then.get(key) != now.get(key)
+    ]
+    if differing:
+      raise UserError(
+        f'{self._saved.prefix} is a checkpoint of another run ({"; ".join(differing[:6])}): give '
+        'the flags of that run to go on with it, or another --run_dir to start a new one.'
+      )
+
+  def _restore_optimizer(self, phase: str, optimizer: keras.optimizers.Optimizer) -> int:
+    """Restores the slots if the run was saved inside this phase; returns the steps done."""
+    if self._saved is None or self.state['phase'] != phase or phase in self.state['done']:
+      return 0
+    if self.state['step']:
+      self._saved.restore(_optimizer_variables(optimizer), group='optimizer')
+    return self.state['step']
+
+  def _seconds(self, phase: str) -> float:
+    return self.state['phases'].get(phase, {}).get('seconds', 0.0)
+
+  def _set_seconds(
+    self, phase: str, before: float, began: float, iters: int = 0, speed: float = 0.0
+  ) -> None:
+    entry = self.state['phases'].setdefault(phase, {'iters': 0, 'seconds': 0.0})
+    entry['seconds'] = before + time.perf_counter() - began
+    entry['iters'] = max(iters, entry['iters'])
+    if speed:
+      entry['images_per_sec'] = speed
+
+  def _describe_done(self) -> str:
+    parts = [f'{phase} ({format_seconds(self._seconds(phase))})' for phase in self.state['done']]
+    if self.state['phase'] not in self.state['done']:
+      parts.append(f'{self.state["step"]} steps of phase {self.state["phase"]}')
+    return ', '.join(parts) or 'nothing yet'
+
+
+def _optimizer_variables(optimizer: keras.optimizers.Optimizer) -> dict[str, tf.Variable]:
+  # The learning rate is a function of the iterations where it is a schedule; where it is a
+  # variable it is one of these.
+  return {v.name.split(':')[0]: v for v in optimizer.variables}

@@ -1,0 +1,175 @@
+"""The front door: flags -> configs -> learner -> exec_mode. The only reader of flags.
+
+Flags are made from the config classes: the common ones, those of the entry script's network and data
+set, and those of every learner with its prefix. TensorFlow loads after the flags are read, so that a
+wrong flag is told at once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import sys
+import traceback
+import typing
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from absl import flags
+
+from secateurs.utils.config import Config
+from secateurs.utils.errors import UserError
+
+_MODES = ('train', 'eval', 'export', 'benchmark')
+_EXIT_USER_ERROR = 1
+_EXIT_USAGE = 2
+_EXIT_INTERRUPTED = 130
+
+
+def main(experiment: Callable[[], Any], argv: Sequence[str] | None = None) -> None:
+  """Runs an entry script and exits with the process's code.
+
+  Args:
+    experiment: gives the `nets.model_helper.Experiment` to run.
+    argv: command line; default: that of the process.
+  """
+  argv = list(sys.argv if argv is None else argv)
+  debug = any(arg in ('--debug', '-debug', '--debug=true') for arg in argv)
+  try:
+    code = _run(experiment, argv)
+  except KeyboardInterrupt:
+    _complain('Interrupted: run the same command again to go on from the last checkpoint.')
+    code = _EXIT_INTERRUPTED
+  except flags.Error as error:
+    _complain(_one_sentence(error))
+    code = _EXIT_USAGE
+  except UserError as error:
+    if debug:
+      traceback.print_exc()
+    _complain(str(error))
+    code = _EXIT_USER_ERROR
+  except Exception as error:
+    if debug:
+      traceback.print_exc()
+    reason = str(error).strip().splitlines()[0:1]
+    _complain(
+      f'{type(error).__name__}: {reason[0] if reason else "no reason given"} (this is not a '
+      'mistake of yours that the program knows; --debug shows where it happened).'
+    )
+    code = _EXIT_USER_ERROR
+  sys.stdout.flush()
+  # Worker threads of TensorFlow may outlive an interrupted step; they must not delay the exit.
+  os._exit(code)
+
+
+def _run(experiment: Callable[[], Any], argv: list[str]) -> int:
+  from secateurs.utils.quiet import quiet_tensorflow
+
+  quiet_tensorflow()
+  from secateurs.learners import get_learner, learners
+  from secateurs.learners.configs import DistillConfig, RunConfig, TrainConfig
+
+  spec = experiment()
+  common = (RunConfig, TrainConfig, DistillConfig, *spec.configs)
+  values = flags.FlagValues()
+  flags.DEFINE_string('learner', 'full-prec', 'Which learner.', flag_values=values)
+  flags.DEFINE_enum('exec_mode', 'train', _MODES, 'What to do.', flag_values=values)
+  flags.DEFINE_boolean('debug', False, 'Show tracebacks.', flag_values=values)
+  flags.DEFINE_boolean('help', False, 'Show the flags.', short_name='h', flag_values=values)
+  by_learner = {name: learner.Config for name, learner in learners().items()}
+  for config_class in (*common, *by_learner.values()):
+    define_flags(config_class, values)
+  unparsed = values(argv)
+  if values.help:
+    print(help_text(spec.name, common, by_learner))
+    return 0
+  if len(unparsed) > 1:
+    raise flags.Error(
+      f'{unparsed[1]!r} is not a flag: flags are written --name value or --name=value.'
+    )
+  learner_class = get_learner(values.learner)
+  _warn_of_unused(values, learner_class.Config, by_learner)
+  helper = spec.make(*(read_config(c, values) for c in spec.configs))
+  learner = learner_class(
+    helper,
+    read_config(learner_class.Config, values),
+    run=read_config(RunConfig, values),
+    training=read_config(TrainConfig, values),
+    distillation=read_config(DistillConfig, values),
+  )
+  {
+    'train': learner.train,
+    'eval': learner.evaluate,
+    'export': learner.export,
+    'benchmark': learner.benchmark,
+  }[values.exec_mode]()
+  return 0
+
+
+def define_flags(config_class: type[Config], values: flags.FlagValues) -> None:
+  """Defines one flag per field of a config class; a name that is taken raises."""
+  hints = typing.get_type_hints(config_class)
+  for field in dataclasses.fields(config_class):
+    name, help_ = config_class.flag_name(field), field.metadata['help']
+    kinds = [k for k in typing.get_args(hints[field.name]) if k is not type(None)]
+    kind = kinds[0] if kinds else hints[field.name]
+    define = {
+      bool: flags.DEFINE_boolean,
+      int: flags.DEFINE_integer,
+      float: flags.DEFINE_float,
+      str: flags.DEFINE_string,
+    }[kind]
+    define(name, field.default, help_, flag_values=values)
+
+
+def read_config(config_class: type[Config], values: flags.FlagValues) -> Config:
+  """Makes a config from its flags.
+
+  Raises:
+    UserError: a value out of range.
+  """
+  fields = dataclasses.fields(config_class)
+  return config_class(**{f.name: values[config_class.flag_name(f)].value for f in fields})
+
+
+def help_text(
+  name: str, common: Sequence[type[Config]], by_learner: dict[str, type[Config]]
+) -> str:
+  """All flags of an entry script with defaults, grouped by config class."""
+  lines = [
+    f'./scripts/run_local.sh nets/{name}_run.py --learner NAME [--exec_mode MODE] [flags]',
+    f'  --learner: {", ".join(by_learner)} (default: full-prec)',
+    f'  --exec_mode: {", ".join(_MODES)} (default: train)',
+    '  --debug: show tracebacks',
+    '  --flagfile: a file of flags, one a line',
+  ]
+  groups = [(c.__doc__.splitlines()[0], c) for c in common]
+  groups += [(f'Learner {learner}', c) for learner, c in by_learner.items()]
+  for title, config_class in groups:
+    lines += ['', title]
+    for field in dataclasses.fields(config_class):
+      default = '' if field.default is None else f' (default: {field.default})'
+      lines.append(f'  --{config_class.flag_name(field)}: {field.metadata["help"]}{default}')
+  return '\n'.join(lines)
+
+
+def _warn_of_unused(
+  values: flags.FlagValues, used: type[Config], by_learner: dict[str, type[Config]]
+) -> None:
+  """Tells which flags of other learners were set, because they do nothing."""
+  for learner, config_class in by_learner.items():
+    if config_class is used or not config_class.prefix:
+      continue
+    for field in dataclasses.fields(config_class):
+      name = config_class.flag_name(field)
+      if values[name].present:
+        print(f'Warning: --{name} is a flag of learner {learner} and has no effect.', flush=True)
+
+
+def _one_sentence(error: Exception) -> str:
+  text = ' '.join(str(error).split())
+  return text if text.endswith(('.', '?')) else f'{text}.'
+
+
+def _complain(text: str) -> None:
+  print(f'Error: {text}', file=sys.stderr, flush=True)

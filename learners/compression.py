@@ -1,0 +1,157 @@
+"""What all learners that compress share: the baseline before, the measuring behind."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tf_keras as keras
+
+from secateurs.learners import measuring, reporting
+from secateurs.learners.abstract_learner import Learner, Phase
+from secateurs.learners.configs import DistillConfig, FullPrecConfig
+from secateurs.learners.distillation import classification
+from secateurs.learners.full_precision import TRAIN, FullPrecLearner
+from secateurs.utils.errors import UserError
+from secateurs.utils.graph import count
+from secateurs.utils.training.checkpoints import CheckpointStore
+from secateurs.utils.training.objectives import Classification
+from secateurs.utils.training.schedules import WarmUpCosine
+from secateurs.utils.training.weights import (
+  assign_weights,
+  load_model,
+  named_weights,
+  read_weights,
+)
+
+_FINE_TUNE_RATE = 0.1
+
+
+class CompressionLearner(Learner):
+  """A learner that starts from a trained network.
+
+  The baseline's weights come from --warm_start_path, else from the full-precision run at
+  --save_path, which is trained first where it does not exist. A subclass gives
+  `compression_phases`, and `compressed_model` where it differs from the model that was trained.
+  """
+
+  baseline_config = FullPrecConfig()
+
+  def compression_phases(self) -> list[Phase]:
+    """The phases between the baseline and the measuring."""
+    raise NotImplementedError
+
+  def compressed_model(self) -> keras.Model:
+    """The float32 model that is exported."""
+    return self.in_float32(self.model)
+
+  def pruned_block(self) -> dict[str, Any] | None:
+    """Block of the model before its final fine-tuning, where there is such a moment."""
+    return None
+
+  def requested(self) -> dict[str, Any]:
+    """What the flags asked for, to be shown beside what was achieved."""
+    return {}
+
+  def notes(self) -> list[str]:
+    """Sentences that the reader of the report must not miss."""
+    return []
+
+  def phases(self) -> list[Phase]:
+    """Baseline, compression, measuring."""
+    return [
+      Phase('baseline', self._baseline),
+      *self.compression_phases(),
+      Phase('measure', self._measure),
+    ]
+
+  @property
+  def original_prefix(self) -> Path:
+    """Start of the names of the original network's exported files."""
+    return self.save_path.with_name('original')
+
+  @property
+  def original_keras(self) -> Path:
+    """The original network."""
+    return self.original_prefix.with_name('original.keras')
+
+  def classification(self) -> Classification:
+    """The objective of fine-tuning, with distillation if asked for."""
+    return classification(self, self.original_keras)
+
+  def fine_tune_steps(self) -> int:
+    """Steps of the compression's training."""
+    config = self.train_config
+    epochs = config.nb_epochs_ft
+    return self.nb_steps(
+      self.helper.recipe.nb_epochs * config.nb_epochs_rat if epochs is None else epochs
+    )
+
+  def fine_tune_schedule(self, nb_steps: int) -> WarmUpCosine:
+    """Half a cosine from the fine-tuning's rate down to zero."""
+    given = self.train_config.lrn_rate_ft
+    peak = self.lrn_rate_init * _FINE_TUNE_RATE if given is None else self.scaled_rate(given)
+    return WarmUpCosine(peak, nb_steps)
+
+  def _baseline(self) -> None:
+    values, source = self._baseline_weights()
+    assign_weights(named_weights(self.model), values, source)
+    self.say(f'Baseline: {source}')
+    model = self.in_float32(self.model)
+    measured = measuring.measure(model, self.helper, self.run_config, self.original_prefix)
+    self.state['original'] = measured.block
+    self.say(f'Baseline accuracy {100 * measured.block["accuracy"]:.2f} %')
+
+  def _baseline_weights(self) -> tuple[dict[str, np.ndarray], str]:
+    run = self.run_config
+    if run.warm_start_path:
+      return read_weights(run.warm_start_path), run.warm_start_path
+    path = self.path(self.baseline_config, 'save_path')
+    saved = CheckpointStore(path).latest()
+    if saved is not None and TRAIN in saved.state.get('done', ()):
+      self._check_same_network(saved.state['identity'], path)
+      return saved.values('model'), str(saved.prefix)
+    if run.enbl_warm_start:
+      raise UserError(
+        f'--enbl_warm_start needs trained weights, but no finished run lies at {path}: give '
+        '--warm_start_path, or leave the flag out to have the baseline trained.'
+      )
+    self.say(f'There is no trained {self.helper.net} at {path}: training the baseline first.')
+    baseline = FullPrecLearner(
+      self.helper,
+      self.baseline_config,
+      run=run,
+      training=dataclasses.replace(self.train_config, nb_epochs_ft=None, lrn_rate_ft=None),
+      distillation=DistillConfig(),
+    )
+    model = baseline.trained_model()
+    return {n: w.numpy() for n, w in named_weights(model).items()}, str(path)
+
+  def _check_same_network(self, identity: dict[str, Any], path: Path) -> None:
+    expected = {'net': self.helper.net, 'dataset': self.helper.dataset.name}
+    found = {key: identity.get(key) for key in expected}
+    if found != expected:
+      raise UserError(
+        f'{path} holds a {found["net"]} trained on {found["dataset"]}, but a {expected["net"]} on '
+        f'{expected["dataset"]} was expected: give another --save_path or --run_dir.'
+      )
+
+  def _measure(self) -> None:
+    model = self.compressed_model()
+    measured = measuring.measure(model, self.helper, self.run_config, self.save_path_eval)
+    blocks = {'original': self.state['original'], 'compressed': measured.block}
+    prefixes = {'original': self.original_prefix, 'compressed': self.save_path_eval}
+    measuring.add_latency(blocks, prefixes, self.run_config)
+    self.state['report'] = reporting.build_report(
+      self,
+      original=blocks['original'],
+      pruned=self.pruned_block(),
+      compressed=measured.block,
+      counts=(count(load_model(self.original_keras)), count(model)),
+      layer_sparsities=measuring.layer_sparsities(model),
+      parity=measured.export.parity_figures(),
+      requested=self.requested(),
+      notes=self.notes(),
+    )

@@ -1,0 +1,71 @@
+"""The teacher of a run, and the objective that learns from labels and, if asked, from it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import tf_keras as keras
+
+from secateurs.utils.errors import UserError
+from secateurs.utils.training.checkpoints import CheckpointStore
+from secateurs.utils.training.objectives import Classification
+from secateurs.utils.training.weights import (
+  assign_weights,
+  load_model,
+  named_weights,
+  read_weights,
+)
+
+if TYPE_CHECKING:
+  from secateurs.learners.abstract_learner import Learner
+
+_MODEL_ENDINGS = ('.keras', '.h5', '.hdf5')
+
+
+def classification(learner: Learner, baseline: Path | None) -> Classification:
+  """Cross-entropy of the learner's model, with distillation if --enbl_dst is set.
+
+  Args:
+    learner: whose model is trained.
+    baseline: .keras file of the network before compression, the teacher if there is no other.
+
+  Raises:
+    UserError: there is no teacher, or it gives other classes.
+  """
+  config = learner.distill_config
+  if not config.enbl_dst:
+    return Classification(learner.model)
+  teacher = load_teacher(learner, baseline)
+  classes = teacher.output_shape[-1], learner.model.output_shape[-1]
+  if classes[0] != classes[1]:
+    raise UserError(
+      f'The teacher of --enbl_dst gives {classes[0]} classes, but the network gives {classes[1]}: '
+      'give a teacher of the same data set with --save_path_dst.'
+    )
+  return Classification(
+    learner.model, teacher=teacher, weight=config.loss_w_dst, temperature=config.tempr_dst
+  )
+
+
+def load_teacher(learner: Learner, baseline: Path | None) -> keras.Model:
+  """The teacher, frozen, in the precision of the training.
+
+  --save_path_dst may be a whole model of any architecture (.keras, .h5) or a checkpoint prefix of
+  the same network; where nothing lies there, the baseline teaches.
+  """
+  path = learner.path(learner.distill_config, 'save_path_dst')
+  if path.suffix in _MODEL_ENDINGS or (path / 'saved_model.pb').is_file():
+    source, teacher = path, load_model(path)
+  elif CheckpointStore(path).latest() is not None or path.suffix == '.npz':
+    source, teacher = path, learner.helper.build_model(learner.run_config.seed)
+    assign_weights(named_weights(teacher), read_weights(path), str(path))
+  elif baseline is not None:
+    source, teacher = baseline, load_model(baseline)
+  else:
+    raise UserError(
+      f'--enbl_dst needs a teacher, but nothing lies at {path}: give one with --save_path_dst.'
+    )
+  learner.say(f'Teacher: {source}')
+  teacher.trainable = False
+  return learner.in_training_precision(teacher)

@@ -1,0 +1,52 @@
+"""What a learner needs to know of a network on a data set; `nets.model_helper` offers it."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+import tensorflow as tf
+import tf_keras as keras
+
+
+class Dataset(Protocol):
+  """A data set's description."""
+
+  name: str
+  image_shape: tuple[int, int, int]
+  nb_classes: int
+
+
+class Recipe(Protocol):
+  """How a network is usually trained."""
+
+  batch_size: int
+  nb_epochs: int
+  lrn_rate: float
+  decay_epochs: tuple[float, ...]
+  decay: float
+  weight_decay: float
+
+
+class Helper(Protocol):
+  """A network, its data and its recipe."""
+
+  net: str
+  name: str
+  dataset: Dataset
+  recipe: Recipe
+
+  def build_model(self, seed: int) -> keras.Model:
+    """A new functional model that gives logits, with weights that follow from the seed."""
+
+  def nb_samples(self, split: str) -> int:
+    """Number of samples of split `train`, `val` or `eval`."""
+
+  def train_batches(self, batch_size: int, seed: int, start: int = 0) -> tf.data.Dataset:
+    """Endless batches of (float32 [n, h, w, c], int32 [n]); a function of seed and step alone."""
+
+  def eval_batches(self, split: str, batch_size: int) -> tf.data.Dataset:
+    """Every sample of a split exactly once."""
+
+  def calibration_images(self, nb_images: int) -> np.ndarray:
+    """Training images as the network sees them, float32 [n, h, w, c]."""

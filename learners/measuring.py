@@ -1,0 +1,136 @@
+"""Measures a model in all that a report shows: accuracy, sizes, counts, latency."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tf_keras as keras
+
+from secateurs.learners.configs import RunConfig
+from secateurs.learners.helper import Helper
+from secateurs.utils.deploy import TFLiteModel, export_model, measure_latency, model_block
+from secateurs.utils.deploy.export import Export
+from secateurs.utils.errors import UserError
+from secateurs.utils.graph import count
+from secateurs.utils.training.evaluation import Evaluation, evaluate, evaluate_function
+from secateurs.utils.training.weights import leaf_layers
+
+_PRUNABLE = ('kernel', 'depthwise_kernel', 'pointwise_kernel')
+
+
+@dataclasses.dataclass(frozen=True)
+class Measured:
+  """A model's files and its block of the report, latency not yet in it."""
+
+  export: Export
+  block: dict[str, Any]
+
+
+def measure(model: keras.Model, helper: Helper, run: RunConfig, prefix: Path) -> Measured:
+  """Evaluates and exports a float32 model.
+
+  Args:
+    model: what to measure.
+    helper: its data.
+    run: whether int8 is wanted, and batch sizes.
+    prefix: start of the files' names.
+  """
+  evaluation = evaluate_model(model, helper, run)
+  calibration = helper.calibration_images(run.nb_smpls_calib)
+  export = export_model(model, prefix, calibration=calibration, int8=run.export_int8)
+  extra: dict[str, Any] = sparsities(model)
+  int8 = None
+  if export.tflite_int8 is not None:
+    int8 = evaluate_tflite(export.tflite_int8.path, helper, run)
+    extra['int8_accuracy'] = int8.accuracy
+  block = model_block(
+    count=count(model),
+    export=export,
+    accuracy=evaluation.accuracy,
+    accuracy_top5=evaluation.accuracy_top5,
+    loss=evaluation.loss,
+    **extra,
+  )
+  return Measured(export, block)
+
+
+def add_latency(
+  blocks: Mapping[str, dict[str, Any]], prefixes: Mapping[str, Path], run: RunConfig
+) -> None:
+  """Times the .tflite files behind some blocks in turns and puts the figures into the blocks.
+
+  Args:
+    blocks: blocks of the report by name.
+    prefixes: start of their files' names, by the same names.
+    run: frames and threads.
+  """
+  paths = {}
+  for name, prefix in prefixes.items():
+    paths[name, 'float'] = prefix.with_name(f'{prefix.name}.tflite')
+    if 'int8' in blocks[name]:
+      paths[name, 'int8'] = prefix.with_name(f'{prefix.name}_int8.tflite')
+  timed = measure_latency(paths, nb_frames=run.bench_frames, threads=bench_threads(run))
+  for (name, kind), latency in timed.items():
+    target = blocks[name] if kind == 'float' else blocks[name]['int8']
+    target['latency'] = latency
+
+
+def evaluate_model(model: keras.Model, helper: Helper, run: RunConfig) -> Evaluation:
+  """Evaluates over every evaluation sample exactly once."""
+  return evaluate(model, helper.eval_batches('eval', run.batch_size_eval))
+
+
+def evaluate_tflite(path: Path, helper: Helper, run: RunConfig) -> Evaluation:
+  """Evaluates a .tflite file itself over every evaluation sample exactly once."""
+  interpreter = TFLiteModel(path, nb_threads=max(bench_threads(run)))
+  return evaluate_function(interpreter.predict, helper.eval_batches('eval', run.batch_size_eval))
+
+
+def prunable_kernels(model: keras.Model) -> dict[str, Any]:
+  """The kernels of convolutional and dense layers by layer name, `/<weight>` behind a second one."""
+  kernels: dict[str, Any] = {}
+  for layer in leaf_layers(model):
+    for weight in layer.trainable_weights:
+      short = weight.name.split(':')[0].rsplit('/', 1)[-1]
+      if short in _PRUNABLE:
+        name = layer.name if layer.name not in kernels else f'{layer.name}/{short}'
+        kernels[name] = weight
+  return kernels
+
+
+def layer_sparsities(model: keras.Model) -> dict[str, float]:
+  """Share of exact zeros per prunable kernel, by layer name."""
+  return {
+    name: float(np.mean(kernel.numpy() == 0)) for name, kernel in prunable_kernels(model).items()
+  }
+
+
+def sparsities(model: keras.Model) -> dict[str, float]:
+  """Share of exact zeros over all prunable kernels, and their share of all parameters."""
+  kernels = [kernel.numpy() for kernel in prunable_kernels(model).values()]
+  zeros = sum(int(np.sum(kernel == 0)) for kernel in kernels)
+  size = sum(kernel.size for kernel in kernels)
+  params = sum(int(np.prod(weight.shape)) for weight in model.weights)
+  return {'sparsity': zeros / max(size, 1), 'sparsity_params': zeros / max(params, 1)}
+
+
+def bench_threads(run: RunConfig) -> list[int]:
+  """The numbers of threads to time with.
+
+  Raises:
+    UserError: not whole numbers of at least 1, separated by commas.
+  """
+  try:
+    threads = [int(part) for part in run.bench_threads.split(',')]
+  except ValueError:
+    threads = []
+  if not threads or min(threads) < 1:
+    raise UserError(
+      f'--bench_threads takes whole numbers separated by commas, such as 1,2, but '
+      f'{run.bench_threads!r} was given.'
+    )
+  return threads

@@ -1,0 +1,88 @@
+"""What can be done with a finished run: evaluate, export again, benchmark."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import tf_keras as keras
+
+from secateurs.learners import measuring
+from secateurs.learners.reporting import exported_files
+from secateurs.utils.deploy import export_model, file_size, measure_latency
+from secateurs.utils.deploy.atomic import atomic_path
+from secateurs.utils.errors import UserError
+from secateurs.utils.training.evaluation import Evaluation
+from secateurs.utils.training.weights import load_model
+
+if TYPE_CHECKING:
+  from secateurs.learners.abstract_learner import Learner
+
+
+def evaluate(learner: Learner) -> dict[str, Evaluation]:
+  """Evaluates the .keras model and each .tflite file over every evaluation sample once."""
+  helper, run = learner.helper, learner.run_config
+  files = _exported(learner)
+  results = {'keras': measuring.evaluate_model(load_model(files['keras']), helper, run)}
+  for kind in ('tflite', 'tflite_int8'):
+    if kind in files:
+      results[kind] = measuring.evaluate_tflite(files[kind], helper, run)
+  for kind, result in results.items():
+    top5 = '' if result.accuracy_top5 is None else f'  top-5 {100 * result.accuracy_top5:.2f} %'
+    learner.say(
+      f'{kind:<12} accuracy {100 * result.accuracy:.2f} %{top5}  loss {result.loss:.4f}  '
+      f'({result.nb_samples} samples)'
+    )
+  _write(learner, 'evaluation.json', {kind: vars(result) for kind, result in results.items()})
+  return results
+
+
+def export(learner: Learner) -> dict[str, Path]:
+  """Writes all formats again from the .keras model, and shows their sizes."""
+  run = learner.run_config
+  model: keras.Model = load_model(_exported(learner)['keras'])
+  calibration = learner.helper.calibration_images(run.nb_smpls_calib)
+  exported = export_model(
+    model, learner.save_path_eval, calibration=calibration, int8=run.export_int8
+  )
+  for kind, file in exported.files.items():
+    learner.say(f'{kind:<12} {file.path}  {file.bytes} bytes, {file.gzip_bytes} gzipped')
+  return {kind: file.path for kind, file in exported.files.items()}
+
+
+def benchmark(learner: Learner) -> dict[str, list[dict[str, float]]]:
+  """Times the .tflite files in turns, the original's with them."""
+  run = learner.run_config
+  files = {k: p for k, p in _exported(learner).items() if k.startswith('tflite')}
+  original = learner.original_prefix
+  for kind, ending in (('original', '.tflite'), ('original_int8', '_int8.tflite')):
+    path = original.with_name(original.name + ending)
+    if path.is_file() and path not in files.values():
+      files[kind] = path
+  timed = measure_latency(files, nb_frames=run.bench_frames, threads=measuring.bench_threads(run))
+  for kind, entries in timed.items():
+    size = file_size(files[kind])
+    learner.say(f'{kind:<14} {size.bytes} bytes, {size.gzip_bytes} gzipped')
+    for entry in entries:
+      learner.say(
+        f'  {entry["threads"]} thread(s): median {entry["p50_ms"]:.3f} ms, p90 '
+        f'{entry["p90_ms"]:.3f} ms, {entry["fps"]:.0f} frames/s'
+      )
+  _write(learner, 'benchmark.json', timed)
+  return timed
+
+
+def _exported(learner: Learner) -> dict[str, Path]:
+  files = exported_files(learner)
+  if 'keras' not in files:
+    raise UserError(
+      f'{learner.save_path_eval}.keras does not exist, so there is nothing to work on: run the same '
+      'command with --exec_mode train first.'
+    )
+  return files
+
+
+def _write(learner: Learner, name: str, content: object) -> None:
+  with atomic_path(learner.log_dir / name) as partial:
+    partial.write_text(json.dumps(content, indent=2) + '\n', encoding='utf-8')

@@ -1,0 +1,97 @@
+"""Puts a finished run together: report.json, report.html, the table on the terminal."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from secateurs.utils.deploy import (
+  SCHEMA,
+  achieved,
+  format_table,
+  layer_rows,
+  versions,
+  write_report,
+)
+from secateurs.utils.graph import ModelCount
+
+if TYPE_CHECKING:
+  from secateurs.learners.abstract_learner import Learner
+
+_ENDINGS = {
+  'keras': '.keras',
+  'pb': '.pb',
+  'tflite': '.tflite',
+  'tflite_int8': '_int8.tflite',
+}
+
+
+def build_report(
+  learner: Learner,
+  *,
+  original: dict[str, Any],
+  compressed: dict[str, Any],
+  counts: tuple[ModelCount, ModelCount],
+  layer_sparsities: dict[str, float],
+  parity: dict[str, float],
+  pruned: dict[str, Any] | None = None,
+  requested: dict[str, Any] | None = None,
+  notes: list[str] | None = None,
+) -> dict[str, Any]:
+  """The content of report.json, but for the phases' times.
+
+  Args:
+    learner: whose run it is.
+    original: block of the model before.
+    compressed: block of the model behind all phases.
+    counts: of the model before and behind.
+    layer_sparsities: share of zeros by layer.
+    parity: differences between formats.
+    pruned: block of the model before its final fine-tuning, where there is such a moment.
+    requested: what the flags asked for.
+    notes: sentences that the reader must not miss.
+  """
+  return {
+    'schema': SCHEMA,
+    'learner': learner.name,
+    'net': learner.helper.net,
+    'dataset': learner.helper.dataset.name,
+    'seed': learner.run_config.seed,
+    'nb_workers': 1,
+    'flags': learner.flags(),
+    'versions': versions(),
+    'original': original,
+    'pruned': pruned,
+    'compressed': compressed,
+    'requested': requested or {},
+    'achieved': achieved(original, compressed),
+    'layers': layer_rows(*counts, layer_sparsities),
+    'parity': parity,
+    'notes': notes or [],
+  }
+
+
+def publish(learner: Learner) -> dict[str, Any]:
+  """Adds the times, writes report.json and report.html, and shows the table."""
+  phases = learner.state['phases']
+  speeds = [p['images_per_sec'] for p in phases.values() if p.get('images_per_sec')]
+  report = learner.state['report'] | {
+    'phases': [
+      {'name': n, 'iters': p['iters'], 'seconds': p['seconds']} for n, p in phases.items()
+    ],
+    'images_per_sec': max(speeds, default=None),
+    'seconds_total': sum(p['seconds'] for p in phases.values()),
+  }
+  written = write_report(report, learner.log_dir)
+  learner.say(f'\n{format_table(report)}\n')
+  for kind, path in exported_files(learner).items():
+    learner.say(f'{kind:<12} {path}')
+  learner.say(f'{"report":<12} {written["html"]}')
+  return report
+
+
+def exported_files(learner: Learner) -> dict[str, Path]:
+  """The exported files that there are, by format."""
+  prefix = learner.save_path_eval
+  paths = {kind: prefix.with_name(prefix.name + ending) for kind, ending in _ENDINGS.items()}
+  return {kind: path for kind, path in paths.items() if path.is_file()}

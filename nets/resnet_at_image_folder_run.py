@@ -1,0 +1,14 @@
+"""Compresses a ResNet for 32x32 images on a folder of images; flags: see --help."""
+
+from secateurs.learners import cli
+
+
+def experiment():  # noqa: ANN201
+  """Imported late, so that flags are read before TensorFlow loads."""
+  from secateurs.nets.model_helper import RESNET_AT_IMAGE_FOLDER
+
+  return RESNET_AT_IMAGE_FOLDER
+
+
+if __name__ == '__main__':
+  cli.main(experiment)
