@@ -1,0 +1,210 @@
+"""Measures the training engine against what it is built on; prints ratios of things run in turns.
+
+Usage: python scripts/bench_training.py [--rounds 5] [--steps 60] [--skip-keras]
+
+ResNet-20, batch 128, 32x32 images (random ones: speed does not depend on what they show). The
+contenders take turns within each round, so that a machine that grows slower does so for all of them;
+the ratio of a round compares neighbours in time, and the median of the rounds' ratios is printed.
+
+  bare     the compiled step (forward, backward, SGD) on one fixed batch
+  engine   full-prec as `Learner.fit` runs it: per-image augmentation, weight decay, summaries to
+           metrics.jsonl and TensorBoard, checkpoints
+  bf16     the same with --enbl_bf16
+  sparse   weight-sparse: engine plus masks in every step and mask updates
+  keras3   Keras 3: model.fit on the same batches
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from secateurs.utils.quiet import quiet_tensorflow
+
+os.environ.setdefault('KERAS_BACKEND', 'tensorflow')
+quiet_tensorflow()
+
+import numpy as np  # noqa: E402
+import tensorflow as tf  # noqa: E402
+import tf_keras  # noqa: E402
+
+from secateurs.nets.datasets.images import Augmentation, ImageDataset, Split  # noqa: E402
+from secateurs.nets.resnet import cifar_resnet  # noqa: E402
+from secateurs.utils.training import loop  # noqa: E402
+from secateurs.utils.training.checkpoints import CheckpointStore  # noqa: E402
+from secateurs.utils.training.masks import MaskSet  # noqa: E402
+from secateurs.utils.training.metrics import MetricsWriter  # noqa: E402
+from secateurs.utils.training.objectives import Classification  # noqa: E402
+from secateurs.utils.training.precision import with_policy  # noqa: E402
+from secateurs.utils.training.weights import named_weights  # noqa: E402
+
+BATCH = 128
+SUMMARY_STEP, SAVE_STEP, MASK_STEP = 50, 200, 50
+RATE, MOMENTUM, DECAY = 0.01, 0.9, 2e-4
+
+Contender = Callable[[int], None]
+
+
+def random_dataset() -> ImageDataset:
+  """As many random images as CIFAR-10 has for training."""
+  rng = np.random.default_rng(0)
+  images = rng.integers(0, 256, (50_000, 32, 32, 3), np.uint8)
+  split = Split(images, rng.integers(0, 10, 50_000).astype(np.int32))
+  classes = [str(i) for i in range(10)]
+  augmentation = Augmentation(pad=4, flip=True)
+  return ImageDataset('random', (32, 32, 3), classes, {'train': split}, augmentation)
+
+
+def bare(dataset: ImageDataset) -> Contender:
+  """One compiled step on one batch, called from Python."""
+  model = cifar_resnet(20)
+  optimizer = tf_keras.optimizers.SGD(RATE, momentum=MOMENTUM, jit_compile=False)
+  images, labels = next(iter(dataset.train_batches(BATCH, 0)))
+
+  @tf.function
+  def step(images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+    with tf.GradientTape() as tape:
+      logits = model(images, training=True)
+      loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits))
+    gradients = tape.gradient(loss, model.trainable_variables)
+    optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
+    return loss
+
+  def run(nb_steps: int) -> None:
+    for _ in range(nb_steps):
+      loss = step(images, labels)
+    float(loss)
+
+  return run
+
+
+def engine(dataset: ImageDataset, folder: Path, policy: str, masked: bool) -> Contender:
+  """The loop with all that a run has beside it."""
+  model = with_policy(cifar_resnet(20), policy)
+  kernels = [v for v in model.trainable_variables if 'kernel' in v.name]
+  optimizer = tf_keras.optimizers.SGD(RATE, momentum=MOMENTUM, jit_compile=False)
+  masks = MaskSet(kernels) if masked else None
+  step = loop.TrainStep(
+    Classification(model),
+    model.trainable_variables,
+    optimizer,
+    weight_decay=DECAY,
+    decayed=kernels,
+    masks=masks,
+  )
+  writer, store = MetricsWriter(folder), CheckpointStore(folder / 'model.ckpt')
+  slots = {v.name: v for v in optimizer.variables}
+  groups = {'model': named_weights(model), 'optimizer': slots}
+  events = [
+    loop.Event(lambda done, means: writer.write('bench', done, means), every=SUMMARY_STEP),
+    loop.Event(lambda done, means: store.save(groups, {'step': done}), every=SAVE_STEP),
+  ]
+  if masks is not None:
+    update = [0.5] * len(kernels)
+    events.append(loop.Event(lambda done, means: masks.update(update), every=MASK_STEP))
+  done = 0
+
+  def run(nb_steps: int) -> None:
+    nonlocal done
+    batches = dataset.train_batches(BATCH, 0, done)
+    loop.run(step, batches, start=done, stop=done + nb_steps, phase='bench', events=events)
+    done += nb_steps
+
+  return run
+
+
+def keras3(dataset: ImageDataset) -> Contender:
+  """Keras 3's own training loop on the same network and batches."""
+  import keras
+
+  model = _keras3_resnet(keras)
+  model.compile(
+    keras.optimizers.SGD(RATE, momentum=MOMENTUM, weight_decay=DECAY),
+    keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+    metrics=['accuracy'],
+  )
+  batches = dataset.train_batches(BATCH, 0)
+  return lambda nb_steps: model.fit(batches, steps_per_epoch=nb_steps, verbose=0)
+
+
+def _keras3_resnet(keras):  # noqa: ANN001, ANN202
+  """ResNet-20 layer by layer as `cifar_resnet` builds it."""
+  layers = keras.layers
+
+  def conv_bn(x, width: int, kernel: int, stride: int):  # noqa: ANN001, ANN202
+    padding = 'same'
+    if stride > 1 and kernel > 1:
+      x, padding = layers.ZeroPadding2D(1)(x), 'valid'
+    x = layers.Conv2D(width, kernel, stride, padding, use_bias=False)(x)
+    return layers.BatchNormalization(epsilon=1e-5, momentum=0.9)(x)
+
+  inputs = layers.Input((32, 32, 3))
+  x = layers.ReLU()(conv_bn(inputs, 16, 3, 1))
+  for stage, width in enumerate((16, 32, 64)):
+    for block in range(3):
+      stride = 2 if stage and not block else 1
+      shortcut = conv_bn(x, width, 1, stride) if stride > 1 else x
+      y = layers.ReLU()(conv_bn(x, width, 3, stride))
+      x = layers.ReLU()(layers.Add()([conv_bn(y, width, 3, 1), shortcut]))
+  logits = layers.Dense(10)(layers.GlobalAveragePooling2D()(x))
+  return keras.Model(inputs, logits)
+
+
+def measure(contenders: dict[str, Contender], rounds: int, nb_steps: int) -> dict[str, list[float]]:
+  """Images/s of each contender in each round; each is compiled and warmed up first."""
+  for run in contenders.values():
+    run(5)
+  speeds = {name: [] for name in contenders}
+  for _ in range(rounds):
+    for name, run in contenders.items():
+      began = time.perf_counter()
+      run(nb_steps)
+      speeds[name].append(nb_steps * BATCH / (time.perf_counter() - began))
+  return speeds
+
+
+def main() -> None:
+  """Runs the benchmark."""
+  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+  parser.add_argument('--rounds', type=int, default=5)
+  parser.add_argument('--steps', type=int, default=60)
+  parser.add_argument('--skip-keras', action='store_true')
+  args = parser.parse_args()
+  dataset = random_dataset()
+  with tempfile.TemporaryDirectory() as folder:
+    paths = [Path(folder) / name for name in ('engine', 'bf16', 'sparse')]
+    contenders = {
+      'bare': bare(dataset),
+      'engine': engine(dataset, paths[0], 'float32', masked=False),
+      'sparse': engine(dataset, paths[2], 'float32', masked=True),
+      'bf16': engine(dataset, paths[1], 'mixed_bfloat16', masked=False),
+    }
+    if not args.skip_keras:
+      contenders['keras3'] = keras3(dataset)
+    speeds = measure(contenders, args.rounds, args.steps)
+  for name, values in speeds.items():
+    print(
+      f'{name:<8} median {statistics.median(values):6.0f} images/s   '
+      f'(min {min(values):.0f}, max {max(values):.0f})'
+    )
+  for above, below in (
+    ('engine', 'bare'),
+    ('engine', 'keras3'),
+    ('bf16', 'engine'),
+    ('sparse', 'engine'),
+  ):
+    if below in speeds:
+      ratios = [a / b for a, b in zip(speeds[above], speeds[below], strict=True)]
+      print(
+        f'{above}/{below}: median {statistics.median(ratios):.3f}   '
+        f'(min {min(ratios):.3f}, max {max(ratios):.3f}, {len(ratios)} rounds)'
+      )
+
+
+if __name__ == '__main__':
+  main()
