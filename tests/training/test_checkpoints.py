@@ -1,0 +1,126 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from secateurs.utils.errors import UserError
+from secateurs.utils.training.checkpoints import CheckpointStore
+
+
+def variables(value):
+  return {'model': {'a/kernel': tf.Variable([value, value]), 'b.c/x_y': tf.Variable(value)}}
+
+
+def save(store, value, **state):
+  store.save(variables(value), {'value': value, **state})
+
+
+def test_round_trip(tmp_path):
+  store = CheckpointStore(tmp_path / 'm' / 'model.ckpt')
+  assert store.latest() is None
+  save(store, 3.0, phase='x')
+  saved = CheckpointStore(tmp_path / 'm' / 'model.ckpt').latest()
+  assert saved.state == {'value': 3.0, 'phase': 'x'}
+  targets = variables(0.0)['model']
+  saved.restore(targets, group='model')
+  np.testing.assert_array_equal(targets['a/kernel'].numpy(), [3, 3])
+  assert targets['b.c/x_y'].numpy() == 3
+
+
+def test_the_last_two_are_kept(tmp_path):
+  store = CheckpointStore(tmp_path / 'model.ckpt')
+  for value in range(5):
+    save(store, float(value))
+  assert sorted(p.name for p in tmp_path.glob('*.json')) == ['model.ckpt-4.json', 'model.ckpt-5.json']
+  assert len(list(tmp_path.iterdir())) == 6
+
+
+@pytest.mark.parametrize('damage', ['cut data', 'flip data', 'no index', 'no record', 'cut record'])
+def test_a_torn_checkpoint_is_never_chosen(tmp_path, damage):
+  store = CheckpointStore(tmp_path / 'model.ckpt')
+  save(store, 1.0)
+  save(store, 2.0)
+  data = tmp_path / 'model.ckpt-2.data-00000-of-00001'
+  record = tmp_path / 'model.ckpt-2.json'
+  if damage == 'cut data':
+    data.write_bytes(data.read_bytes()[:-1])
+  elif damage == 'flip data':
+    content = bytearray(data.read_bytes())
+    content[0] ^= 1
+    data.write_bytes(content)
+  elif damage == 'no index':
+    (tmp_path / 'model.ckpt-2.index').unlink()
+  elif damage == 'no record':
+    record.unlink()
+  else:
+    record.write_text(record.read_text()[:20])
+  assert store.latest().state['value'] == 1.0
+  save(store, 3.0)  # Numbers go on behind the torn one.
+  assert store.latest().number == 3
+
+
+def test_other_shapes_are_listed(tmp_path):
+  store = CheckpointStore(tmp_path / 'model.ckpt')
+  save(store, 1.0)
+  wrong = {'a/kernel': tf.Variable([[0.0]]), 'new': tf.Variable(0.0)}
+  with pytest.raises(UserError) as error:
+    store.latest().restore(wrong, group='model')
+  text = str(error.value)
+  assert 'a/kernel: expected (1, 1), found (2,)' in text
+  assert 'new: expected (), found nothing' in text
+  assert 'b.c/x_y: expected nothing, found ()' in text
+  np.testing.assert_array_equal(wrong['a/kernel'].numpy(), [[0]])
+
+
+def test_a_folder_that_cannot_be_written(tmp_path):
+  (tmp_path / 'file').write_text('')
+  with pytest.raises(UserError, match='could not be written'):
+    save(CheckpointStore(tmp_path / 'file' / 'model.ckpt'), 1.0)
+
+
+@pytest.mark.slow
+def test_kill_at_any_moment(tmp_path):
+  """A process that saves without end is killed again and again; what is left is always whole."""
+  code = (
+    'import sys\n'
+    'from secateurs.utils.quiet import quiet_tensorflow\n'
+    'quiet_tensorflow()\n'
+    'import tensorflow as tf\n'
+    'from secateurs.utils.training.checkpoints import CheckpointStore\n'
+    'store = CheckpointStore(sys.argv[1])\n'
+    'n = store.latest().number if store.latest() else 0\n'
+    'while True:\n'
+    '  n += 1\n'
+    '  group = {str(i): tf.fill([200, 200], float(n)) for i in range(20)}\n'
+    '  store.save({"model": {k: tf.Variable(v) for k, v in group.items()}}, {"n": n})\n'
+    '  print(n, flush=True)\n'
+  )
+  prefix = tmp_path / 'model.ckpt'
+  rng = np.random.RandomState(0)
+  for _ in range(3):
+    process = subprocess.Popen(
+      [sys.executable, '-c', code, str(prefix)], stdout=subprocess.PIPE, text=True
+    )
+    process.stdout.readline()
+    time.sleep(rng.uniform(0, 0.3))
+    os.kill(process.pid, signal.SIGKILL)
+    last = [int(line) for line in process.stdout.read().split()]
+    process.wait()
+    saved = CheckpointStore(prefix).latest()
+    assert saved is not None
+    assert saved.state['n'] >= max(last, default=1)
+    for value in saved.values('model').values():
+      np.testing.assert_array_equal(value, saved.state['n'])
+
+
+def test_records_are_json_that_a_person_can_read(tmp_path):
+  save(CheckpointStore(tmp_path / 'model.ckpt'), 1.0)
+  record = json.loads((tmp_path / 'model.ckpt-1.json').read_text())
+  assert set(record) == {'state', 'files'}
+  assert set(record['files']) == {'model.ckpt-1.index', 'model.ckpt-1.data-00000-of-00001'}

@@ -1,0 +1,46 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+import tf_keras as keras
+
+from secateurs.utils.training.evaluation import evaluate, evaluate_function
+
+
+def pass_through(nb_classes):
+  inputs = keras.Input((nb_classes,))
+  return keras.Model(inputs, keras.layers.Activation('linear')(inputs))
+
+
+def outputs(nb, nb_classes, seed=0):
+  rng = np.random.RandomState(seed)
+  return rng.randn(nb, nb_classes).astype(np.float32), rng.randint(0, nb_classes, nb, np.int32)
+
+
+@pytest.mark.parametrize('batch_size', [1, 7, 23, 100])
+def test_every_sample_counts_once(batch_size):
+  logits, labels = outputs(23, 30)
+  batches = tf.data.Dataset.from_tensor_slices((logits, labels)).batch(batch_size)
+  found = evaluate(pass_through(30), batches)
+  ranks = (logits > logits[np.arange(23), labels][:, None]).sum(-1)
+  assert found.nb_samples == 23
+  assert found.accuracy == pytest.approx(np.mean(ranks == 0))
+  assert found.accuracy_top5 == pytest.approx(np.mean(ranks < 5))
+  log_p = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+  assert found.loss == pytest.approx(-np.mean(log_p[np.arange(23), labels]), rel=1e-5)
+
+
+def test_functions_are_evaluated_alike():
+  logits, labels = outputs(11, 10)
+  batches = tf.data.Dataset.from_tensor_slices((logits, labels)).batch(4)
+  by_model = evaluate(pass_through(10), batches)
+  by_function = evaluate_function(lambda images: images, batches)
+  assert by_model.accuracy == by_function.accuracy
+  assert by_model.loss == pytest.approx(by_function.loss, rel=1e-6)
+  assert by_model.accuracy_top5 is None
+
+
+def test_nothing_to_evaluate_on():
+  logits, labels = outputs(1, 10)
+  empty = tf.data.Dataset.from_tensor_slices((logits, labels)).batch(4).take(0)
+  with pytest.raises(ValueError, match='no samples'):
+    evaluate(pass_through(10), empty)

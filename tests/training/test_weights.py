@@ -1,0 +1,82 @@
+import numpy as np
+import pytest
+import tf_keras as keras
+
+from secateurs.nets.lenet import lenet
+from secateurs.utils.errors import UserError
+from secateurs.utils.training.checkpoints import CheckpointStore
+from secateurs.utils.training.weights import (
+  assign_weights,
+  load_model,
+  named_weights,
+  read_weights,
+)
+
+
+def saved(model, tmp_path, kind):
+  """Saves the weights in one of the formats and gives the path to read."""
+  weights = named_weights(model)
+  if kind == 'npz':
+    np.savez(tmp_path / 'w.npz', **{n: w.numpy() for n, w in weights.items()})
+    return tmp_path / 'w.npz'
+  if kind in ('keras', 'h5'):
+    model.save(tmp_path / f'w.{kind}')
+    return tmp_path / f'w.{kind}'
+  if kind == 'savedmodel':
+    model.save(tmp_path / 'folder', save_format='tf')
+    return tmp_path / 'folder'
+  CheckpointStore(tmp_path / 'model.ckpt').save({'model': weights}, {})
+  return tmp_path / ('model.ckpt' if kind == 'store' else 'model.ckpt-1')
+
+
+@pytest.mark.parametrize('kind', ['npz', 'keras', 'h5', 'savedmodel', 'store', 'checkpoint'])
+def test_every_format_is_read(tmp_path, kind):
+  model, twin = lenet(), lenet()
+  path = saved(model, tmp_path, kind)
+  assign_weights(named_weights(twin), read_weights(path), str(path))
+  for theirs, ours in zip(model.get_weights(), twin.get_weights(), strict=True):
+    np.testing.assert_array_equal(theirs, ours)
+
+
+def test_what_does_not_fit_is_listed_expected_against_found(tmp_path):
+  path = saved(lenet(nb_classes=7), tmp_path, 'npz')
+  model = lenet()
+  before = model.get_weights()
+  with pytest.raises(UserError) as error:
+    assign_weights(named_weights(model), read_weights(path), str(path))
+  assert 'logits/kernel: expected (84, 10), found (84, 7)' in str(error.value)
+  assert 'logits/bias: expected (10,), found (7,)' in str(error.value)
+  for old, new in zip(before, model.get_weights(), strict=True):
+    np.testing.assert_array_equal(old, new)
+
+
+def test_nested_models_are_named_by_their_layers():
+  inner = keras.Sequential([keras.layers.Dense(2, name='inside')], name='inner')
+  inputs = keras.Input((3,))
+  model = keras.Model(inputs, keras.layers.Dense(1, name='outside')(inner(inputs)))
+  assert set(named_weights(model)) == {
+    'inside/kernel',
+    'inside/bias',
+    'outside/kernel',
+    'outside/bias',
+  }
+
+
+def test_missing_and_damaged_files(tmp_path):
+  with pytest.raises(UserError, match='does not exist'):
+    read_weights(tmp_path / 'none.npz')
+  with pytest.raises(UserError, match='no weights file'):
+    read_weights(tmp_path / 'none.ckpt')
+  for name in ('bad.npz', 'bad.keras', 'bad.h5'):
+    (tmp_path / name).write_bytes(b'not what it says')
+    with pytest.raises(UserError, match='cannot be'):
+      read_weights(tmp_path / name)
+
+
+def test_keras3_files_are_told(tmp_path):
+  import keras as keras3
+
+  inputs = keras3.Input((3,))
+  keras3.Model(inputs, keras3.layers.Dense(2)(inputs)).save(tmp_path / 'new.keras')
+  with pytest.raises(UserError, match='was saved by Keras 3'):
+    load_model(tmp_path / 'new.keras')
