@@ -1,0 +1,1 @@
+"""One rule for each family of layers: how channels pass through it and how it shrinks."""

@@ -1,0 +1,182 @@
+"""What a layer rule is: how channels pass through a layer, and how the layer shrinks.
+
+One rule serves one family of layers. `trace` is asked once per call while the graph is built,
+`resize` once per layer while a model is sliced, `rewrite` once per call for arguments that hold
+sizes or constants, and `constant` when channels without any signal are folded away.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import tf_keras as keras
+
+from secateurs.utils.graph.channels import Atoms, Channels
+from secateurs.utils.graph.constants import Constant
+from secateurs.utils.graph.walk import Call
+
+
+@dataclasses.dataclass
+class View:
+  """What a rule sees of one call while the graph is built.
+
+  Attributes:
+    call: the call.
+    ins: channels of each input tensor.
+    in_shapes: static shapes of the inputs, batch first.
+    out_shapes: static shapes of the outputs.
+    atoms: where ties and protections go.
+    previous: the trace of the layer's first call, if this is not the first.
+    consumed: set by rules whose kernel sums over the input's channels: one atom per kernel row.
+    produced: set by rules whose kernel makes channels of its own: one atom per filter.
+  """
+
+  call: Call
+  ins: list[Channels]
+  in_shapes: list[tuple]
+  out_shapes: list[tuple]
+  atoms: Atoms
+  previous: Trace | None = None
+  consumed: np.ndarray | None = None
+  produced: np.ndarray | None = None
+
+  @property
+  def layer(self) -> keras.layers.Layer:
+    """The layer that is called."""
+    return self.call.layer
+
+  def title(self) -> str:
+    """The layer as reasons name it."""
+    return f'{type(self.layer).__name__} {self.call.name!r}'
+
+  def on_axis(self, number: int, axis: int) -> np.ndarray:
+    """Returns the atoms of input `number` on `axis`.
+
+    If the channels are tracked on another axis they are protected, because this layer treats
+    `axis` as the channels; the atoms returned are then protected ones.
+    """
+    channels = self.ins[number]
+    rank = len(self.in_shapes[number])
+    axis %= rank
+    if channels.axis == axis:
+      return channels.labels
+    reason = f'{self.title()} works along another axis'
+    self.atoms.protect(channels.labels, reason)
+    size = self.in_shapes[number][axis]
+    labels = self.atoms.new(size) if size is not None and axis > 0 else np.zeros(0, np.int64)
+    self.atoms.protect(labels, reason)
+    self.ins[number] = Channels(axis if len(labels) else None, labels)
+    return labels
+
+  def protect_inputs(self, reason: str) -> None:
+    """Protects the channels of all inputs."""
+    for channels in self.ins:
+      self.atoms.protect(channels.labels, reason)
+
+  def fixed_outputs(self, reason: str) -> list[Channels]:
+    """Returns fresh protected channels for every output, on the last axis."""
+    return [fixed(self.atoms, shape, reason) for shape in self.out_shapes]
+
+  def share(self, labels: np.ndarray) -> None:
+    """Ties the inputs of a second call of a layer with weights to those of its first call."""
+    if self.previous is not None:
+      self.atoms.tie(self.previous.ins[0].labels, labels)
+
+
+def fixed(atoms: Atoms, shape: tuple, reason: str, axis: int = -1) -> Channels:
+  """Fresh protected channels for a tensor of the given shape."""
+  if len(shape) < 2 or shape[axis] is None:
+    return Channels.none()
+  labels = atoms.new(shape[axis])
+  atoms.protect(labels, reason)
+  return Channels(axis % len(shape), labels)
+
+
+@dataclasses.dataclass
+class Trace:
+  """A call with the channels of what goes in and comes out; see `View` for the rest."""
+
+  call: Call
+  rule: Rule
+  ins: list[Channels]
+  outs: list[Channels]
+  consumed: np.ndarray | None
+  produced: np.ndarray | None
+  in_shapes: list[tuple]
+  out_shapes: list[tuple]
+
+  def everything(self, rows: np.ndarray) -> Cut:
+    """A cut that keeps every output channel and the given `rows` of the first input."""
+    ins = [rows, *(np.ones(len(one.labels), bool) for one in self.ins[1:])]
+    return Cut(self, ins, [np.ones(len(one.labels), bool) for one in self.outs])
+
+
+@dataclasses.dataclass
+class Cut:
+  """What stays of one call.
+
+  Attributes:
+    trace: the call.
+    ins: for each input a bool array over its channel positions, True where kept.
+    outs: the same for each output.
+  """
+
+  trace: Trace
+  ins: list[np.ndarray]
+  outs: list[np.ndarray]
+
+  @property
+  def layer(self) -> keras.layers.Layer:
+    """The layer of the model that is sliced."""
+    return self.trace.call.layer
+
+  def rank(self, number: int) -> int:
+    """Number of axes, batch included, of output `number`."""
+    return len(self.trace.out_shapes[number])
+
+  def rank_in(self, number: int) -> int:
+    """Number of axes, batch included, of input `number`."""
+    return len(self.trace.in_shapes[number])
+
+
+Axes = dict[str, Sequence[tuple[int, np.ndarray]]]
+
+
+class Rule:
+  """The rule of layers that are not understood: everything they touch is protected."""
+
+  def trace(self, view: View) -> list[Channels]:
+    """Ties and protects atoms; returns the channels of the outputs."""
+    reason = f'{view.title()} may mix channels'
+    view.protect_inputs(reason)
+    return view.fixed_outputs(reason)
+
+  def config(self, cut: Cut) -> dict[str, Any]:
+    """Returns the entries of the layer's config that change."""
+    return {}
+
+  def axes(self, cut: Cut) -> Axes:
+    """Returns for each weight that shrinks pairs (axis, bool array of what stays)."""
+    return {}
+
+  def rewrite(self, cut: Cut) -> tuple[tuple, dict[str, Any]]:
+    """Returns the arguments of the call in the sliced model, `Ref`s kept."""
+    return cut.trace.call.args, cut.trace.call.kwargs
+
+  def constant(self, trace: Trace, ins: list[Constant]) -> list[Constant]:
+    """Returns which output channels are constant, given which input channels are."""
+    return [Constant.unknown(ins, len(out.labels)) for out in trace.outs]
+
+
+def row_axis(trace: Trace) -> dict[str, int]:
+  """For a layer that consumes channels: weight name -> the axis that runs along its input rows."""
+  rows = np.ones(len(trace.ins[0].labels), bool)
+  found = {}
+  for name, axes in trace.rule.axes(trace.everything(rows)).items():
+    for axis, mask in axes:
+      if mask is rows:
+        found[name] = axis
+  return found

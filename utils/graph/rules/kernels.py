@@ -1,0 +1,278 @@
+"""Convolution and dense layers: they make channels and sum over the channels of their input."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import tf_keras as keras
+
+from secateurs.utils.graph.channels import Channels
+from secateurs.utils.graph.constants import Constant
+from secateurs.utils.graph.counting import channel_axis
+from secateurs.utils.graph.rules.activations import acts_on_channels_apart, apply
+from secateurs.utils.graph.rules.base import Axes, Cut, Rule, Trace, View
+
+
+def weight(layer: keras.layers.Layer, name: str) -> np.ndarray | None:
+  """The value of one of the layer's variables, or None if it has no such variable."""
+  variable = getattr(layer, name, None)
+  return None if variable is None else variable.numpy()
+
+
+def guard_activation(view: View, labels: np.ndarray) -> None:
+  """Protects `labels` if the layer's own activation mixes channels (softmax) or is unknown."""
+  activation = getattr(view.layer, 'activation', None)
+  if not acts_on_channels_apart(activation):
+    name = getattr(activation, '__name__', type(activation).__name__)
+    view.atoms.protect(labels, f'activation {name!r} of {view.title()} may mix channels')
+
+
+class Producer(Rule):
+  """What all kernels share: new atoms for the filters, the same ones at every call."""
+
+  def trace(self, view: View) -> list[Channels]:
+    """Ties the input rows of all calls, and gives the filters their atoms."""
+    shape = view.out_shapes[0]
+    axis = self.axis(view.layer, len(shape))
+    rows = view.on_axis(0, axis)
+    view.share(rows)
+    view.consumed = rows
+    if view.previous is not None:
+      view.produced = view.previous.produced
+    else:
+      view.produced = view.atoms.new(shape[axis])
+      guard_activation(view, view.produced)
+      self.tie(view, rows, view.produced)
+    return [Channels(axis, view.produced)]
+
+  def axis(self, layer: keras.layers.Layer, rank: int) -> int:
+    """The channel axis."""
+    return channel_axis(layer, rank)
+
+  def tie(self, view: View, rows: np.ndarray, filters: np.ndarray) -> None:
+    """Ties input rows and filters, for kernels that need it."""
+
+  def filters_are_zero(self, layer: keras.layers.Layer) -> np.ndarray:
+    """Bool array [filters], True where every weight of the filter is zero."""
+    kernel = weight(layer, self.kernel)
+    axis = self.out_axis % kernel.ndim
+    return ~kernel.any(axis=tuple(a for a in range(kernel.ndim) if a != axis))
+
+  kernel = 'kernel'
+  out_axis = -1
+
+  def response(self, layer: keras.layers.Layer, values: np.ndarray) -> np.ndarray:
+    """What a constant input map adds to each filter, [filters]: kernel summed over the window."""
+    raise NotImplementedError
+
+  def ignores_borders(self, layer: keras.layers.Layer) -> bool:
+    """True if every output position sees the whole window, so that constants stay constants."""
+    return True
+
+  def constant(self, trace: Trace, ins: list[Constant]) -> list[Constant]:
+    """A filter of zeros emits its bias, and so does every filter whose whole input is zero."""
+    layer = trace.call.layer
+    bias = weight(layer, 'bias') if layer.use_bias else None
+    size = len(trace.outs[0].labels)
+    value = np.zeros(size) if bias is None else bias.astype(np.float64)
+    silent = self.filters_are_zero(layer)
+    given = ins[0].value
+    if trace.consumed is not None and len(given) and not np.isnan(given).any():
+      if not given.any():
+        silent = np.ones(size, bool)
+      elif self.ignores_borders(layer):
+        value = value + self.response(layer, given)
+        silent = np.ones(size, bool)
+    value = apply(layer.activation, value)
+    return [Constant.of(np.where(silent, value, np.nan))]
+
+
+class Conv(Producer):
+  """Conv1D, Conv2D and Conv3D, grouped or not.
+
+  With groups the kernel must stay a full array. If there are more groups than channels in each,
+  whole groups go, with their inputs and filters; otherwise every group loses the same rows, and
+  every group the same filters.
+  """
+
+  def tie(self, view: View, rows: np.ndarray, filters: np.ndarray) -> None:
+    """Ties what one slot of a grouped kernel serves."""
+    groups = view.layer.groups
+    if groups == 1:
+      return
+    by_group, filters_by_group = rows.reshape(groups, -1), filters.reshape(groups, -1)
+    if whole_groups(view.layer, len(rows)):
+      view.consumed = None
+      for block in (by_group, filters_by_group):
+        view.atoms.tie(np.broadcast_to(by_group[:, :1], block.shape), block)
+    else:
+      for block in (by_group, filters_by_group):
+        view.atoms.tie(np.broadcast_to(block[:1], block.shape), block)
+
+  def trace(self, view: View) -> list[Channels]:
+    """As for every kernel; rows of grouped kernels cannot be cut for this layer alone."""
+    outs = super().trace(view)
+    if view.layer.groups > 1 and view.previous is not None:
+      self.tie(view, view.ins[0].labels, view.produced)
+    if view.layer.groups > 1:
+      view.consumed = None
+    return outs
+
+  def config(self, cut: Cut) -> dict[str, Any]:
+    """Filters, and the number of groups."""
+    config: dict[str, Any] = {'filters': int(cut.outs[0].sum())}
+    groups = cut.layer.groups
+    if groups > 1 and whole_groups(cut.layer, len(cut.ins[0])):
+      config['groups'] = int(cut.ins[0].reshape(groups, -1).any(axis=1).sum())
+    return config
+
+  def axes(self, cut: Cut) -> Axes:
+    """Kernel [window, rows, filters] and bias [filters]."""
+    rows, groups = cut.ins[0], cut.layer.groups
+    if groups > 1:
+      by_group = rows.reshape(groups, -1)
+      rows = by_group[np.argmax(by_group.any(axis=1))]
+    return {'kernel': [(-2, rows), (-1, cut.outs[0])], 'bias': [(0, cut.outs[0])]}
+
+  def response(self, layer: keras.layers.Layer, values: np.ndarray) -> np.ndarray:
+    """Kernel summed over the window, times the values."""
+    kernel = weight(layer, 'kernel').astype(np.float64)
+    return values @ kernel.sum(axis=tuple(range(kernel.ndim - 2)))
+
+  def ignores_borders(self, layer: keras.layers.Layer) -> bool:
+    """Without padding, or with a window of one."""
+    return layer.padding == 'valid' or math.prod(layer.kernel_size) == 1
+
+
+def whole_groups(layer: keras.layers.Layer, rows: int) -> bool:
+  """True if a grouped convolution is cut by whole groups, which then are the finer units."""
+  return layer.groups >= rows // layer.groups
+
+
+class TransposedConv(Producer):
+  """Conv1DTranspose, Conv2DTranspose, Conv3DTranspose: kernel [window, filters, rows]."""
+
+  out_axis = -2
+
+  def config(self, cut: Cut) -> dict[str, Any]:
+    """Filters."""
+    return {'filters': int(cut.outs[0].sum())}
+
+  def axes(self, cut: Cut) -> Axes:
+    """Kernel and bias."""
+    return {'kernel': [(-1, cut.ins[0]), (-2, cut.outs[0])], 'bias': [(0, cut.outs[0])]}
+
+  def response(self, layer: keras.layers.Layer, values: np.ndarray) -> np.ndarray:
+    """Only for a window of one: otherwise positions see different parts of the kernel."""
+    kernel = weight(layer, 'kernel').astype(np.float64)
+    return kernel.sum(axis=tuple(range(kernel.ndim - 2))) @ values
+
+  def ignores_borders(self, layer: keras.layers.Layer) -> bool:
+    """Only a window of one with stride one."""
+    return math.prod(layer.kernel_size) == 1 and math.prod(layer.strides) == 1
+
+
+class SeparableConv(Producer):
+  """SeparableConv1D and SeparableConv2D: a depthwise kernel, then a pointwise one."""
+
+  kernel = 'pointwise_kernel'
+
+  def config(self, cut: Cut) -> dict[str, Any]:
+    """Filters."""
+    return {'filters': int(cut.outs[0].sum())}
+
+  def axes(self, cut: Cut) -> Axes:
+    """The pointwise kernel has one row for each input channel and multiple."""
+    rows, filters = cut.ins[0], cut.outs[0]
+    return {
+      'depthwise_kernel': [(-2, rows)],
+      'pointwise_kernel': [(-2, np.repeat(rows, cut.layer.depth_multiplier)), (-1, filters)],
+      'bias': [(0, filters)],
+    }
+
+  def response(self, layer: keras.layers.Layer, values: np.ndarray) -> np.ndarray:
+    """Depthwise sums of the constants, then the pointwise kernel."""
+    depthwise = weight(layer, 'depthwise_kernel').astype(np.float64)
+    sums = depthwise.sum(axis=tuple(range(depthwise.ndim - 2)))
+    pointwise = weight(layer, 'pointwise_kernel').astype(np.float64)
+    return (values[:, None] * sums).reshape(-1) @ pointwise.reshape(-1, pointwise.shape[-1])
+
+  def ignores_borders(self, layer: keras.layers.Layer) -> bool:
+    """Without padding, or with a window of one."""
+    return layer.padding == 'valid' or math.prod(layer.kernel_size) == 1
+
+
+class Dense(Producer):
+  """Dense: kernel [rows, units] on the last axis.
+
+  Channels on another axis pass through, as in a mixer that works along the tokens; the units are
+  then positions, and stay.
+  """
+
+  def axis(self, layer: keras.layers.Layer, rank: int) -> int:
+    """The last axis."""
+    return rank - 1
+
+  def trace(self, view: View) -> list[Channels]:
+    """As for every kernel, unless the channels are tracked on another axis."""
+    channels, rank = view.ins[0], len(view.in_shapes[0])
+    if channels.axis is not None and channels.axis != rank - 1:
+      if view.previous is None and acts_on_channels_apart(view.layer.activation):
+        return [channels]
+      view.protect_inputs(f'{view.title()} works along another axis')
+    return super().trace(view)
+
+  def config(self, cut: Cut) -> dict[str, Any]:
+    """Units, if they are channels."""
+    return {} if cut.trace.produced is None else {'units': int(cut.outs[0].sum())}
+
+  def axes(self, cut: Cut) -> Axes:
+    """Kernel and bias."""
+    if cut.trace.produced is None:
+      return {}
+    return {'kernel': [(0, cut.ins[0]), (1, cut.outs[0])], 'bias': [(0, cut.outs[0])]}
+
+  def constant(self, trace: Trace, ins: list[Constant]) -> list[Constant]:
+    """As for every kernel; channels that pass through are not followed."""
+    if trace.produced is None:
+      return Rule.constant(self, trace, ins)
+    return super().constant(trace, ins)
+
+  def response(self, layer: keras.layers.Layer, values: np.ndarray) -> np.ndarray:
+    """Values times the kernel."""
+    return values @ weight(layer, 'kernel').astype(np.float64)
+
+
+class Depthwise(Rule):
+  """DepthwiseConv1D and DepthwiseConv2D: multiples of each channel, which go with it."""
+
+  def trace(self, view: View) -> list[Channels]:
+    """Channel c gives outputs c * multiplier and the following."""
+    axis = channel_axis(view.layer, len(view.in_shapes[0]))
+    labels = view.on_axis(0, axis)
+    view.share(labels)
+    outs = np.repeat(labels, view.layer.depth_multiplier)
+    guard_activation(view, labels)
+    return [Channels(axis, outs)]
+
+  def axes(self, cut: Cut) -> Axes:
+    """Kernel [window, channels, multiplier] and bias [channels * multiplier]."""
+    return {'depthwise_kernel': [(-2, cut.ins[0])], 'bias': [(0, cut.outs[0])]}
+
+  def constant(self, trace: Trace, ins: list[Constant]) -> list[Constant]:
+    """A constant keeps its value unless zero padding is seen at the border."""
+    layer = trace.call.layer
+    kernel = weight(layer, 'depthwise_kernel').astype(np.float64)
+    sums = kernel.sum(axis=tuple(range(kernel.ndim - 2)))
+    value = (ins[0].value[:, None] * sums).reshape(-1)
+    value = np.where(kernel.any(axis=tuple(range(kernel.ndim - 2))).reshape(-1), value, 0)
+    silent = np.repeat(ins[0].silent, layer.depth_multiplier) | (value == 0)
+    whole = layer.padding == 'valid' or math.prod(layer.kernel_size) == 1
+    if not whole:
+      value = np.where(value == 0, value, np.nan)
+    if layer.use_bias:
+      value = value + weight(layer, 'bias')
+    value = apply(layer.activation, value)
+    return [Constant(np.where(silent, value, np.nan), silent & np.isnan(value))]

@@ -1,0 +1,135 @@
+"""Layers with one set of weights for each channel: normalisation, PReLU, layer scale."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from secateurs.utils.graph.channels import Channels
+from secateurs.utils.graph.constants import Constant
+from secateurs.utils.graph.rules.base import Axes, Cut, Rule, Trace, View
+from secateurs.utils.graph.rules.kernels import weight
+
+
+def _axes(layer: Any, rank: int) -> list[int]:
+  axis = layer.axis
+  axes = list(axis) if isinstance(axis, Sequence) and not isinstance(axis, str) else [axis]
+  return [int(one) % rank for one in axes]
+
+
+class BatchNorm(Rule):
+  """BatchNormalization, also synchronised: every channel by itself."""
+
+  def trace(self, view: View) -> list[Channels]:
+    """Channels pass."""
+    axes = _axes(view.layer, len(view.in_shapes[0]))
+    labels = view.on_axis(0, axes[0])
+    view.share(labels)
+    if len(axes) > 1:
+      view.atoms.protect(labels, f'{view.title()} normalises over several axes')
+    return [Channels(axes[0], labels)]
+
+  def axes(self, cut: Cut) -> Axes:
+    """All four vectors."""
+    if cut.ins[0].all():
+      return {}
+    names = ('gamma', 'beta', 'moving_mean', 'moving_variance')
+    return {name: [(0, cut.ins[0])] for name in names}
+
+  def constant(self, trace: Trace, ins: list[Constant]) -> list[Constant]:
+    """A constant is scaled and shifted; gamma zero makes one."""
+    layer = trace.call.layer
+    if len(_axes(layer, 2)) > 1:
+      return super().constant(trace, ins)
+    mean, variance = (
+      weight(layer, name).astype(np.float64) for name in ('moving_mean', 'moving_variance')
+    )
+    gamma, beta = weight(layer, 'gamma'), weight(layer, 'beta')
+    gamma = np.ones_like(mean) if gamma is None else gamma.astype(np.float64)
+    beta = np.zeros_like(mean) if beta is None else beta.astype(np.float64)
+    scale = gamma / np.sqrt(variance + layer.epsilon)
+    value = np.where(gamma == 0, beta, (ins[0].value - mean) * scale + beta)
+    silent = ins[0].silent | (gamma == 0)
+    return [Constant(np.where(silent, value, np.nan), silent & np.isnan(value))]
+
+
+class LayerNorm(Rule):
+  """LayerNormalization: its statistics run over the channels, so none can go."""
+
+  def trace(self, view: View) -> list[Channels]:
+    """Protects the channels if they are normalised over."""
+    rank = len(view.in_shapes[0])
+    channels = view.ins[0]
+    if channels.axis in _axes(view.layer, rank):
+      view.atoms.protect(channels.labels, f'{view.title()} normalises over the channels')
+    view.share(channels.labels)
+    return [channels]
+
+
+class GroupNorm(Rule):
+  """GroupNormalization: whole groups may go."""
+
+  def trace(self, view: View) -> list[Channels]:
+    """Ties the channels of each group."""
+    axis = _axes(view.layer, len(view.in_shapes[0]))[0]
+    labels = view.on_axis(0, axis)
+    view.share(labels)
+    groups = len(labels) if view.layer.groups == -1 else view.layer.groups
+    if groups == 1:
+      view.atoms.protect(labels, f'{view.title()} normalises over the channels')
+    else:
+      blocks = labels.reshape(groups, -1)
+      view.atoms.tie(np.broadcast_to(blocks[:, :1], blocks.shape), blocks)
+    return [Channels(axis, labels)]
+
+  def config(self, cut: Cut) -> dict[str, Any]:
+    """The groups that are left."""
+    layer, kept = cut.layer, cut.ins[0]
+    # build() has replaced -1 by the number of channels.
+    groups = len(kept) if layer.groups == -1 else layer.groups
+    return {'groups': int(kept.reshape(groups, -1).any(axis=1).sum())}
+
+  def axes(self, cut: Cut) -> Axes:
+    """Gamma and beta."""
+    return {'gamma': [(0, cut.ins[0])], 'beta': [(0, cut.ins[0])]}
+
+
+class PRelu(Rule):
+  """PReLU: alpha has the input's shape, with ones on the shared axes."""
+
+  def trace(self, view: View) -> list[Channels]:
+    """Channels pass."""
+    view.share(view.ins[0].labels)
+    return [view.ins[0]]
+
+  def axes(self, cut: Cut) -> Axes:
+    """Alpha, where it runs along the channels."""
+    axis = cut.trace.ins[0].axis
+    if axis is None or cut.layer.alpha.shape[axis - 1] == 1:
+      return {}
+    return {'alpha': [(axis - 1, cut.ins[0])]}
+
+  def constant(self, trace: Trace, ins: list[Constant]) -> list[Constant]:
+    """Values that are not negative pass; below zero alpha may differ from place to place."""
+    value = np.where(ins[0].value >= 0, ins[0].value, np.nan)
+    return [Constant(value, ins[0].silent & np.isnan(value))]
+
+
+class LayerScale(Rule):
+  """The learned scale of ConvNeXt blocks: gamma [channels] on the last axis."""
+
+  def trace(self, view: View) -> list[Channels]:
+    """Channels pass."""
+    labels = view.on_axis(0, -1)
+    view.share(labels)
+    return [view.ins[0]]
+
+  def config(self, cut: Cut) -> dict[str, Any]:
+    """The number of channels."""
+    return {'projection_dim': int(cut.ins[0].sum())}
+
+  def axes(self, cut: Cut) -> Axes:
+    """Gamma; its variable has no name of its own."""
+    return {weight_name: [(0, cut.ins[0])] for weight_name in ('gamma', 'Variable')}

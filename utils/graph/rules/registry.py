@@ -1,0 +1,140 @@
+"""Which rule serves which layer class.
+
+Only classes that are listed are understood: a subclass may do anything in its `call`, so it is
+treated like any unknown layer.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import tf_keras as keras
+
+from secateurs.utils.graph.channels import Channels
+from secateurs.utils.graph.constants import Constant
+from secateurs.utils.graph.rules import elementwise, kernels, merges, norms, ops, shapes
+from secateurs.utils.graph.rules.base import Cut, Rule, Trace, View
+from secateurs.utils.graph.selection import ChannelSelection
+
+_L = keras.layers
+
+
+class Selection(Rule):
+  """ChannelSelection, when a model is sliced a second time."""
+
+  def trace(self, view: View) -> list[Channels]:
+    """The chosen atoms."""
+    axis = view.layer.axis % len(view.in_shapes[0])
+    return [Channels(axis, view.on_axis(0, axis)[view.layer.indices])]
+
+  def config(self, cut: Cut) -> dict[str, Any]:
+    """The indices, counted in what is left."""
+    place = np.cumsum(cut.ins[0]) - 1
+    return {'indices': place[np.asarray(cut.layer.indices)[cut.outs[0]]].tolist()}
+
+  def constant(self, trace: Trace, ins: list[Constant]) -> list[Constant]:
+    """The chosen constants."""
+    indices = trace.call.layer.indices
+    return [Constant(ins[0].value[indices], ins[0].spoiled[indices])]
+
+
+def _sum(values: list[np.ndarray]) -> np.ndarray:
+  return np.sum(values, axis=0)
+
+
+_TABLE: list[tuple[Rule, tuple[type, ...]]] = [
+  (kernels.Conv(), (_L.Conv1D, _L.Conv2D, _L.Conv3D)),
+  (kernels.TransposedConv(), (_L.Conv1DTranspose, _L.Conv2DTranspose, _L.Conv3DTranspose)),
+  (kernels.SeparableConv(), (_L.SeparableConv1D, _L.SeparableConv2D)),
+  (kernels.Depthwise(), (_L.DepthwiseConv1D, _L.DepthwiseConv2D)),
+  (kernels.Dense(), (_L.Dense,)),
+  (norms.LayerNorm(), (_L.LayerNormalization,)),
+  (norms.GroupNorm(), (_L.GroupNormalization,)),
+  (norms.PRelu(), (_L.PReLU,)),
+  (elementwise.Elementwise(), (_L.ReLU, _L.LeakyReLU, _L.ELU, _L.ThresholdedReLU)),
+  (elementwise.Activation(), (_L.Activation,)),
+  (elementwise.Softmax(), (_L.Softmax,)),
+  (elementwise.Rescaling(), (_L.Rescaling,)),
+  (
+    elementwise.Passing(),
+    (
+      _L.Dropout,
+      _L.SpatialDropout1D,
+      _L.SpatialDropout2D,
+      _L.SpatialDropout3D,
+      _L.GaussianDropout,
+      _L.GaussianNoise,
+      _L.AlphaDropout,
+      _L.ActivityRegularization,
+      _L.Identity,
+    ),
+  ),
+  (
+    shapes.Spatial(),
+    (
+      _L.MaxPooling1D,
+      _L.MaxPooling2D,
+      _L.MaxPooling3D,
+      _L.AveragePooling1D,
+      _L.AveragePooling2D,
+      _L.AveragePooling3D,
+      _L.UpSampling1D,
+      _L.UpSampling2D,
+      _L.UpSampling3D,
+      _L.Cropping1D,
+      _L.Cropping2D,
+      _L.Cropping3D,
+    ),
+  ),
+  (shapes.ZeroPadding(), (_L.ZeroPadding1D, _L.ZeroPadding2D, _L.ZeroPadding3D)),
+  (
+    shapes.GlobalPool(),
+    (
+      _L.GlobalAveragePooling1D,
+      _L.GlobalAveragePooling2D,
+      _L.GlobalAveragePooling3D,
+      _L.GlobalMaxPooling1D,
+      _L.GlobalMaxPooling2D,
+      _L.GlobalMaxPooling3D,
+    ),
+  ),
+  (shapes.Flatten(), (_L.Flatten,)),
+  (shapes.Reshape(), (_L.Reshape,)),
+  (shapes.Permute(), (_L.Permute,)),
+  (shapes.RepeatVector(), (_L.RepeatVector,)),
+  (merges.Merge(_sum), (_L.Add,)),
+  (merges.Merge(lambda values: values[0] - values[1]), (_L.Subtract,)),
+  (merges.Merge(lambda values: np.prod(values, axis=0)), (_L.Multiply,)),
+  (merges.Merge(lambda values: np.mean(values, axis=0)), (_L.Average,)),
+  (merges.Merge(lambda values: np.max(values, axis=0)), (_L.Maximum,)),
+  (merges.Merge(lambda values: np.min(values, axis=0)), (_L.Minimum,)),
+  (merges.Concatenate(), (_L.Concatenate,)),
+  (Selection(), (ChannelSelection,)),
+]
+_BY_TYPE = {layer_type: rule for rule, types in _TABLE for layer_type in types}
+
+# Classes that Keras keeps private or makes anew, by module and name.
+_BY_NAME: dict[tuple[str, str], Rule] = {
+  ('batch_normalization', 'BatchNormalization'): norms.BatchNorm(),
+  ('batch_normalization', 'SyncBatchNormalization'): norms.BatchNorm(),
+  ('batch_normalization', 'BatchNormalizationBase'): norms.BatchNorm(),
+  ('batch_normalization_v1', 'BatchNormalization'): norms.BatchNorm(),
+  ('tf_op_layer', 'TFOpLambda'): ops.OpRule(),
+  ('tf_op_layer', 'SlicingOpLambda'): ops.OpRule(),
+  ('convnext', 'LayerScale'): norms.LayerScale(),
+  ('convnext', 'StochasticDepth'): elementwise.Passing(),
+  ('inception_resnet_v2', 'CustomScaleLayer'): elementwise.ScaledSum(),
+}
+_UNKNOWN = Rule()
+
+
+def rule_of(layer: keras.layers.Layer) -> Rule:
+  """The rule for `layer`; for classes that are not listed, the rule that protects everything."""
+  kind = type(layer)
+  if kind in _BY_TYPE:
+    return _BY_TYPE[kind]
+  parts = kind.__module__.split('.')
+  if parts[0] == 'tf_keras':
+    return _BY_NAME.get((parts[-1], kind.__name__), _UNKNOWN)
+  return _UNKNOWN

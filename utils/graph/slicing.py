@@ -1,0 +1,267 @@
+"""Builds the smaller model that a plan describes."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+import tf_keras as keras
+
+from secateurs.utils.errors import UserError
+from secateurs.utils.graph.constants import Constant
+from secateurs.utils.graph.groups import ChannelGraph
+from secateurs.utils.graph.planning import Keep, Plan, plan_slice
+from secateurs.utils.graph.rebuild import (
+  Recipe,
+  fill,
+  layer_values,
+  new_inputs,
+  new_model,
+  shrink,
+)
+from secateurs.utils.graph.rules.base import Cut, Rule, Trace
+from secateurs.utils.graph.rules.activations import apply
+from secateurs.utils.graph.rules.kernels import weight
+from secateurs.utils.graph.selection import ChannelSelection
+from secateurs.utils.graph.walk import Ref
+
+_log = logging.getLogger(__name__)
+
+
+def slice_model(
+  model: keras.Model | ChannelGraph,
+  keep: Keep,
+  *,
+  min_channels: int = 1,
+  round_to: int = 1,
+) -> keras.Model:
+  """Returns a new model with the kept channels only.
+
+  The result equals the model whose dropped channels were masked, that is, whose consumers' kernel
+  slices for them are zero. Where instead a producer was zeroed (a filter, a BatchNorm gamma), the
+  constant that it still emits is folded into the consumers' biases if that is exact, and the
+  channel stays otherwise, with a log line that says why (`plan_slice` has the list).
+
+  Args:
+    model: a functional or Sequential tf_keras model, which is left as it is, or its ChannelGraph,
+      which saves walking it again.
+    keep: what to keep: for each key a list of indices or a bool array. Keys are a `Group` or its
+      index (elements of the group), a layer's name (its output channels; everything coupled goes
+      with them), or (name, 'input') for the input channels of one layer. Channels that no layer
+      takes any more are dropped at their source; where others still need them, a
+      `ChannelSelection` feeds the layer. Everything that is not named stays.
+    min_channels: the least number of channels a layer that loses any must keep; 0 lets whole
+      residual branches go (their addition becomes the shortcut, plus the branch's constant if it
+      has one).
+    round_to: widths are rounded up to multiples of this, putting back the largest filters.
+
+  Returns:
+    An uncompiled functional model, nested models opened; names and weights are those of the
+    original.
+
+  Raises:
+    UserError: if a protected channel is to go, coupled channels are treated differently, a layer
+      keeps too few channels, or a layer cannot be made again from its config.
+  """
+  graph = model if isinstance(model, ChannelGraph) else ChannelGraph(model)
+  plan = plan_slice(graph, keep, min_channels=min_channels, round_to=round_to)
+  for one in plan.held_back:
+    _log.warning(
+      'channel %d of group %d (%s) stays: %s',
+      one.element,
+      one.group,
+      graph.groups[one.group].name if one.group >= 0 else '-',
+      one.reason,
+    )
+  return apply_plan(plan)
+
+
+def apply_plan(plan: Plan) -> keras.Model:
+  """Builds the model of a plan."""
+  return _Builder(plan).build()
+
+
+class _Empty:
+  """A tensor that has no channels left."""
+
+
+_EMPTY = _Empty()
+
+
+class _Builder:
+  """Calls every layer anew; `tensors` maps tensor numbers to what stands for them now.
+
+  That is a Keras tensor, `_EMPTY`, or a `Constant` (one value for each old channel), where a layer
+  has lost all of its inputs and only emits its bias.
+  """
+
+  def __init__(self, plan: Plan):
+    self.plan = plan
+    self.flat = plan.graph.traced.flat
+    self.tensors: dict[int, Any] = new_inputs(self.flat)
+    self.layers: dict[str, keras.layers.Layer] = {}
+    self.selections: dict[tuple, Any] = {}
+    self.names = set(self.flat.names.values())
+
+  def build(self) -> keras.Model:
+    inputs = dict(self.tensors)
+    for trace in self.plan.graph.traced.traces:
+      self._step(trace, self.plan.cut(trace))
+    outputs = [self._output(number) for number in self.flat.outputs]
+    return new_model(self.flat, inputs, outputs)
+
+  def _output(self, number: int) -> Any:
+    tensor = self.tensors[number]
+    if isinstance(tensor, (Constant, _Empty)):
+      raise UserError(
+        f'An output of model {self.flat.model.name!r} would no longer depend on its input:'
+        ' keep more channels.'
+      )
+    return tensor
+
+  def _step(self, trace: Trace, cut: Cut) -> None:
+    outs = trace.call.outputs
+    if len(cut.outs) == 1 and len(cut.outs[0]) and not cut.outs[0].any():
+      self.tensors[outs[0]] = _EMPTY
+      return
+    given = [self.tensors[number] for number in trace.call.inputs]
+    starved = trace.consumed is not None and not cut.ins[0].any()
+    if starved or any(isinstance(one, (Constant, _Empty)) for one in given):
+      self._step_without_signal(trace, cut, given, starved)
+      return
+    result = self._call(trace, cut, given)
+    for number, tensor in zip(outs, tf.nest.flatten(result)):
+      self.tensors[number] = tensor
+
+  def _call(self, trace: Trace, cut: Cut, given: list[Any]) -> Any:
+    """Calls the layer's copy on the new tensors."""
+    tensors = self._select(trace, given)
+    args, kwargs = trace.rule.rewrite(cut)
+    args, kwargs = fill(args, tensors), fill(kwargs, tensors)
+    name = trace.call.name
+    if name in self.layers:
+      return self.layers[name](*args, **kwargs)
+    recipe = self._recipe(trace, cut)
+    layer = recipe.make()
+    result = layer(*args, **kwargs)
+    recipe.finish(layer)
+    self.layers[name] = layer
+    return result
+
+  def _recipe(self, trace: Trace, cut: Cut) -> Recipe:
+    layer, name = trace.call.layer, trace.call.name
+    changes = trace.rule.config(cut)
+    values = layer_values(layer, trace.rule.axes(cut))
+    extra = {}
+    if name in self.plan.added_bias:
+      bias = self.plan.added_bias[name]
+      if layer.use_bias:
+        bias = bias + weight(layer, 'bias')
+      changes = {**changes, 'use_bias': True}
+      extra['bias'] = shrink(bias, [(0, cut.outs[0])]).astype(np.float32)
+    return Recipe(layer, name, changes, values, extra, known=type(trace.rule) is not Rule)
+
+  def _select(self, trace: Trace, given: list[Any]) -> dict[int, Any]:
+    """Input tensors by number; a consumer that takes a choice of channels gets a selection."""
+    tensors = dict(zip(trace.call.inputs, given))
+    name = trace.call.name
+    if name not in self.plan.rows:
+      return tensors
+    number, channels = trace.call.inputs[0], trace.ins[0]
+    alive = self.plan.alive[channels.labels]
+    indices = tuple(np.flatnonzero(self.plan.rows[name][alive]).tolist())
+    if len(indices) == alive.sum():
+      return tensors
+    key = (number, indices)
+    if key not in self.selections:
+      layer = ChannelSelection(indices, channels.axis, name=self._new_name(f'{name}_selection'))
+      self.selections[key] = layer(given[0])
+    return {**tensors, number: self.selections[key]}
+
+  def _new_name(self, name: str) -> str:
+    base, copy = name, 1
+    while name in self.names:
+      name, copy = f'{base}_{copy}', copy + 1
+    self.names.add(name)
+    return name
+
+  # Branches without signal.
+
+  def _step_without_signal(
+    self, trace: Trace, cut: Cut, given: list[Any], starved: bool
+  ) -> None:
+    number = trace.call.outputs[0]
+    layer = trace.call.layer
+    if starved:
+      size = len(trace.outs[0].labels)
+      bias = weight(layer, 'bias').astype(np.float64) if layer.use_bias else np.zeros(size)
+      bias = bias + self.plan.added_bias.get(trace.call.name, 0)
+      self.tensors[number] = Constant.of(apply(layer.activation, bias))
+      return
+    if all(isinstance(one, Constant) for one in given):
+      found = trace.rule.constant(trace, given)
+      if all(not np.isnan(one.value[mask]).any() for one, mask in zip(found, cut.outs)):
+        self.tensors.update(zip(trace.call.outputs, found))
+        return
+    merged = self._merge_without(trace, given)
+    if merged is None:
+      raise UserError(
+        f'Layer {trace.call.name!r} ({type(layer).__name__}) would lose the signal of an input'
+        ' whose channels all go, and it is not an addition or product that could do without:'
+        ' keep at least one channel there, or cut the whole branch.'
+      )
+    self.tensors[number] = merged
+
+  def _merge_without(self, trace: Trace, given: list[Any]) -> Any:
+    """Addition, product or concatenation with the inputs that still carry a signal."""
+    layer, out = trace.call.layer, trace.outs[0]
+    live = [one for one in given if not isinstance(one, (Constant, _Empty))]
+    if not live:
+      return None
+    lost = [
+      (one, channels)
+      for one, channels in zip(given, trace.ins)
+      if isinstance(one, (Constant, _Empty))
+    ]
+    kind = type(layer)
+    if kind is keras.layers.Concatenate:
+      if any(isinstance(one, Constant) for one, _ in lost):
+        return None
+      return live[0] if len(live) == 1 else self._again(trace, live)
+    symbol = getattr(layer, 'symbol', None)
+    adds = kind is keras.layers.Add or symbol in ('__operators__.add', 'math.add')
+    multiplies = kind is keras.layers.Multiply or symbol == 'math.multiply'
+    scaled = kind.__name__ == 'CustomScaleLayer' and given[0] is live[0]
+    if not (adds or multiplies or scaled) or any(isinstance(one, _Empty) for one, _ in lost):
+      return None
+    if any(len(channels.labels) != len(out.labels) for _, channels in lost):
+      return None
+    values = [one.value[self.plan.alive[channels.labels]] for one, channels in lost]
+    if any(np.isnan(value).any() for value in values):
+      return None
+    base = live[0] if len(live) == 1 else self._again(trace, live)
+    if base.shape.rank != len(trace.out_shapes[0]):
+      return None
+    if multiplies:
+      return _with_vector(tf.math.multiply, base, np.prod(values, axis=0), out.axis, 1)
+    total = np.sum(values, axis=0) * (layer.scale if scaled else 1)
+    return _with_vector(tf.math.add, base, total, out.axis, 0)
+
+  def _again(self, trace: Trace, live: list[Any]) -> Any:
+    layer = trace.call.layer
+    config = {**layer.get_config(), 'name': trace.call.name}
+    return type(layer).from_config(config)(live)
+
+
+def _with_vector(op: Any, base: Any, values: np.ndarray, axis: int, neutral: float) -> Any:
+  """base + values or base * values along the channel axis; nothing if that changes nothing."""
+  if (values == neutral).all():
+    return base
+  shape = [1] * base.shape.rank
+  shape[axis] = len(values)
+  return op(base, tf.constant(values.reshape(shape), base.dtype))
+
+
+__all__ = ['Ref', 'apply_plan', 'slice_model']
