@@ -11,7 +11,7 @@ from typing import Any
 from secateurs.utils.deploy import units
 from secateurs.utils.deploy.atomic import atomic_path
 from secateurs.utils.deploy.metrics import read_metrics
-from secateurs.utils.deploy.rows import Row, comparison_rows, goals, link_rows, title
+from secateurs.utils.deploy.rows import Row, changes, comparison_rows, goals, link_rows, title
 from secateurs.utils.deploy.schema import KEY_ORDER, validate_report
 
 _TILES = (
@@ -58,11 +58,27 @@ def _plain(value: Any, where: str, lost: list[str]) -> Any:
   return value
 
 
+def with_changes(report: Mapping) -> dict[str, Any]:
+  """Returns the report with the numbers that the tables print in their last column.
+
+  `changes` of the report and of each link: row key -> compressed / original, for accuracies the
+  difference.
+  """
+  rows = comparison_rows(report['original'], report.get('pruned'), report['compressed'])
+  report = {**report, 'changes': changes(rows)}
+  if report.get('links'):
+    report['links'] = [
+      {**link, 'changes': changes(rows)}
+      for link, (_, rows) in zip(report['links'], link_rows(report), strict=True)
+    ]
+  return report
+
+
 def write_report(report: Mapping, log_dir: str | os.PathLike) -> dict[str, Path]:
   """Checks a report and writes `report.json` and `report.html` into `log_dir`.
 
-  The training curves come from `<log_dir>/metrics.jsonl` if there is one. Each file appears whole
-  or not at all.
+  `changes` are filled in. The training curves come from `<log_dir>/metrics.jsonl` if there is one.
+  Each file appears whole or not at all.
 
   Args:
     report: schema 1, see `secateurs.utils.deploy.schema`.
@@ -77,6 +93,7 @@ def write_report(report: Mapping, log_dir: str | os.PathLike) -> dict[str, Path]
   """
   report = plain_report(report)
   validate_report(report)
+  report = plain_report(with_changes(report))
   log_dir = Path(log_dir)
   paths = {'json': log_dir / 'report.json', 'html': log_dir / 'report.html'}
   text = json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False) + '\n'

@@ -20,7 +20,8 @@ class Row:
     label: the same for people.
     original, pruned, compressed: formatted values, '-' when not measured.
     change: compressed against original: '0.27x', or '-0.31 pt' for accuracies; '-' without both.
-    share: compressed / original when that is a ratio of sizes, else None.
+    delta: the number behind `change`: compressed / original, or the difference of two accuracies.
+    share: compressed / original when `change` is a ratio, else None.
     better: whether the change is an improvement; None when it is neither, or unknown.
     int8: whether the row is about the full-integer file.
   """
@@ -31,6 +32,7 @@ class Row:
   pruned: str
   compressed: str
   change: str
+  delta: float | None
   share: float | None
   better: bool | None
   int8: bool = False
@@ -48,6 +50,11 @@ def comparison_rows(original: Mapping, pruned: Mapping | None, compressed: Mappi
   int8_blocks = tuple(block.get('int8') or {} for block in blocks)
   rows += _int8_rows(int8_blocks)
   return [row for row in rows if not row.is_empty]
+
+
+def changes(rows: list[Row]) -> dict[str, float]:
+  """Returns the numbers behind the rows' changes by key, for the rows that have one."""
+  return {row.key: row.delta for row in rows if row.delta is not None}
 
 
 def link_rows(report: Mapping) -> list[tuple[str, list[Row]]]:
@@ -136,13 +143,14 @@ def _row(
 ) -> Row:
   """Makes a row; `good` says what is better: 'less', 'more', 'points' (more, as a difference)."""
   before, between, after = (getter(b) if getter else b.get(key) for b in blocks)
-  change, share, better = units.NOTHING, None, None
+  change, delta, share, better = units.NOTHING, None, None, None
   if good and before is not None and after is not None:
     if good == 'points':
-      change = f'{100 * (after - before):+.2f} pt'
-      better = None if abs(after - before) <= _ACCURACY_NOISE else after > before
+      delta = after - before
+      change = f'{100 * delta:+.2f} pt'
+      better = None if abs(delta) <= _ACCURACY_NOISE else after > before
     elif before:
-      share = after / before
+      delta = share = after / before
       change = f'{share:.2f}x'
       noise = _TIMING_NOISE if getter else 0.005
       better = None if abs(share - 1) < noise else (share > 1) == (good == 'more')
@@ -153,6 +161,7 @@ def _row(
     pruned=fmt(between),
     compressed=fmt(after),
     change=change,
+    delta=delta,
     share=share,
     better=better,
     int8=int8,

@@ -152,6 +152,7 @@ _LINK = _keyed(
     'parity': _PARITY,
     'flags': _free_map,
     'seconds_total': _number,
+    'changes': _free_map,
     'extra': _free_map,
   },
 )
@@ -185,6 +186,7 @@ _REPORT = _keyed(
   {
     'pruned': _or_none(_BLOCK),
     'links': _list_of(_LINK),
+    'changes': _free_map,
     'notes': _list_of(_text),
     'extra': _free_map,
   },
@@ -201,6 +203,7 @@ KEY_ORDER = (
   'original',
   'pruned',
   'compressed',
+  'changes',
   'links',
   'requested',
   'achieved',
