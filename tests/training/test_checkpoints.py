@@ -37,7 +37,10 @@ def test_the_last_two_are_kept(tmp_path):
   store = CheckpointStore(tmp_path / 'model.ckpt')
   for value in range(5):
     save(store, float(value))
-  assert sorted(p.name for p in tmp_path.glob('*.json')) == ['model.ckpt-4.json', 'model.ckpt-5.json']
+  assert sorted(p.name for p in tmp_path.glob('*.json')) == [
+    'model.ckpt-4.json',
+    'model.ckpt-5.json',
+  ]
   assert len(list(tmp_path.iterdir())) == 6
 
 

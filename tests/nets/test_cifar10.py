@@ -1,0 +1,133 @@
+import pickle
+import urllib.error
+
+import numpy as np
+import pytest
+
+from secateurs.nets.datasets import cifar10
+from secateurs.nets.datasets.images import DataConfig
+from secateurs.nets.datasets.locate import read_path_conf
+from secateurs.utils.errors import UserError
+
+NAMES = [f'data_batch_{i}' for i in range(1, 6)] + ['test_batch']
+
+
+@pytest.fixture(scope='module')
+def records():
+  rng = np.random.default_rng(0)
+  pixels = rng.integers(0, 256, (10_000, 3072), np.uint8)
+  return pixels, rng.integers(0, 10, 10_000, np.uint8)
+
+
+@pytest.fixture
+def binary(tmp_path, records):
+  folder = tmp_path / 'cifar-10-batches-bin'
+  folder.mkdir()
+  content = np.concatenate([records[1][:, None], records[0]], 1)
+  for name in NAMES:
+    content.tofile(folder / f'{name}.bin')
+  return tmp_path
+
+
+def load(folder, **options):
+  return cifar10.load(DataConfig(data_dir_local=str(folder), **options))
+
+
+def test_both_layouts_give_the_same_images(tmp_path, binary, records):
+  folder = tmp_path / 'py' / 'cifar-10-batches-py'
+  folder.mkdir(parents=True)
+  for name in NAMES:
+    batch = {b'data': records[0], b'labels': records[1].tolist()}
+    (folder / name).write_bytes(pickle.dumps(batch))
+  one, other = load(binary), load(tmp_path / 'py')
+  for split in ('train', 'eval'):
+    np.testing.assert_array_equal(one.splits[split].images, other.splits[split].images)
+    np.testing.assert_array_equal(one.splits[split].labels, other.splits[split].labels)
+  assert one.nb_samples('train') == 50_000
+  # Red comes first in a record, and rows before columns.
+  image = one.splits['eval'].images[3]
+  assert image[2, 5, 0] == records[0][3, 2 * 32 + 5]
+  assert image[2, 5, 1] == records[0][3, 1024 + 2 * 32 + 5]
+
+
+def test_a_truncated_file(binary):
+  path = binary / 'cifar-10-batches-bin' / 'data_batch_3.bin'
+  path.write_bytes(path.read_bytes()[:-1])
+  with pytest.raises(UserError, match=r'data_batch_3.bin has 30729999 bytes, but 30730000'):
+    load(binary)
+
+
+def test_a_label_beyond_nine(binary):
+  path = binary / 'cifar-10-batches-bin' / 'test_batch.bin'
+  content = bytearray(path.read_bytes())
+  content[3073 * 7] = 10
+  path.write_bytes(content)
+  with pytest.raises(UserError, match=r'test_batch.bin has label 10 at record 7'):
+    load(binary)
+
+
+def test_a_missing_file(binary):
+  (binary / 'cifar-10-batches-bin' / 'data_batch_2.bin').unlink()
+  with pytest.raises(UserError, match=r'data_batch_2.bin is missing'):
+    load(binary)
+
+
+def test_a_pickle_that_runs_code_is_refused(tmp_path):
+  class Bad:
+    def __reduce__(self):
+      return (print, ('ran',))
+
+  folder = tmp_path / 'cifar-10-batches-py'
+  folder.mkdir()
+  for name in NAMES:
+    (folder / name).write_bytes(pickle.dumps(Bad()))
+  with pytest.raises(UserError, match='asks for builtins'):
+    load(tmp_path)
+
+
+def test_no_data_where_it_was_named(tmp_path):
+  with pytest.raises(UserError, match='where no CIFAR-10 lies'):
+    load(tmp_path)
+  with pytest.raises(UserError, match=r'--data_dir_local names .*none, which is not a folder'):
+    load(tmp_path / 'none')
+
+
+def test_named_by_environment_and_path_conf(binary, monkeypatch, tmp_path):
+  monkeypatch.chdir(tmp_path)
+  monkeypatch.setenv('SECATEURS_DATA', str(binary))
+  assert cifar10.load(DataConfig(nb_smpls_train=5)).nb_samples('train') == 5
+  (tmp_path / 'path.conf').write_text('# data\ndata_dir_local_cifar10 = /nowhere  # wrong\n')
+  with pytest.raises(UserError, match=r'data_dir_local_cifar10 in path.conf names /nowhere'):
+    cifar10.load(DataConfig())
+
+
+def test_path_conf(tmp_path):
+  path = tmp_path / 'path.conf'
+  path.write_text('# comment\n\na = /x y \nb = None\n')
+  assert read_path_conf(path) == {'a': '/x y'}
+  path.write_text('a: /x\n')
+  with pytest.raises(UserError, match='line 1'):
+    read_path_conf(path)
+
+
+def test_no_network(monkeypatch, tmp_path):
+  def unreachable(*args, **kwargs):
+    raise urllib.error.URLError('no network')
+
+  monkeypatch.chdir(tmp_path)
+  monkeypatch.delenv('SECATEURS_DATA', raising=False)
+  monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
+  monkeypatch.setattr('urllib.request.urlopen', unreachable)
+  with pytest.raises(UserError, match=r'connect to the network, or .*--data_dir_local'):
+    cifar10.load(DataConfig())
+
+
+def test_a_wrong_download_is_refused(monkeypatch, tmp_path):
+  import io
+
+  monkeypatch.chdir(tmp_path)
+  monkeypatch.delenv('SECATEURS_DATA', raising=False)
+  monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
+  monkeypatch.setattr('urllib.request.urlopen', lambda *a, **k: io.BytesIO(b'something else'))
+  with pytest.raises(UserError, match='MD5'):
+    cifar10.load(DataConfig())

@@ -1,0 +1,107 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from secateurs.nets.datasets import image_folder
+from secateurs.nets.datasets.image_folder import ImageFolderConfig
+from secateurs.utils.errors import UserError
+
+
+def fill(folder, colour, nb=5, size=(20, 30), ending='png'):
+  folder.mkdir(parents=True, exist_ok=True)
+  for i in range(nb):
+    Image.new('RGB', size, colour).save(folder / f'{i}.{ending}')
+
+
+@pytest.fixture
+def root(tmp_path):
+  fill(tmp_path / 'blue', (0, 0, 255))
+  fill(tmp_path / 'red', (255, 0, 0), ending='jpg')
+  return tmp_path
+
+
+def load(root, **options):
+  return image_folder.load(ImageFolderConfig(data_dir_local=str(root), image_size=16, **options))
+
+
+def test_classes_splits_and_pixels(root):
+  data = load(root)
+  assert data.class_names == ['blue', 'red']
+  assert (data.nb_samples('train'), data.nb_samples('eval')) == (8, 2)
+  split = data.splits['train']
+  assert split.images.shape == (8, 16, 16, 3)
+  np.testing.assert_array_equal(split.images[split.labels == 0][0, 5, 5], [0, 0, 255])
+
+
+def test_adding_an_image_moves_no_other(root):
+  before = load(root)
+  fill(root / 'red', (250, 0, 0), nb=6, ending='jpg')
+  after = load(root)
+  assert after.nb_samples('train') + after.nb_samples('eval') == 11
+  assert before.nb_samples('train') + before.nb_samples('eval') == 10
+
+
+def test_given_splits_are_taken(tmp_path):
+  for part, nb in (('train', 4), ('val', 3)):
+    fill(tmp_path / part / 'a', (0, 0, 0), nb)
+    fill(tmp_path / part / 'b', (9, 9, 9), nb)
+  data = load(tmp_path)
+  assert (data.nb_samples('train'), data.nb_samples('eval')) == (8, 6)
+  fill(tmp_path / 'val' / 'c', (0, 0, 0))
+  with pytest.raises(UserError, match='only one of them has c'):
+    load(tmp_path)
+
+
+def test_streaming_equals_caching(root, monkeypatch):
+  cached = load(root)
+  monkeypatch.setattr(image_folder, '_CACHE_BYTES', 0)
+  streamed = load(root)
+  for one, other in (
+    (cached.train_batches(4, 1, 2), streamed.train_batches(4, 1, 2)),
+    (cached.eval_batches('eval', 2), streamed.eval_batches('eval', 2)),
+  ):
+    for (x, y), (x2, y2) in zip(one.take(3), other.take(3), strict=True):
+      np.testing.assert_array_equal(x, x2)
+      np.testing.assert_array_equal(y, y2)
+  np.testing.assert_array_equal(cached.calibration_images(3), streamed.calibration_images(3))
+
+
+def test_a_text_file_named_jpg(root):
+  (root / 'red' / 'note.jpg').write_text('not an image')
+  with pytest.raises(
+    UserError, match=r'note.jpg is not a usable image \(its content is no image\)'
+  ):
+    load(root)
+
+
+def test_a_cut_image(root):
+  path = root / 'blue' / '0.png'
+  Image.fromarray(np.random.RandomState(0).randint(0, 256, (40, 40, 3), np.uint8)).save(path)
+  path.write_bytes(path.read_bytes()[:-2000])
+  with pytest.raises(UserError, match=r'0.png cannot be decoded'):
+    load(root)
+
+
+def test_cmyk(root):
+  Image.new('CMYK', (8, 8)).save(root / 'red' / 'print.jpg')
+  with pytest.raises(UserError, match='CMYK'):
+    load(root)
+
+
+def test_empty_class_too_few_images_too_few_classes(root, tmp_path):
+  (root / 'green').mkdir()
+  with pytest.raises(UserError, match=r'green has no \.jpg'):
+    load(root)
+  fill(root / 'green', (0, 255, 0), nb=1)
+  with pytest.raises(UserError, match='green has 1 image'):
+    load(root)
+  fill(tmp_path / 'single' / 'a', (0, 0, 0))
+  with pytest.raises(UserError, match='has 1 class folders'):
+    load(tmp_path / 'single')
+
+
+def test_no_folder(monkeypatch, tmp_path):
+  monkeypatch.chdir(tmp_path)
+  monkeypatch.delenv('SECATEURS_DATA', raising=False)
+  with pytest.raises(UserError, match='No image folder was named'):
+    image_folder.load(ImageFolderConfig())
