@@ -41,8 +41,8 @@ def test_files_take_turns_and_every_frame_counts(paths, monkeypatch):
 
 
 def test_summary_by_hand():
-  entry = summarize([1_000_000] * 9 + [11_000_000], threads=2)
-  assert entry == {'threads': 2, 'p50_ms': 1.0, 'p90_ms': pytest.approx(2.0), 'fps': 500.0}
+  entry = summarize([2_000_000] * 9 + [12_000_000], threads=2)
+  assert entry == {'threads': 2, 'p50_ms': 2.0, 'p90_ms': pytest.approx(3.0), 'fps': 500.0}
 
 
 @pytest.mark.parametrize('bad', [{'nb_frames': 0}, {'threads': (0,)}, {'threads': ()}])

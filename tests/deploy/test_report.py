@@ -171,6 +171,14 @@ def test_html_shows_notes_first_and_every_layer(report, log_dir):
     assert text in page
 
 
+def test_html_leaves_out_layers_without_macs(report):
+  norm = {**report['layers'][0], 'name': 'stem_bn', 'type': 'BatchNormalization', 'macs': [0, 0]}
+  report['layers'].insert(1, norm)
+  page = render_html(report, [])
+  assert 'stem_conv' in page
+  assert 'stem_bn' not in page
+
+
 def test_html_escapes_what_it_is_given(report, tmp_path):
   report['net'] = '<script>alert(1)</script>'
   assert '<script>' not in write_report(report, tmp_path)['html'].read_text()

@@ -189,8 +189,9 @@ def _tiles(rows: list[Row], report: Mapping) -> list[dict[str, Any]]:
 
 
 def _layers(layers: list[Mapping]) -> dict[str, Any]:
-  """Adds to each layer the lengths of its bars, in percent."""
-  most_macs = max([layer['macs'][0] or 0 for layer in layers], default=0) or 1
+  """Picks the layers that compute, and adds the lengths of their bars, in percent."""
+  layers = [layer for layer in layers if layer['macs'][0]]
+  most_macs = max([layer['macs'][0] for layer in layers], default=1)
   most_channels = max([layer['out_channels'][0] or 0 for layer in layers], default=0) or 1
   rows = []
   for layer in layers:
