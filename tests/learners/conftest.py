@@ -1,0 +1,47 @@
+import contextlib
+import io
+
+import pytest
+
+from secateurs.learners import get_learner
+from secateurs.learners.configs import DistillConfig, RunConfig, TrainConfig
+from secateurs.nets.datasets.images import DataConfig
+from secateurs.nets.model_helper import LENET_AT_DIGITS
+
+
+@pytest.fixture(scope='session')
+def helper():
+  return LENET_AT_DIGITS.make(DataConfig())
+
+
+@pytest.fixture
+def make(tmp_path, helper):
+  """Makes a learner whose runs are short and whose files lie in a folder of the test."""
+
+  def make_learner(name, folder='run', run=None, training=None, distillation=None, **config):
+    cls = get_learner(name)
+    run = {'summ_step': 10, 'save_step': 10, 'bench_frames': 5, 'bench_threads': '1'} | (run or {})
+    training = {'nb_epochs_rat': 0.05} | (training or {})
+    return cls(
+      helper,
+      cls.Config(**config),
+      run=RunConfig(run_dir=str(tmp_path / folder), **run),
+      training=TrainConfig(**training),
+      distillation=DistillConfig(**(distillation or {})),
+    )
+
+  return make_learner
+
+
+@pytest.fixture(scope='session')
+def baseline(tmp_path_factory, helper):
+  """Checkpoint prefix of a baseline that is trained once for all tests."""
+  folder = tmp_path_factory.mktemp('baseline')
+  learner = get_learner('full-prec')(
+    helper,
+    run=RunConfig(run_dir=str(folder), bench_frames=5, bench_threads='1'),
+    training=TrainConfig(nb_epochs_rat=0.25),
+  )
+  with contextlib.redirect_stdout(io.StringIO()):
+    learner.train()
+  return str(folder / 'models' / 'model.ckpt')

@@ -1,0 +1,170 @@
+"""The command line as a user meets it: whole processes, exit codes, what is printed."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SCRIPT = ROOT / 'nets' / 'lenet_at_digits_run.py'
+SHORT = [
+  '--nb_epochs_rat',
+  '0.05',
+  '--bench_frames',
+  '5',
+  '--bench_threads',
+  '1',
+  '--summ_step',
+  '10',
+]
+
+
+def call(*args, cwd, script=SCRIPT, **environment):
+  return subprocess.run(
+    [sys.executable, str(script), *args],
+    cwd=cwd,
+    capture_output=True,
+    text=True,
+    timeout=300,
+    env=os.environ | environment,
+    check=False,
+  )
+
+
+def one_sentence(done):
+  lines = done.stderr.strip().splitlines()
+  assert len(lines) == 1, done.stderr
+  assert lines[0].startswith('Error: ')
+  assert 'Traceback' not in done.stderr
+  return lines[0]
+
+
+def test_a_whole_run_is_quiet_but_for_ours(tmp_path):
+  done = call('--learner', 'weight-sparse', *SHORT, cwd=tmp_path)
+  assert done.returncode == 0, done.stderr
+  assert done.stderr == ''
+  root = tmp_path / 'runs' / 'lenet_at_digits'
+  assert (root / 'models_ws_eval' / 'model.tflite').is_file()
+  assert json.loads((root / 'logs' / 'weight-sparse' / 'report.json').read_text())['schema'] == 1
+  assert 'training the baseline first' in done.stdout
+  assert 'gzipped' in done.stdout
+
+
+@pytest.mark.parametrize(
+  ('args', 'code', 'text'),
+  [
+    (['--ws_prune_ration', '0.5'], 2, 'ws_prune_ratio'),
+    (['--batch_size', 'many'], 2, 'batch_size'),
+    (['0.5'], 2, 'is not a flag'),
+    (['--learner', 'weight-sparce'], 1, 'did you mean weight-sparse'),
+    (
+      ['--learner', 'weight-sparse', '--ws_prune_ratio', '2'],
+      1,
+      '--ws_prune_ratio takes a value in',
+    ),
+    (['--warm_start_path', 'none.npz'], 1, 'none.npz does not exist'),
+    (['--exec_mode', 'eval'], 1, '--exec_mode train first'),
+    (['--bench_threads', '1;2', *SHORT], 1, '--bench_threads takes'),
+  ],
+)
+def test_mistakes_are_one_sentence(tmp_path, args, code, text):
+  done = call(*args, cwd=tmp_path)
+  assert text in one_sentence(done)
+  assert done.returncode == code
+
+
+def test_log_dir_that_cannot_be_written(tmp_path):
+  (tmp_path / 'file').write_text('kept')
+  done = call('--log_dir', 'file/logs', *SHORT, cwd=tmp_path)
+  assert 'could not be written' in one_sentence(done)
+  assert done.returncode == 1
+  assert (tmp_path / 'file').read_text() == 'kept'
+
+
+def test_debug_shows_the_traceback(tmp_path):
+  done = call('--warm_start_path', 'none.npz', '--debug', cwd=tmp_path)
+  assert 'Traceback' in done.stderr
+  assert done.returncode == 1
+
+
+def test_flags_of_other_learners_are_warned_of(tmp_path):
+  done = call('--ws_prune_ratio', '0.5', *SHORT, cwd=tmp_path)
+  assert done.returncode == 0
+  assert '--ws_prune_ratio is a flag of learner weight-sparse and has no effect' in done.stdout
+
+
+def test_help_and_flagfile(tmp_path):
+  done = call('--help', cwd=tmp_path)
+  assert done.returncode == 0
+  for flag in ('--learner', '--ws_prune_ratio', '--enbl_dst', '--nb_smpls_val', '--debug'):
+    assert flag in done.stdout
+  (tmp_path / 'my.flags').write_text('--learner=weight-sparse\n--ws_prune_ratio=3\n')
+  done = call('--flagfile', 'my.flags', cwd=tmp_path)
+  assert '--ws_prune_ratio takes' in one_sentence(done)
+
+
+def start(args, cwd):
+  return subprocess.Popen(
+    [sys.executable, str(SCRIPT), *args],
+    cwd=cwd,
+    stdout=subprocess.PIPE,
+    text=True,
+    stderr=subprocess.PIPE,
+  )
+
+
+def wait_for(process, text):
+  for line in process.stdout:
+    if text in line:
+      return
+  raise AssertionError(f'{text!r} never came: {process.stderr.read()}')
+
+
+LONG = [
+  '--learner',
+  'weight-sparse',
+  '--nb_epochs_rat',
+  '0.05',
+  '--nb_epochs_ft',
+  '60',
+  '--summ_step',
+  '20',
+]
+LONG += ['--save_step', '20', '--bench_frames', '5', '--bench_threads', '1']
+
+
+def test_ctrl_c_is_one_sentence(tmp_path):
+  process = start(LONG, tmp_path)
+  wait_for(process, 'sparsify  step 40/')
+  process.send_signal(signal.SIGINT)
+  out, err = process.communicate(timeout=60)
+  assert process.returncode == 130
+  assert err.strip().splitlines()[-1].startswith('Error: Interrupted: run the same command again')
+  assert 'Traceback' not in err
+
+
+@pytest.mark.slow
+def test_kill_minus_nine_and_the_same_command_again(tmp_path):
+  (tmp_path / 'whole').mkdir()
+  (tmp_path / 'killed').mkdir()
+  assert call(*LONG, cwd=tmp_path / 'whole').returncode == 0
+  for step in (40, 300, 900):
+    process = start(LONG, tmp_path / 'killed')
+    wait_for(process, f'sparsify  step {step}/')
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    time.sleep(0.1)
+  done = call(*LONG, cwd=tmp_path / 'killed')
+  assert done.returncode == 0, done.stderr
+  assert 'Going on from' in done.stdout
+  reports = [
+    json.loads((tmp_path / n / 'runs/lenet_at_digits/logs/weight-sparse/report.json').read_text())
+    for n in ('whole', 'killed')
+  ]
+  for key in ('accuracy', 'sparsity', 'loss', 'tflite_gzip_bytes'):
+    assert reports[0]['compressed'][key] == pytest.approx(reports[1]['compressed'][key], rel=1e-4)

@@ -1,0 +1,192 @@
+"""What every registered learner keeps to."""
+
+import json
+
+import numpy as np
+import pytest
+import tf_keras as keras
+
+from secateurs.learners import get_learner, learners, register
+from secateurs.utils.errors import UserError
+from secateurs.utils.training import loop
+from secateurs.utils.training.loop import DivergenceError
+
+NAMES = sorted(learners())
+COMPRESSING = [name for name in NAMES if name != 'full-prec']
+
+
+def weights(path):
+  return keras.models.load_model(path, compile=False).get_weights()
+
+
+def equal(one, other):
+  return all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+@pytest.fixture
+def warm(baseline):
+  return {'warm_start_path': baseline}
+
+
+class Killed(BaseException):
+  """Stands for a kill: nothing in the program catches it."""
+
+
+def killed_at(monkeypatch, learner, moment):
+  """Runs a learner until its n-th training call returns, and stops it there like a kill."""
+  run, calls = loop.TrainStep.run, []
+
+  def run_and_die(self, batches, nb_steps):
+    calls.append(nb_steps)
+    if len(calls) > moment:
+      raise Killed
+    return run(self, batches, nb_steps)
+
+  with monkeypatch.context() as patch:
+    patch.setattr(loop.TrainStep, 'run', run_and_die)
+    with pytest.raises(Killed):
+      learner.train()
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_a_run_ends_in_files_and_a_report(name, make, warm, capsys):
+  learner = make(name, run={**warm, 'export_int8': True})
+  result = learner.train()
+  assert set(result.files) == {'keras', 'pb', 'tflite', 'tflite_int8'}
+  report = json.loads((learner.log_dir / 'report.json').read_text())
+  assert report['learner'] == name
+  assert report['original']['accuracy'] > 0.9
+  assert report['compressed']['int8']['accuracy'] > 0.3
+  assert report['parity']['tflite_vs_keras'] < 1e-3
+  assert [p['name'] for p in report['phases']] == [p.name for p in learner.phases()]
+  assert (learner.log_dir / 'report.html').stat().st_size > 10_000
+  assert 'accuracy' in capsys.readouterr().out
+  assert equal(weights(result.files['keras']), result.model.get_weights())
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_a_finished_run_is_not_run_again(name, make, warm, monkeypatch):
+  first = make(name, run=warm).train()
+  monkeypatch.setattr(loop.TrainStep, 'run', None)  # Any training would fail.
+  again = make(name, run=warm).train()
+  assert again.report == first.report
+
+
+@pytest.mark.parametrize('name', NAMES)
+@pytest.mark.parametrize('moment', [1, 4])
+def test_a_killed_run_goes_on_to_the_same_end(name, moment, make, warm, monkeypatch):
+  options = {'run': {**warm, 'save_step': 7}, 'training': {'nb_epochs_rat': 0.05}}
+  whole = make(name, 'whole', **options).train()
+  killed_at(monkeypatch, make(name, 'killed', **options), moment)
+  resumed = make(name, 'killed', **options).train()
+  assert equal(whole.model.get_weights(), resumed.model.get_weights())
+  assert whole.report['compressed']['accuracy'] == resumed.report['compressed']['accuracy']
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_other_flags_are_another_run(name, make, warm):
+  make(name, run=warm).train()
+  with pytest.raises(UserError, match=r'of another run \(--seed 0, now 1\)'):
+    make(name, run={**warm, 'seed': 1}).train()
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_evaluate_export_benchmark(name, make, warm, capsys):
+  learner = make(name, run={**warm, 'export_int8': True})
+  with pytest.raises(UserError, match=r'run the same command with --exec_mode train first'):
+    learner.evaluate()
+  report = learner.train().report
+  found = make(name, run=warm).evaluate()
+  assert found['keras'].accuracy == pytest.approx(report['compressed']['accuracy'])
+  assert found['keras'].nb_samples == 360
+  assert found['tflite'].accuracy == pytest.approx(found['keras'].accuracy, abs=0.01)
+  files = make(name, run=warm).export()
+  assert equal(weights(files['keras']), learner.in_float32(learner.model).get_weights())
+  timed = make(name, run=warm).benchmark()
+  assert {'tflite', 'tflite_int8'} <= set(timed)
+  assert all(entry['p50_ms'] > 0 for entries in timed.values() for entry in entries)
+  assert 'frames/s' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_a_diverging_run_keeps_its_last_good_checkpoint(name, make, warm, monkeypatch):
+  learner = make(name, run={**warm, 'save_step': 5})
+  run, calls = loop.TrainStep.run, []
+
+  def diverge(self, batches, nb_steps):
+    calls.append(nb_steps)
+    nb_done, means = run(self, batches, nb_steps)
+    return (nb_done - 1, means) if sum(calls) > 20 else (nb_done, means)
+
+  with monkeypatch.context() as patch:
+    patch.setattr(loop.TrainStep, 'run', diverge)
+    with pytest.raises(DivergenceError, match=r'phase \w+ at step \d+ with learning rate'):
+      learner.train()
+  saved = learner.store.latest()
+  assert saved.state['step'] >= 5
+  assert all(np.isfinite(v).all() for v in saved.values('model').values())
+
+
+@pytest.mark.parametrize('name', COMPRESSING)
+def test_bfloat16_training_exports_float32(name, make, warm):
+  learner = make(name, run={**warm, 'enbl_bf16': True})
+  result = learner.train()
+  assert learner.model.layers[1].compute_dtype == 'bfloat16'
+  assert result.model.layers[1].compute_dtype == 'float32'
+  assert result.report['parity']['tflite_vs_keras'] < 1e-3
+
+
+@pytest.mark.parametrize('name', COMPRESSING)
+def test_without_weights_the_baseline_is_trained_first_and_said_so(name, make, capsys):
+  make(name).train()
+  assert 'training the baseline first' in capsys.readouterr().out
+  make(name, run={'log_dir': 'x'}).phases()
+  with pytest.raises(UserError, match='--enbl_warm_start needs trained weights'):
+    make(name, 'empty', run={'enbl_warm_start': True}).train()
+
+
+@pytest.mark.parametrize('name', COMPRESSING)
+def test_a_finished_baseline_is_taken_whatever_its_schedule_was(name, make, monkeypatch, capsys):
+  make('full-prec', training={'nb_epochs_rat': 0.1}).train()
+  make(name, training={'nb_epochs_rat': 0.05}).train()
+  assert 'training the baseline first' not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize('name', COMPRESSING)
+def test_distillation(name, make, warm, capsys):
+  learner = make(name, run=warm, distillation={'enbl_dst': True})
+  learner.train()
+  assert f'Teacher: {learner.original_keras}' in capsys.readouterr().out
+  lines = [json.loads(s) for s in (learner.log_dir / 'metrics.jsonl').read_text().splitlines()]
+  assert all('loss_dst' in line for line in lines)
+
+
+def test_distillation_from_a_checkpoint(make, baseline, capsys):
+  make('full-prec', distillation={'enbl_dst': True, 'save_path_dst': baseline}).train()
+  assert f'Teacher: {baseline}' in capsys.readouterr().out
+  with pytest.raises(UserError, match='--enbl_dst needs a teacher'):
+    make('full-prec', 'other', distillation={'enbl_dst': True}).train()
+
+
+def test_weights_of_another_network(make, tmp_path):
+  np.savez(tmp_path / 'w.npz', **{'conv1/kernel': np.zeros((3, 3, 3, 6))})
+  with pytest.raises(
+    UserError, match=r'conv1/kernel: expected \(5, 5, 3, 6\), found \(3, 3, 3, 6\)'
+  ):
+    make('weight-sparse', run={'warm_start_path': str(tmp_path / 'w.npz')}).train()
+
+
+def test_names_are_unique_and_mistakes_are_told():
+  class Twin(get_learner('full-prec')):
+    name = 'full-prec'
+
+  with pytest.raises(ValueError, match='Two learners are called full-prec'):
+    register(Twin)
+  with pytest.raises(UserError, match=r'did you mean weight-sparse'):
+    get_learner('weight-spars')
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_nothing_runs_in_constructors(name, make, tmp_path):
+  make(name)
+  assert list(tmp_path.iterdir()) == []
