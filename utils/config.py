@@ -14,14 +14,14 @@ from secateurs.utils.errors import UserError
 
 
 def option(
-  default: Any,  # noqa: ANN401
+  default: Any,
   help: str,
   *,
   low: float | None = None,
   high: float | None = None,
   choices: tuple[str, ...] | None = None,
   affects_result: bool = True,
-) -> Any:  # noqa: ANN401
+) -> Any:
   """Declares one hyper-parameter of a `Config`.
 
   Args:
@@ -69,7 +69,7 @@ class Config:
     }
 
 
-def _check(flag: str, value: Any, rules: Any) -> None:  # noqa: ANN401
+def _check(flag: str, value: Any, rules: Any) -> None:
   if value is None:
     return
   choices, low, high = rules.get('choices'), rules.get('low'), rules.get('high')

@@ -126,23 +126,21 @@ def wait_for(process, text):
 
 
 LONG = [
-  '--learner',
-  'weight-sparse',
-  '--nb_epochs_rat',
-  '0.05',
-  '--nb_epochs_ft',
-  '60',
-  '--summ_step',
-  '20',
+  '--learner=weight-sparse',
+  '--nb_epochs_rat=0.05',
+  '--nb_epochs_ft=60',
+  '--summ_step=20',
+  '--save_step=20',
+  '--bench_frames=5',
+  '--bench_threads=1',
 ]
-LONG += ['--save_step', '20', '--bench_frames', '5', '--bench_threads', '1']
 
 
 def test_ctrl_c_is_one_sentence(tmp_path):
   process = start(LONG, tmp_path)
   wait_for(process, 'sparsify  step 40/')
   process.send_signal(signal.SIGINT)
-  out, err = process.communicate(timeout=60)
+  _, err = process.communicate(timeout=60)
   assert process.returncode == 130
   assert err.strip().splitlines()[-1].startswith('Error: Interrupted: run the same command again')
   assert 'Traceback' not in err

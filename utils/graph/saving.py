@@ -70,7 +70,9 @@ def save_model(model: keras.Model, path: str | os.PathLike) -> Path:
   path.parent.mkdir(parents=True, exist_ok=True)
   part = path.with_name(f'.{path.stem}.part-{os.getpid()}{path.suffix}')
   try:
-    plain_model(model).save(part, include_optimizer=False)
+    # The .keras format takes no such option; a model that was never compiled has no optimizer.
+    options = {} if path.suffix == '.keras' else {'include_optimizer': False}
+    plain_model(model).save(part, **options)
     part.replace(path)
   finally:
     part.unlink(missing_ok=True)
