@@ -11,6 +11,7 @@ import tf_keras as keras
 from secateurs.utils.errors import UserError
 from secateurs.utils.graph.channels import components
 from secateurs.utils.graph.counting import ModelCount, count
+from secateurs.utils.graph.rules.base import Trace
 from secateurs.utils.graph.tracing import Traced, trace_model
 
 PRODUCES, FOLLOWS, CONSUMES = 'produces', 'follows', 'consumes'
@@ -195,11 +196,6 @@ class ChannelGraph:
       for labels in (trace.ins[0].labels, trace.outs[0].labels):
         if len(labels):
           stuck *= 1 - free[labels].mean()
-      if trace.produced is not None and trace.consumed is None or trace.produced is None:
-        # Grouped and depthwise kernels: one channel meets only its own group.
-        stuck = 1 - free[trace.ins[0].labels].mean() if len(trace.ins[0].labels) else 1.0
-        if trace.produced is not None:
-          stuck *= 1 - free[trace.outs[0].labels].mean()
       total += row.macs
       touched += row.macs * (1 - stuck)
     return touched / total if total else 0.0
@@ -213,7 +209,7 @@ class ChannelGraph:
   def __str__(self) -> str:
     return self.table()
 
-  def _trace(self, layer: str):
+  def _trace(self, layer: str) -> Trace:
     if layer not in self._first:
       import difflib
 
@@ -253,7 +249,7 @@ class ChannelGraph:
     place[numbers] = np.arange(len(numbers))
     return place[why], [self.traced.reasons[number] for number in numbers]
 
-  def _add_members(self, name: str, trace) -> None:
+  def _add_members(self, name: str, trace: Trace) -> None:
     kind = type(trace.call.layer).__name__
     if trace.consumed is not None:
       self._add(name, kind, CONSUMES, trace.consumed)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
+import numpy as np
+
 from secateurs.utils.graph.planning import Plan
 from secateurs.utils.graph.rebuild import weight_names
-from secateurs.utils.graph.rules.base import row_axis
 
 
 @contextlib.contextmanager
@@ -26,12 +27,12 @@ def masked(plan: Plan) -> Iterator[None]:
       if kept.all():
         continue
       variables = dict(zip(weight_names(trace.call.layer), trace.call.layer.weights))
-      for name, axis in row_axis(trace).items():
+      for name, (axis, rows) in trace.rule.rows(trace.call.layer, kept).items():
         value = variables[name].numpy()
         saved.append((variables[name], value))
         shape = [1] * value.ndim
-        shape[axis] = len(kept)
-        variables[name].assign(value * kept.reshape(shape).astype(value.dtype))
+        shape[axis] = len(rows)
+        variables[name].assign(np.where(rows.reshape(shape), value, 0))
     yield
   finally:
     for variable, value in saved:

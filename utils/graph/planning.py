@@ -15,7 +15,7 @@ import numpy as np
 from secateurs.utils.errors import UserError
 from secateurs.utils.graph.constants import Constant
 from secateurs.utils.graph.groups import ChannelGraph, Group
-from secateurs.utils.graph.rules.base import Cut, Trace, row_axis
+from secateurs.utils.graph.rules.base import Cut, Trace
 from secateurs.utils.graph.rules.kernels import Producer, weight
 from secateurs.utils.graph.rules.norms import BatchNorm
 
@@ -151,7 +151,8 @@ class _Wishes:
       raise UserError(f'The {what} has no channels of known number, so none can be chosen.')
     mask = as_mask(value, len(channels.roots), what)
     trace = graph._trace(name)
-    if side == 'input' and trace.consumed is not None:
+    own = trace.consumed is not None and trace.rule.rows_are_own(trace.call.layer)
+    if side == 'input' and own:
       self.rows[name] = mask
     else:
       self._elements(what, channels.roots, mask)
@@ -240,22 +241,12 @@ def _settle_rows(plan: Plan, round_to: int) -> None:
     missing = -int(kept.sum()) % round_to if kept.any() else 0
     if missing:
       spare = np.flatnonzero(alive & ~kept)
-      strength = _row_norms(trace)[spare]
+      strength = trace.rule.row_norms(trace.call.layer, len(trace.ins[0].labels))[spare]
       kept[spare[np.argsort(-strength, kind='stable')[:missing]]] = True
     if (kept == alive).all():
       del plan.rows[name]
     else:
       plan.rows[name] = kept
-
-
-def _row_norms(trace: Trace) -> np.ndarray:
-  """L1 norm of each input row of a kernel."""
-  total = np.zeros(len(trace.ins[0].labels))
-  for name, axis in row_axis(trace).items():
-    kernel = weight(trace.call.layer, name)
-    axis %= kernel.ndim
-    total += np.abs(kernel).sum(axis=tuple(a for a in range(kernel.ndim) if a != axis))
-  return total
 
 
 def _check_floor(plan: Plan, min_channels: int) -> None:
@@ -288,7 +279,7 @@ def _fold(plan: Plan, explicit: dict[str, np.ndarray]) -> None:
     given = constants[trace.call.inputs[0]]
     labels = trace.ins[0].labels
     gone = ~plan.alive[labels] & ~explicit.get(name, np.zeros(len(labels), bool))
-    gone &= given.silent & (_row_norms(trace) > 0)
+    gone &= given.silent & (trace.rule.row_norms(trace.call.layer, len(trace.ins[0].labels)) > 0)
     if not gone.any():
       continue
     lost = gone & given.spoiled

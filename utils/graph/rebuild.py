@@ -16,7 +16,10 @@ from secateurs.utils.errors import UserError
 from secateurs.utils.graph.rules.base import Axes
 from secateurs.utils.graph.walk import FlatModel, Ref
 
-_WEIGHT_OF = {'depthwise_initializer': 'depthwise_kernel', 'pointwise_initializer': 'pointwise_kernel'}
+_WEIGHT_OF = {
+  'depthwise_initializer': 'depthwise_kernel',
+  'pointwise_initializer': 'pointwise_kernel',
+}
 
 
 class _Given(keras.initializers.Initializer):
@@ -170,6 +173,8 @@ def fill(structure: Any, tensors: dict[int, Any]) -> Any:
 def new_model(flat: FlatModel, inputs: dict[int, Any], outputs: list[Any]) -> keras.Model:
   """A functional model with the original's name and structure of inputs and outputs."""
   model = flat.model
-  ins = tf.nest.pack_sequence_as(model._nested_inputs, [inputs[number] for number, _ in flat.inputs])
+  ins = tf.nest.pack_sequence_as(
+    model._nested_inputs, [inputs[number] for number, _ in flat.inputs]
+  )
   outs = tf.nest.pack_sequence_as(model._nested_outputs, outputs)
   return keras.Model(ins, outs, name=model.name)

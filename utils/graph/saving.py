@@ -77,3 +77,8 @@ def save_model(model: keras.Model, path: str | os.PathLike) -> Path:
   finally:
     part.unlink(missing_ok=True)
   return path
+
+
+def _uncompiled(model: keras.Model) -> keras.Model:
+  """The same layers without loss and metrics, which may need classes that the reader lacks."""
+  return keras.Model(model._nested_inputs, model._nested_outputs, name=model.name)

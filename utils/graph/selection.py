@@ -62,9 +62,7 @@ class ChannelSelection(keras.layers.Layer):
     return NoOpQuantizeConfig()
 
 
-def select(
-  inputs: Any, indices: Sequence[int], bounds: tuple[int, int] | None, axis: int
-) -> Any:
+def select(inputs: Any, indices: Sequence[int], bounds: tuple[int, int] | None, axis: int) -> Any:
   """Plain slice or gather along `axis`, on tensors or Keras tensors."""
   if bounds is None:
     return tf.gather(inputs, list(indices), axis=axis)

@@ -21,8 +21,8 @@ from secateurs.utils.graph.rebuild import (
   new_model,
   shrink,
 )
-from secateurs.utils.graph.rules.base import Cut, Rule, Trace
 from secateurs.utils.graph.rules.activations import apply
+from secateurs.utils.graph.rules.base import Cut, Rule, Trace
 from secateurs.utils.graph.rules.kernels import weight
 from secateurs.utils.graph.selection import ChannelSelection
 from secateurs.utils.graph.walk import Ref
@@ -189,9 +189,7 @@ class _Builder:
 
   # Branches without signal.
 
-  def _step_without_signal(
-    self, trace: Trace, cut: Cut, given: list[Any], starved: bool
-  ) -> None:
+  def _step_without_signal(self, trace: Trace, cut: Cut, given: list[Any], starved: bool) -> None:
     number = trace.call.outputs[0]
     layer = trace.call.layer
     if starved:

@@ -108,11 +108,6 @@ class Trace:
   in_shapes: list[tuple]
   out_shapes: list[tuple]
 
-  def everything(self, rows: np.ndarray) -> Cut:
-    """A cut that keeps every output channel and the given `rows` of the first input."""
-    ins = [rows, *(np.ones(len(one.labels), bool) for one in self.ins[1:])]
-    return Cut(self, ins, [np.ones(len(one.labels), bool) for one in self.outs])
-
 
 @dataclasses.dataclass
 class Cut:
@@ -169,14 +164,3 @@ class Rule:
   def constant(self, trace: Trace, ins: list[Constant]) -> list[Constant]:
     """Returns which output channels are constant, given which input channels are."""
     return [Constant.unknown(ins, len(out.labels)) for out in trace.outs]
-
-
-def row_axis(trace: Trace) -> dict[str, int]:
-  """For a layer that consumes channels: weight name -> the axis that runs along its input rows."""
-  rows = np.ones(len(trace.ins[0].labels), bool)
-  found = {}
-  for name, axes in trace.rule.axes(trace.everything(rows)).items():
-    for axis, mask in axes:
-      if mask is rows:
-        found[name] = axis
-  return found

@@ -14,6 +14,8 @@ from secateurs.utils.graph.counting import channel_axis
 from secateurs.utils.graph.rules.activations import acts_on_channels_apart, apply
 from secateurs.utils.graph.rules.base import Axes, Cut, Rule, Trace, View
 
+Rows = dict[str, tuple[int, np.ndarray]]
+
 
 def weight(layer: keras.layers.Layer, name: str) -> np.ndarray | None:
   """The value of one of the layer's variables, or None if it has no such variable."""
@@ -63,6 +65,24 @@ class Producer(Rule):
   kernel = 'kernel'
   out_axis = -1
 
+  def rows(self, layer: keras.layers.Layer, kept: np.ndarray) -> Rows:
+    """Which weight slices the kept input channels use: weight name -> (axis, bool array)."""
+    raise NotImplementedError
+
+  def rows_are_own(self, layer: keras.layers.Layer) -> bool:
+    """True if input rows can be cut for this layer alone."""
+    return True
+
+  def row_norms(self, layer: keras.layers.Layer, count: int) -> np.ndarray:
+    """L1 norm of what each of `count` input channels meets in the kernel."""
+    total = np.zeros(count)
+    for name, (axis, mask) in self.rows(layer, np.ones(count, bool)).items():
+      value = weight(layer, name)
+      axis %= value.ndim
+      norms = np.abs(value).sum(axis=tuple(a for a in range(value.ndim) if a != axis))
+      total += np.tile(norms, count // len(mask))
+    return total
+
   def response(self, layer: keras.layers.Layer, values: np.ndarray) -> np.ndarray:
     """What a constant input map adds to each filter, [filters]: kernel summed over the window."""
     raise NotImplementedError
@@ -104,7 +124,6 @@ class Conv(Producer):
       return
     by_group, filters_by_group = rows.reshape(groups, -1), filters.reshape(groups, -1)
     if whole_groups(view.layer, len(rows)):
-      view.consumed = None
       for block in (by_group, filters_by_group):
         view.atoms.tie(np.broadcast_to(by_group[:, :1], block.shape), block)
     else:
@@ -112,11 +131,9 @@ class Conv(Producer):
         view.atoms.tie(np.broadcast_to(block[:1], block.shape), block)
 
   def trace(self, view: View) -> list[Channels]:
-    """As for every kernel; rows of grouped kernels cannot be cut for this layer alone."""
+    """As for every kernel; where whole groups go, no filter sums over what another one loses."""
     outs = super().trace(view)
-    if view.layer.groups > 1 and view.previous is not None:
-      self.tie(view, view.ins[0].labels, view.produced)
-    if view.layer.groups > 1:
+    if view.layer.groups > 1 and whole_groups(view.layer, len(view.consumed)):
       view.consumed = None
     return outs
 
@@ -130,16 +147,34 @@ class Conv(Producer):
 
   def axes(self, cut: Cut) -> Axes:
     """Kernel [window, rows, filters] and bias [filters]."""
-    rows, groups = cut.ins[0], cut.layer.groups
-    if groups > 1:
-      by_group = rows.reshape(groups, -1)
-      rows = by_group[np.argmax(by_group.any(axis=1))]
-    return {'kernel': [(-2, rows), (-1, cut.outs[0])], 'bias': [(0, cut.outs[0])]}
+    rows = self.rows(cut.layer, cut.ins[0])['kernel']
+    return {'kernel': [rows, (-1, cut.outs[0])], 'bias': [(0, cut.outs[0])]}
+
+  def rows(self, layer: keras.layers.Layer, kept: np.ndarray) -> Rows:
+    """The rows of the first group that is left; all groups keep the same ones."""
+    by_group = kept.reshape(layer.groups, -1)
+    return {'kernel': (-2, by_group[np.argmax(by_group.any(axis=1))])}
+
+  def rows_are_own(self, layer: keras.layers.Layer) -> bool:
+    """Not with groups."""
+    return layer.groups == 1
+
+  def constant(self, trace: Trace, ins: list[Constant]) -> list[Constant]:
+    """As for every kernel; a group without any signal gives silent filters."""
+    found = super().constant(trace, ins)[0]
+    layer = trace.call.layer
+    if layer.groups == 1:
+      return [found]
+    quiet = ins[0].silent.reshape(layer.groups, -1).all(axis=1)
+    silent = np.repeat(quiet, len(found.value) // layer.groups)
+    return [Constant(found.value, silent & np.isnan(found.value))]
 
   def response(self, layer: keras.layers.Layer, values: np.ndarray) -> np.ndarray:
-    """Kernel summed over the window, times the values."""
+    """Kernel summed over the window, times the values, group by group."""
     kernel = weight(layer, 'kernel').astype(np.float64)
-    return values @ kernel.sum(axis=tuple(range(kernel.ndim - 2)))
+    sums = kernel.sum(axis=tuple(range(kernel.ndim - 2)))
+    by_group = values.reshape(layer.groups, -1)
+    return np.einsum('gi,igo->go', by_group, sums.reshape(len(sums), layer.groups, -1)).reshape(-1)
 
   def ignores_borders(self, layer: keras.layers.Layer) -> bool:
     """Without padding, or with a window of one."""
@@ -163,6 +198,10 @@ class TransposedConv(Producer):
   def axes(self, cut: Cut) -> Axes:
     """Kernel and bias."""
     return {'kernel': [(-1, cut.ins[0]), (-2, cut.outs[0])], 'bias': [(0, cut.outs[0])]}
+
+  def rows(self, layer: keras.layers.Layer, kept: np.ndarray) -> Rows:
+    """The last axis."""
+    return {'kernel': (-1, kept)}
 
   def response(self, layer: keras.layers.Layer, values: np.ndarray) -> np.ndarray:
     """Only for a window of one: otherwise positions see different parts of the kernel."""
@@ -191,6 +230,10 @@ class SeparableConv(Producer):
       'pointwise_kernel': [(-2, np.repeat(rows, cut.layer.depth_multiplier)), (-1, filters)],
       'bias': [(0, filters)],
     }
+
+  def rows(self, layer: keras.layers.Layer, kept: np.ndarray) -> Rows:
+    """The depthwise kernel: without it the pointwise one sees zeros."""
+    return {'depthwise_kernel': (-2, kept)}
 
   def response(self, layer: keras.layers.Layer, values: np.ndarray) -> np.ndarray:
     """Depthwise sums of the constants, then the pointwise kernel."""
@@ -233,6 +276,10 @@ class Dense(Producer):
     if cut.trace.produced is None:
       return {}
     return {'kernel': [(0, cut.ins[0]), (1, cut.outs[0])], 'bias': [(0, cut.outs[0])]}
+
+  def rows(self, layer: keras.layers.Layer, kept: np.ndarray) -> Rows:
+    """The first axis."""
+    return {'kernel': (0, kept)}
 
   def constant(self, trace: Trace, ins: list[Constant]) -> list[Constant]:
     """As for every kernel; channels that pass through are not followed."""

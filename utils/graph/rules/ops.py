@@ -15,34 +15,99 @@ from tensorflow.python.util import tf_inspect
 
 from secateurs.utils.graph.channels import Channels
 from secateurs.utils.graph.constants import Constant
-from secateurs.utils.graph.rules.activations import apply
 from secateurs.utils.graph.rules.base import Cut, Rule, Trace, View
 from secateurs.utils.graph.rules.merges import concatenated, joined, merged
 from secateurs.utils.graph.rules.shapes import moved, reshaped, resized, spread
 from secateurs.utils.graph.walk import Call, Ref
 
-UNARY = """
-  nn.relu nn.relu6 nn.elu nn.selu nn.gelu nn.silu nn.swish nn.leaky_relu nn.sigmoid nn.tanh
-  nn.softplus nn.softsign math.sigmoid math.tanh math.softplus math.softsign math.abs math.exp
-  math.log math.log1p math.sqrt math.rsqrt math.square math.negative math.sign math.floor math.ceil
-  math.round math.erf math.sin math.cos math.reciprocal cast identity stop_gradient clip_by_value
-  keras.activations.relu keras.activations.sigmoid keras.activations.hard_sigmoid
-  keras.activations.tanh keras.activations.swish keras.activations.gelu zeros_like ones_like
-  keras.backend.relu keras.backend.sigmoid keras.backend.hard_sigmoid debugging.check_numerics
-""".split()
-BINARY = """
-  __operators__.add math.add math.subtract math.multiply math.truediv math.divide math.maximum
-  math.minimum math.pow math.squared_difference math.divide_no_nan math.multiply_no_nan add_n
-  math.add_n nn.bias_add __operators__.truediv
-""".split()
-REDUCTIONS = """
-  math.reduce_mean math.reduce_sum math.reduce_max math.reduce_min math.reduce_prod
-  math.reduce_variance math.reduce_std
-""".split()
-SPATIAL = """
-  image.resize nn.max_pool nn.max_pool2d nn.avg_pool nn.avg_pool2d nn.max_pool1d nn.avg_pool1d
-  nn.avg_pool3d nn.max_pool3d
-""".split()
+UNARY = [
+  'nn.relu',
+  'nn.relu6',
+  'nn.elu',
+  'nn.selu',
+  'nn.gelu',
+  'nn.silu',
+  'nn.swish',
+  'nn.leaky_relu',
+  'nn.sigmoid',
+  'nn.tanh',
+  'nn.softplus',
+  'nn.softsign',
+  'math.sigmoid',
+  'math.tanh',
+  'math.softplus',
+  'math.softsign',
+  'math.abs',
+  'math.exp',
+  'math.log',
+  'math.log1p',
+  'math.sqrt',
+  'math.rsqrt',
+  'math.square',
+  'math.negative',
+  'math.sign',
+  'math.floor',
+  'math.ceil',
+  'math.round',
+  'math.erf',
+  'math.sin',
+  'math.cos',
+  'math.reciprocal',
+  'cast',
+  'identity',
+  'stop_gradient',
+  'clip_by_value',
+  'keras.activations.relu',
+  'keras.activations.sigmoid',
+  'keras.activations.hard_sigmoid',
+  'keras.activations.tanh',
+  'keras.activations.swish',
+  'keras.activations.gelu',
+  'zeros_like',
+  'ones_like',
+  'keras.backend.relu',
+  'keras.backend.sigmoid',
+  'keras.backend.hard_sigmoid',
+  'debugging.check_numerics',
+]
+BINARY = [
+  '__operators__.add',
+  'math.add',
+  'math.subtract',
+  'math.multiply',
+  'math.truediv',
+  'math.divide',
+  'math.maximum',
+  'math.minimum',
+  'math.pow',
+  'math.squared_difference',
+  'math.divide_no_nan',
+  'math.multiply_no_nan',
+  'add_n',
+  'math.add_n',
+  'nn.bias_add',
+  '__operators__.truediv',
+]
+REDUCTIONS = [
+  'math.reduce_mean',
+  'math.reduce_sum',
+  'math.reduce_max',
+  'math.reduce_min',
+  'math.reduce_prod',
+  'math.reduce_variance',
+  'math.reduce_std',
+]
+SPATIAL = [
+  'image.resize',
+  'nn.max_pool',
+  'nn.max_pool2d',
+  'nn.avg_pool',
+  'nn.avg_pool2d',
+  'nn.max_pool1d',
+  'nn.avg_pool1d',
+  'nn.avg_pool3d',
+  'nn.max_pool3d',
+]
 
 
 def argument(call: Call, name: str, default: Any = None) -> Any:

@@ -1,0 +1,88 @@
+"""One-shot L1 slicing of a model file: `python -m secateurs.utils.graph MODEL --ratio 0.5 ...`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
+
+from secateurs.utils.errors import UserError
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+  """Runs the command line; returns the exit code."""
+  parser = argparse.ArgumentParser(
+    prog='python -m secateurs.utils.graph',
+    description='Shows the channel groups of a model and cuts each by the L1 norm of its filters.',
+  )
+  parser.add_argument('model', help='a .keras or .h5 file (tf_keras, functional or Sequential)')
+  goal = parser.add_mutually_exclusive_group()
+  goal.add_argument('--ratio', type=float, help='share of channels to drop, in [0, 1]')
+  goal.add_argument('--macs', type=float, help='target in MACs; below 1 a share of the original')
+  goal.add_argument('--params', type=float, help='target in parameters; below 1 a share')
+  parser.add_argument('--criterion', default='l1', help='l1 (default), l2 or bn_gamma')
+  parser.add_argument('--scope', default='local', help='local (default) or global ranking')
+  parser.add_argument('--min-channels', type=int, default=1, help='least width of a layer')
+  parser.add_argument('--round-to', type=int, default=1, help='round widths up to a multiple')
+  parser.add_argument('--out', help='where to write the smaller model (.keras or .h5)')
+  parser.add_argument('--plot', help='where to draw the groups (.png, .svg, .pdf)')
+  args = parser.parse_args(argv)
+  try:
+    _run(args)
+  except UserError as error:
+    print(f'error: {error}', file=sys.stderr)
+    return 2
+  return 0
+
+
+def _run(args: argparse.Namespace) -> None:
+  from secateurs.utils.graph import ChannelGraph, count, save_model
+  from secateurs.utils.graph.loading import load_model
+  from secateurs.utils.graph.planning import plan_slice
+  from secateurs.utils.graph.scores import channel_scores
+  from secateurs.utils.graph.slicing import apply_plan
+  from secateurs.utils.graph.tables import count_table
+  from secateurs.utils.graph.targets import choose_channels
+
+  goals = {'ratio': args.ratio, 'macs': args.macs, 'params': args.params}
+  given = {name: value for name, value in goals.items() if value is not None}
+  if args.out and not given:
+    raise UserError('--out needs a goal: give --ratio, --macs or --params.')
+  if given and not args.out:
+    raise UserError('A goal needs --out, the file to write the smaller model to.')
+  if args.out and os.path.splitext(args.out)[1] not in ('.keras', '.h5'):
+    raise UserError(f'--out must end in .keras or .h5, got {args.out!r}.')
+  model = load_model(args.model)
+  graph = ChannelGraph(model)
+  print(graph)
+  keep = None
+  if given:
+    keep = choose_channels(
+      graph,
+      channel_scores(graph, args.criterion),
+      **given,
+      scope=args.scope,
+      min_channels=args.min_channels,
+      round_to=args.round_to,
+    )
+    plan = plan_slice(graph, keep, min_channels=args.min_channels, round_to=args.round_to)
+    small = apply_plan(plan)
+    before, after = count(model), count(small)
+    print(f'\n{count_table(before, after)}')
+    print(f'MACs x{after.macs / max(before.macs, 1):.4f}, params', end=' ')
+    print(f'x{after.params / max(before.params, 1):.4f} of the original')
+    for one in plan.held_back:
+      print(f'kept: element {one.element} of group {one.group}, {one.reason}')
+    print(f'wrote {save_model(small, args.out)}')
+  if args.plot:
+    from secateurs.utils.graph.plotting import plot_groups
+
+    plot_groups(graph, args.plot, keep)
+    print(f'drew {args.plot}')
+
+
+if __name__ == '__main__':
+  sys.exit(main())

@@ -1,0 +1,41 @@
+"""MACs and parameters of a sliced model, computed before it is built."""
+
+from __future__ import annotations
+
+import math
+
+from secateurs.utils.graph.planning import Plan
+from secateurs.utils.graph.rebuild import weight_names
+
+_KERNELS = ('kernel', 'depthwise_kernel', 'pointwise_kernel')
+
+
+def plan_cost(plan: Plan) -> tuple[int, int]:
+  """Returns (MACs for one sample, parameters) of the model that `plan` describes.
+
+  Equal to `count()` of the sliced model: a layer's MACs are proportional to the size of its
+  kernels, because the number of positions at which they are applied does not change.
+  """
+  macs = params = 0
+  rows = {row.name: row for row in plan.graph.counts().layers}
+  for name, trace in plan.graph.traced.first_traces().items():
+    row = rows.get(name)
+    if row is None:
+      continue
+    cut = plan.cut(trace)
+    axes = trace.rule.axes(cut)
+    old_kernel = new_kernel = new_params = 0
+    for weight, variable in zip(weight_names(cut.layer), cut.layer.weights):
+      shape = list(variable.shape)
+      old = math.prod(shape)
+      for axis, mask in axes.get(weight, ()):
+        shape[axis] = int(mask.sum())
+      new = math.prod(shape)
+      new_params += new
+      if weight in _KERNELS:
+        old_kernel, new_kernel = old_kernel + old, new_kernel + new
+    if name in plan.added_bias and not cut.layer.use_bias:
+      new_params += int(cut.outs[0].sum())
+    macs += row.macs * new_kernel // old_kernel if old_kernel else row.macs
+    params += new_params
+  return macs, params

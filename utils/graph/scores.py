@@ -1,0 +1,256 @@
+"""Scores of channel groups, from any criterion that scores the channels of a layer.
+
+Higher means more worth keeping, everywhere. A criterion is a name, a function of one layer, or
+ready numbers by layer; what the members of a group say is joined element by element.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+import tf_keras as keras
+
+from secateurs.utils.errors import UserError
+from secateurs.utils.graph.groups import CONSUMES, ChannelGraph, Group, Member
+from secateurs.utils.graph.planning import plan_slice
+from secateurs.utils.graph.rules.kernels import Producer, weight
+from secateurs.utils.graph.rules.registry import rule_of
+
+LayerCriterion = Callable[[keras.layers.Layer], 'np.ndarray | None']
+# By layer name (its output channels) or (name, 'input').
+GivenScores = Mapping[Any, np.ndarray]
+
+
+def l1(layer: keras.layers.Layer) -> np.ndarray | None:
+  """L1 norm of each filter, [filters] (Li et al. 2017); None for layers without filters."""
+  return _filter_norm(layer, 1)
+
+
+def l2(layer: keras.layers.Layer) -> np.ndarray | None:
+  """L2 norm of each filter, [filters]; None for layers without filters."""
+  return _filter_norm(layer, 2)
+
+
+def bn_gamma(layer: keras.layers.Layer) -> np.ndarray | None:
+  """|gamma| of a BatchNormalization, [channels] (Liu et al. 2017); None for other layers."""
+  if not hasattr(layer, 'moving_mean') or getattr(layer, 'gamma', None) is None:
+    return None
+  return np.abs(layer.gamma.numpy())
+
+
+CRITERIA: dict[str, LayerCriterion] = {'l1': l1, 'l2': l2, 'bn_gamma': bn_gamma}
+
+
+def _filter_norm(layer: keras.layers.Layer, order: int) -> np.ndarray | None:
+  rule = rule_of(layer)
+  if not isinstance(rule, Producer):
+    return None
+  kernel = np.abs(weight(layer, rule.kernel).astype(np.float64))
+  axis = rule.out_axis % kernel.ndim
+  others = tuple(a for a in range(kernel.ndim) if a != axis)
+  return kernel.sum(axis=others) if order == 1 else np.sqrt((kernel**2).sum(axis=others))
+
+
+def channel_scores(
+  graph: ChannelGraph,
+  criterion: str | LayerCriterion | GivenScores = 'l1',
+  join: str = 'sum',
+  follow: Collection[str] = (),
+) -> list[np.ndarray]:
+  """Scores every element of every group.
+
+  Args:
+    graph: the channel graph.
+    criterion: 'l1', 'l2' or 'bn_gamma'; or a function that returns one number for each output
+      channel of a layer, or None for layers it does not judge; or such numbers by layer name, or
+      by (name, 'input') for the input channels of a layer (see `activation_scores`).
+    join: 'sum', 'mean' or 'max' over the members of a group and, where an element has several
+      channels of one layer, over those.
+    follow: layer names; in a group that one of them belongs to, it alone decides (L1 pruning
+      lets the shortcut's projection rank the residual sum).
+
+  Returns:
+    For each group, in order, a float array [group.size]; zeros where a group cannot be cut and
+    no member has a score.
+
+  Raises:
+    UserError: for an unknown criterion or join, a wrong number of scores or one that is not
+      finite, or a group that could be cut and that no member scores.
+  """
+  if join not in ('sum', 'mean', 'max'):
+    raise UserError(f"Unknown join {join!r}, expected 'sum', 'mean' or 'max'.")
+  if isinstance(criterion, str):
+    if criterion not in CRITERIA:
+      raise UserError(f'Unknown criterion {criterion!r}, expected one of {sorted(CRITERIA)}.')
+    criterion = CRITERIA[criterion]
+  layers = graph.traced.flat.layers()
+  return [_group_scores(group, criterion, join, follow, layers) for group in graph.groups]
+
+
+def _group_scores(
+  group: Group,
+  criterion: LayerCriterion | GivenScores,
+  join: str,
+  follow: Collection[str],
+  layers: Mapping[str, keras.layers.Layer],
+) -> np.ndarray:
+  """Joins the members' scores."""
+  members = [m for m in group.members if m.layer in follow and m.role != CONSUMES]
+  parts = []
+  for member in members or group.members:
+    values = _member_scores(member, criterion, layers[member.layer])
+    if values is not None:
+      parts.append((member.elements, values[member.positions]))
+  if not parts:
+    if group.prunable:
+      raise UserError(
+        f'No layer of channel group {group.index} ({group.name}) has a score by this criterion:'
+        ' choose another criterion, or leave the group out.'
+      )
+    return np.zeros(group.size)
+  elements = np.concatenate([part[0] for part in parts])
+  values = np.concatenate([part[1] for part in parts])
+  if join == 'max':
+    joined = np.full(group.size, -np.inf)
+    np.maximum.at(joined, elements, values)
+    return np.where(np.isinf(joined), 0.0, joined)
+  total = np.bincount(elements, values, group.size)
+  if join == 'mean':
+    total /= np.maximum(np.bincount(elements, minlength=group.size), 1)
+  return total
+
+
+def _member_scores(
+  member: Member, criterion: LayerCriterion | GivenScores, layer: keras.layers.Layer
+) -> np.ndarray | None:
+  """Scores for all channels on the member's side of the layer, or None."""
+  if isinstance(criterion, Mapping):
+    key = (member.layer, 'input') if member.role == CONSUMES else member.layer
+    values = criterion.get(key)
+  else:
+    values = None if member.role == CONSUMES else criterion(layer)
+  if values is None:
+    return None
+  values = np.asarray(values, np.float64)
+  if values.ndim != 1 or len(values) <= member.positions.max():
+    raise UserError(
+      f'Layer {member.layer!r} got scores of shape {values.shape}, expected one number for each of'
+      f' its channels.'
+    )
+  if not np.isfinite(values).all():
+    raise UserError(
+      f'Layer {member.layer!r} got {int((~np.isfinite(values)).sum())} scores that are not finite'
+      ' numbers: check the loss and the data for NaN.'
+    )
+  return values
+
+
+def nonzero_share(activations: np.ndarray) -> np.ndarray:
+  """Share of values above zero in each channel, in [0, 1]; 1 - APoZ of Hu et al. 2016.
+
+  Args:
+    activations: float array [samples, positions, channels].
+  """
+  return (activations > 0).mean(axis=(0, 1))
+
+
+def entropy(pooled: np.ndarray, bins: int = 100) -> np.ndarray:
+  """Entropy in nats of each channel's histogram over the samples (Luo & Wu 2017).
+
+  Args:
+    pooled: float array [samples, channels], activations averaged over the map.
+    bins: number of bins between the channel's least and largest value.
+  """
+  low, high = pooled.min(axis=0), pooled.max(axis=0)
+  width = np.where(high > low, high - low, 1.0)
+  place = np.minimum((pooled - low) / width * bins, bins - 1).astype(int)
+  counts = np.zeros((pooled.shape[1], bins))
+  for row in place:
+    counts[np.arange(pooled.shape[1]), row] += 1
+  shares = counts / len(pooled)
+  logs = np.log(np.where(shares > 0, shares, 1.0))
+  return -(shares * logs).sum(axis=1)
+
+
+def taylor(activations: np.ndarray, gradients: np.ndarray) -> np.ndarray:
+  """|sum over the map of activation * derivative|, averaged over samples (Molchanov et al. 2017).
+
+  Args:
+    activations: float array [samples, positions, channels].
+    gradients: the loss's derivative by them, same shape.
+  """
+  return np.abs((activations * gradients).sum(axis=1)).mean(axis=0)
+
+
+def activation_scores(
+  graph: ChannelGraph,
+  kind: str,
+  batches: Iterable[Any],
+  loss: Callable[[tf.Tensor, tf.Tensor], tf.Tensor] | None = None,
+  bins: int = 100,
+) -> dict[tuple[str, str], np.ndarray]:
+  """Scores the input channels of every consuming layer on data, for `channel_scores`.
+
+  Args:
+    graph: the channel graph.
+    kind: 'nonzero_share', 'entropy' or 'derivative'.
+    batches: images [batch, ...], or pairs (images, labels) for 'derivative'.
+    loss: for 'derivative', a function (labels, outputs) -> mean loss.
+    bins: for 'entropy', see there.
+
+  Returns:
+    (layer name, 'input') -> float array [input channels].
+
+  Raises:
+    UserError: for an unknown kind, a missing loss, or no batches.
+  """
+  if kind not in ('nonzero_share', 'entropy', 'derivative'):
+    raise UserError(f"Unknown kind {kind!r}, expected 'nonzero_share', 'entropy' or 'derivative'.")
+  if kind == 'derivative' and loss is None:
+    raise UserError("Kind 'derivative' needs a loss(labels, outputs), got none.")
+  from secateurs.utils.graph.slicing import apply_plan
+
+  names = [n for n, trace in graph.traced.first_traces().items() if trace.consumed is not None]
+  axes = {name: graph._trace(name).ins[0].axis for name in names}
+  copy = apply_plan(plan_slice(graph, {}))
+  taps = [copy.get_layer(name).get_input_at(0) for name in names]
+  probe = keras.Model(copy.inputs, [*taps, *copy.outputs])
+  sums: dict[str, Any] = {}
+  batch_count = 0
+  for batch in batches:
+    images, labels = batch if isinstance(batch, (tuple, list)) else (batch, None)
+    with tf.GradientTape() as tape:
+      values = probe(images, training=False)
+      maps = values[: len(names)]
+      lost = loss(labels, values[len(names)]) if kind == 'derivative' else None
+    grads = tape.gradient(lost, maps) if lost is not None else [None] * len(maps)
+    for name, value, grad in zip(names, maps, grads):
+      part = _measure(kind, value, grad, axes[name])
+      if kind == 'entropy':
+        sums.setdefault(name, []).append(part)
+      else:
+        sums[name] = sums.get(name, 0) + part
+    batch_count += 1
+  if not batch_count:
+    raise UserError('Scoring on data got no batches, expected at least one.')
+  if kind == 'entropy':
+    return {(n, 'input'): entropy(np.concatenate(parts), bins) for n, parts in sums.items()}
+  return {(n, 'input'): total / batch_count for n, total in sums.items()}
+
+
+def _measure(kind: str, value: tf.Tensor, grad: tf.Tensor | None, axis: int) -> np.ndarray:
+  """One batch's contribution, channels last."""
+
+  def flat(tensor: tf.Tensor) -> np.ndarray:
+    array = np.moveaxis(np.asarray(tensor, np.float64), axis, -1)
+    return array.reshape(len(array), -1, array.shape[-1])
+
+  maps = flat(value)
+  if kind == 'nonzero_share':
+    return nonzero_share(maps)
+  if kind == 'entropy':
+    return maps.mean(axis=1)
+  return taylor(maps, np.zeros_like(maps) if grad is None else flat(grad))
