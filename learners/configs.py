@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 
 from secateurs.utils.config import Config, option
+from secateurs.utils.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,6 +47,19 @@ class RunConfig(Config):
     '1,2', 'Numbers of threads to time with, separated by commas.', affects_result=False
   )
   batch_size_eval: int = option(500, 'Batch size of evaluations.', low=1, affects_result=False)
+
+  def __post_init__(self) -> None:
+    super().__post_init__()
+    if not re.fullmatch(r'[1-9]\d*(,[1-9]\d*)*', self.bench_threads):
+      raise UserError(
+        '--bench_threads takes whole numbers separated by commas, such as 1,2, but '
+        f'{self.bench_threads!r} was given.'
+      )
+
+  @property
+  def threads(self) -> list[int]:
+    """The numbers of threads to time with."""
+    return [int(number) for number in self.bench_threads.split(',')]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,7 +14,6 @@ from secateurs.learners.configs import RunConfig
 from secateurs.learners.helper import Helper
 from secateurs.utils.deploy import TFLiteModel, export_model, measure_latency, model_block
 from secateurs.utils.deploy.export import Export
-from secateurs.utils.errors import UserError
 from secateurs.utils.graph import count
 from secateurs.utils.training.evaluation import Evaluation, evaluate, evaluate_function
 from secateurs.utils.training.weights import leaf_layers
@@ -73,7 +72,7 @@ def add_latency(
     paths[name, 'float'] = prefix.with_name(f'{prefix.name}.tflite')
     if 'int8' in blocks[name]:
       paths[name, 'int8'] = prefix.with_name(f'{prefix.name}_int8.tflite')
-  timed = measure_latency(paths, nb_frames=run.bench_frames, threads=bench_threads(run))
+  timed = measure_latency(paths, nb_frames=run.bench_frames, threads=run.threads)
   for (name, kind), latency in timed.items():
     target = blocks[name] if kind == 'float' else blocks[name]['int8']
     target['latency'] = latency
@@ -86,7 +85,7 @@ def evaluate_model(model: keras.Model, helper: Helper, run: RunConfig) -> Evalua
 
 def evaluate_tflite(path: Path, helper: Helper, run: RunConfig) -> Evaluation:
   """Evaluates a .tflite file itself over every evaluation sample exactly once."""
-  interpreter = TFLiteModel(path, nb_threads=max(bench_threads(run)))
+  interpreter = TFLiteModel(path, nb_threads=max(run.threads))
   return evaluate_function(interpreter.predict, helper.eval_batches('eval', run.batch_size_eval))
 
 
@@ -116,21 +115,3 @@ def sparsities(model: keras.Model) -> dict[str, float]:
   size = sum(kernel.size for kernel in kernels)
   params = sum(int(np.prod(weight.shape)) for weight in model.weights)
   return {'sparsity': zeros / max(size, 1), 'sparsity_params': zeros / max(params, 1)}
-
-
-def bench_threads(run: RunConfig) -> list[int]:
-  """The numbers of threads to time with.
-
-  Raises:
-    UserError: not whole numbers of at least 1, separated by commas.
-  """
-  try:
-    threads = [int(part) for part in run.bench_threads.split(',')]
-  except ValueError:
-    threads = []
-  if not threads or min(threads) < 1:
-    raise UserError(
-      f'--bench_threads takes whole numbers separated by commas, such as 1,2, but '
-      f'{run.bench_threads!r} was given.'
-    )
-  return threads

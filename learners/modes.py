@@ -11,8 +11,8 @@ import tf_keras as keras
 from secateurs.learners import measuring
 from secateurs.learners.reporting import exported_files
 from secateurs.utils.deploy import export_model, file_size, measure_latency
-from secateurs.utils.deploy.atomic import atomic_path
 from secateurs.utils.errors import UserError
+from secateurs.utils.files import atomic_path
 from secateurs.utils.training.evaluation import Evaluation
 from secateurs.utils.training.weights import load_model
 
@@ -60,7 +60,7 @@ def benchmark(learner: Learner) -> dict[str, list[dict[str, float]]]:
     path = original.with_name(original.name + ending)
     if path.is_file() and path not in files.values():
       files[kind] = path
-  timed = measure_latency(files, nb_frames=run.bench_frames, threads=measuring.bench_threads(run))
+  timed = measure_latency(files, nb_frames=run.bench_frames, threads=run.threads)
   for kind, entries in timed.items():
     size = file_size(files[kind])
     learner.say(f'{kind:<14} {size.bytes} bytes, {size.gzip_bytes} gzipped')

@@ -14,6 +14,7 @@ is always at the last step of the schedule, so that short runs reach the target,
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -31,6 +32,7 @@ from secateurs.utils.training.masks import MaskSet
 
 _MIN_UPDATES = 20
 _MAX_UPDATE_STEP = 100
+_BELOW_ONE = math.nextafter(1.0, 0.0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,7 +94,8 @@ def update_steps(nb_steps: int, config: WsConfig) -> list[int]:
 def sparsity_at(step: int, steps: list[int], config: WsConfig) -> float:
   """The target sparsity in [0, 1] behind a step, for a schedule with updates at `steps`.
 
-  tfmot's PolynomialDecay computes the polynomial.
+  tfmot's PolynomialDecay computes the polynomial; it takes no ratio of 1, which the last update
+  sets exactly.
   """
   begin, end = steps[0], steps[-1]
   if step < begin:
@@ -101,9 +104,8 @@ def sparsity_at(step: int, steps: list[int], config: WsConfig) -> float:
     return config.prune_ratio
   from tensorflow_model_optimization.sparsity.keras import PolynomialDecay
 
-  schedule = PolynomialDecay(
-    config.prune_ratio_init, config.prune_ratio, begin, end, config.prune_ratio_exp, frequency=1
-  )
+  first, last = (min(r, _BELOW_ONE) for r in (config.prune_ratio_init, config.prune_ratio))
+  schedule = PolynomialDecay(first, last, begin, end, config.prune_ratio_exp, frequency=1)
   return float(schedule(tf.constant(step, tf.int64))[1])
 
 

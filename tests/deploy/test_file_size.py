@@ -6,9 +6,9 @@ import os
 import numpy as np
 import pytest
 
-from secateurs.utils.deploy.atomic import atomic_path
 from secateurs.utils.deploy.size import file_size
 from secateurs.utils.errors import UserError
+from secateurs.utils.files import atomic_path
 
 
 def test_gzip_bytes_are_those_of_gzip(tmp_path):

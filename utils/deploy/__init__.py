@@ -12,7 +12,6 @@ _MODULES = {
   'latency': ('measure_latency',),
   'metrics': ('parse_metrics', 'read_metrics'),
   'parity': ('Parity', 'ParityError', 'check_graph_def', 'check_keras', 'check_tflite'),
-  'quiet': ('quiet_native',),
   'report': ('read_report', 'render_html', 'write_report'),
   'schema': ('SCHEMA', 'validate_report'),
   'size': ('FileSize', 'file_size', 'gzip_bytes'),

@@ -17,7 +17,6 @@ import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
-from secateurs.utils.deploy.atomic import explain_os_errors, partial_path
 from secateurs.utils.deploy.parity import (
   FLOAT_TOLERANCE,
   Parity,
@@ -26,9 +25,10 @@ from secateurs.utils.deploy.parity import (
   check_tflite,
   keras_outputs,
 )
-from secateurs.utils.deploy.quiet import quiet_native
 from secateurs.utils.deploy.size import file_size
 from secateurs.utils.errors import UserError
+from secateurs.utils.files import explain_os_errors, partial_path
+from secateurs.utils.quiet import quiet_native
 
 INPUT_NAME = 'image'
 OUTPUT_NAME = 'output'

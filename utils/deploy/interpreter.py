@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from secateurs.utils.deploy.quiet import quiet_native
 from secateurs.utils.errors import UserError
+from secateurs.utils.quiet import quiet_native
 
 PREDICT_BATCH = 16
 """Images per invocation in `predict`: with two threads 1.2 to 1.8 times as fast as one by one,

@@ -9,7 +9,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 from secateurs.utils.deploy.interpreter import TFLiteModel
-from secateurs.utils.deploy.quiet import quiet_native
+from secateurs.utils.quiet import quiet_native
 
 FLOAT_TOLERANCE = 1e-3
 """Largest allowed difference of a float file, as a share of the output's range."""

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from secateurs.utils.deploy import units
-from secateurs.utils.deploy.atomic import atomic_path
 from secateurs.utils.deploy.metrics import read_metrics
 from secateurs.utils.deploy.rows import Row, changes, comparison_rows, goals, link_rows, title
 from secateurs.utils.deploy.schema import KEY_ORDER, validate_report
+from secateurs.utils.files import atomic_path
 
 _TILES = (
   ('tflite_bytes', 'File size'),

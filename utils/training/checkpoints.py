@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import re
 import zlib
 from collections.abc import Mapping
@@ -21,6 +20,7 @@ import numpy as np
 import tensorflow as tf
 
 from secateurs.utils.errors import UserError
+from secateurs.utils.files import atomic_path
 from secateurs.utils.training.weights import assign_weights, checkpoint_values
 
 _NB_KEPT = 2
@@ -79,7 +79,8 @@ class CheckpointStore:
       self.prefix.parent.mkdir(parents=True, exist_ok=True)
       tf.train.Checkpoint(variables=variables).write(str(target))
       record = {'state': dict(state), 'files': {f.name: _fingerprint(f) for f in _files(target)}}
-      _write_atomically(target.with_name(target.name + '.json'), json.dumps(record, indent=1))
+      with atomic_path(target.with_name(f'{target.name}.json')) as partial:
+        partial.write_text(json.dumps(record, indent=1), encoding='utf-8')
     except (OSError, tf.errors.OpError) as error:
       raise UserError(
         f'The checkpoint {target} could not be written ({_reason(error)}): make room or give another '
@@ -134,12 +135,6 @@ def _read_record(prefix: Path) -> dict[str, Any] | None:
     return record if whole and record['files'] and 'state' in record else None
   except (OSError, ValueError, KeyError, TypeError, AttributeError):
     return None
-
-
-def _write_atomically(path: Path, text: str) -> None:
-  temporary = path.with_name(path.name + '.tmp')
-  temporary.write_text(text, encoding='utf-8')
-  os.replace(temporary, path)
 
 
 def _reason(error: Exception) -> str:

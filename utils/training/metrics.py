@@ -11,6 +11,7 @@ from typing import Any
 import tensorflow as tf
 
 from secateurs.utils.errors import UserError
+from secateurs.utils.files import atomic_path
 
 
 class MetricsWriter:
@@ -33,9 +34,8 @@ class MetricsWriter:
         continue
       if entry.get('phase') != phase or entry.get('step', 0) <= after_step:
         kept.append(line)
-    temporary = self._path.with_suffix('.tmp')
-    temporary.write_text(''.join(f'{line}\n' for line in kept), encoding='utf-8')
-    temporary.replace(self._path)
+    with atomic_path(self._path) as partial:
+      partial.write_text(''.join(f'{line}\n' for line in kept), encoding='utf-8')
 
   def write(self, phase: str, step: int, values: Mapping[str, Any]) -> None:
     """Writes one line: {phase, step, **values}.
