@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 import tf_keras as keras
 
 from secateurs.learners import measuring, reporting
@@ -46,6 +47,10 @@ class CompressionLearner(Learner):
   def compressed_model(self) -> keras.Model:
     """The float32 model that is exported."""
     return self.in_float32(self.model)
+
+  def prunable(self, model: keras.Model) -> dict[str, tf.Variable]:
+    """The kernels over which the report tells sparsity, by name."""
+    return measuring.prunable_kernels(model)
 
   def pruned_block(self) -> dict[str, Any] | None:
     """Block of the model before its final fine-tuning, where there is such a moment."""
@@ -100,7 +105,9 @@ class CompressionLearner(Learner):
     assign_weights(named_weights(self.model), values, source)
     self.say(f'Baseline: {source}')
     model = self.in_float32(self.model)
-    measured = measuring.measure(model, self.helper, self.run_config, self.original_prefix)
+    measured = measuring.measure(
+      model, self.helper, self.run_config, self.original_prefix, self.prunable(model)
+    )
     self.state['original'] = measured.block
     self.say(f'Baseline accuracy {100 * measured.block["accuracy"]:.2f} %')
 
@@ -140,7 +147,9 @@ class CompressionLearner(Learner):
 
   def _measure(self) -> None:
     model = self.compressed_model()
-    measured = measuring.measure(model, self.helper, self.run_config, self.save_path_eval)
+    measured = measuring.measure(
+      model, self.helper, self.run_config, self.save_path_eval, self.prunable(model)
+    )
     blocks = {'original': self.state['original'], 'compressed': measured.block}
     prefixes = {'original': self.original_prefix, 'compressed': self.save_path_eval}
     measuring.add_latency(blocks, prefixes, self.run_config)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 import tf_keras as keras
 
 from secateurs.learners.configs import RunConfig
@@ -29,7 +30,13 @@ class Measured:
   block: dict[str, Any]
 
 
-def measure(model: keras.Model, helper: Helper, run: RunConfig, prefix: Path) -> Measured:
+def measure(
+  model: keras.Model,
+  helper: Helper,
+  run: RunConfig,
+  prefix: Path,
+  prunable: Mapping[str, tf.Variable] | None = None,
+) -> Measured:
   """Evaluates and exports a float32 model.
 
   Args:
@@ -37,11 +44,12 @@ def measure(model: keras.Model, helper: Helper, run: RunConfig, prefix: Path) ->
     helper: its data.
     run: whether int8 is wanted, and batch sizes.
     prefix: start of the files' names.
+    prunable: kernels over which sparsity is told; default: all of `prunable_kernels`.
   """
   evaluation = evaluate_model(model, helper, run)
   calibration = helper.calibration_images(run.nb_smpls_calib)
   export = export_model(model, prefix, calibration=calibration, int8=run.export_int8)
-  extra: dict[str, Any] = sparsities(model)
+  extra: dict[str, Any] = sparsities(model, prunable)
   int8 = None
   if export.tflite_int8 is not None:
     int8 = evaluate_tflite(export.tflite_int8.path, helper, run)
@@ -89,9 +97,9 @@ def evaluate_tflite(path: Path, helper: Helper, run: RunConfig) -> Evaluation:
   return evaluate_function(interpreter.predict, helper.eval_batches('eval', run.batch_size_eval))
 
 
-def prunable_kernels(model: keras.Model) -> dict[str, Any]:
+def prunable_kernels(model: keras.Model) -> dict[str, tf.Variable]:
   """The kernels of convolutional and dense layers by layer name, `/<weight>` behind a second one."""
-  kernels: dict[str, Any] = {}
+  kernels: dict[str, tf.Variable] = {}
   for layer in leaf_layers(model):
     for weight in layer.trainable_weights:
       short = weight.name.split(':')[0].rsplit('/', 1)[-1]
@@ -108,10 +116,19 @@ def layer_sparsities(model: keras.Model) -> dict[str, float]:
   }
 
 
-def sparsities(model: keras.Model) -> dict[str, float]:
-  """Share of exact zeros over all prunable kernels, and their share of all parameters."""
-  kernels = [kernel.numpy() for kernel in prunable_kernels(model).values()]
-  zeros = sum(int(np.sum(kernel == 0)) for kernel in kernels)
-  size = sum(kernel.size for kernel in kernels)
+def sparsities(
+  model: keras.Model, prunable: Mapping[str, tf.Variable] | None = None
+) -> dict[str, float]:
+  """Share of exact zeros over the prunable kernels, and over all parameters."""
+  kernels = prunable_kernels(model)
+  chosen = kernels if prunable is None else prunable
+  size = sum(int(np.prod(kernel.shape)) for kernel in chosen.values())
   params = sum(int(np.prod(weight.shape)) for weight in model.weights)
-  return {'sparsity': zeros / max(size, 1), 'sparsity_params': zeros / max(params, 1)}
+  return {
+    'sparsity': _zeros(chosen) / max(size, 1),
+    'sparsity_params': _zeros(kernels) / max(params, 1),
+  }
+
+
+def _zeros(kernels: Mapping[str, tf.Variable]) -> int:
+  return sum(int(np.sum(kernel.numpy() == 0)) for kernel in kernels.values())

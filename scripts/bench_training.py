@@ -132,11 +132,11 @@ def keras3(dataset: ImageDataset) -> Contender:
   return lambda nb_steps: model.fit(batches, steps_per_epoch=nb_steps, verbose=0)
 
 
-def _keras3_resnet(keras):  # noqa: ANN001, ANN202
+def _keras3_resnet(keras):  # noqa: ANN001
   """ResNet-20 layer by layer as `cifar_resnet` builds it."""
   layers = keras.layers
 
-  def conv_bn(x, width: int, kernel: int, stride: int):  # noqa: ANN001, ANN202
+  def conv_bn(x, width: int, kernel: int, stride: int):  # noqa: ANN001
     padding = 'same'
     if stride > 1 and kernel > 1:
       x, padding = layers.ZeroPadding2D(1)(x), 'valid'

@@ -3,7 +3,13 @@ import pytest
 import tf_keras as keras
 
 from secateurs.learners.measuring import layer_sparsities, prunable_kernels
-from secateurs.learners.weight_sparse import WsConfig, sparsity_at, update_steps
+from secateurs.learners.weight_sparse import (
+  WsConfig,
+  dense_kernels,
+  sparsity_at,
+  update_steps,
+)
+from secateurs.nets.resnet import cifar_resnet
 from secateurs.utils.errors import UserError
 from secateurs.utils.training.masks import nb_kept
 
@@ -22,6 +28,33 @@ def test_golden_schedule():
   np.testing.assert_allclose([sparsity_at(s, steps, config) for s in steps], expected, rtol=1e-6)
   assert sparsity_at(9, steps, config) == 0
   assert sparsity_at(99, steps, config) == 0.8
+
+
+@pytest.mark.parametrize(
+  ('sizes', 'share', 'dense'),
+  [
+    ({'a': 1, 'b': 2, 'c': 97}, 0.03, {'a', 'b'}),
+    ({'a': 1, 'b': 2, 'c': 97}, 0.029, {'a'}),
+    ({'a': 1, 'b': 2, 'c': 97}, 0.0, set()),
+    ({'a': 1, 'b': 1, 'c': 98}, 0.015, set()),  # Alike: both or none.
+    ({'a': 1, 'b': 1, 'c': 98}, 0.02, {'a', 'b'}),
+    ({'a': 5}, 1.0, set()),  # Never all of them.
+  ],
+)
+def test_dense_kernels(sizes, share, dense):
+  assert dense_kernels(sizes, share) == dense
+
+
+def test_dense_kernels_of_resnet20():
+  sizes = {n: k.shape.num_elements() for n, k in prunable_kernels(cifar_resnet(20)).items()}
+  shortcuts = {f'stage{s}_block1_shortcut_conv' for s in (2, 3)}
+  assert dense_kernels(sizes, WsConfig().dense_share) == {'stem_conv', 'logits', *shortcuts}
+
+
+def test_all_kernels_can_be_made_sparse(make, baseline):
+  run = {'warm_start_path': baseline}
+  result = make('weight-sparse', run=run, prune_ratio=0.9, dense_share=0.0).train()
+  assert min(layer_sparsities(result.model).values()) > 0.89
 
 
 def test_exponent_and_initial_ratio():
@@ -54,7 +87,7 @@ def test_thirty_steps_reach_the_target_to_one_weight(make, baseline, ratio):
   )
   result = learner.train()
   assert result.report['phases'][1]['iters'] == 30
-  for name, kernel in prunable_kernels(result.model).items():
+  for name, kernel in learner.prunable(result.model).items():
     size = kernel.numpy().size
     assert zeros(result.files['keras'])[name] == size - nb_kept(size, ratio), name
   assert result.report['achieved']['sparsity'] == pytest.approx(ratio, abs=1e-3)
@@ -72,15 +105,17 @@ def test_ratio_zero_changes_no_bit(make, baseline):
 def test_ratio_one_keeps_one_weight_a_kernel(make, baseline, capsys):
   learner = make('weight-sparse', run={'warm_start_path': baseline}, prune_ratio=1.0)
   result = learner.train()
-  assert all((k.numpy() != 0).sum() == 1 for k in prunable_kernels(result.model).values())
+  kernels = learner.prunable(result.model).values()
+  assert all((k.numpy() != 0).sum() == 1 for k in kernels)
   assert 'Warning: --ws_prune_ratio 1 leaves one weight' in capsys.readouterr().out
 
 
 def test_zeros_survive_bfloat16_and_int8(make, baseline):
   run = {'warm_start_path': baseline, 'enbl_bf16': True, 'export_int8': True}
-  result = make('weight-sparse', run=run, prune_ratio=0.9).train()
-  for name, share in layer_sparsities(result.model).items():
-    assert share >= 0.89, name
+  learner = make('weight-sparse', run=run, prune_ratio=0.9)
+  result = learner.train()
+  shares = layer_sparsities(result.model)
+  assert all(shares[name] >= 0.89 for name in learner.prunable(result.model))
   block = result.report['compressed']
   assert block['tflite_gzip_bytes'] < 0.45 * block['tflite_bytes']
   assert block['int8']['gzip_bytes'] < 0.7 * block['int8']['bytes']
