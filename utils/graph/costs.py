@@ -6,6 +6,7 @@ import math
 
 from secateurs.utils.graph.planning import Plan
 from secateurs.utils.graph.rebuild import weight_names
+from secateurs.utils.graph.rules.kernels import Dense
 
 _KERNELS = ('kernel', 'depthwise_kernel', 'pointwise_kernel')
 
@@ -14,7 +15,8 @@ def plan_cost(plan: Plan) -> tuple[int, int]:
   """Returns (MACs for one sample, parameters) of the model that `plan` describes.
 
   Equal to `count()` of the sliced model: a layer's MACs are proportional to the size of its
-  kernels, because the number of positions at which they are applied does not change.
+  kernels, because the number of positions at which they are applied does not change. (A Dense
+  layer along another axis than the channels is the exception.)
   """
   macs = params = 0
   rows = {row.name: row for row in plan.graph.counts().layers}
@@ -36,6 +38,9 @@ def plan_cost(plan: Plan) -> tuple[int, int]:
         old_kernel, new_kernel = old_kernel + old, new_kernel + new
     if name in plan.added_bias and not cut.layer.use_bias:
       new_params += int(cut.outs[0].sum())
+    if trace.consumed is None and isinstance(trace.rule, Dense):
+      # The channels are positions here: fewer of them, the kernel whole.
+      old_kernel, new_kernel = len(cut.outs[0]), int(cut.outs[0].sum())
     macs += row.macs * new_kernel // old_kernel if old_kernel else row.macs
     params += new_params
   return macs, params

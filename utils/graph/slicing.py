@@ -223,12 +223,13 @@ class _Builder:
       for one, channels in zip(given, trace.ins)
       if isinstance(one, (Constant, _Empty))
     ]
-    kind = type(layer)
-    if kind is keras.layers.Concatenate:
+    kind, symbol = type(layer), getattr(layer, 'symbol', None)
+    if kind is keras.layers.Concatenate or symbol == 'concat':
       if any(isinstance(one, Constant) for one, _ in lost):
         return None
-      return live[0] if len(live) == 1 else self._again(trace, live)
-    symbol = getattr(layer, 'symbol', None)
+      if len(live) == 1:
+        return live[0]
+      return tf.concat(live, out.axis) if symbol else self._again(trace, live)
     adds = kind is keras.layers.Add or symbol in ('__operators__.add', 'math.add')
     multiplies = kind is keras.layers.Multiply or symbol == 'math.multiply'
     scaled = kind.__name__ == 'CustomScaleLayer' and given[0] is live[0]
