@@ -104,6 +104,10 @@ class Learner:
   def prepare(self) -> None:
     """Makes what `extra_variables` gives; runs once, when there is a model but no phase has run."""
 
+  def given_model(self) -> keras.Model | None:
+    """The network with weights that the user gave, where that alone is worth evaluating."""
+    return None
+
   # Paths.
 
   @property

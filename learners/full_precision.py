@@ -37,6 +37,15 @@ class FullPrecLearner(Learner):
     self.run_phases(until=TRAIN)
     return self.in_float32(self.model)
 
+  def given_model(self) -> keras.Model | None:
+    """The network with the weights of --warm_start_path."""
+    path = self.run_config.warm_start_path
+    if not path:
+      return None
+    model = self.build()
+    assign_weights(named_weights(model), read_weights(path), path)
+    return model
+
   @property
   def original_prefix(self) -> Path:
     """The network is its own original."""

@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 def evaluate(learner: Learner) -> dict[str, Evaluation]:
   """Evaluates the .keras model and each .tflite file over every evaluation sample once."""
   helper, run = learner.helper, learner.run_config
-  files = _exported(learner)
-  results = {'keras': measuring.evaluate_model(load_model(files['keras']), helper, run)}
+  model, source = _model(learner)
+  results = {source: measuring.evaluate_model(model, helper, run)}
+  files = exported_files(learner)
   for kind in ('tflite', 'tflite_int8'):
     if kind in files:
       results[kind] = measuring.evaluate_tflite(files[kind], helper, run)
@@ -41,7 +42,7 @@ def evaluate(learner: Learner) -> dict[str, Evaluation]:
 def export(learner: Learner) -> dict[str, Path]:
   """Writes all formats again from the .keras model, and shows their sizes."""
   run = learner.run_config
-  model: keras.Model = load_model(_exported(learner)['keras'])
+  model, _ = _model(learner)
   calibration = learner.helper.calibration_images(run.nb_smpls_calib)
   exported = export_model(
     model, learner.save_path_eval, calibration=calibration, int8=run.export_int8
@@ -54,7 +55,9 @@ def export(learner: Learner) -> dict[str, Path]:
 def benchmark(learner: Learner) -> dict[str, list[dict[str, float]]]:
   """Times the .tflite files in turns, the original's with them."""
   run = learner.run_config
-  files = {k: p for k, p in _exported(learner).items() if k.startswith('tflite')}
+  files = {k: p for k, p in exported_files(learner).items() if k.startswith('tflite')}
+  if not files:
+    raise _nothing_there(learner)
   original = learner.original_prefix
   for kind, ending in (('original', '.tflite'), ('original_int8', '_int8.tflite')):
     path = original.with_name(original.name + ending)
@@ -73,14 +76,22 @@ def benchmark(learner: Learner) -> dict[str, list[dict[str, float]]]:
   return timed
 
 
-def _exported(learner: Learner) -> dict[str, Path]:
-  files = exported_files(learner)
-  if 'keras' not in files:
-    raise UserError(
-      f'{learner.save_path_eval}.keras does not exist, so there is nothing to work on: run the same '
-      'command with --exec_mode train first.'
-    )
-  return files
+def _model(learner: Learner) -> tuple[keras.Model, str]:
+  """The model to work on and its kind: the exported one, else given weights as they are."""
+  path = exported_files(learner).get('keras')
+  if path is not None:
+    return load_model(path), 'keras'
+  given = learner.given_model()
+  if given is None:
+    raise _nothing_there(learner)
+  return given, 'weights'
+
+
+def _nothing_there(learner: Learner) -> UserError:
+  return UserError(
+    f'{learner.save_path_eval}.keras does not exist, so there is nothing to work on: run the same '
+    'command with --exec_mode train first.'
+  )
 
 
 def _write(learner: Learner, name: str, content: object) -> None:

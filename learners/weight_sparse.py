@@ -194,6 +194,11 @@ class WeightSparseLearner(CompressionLearner):
     if config.prune_ratio == 1:
       self.say(f'Warning: {self.notes()[0]}')
     nb_steps = self.fine_tune_steps()
+    if not nb_steps:
+      raise UserError(
+        'weight-sparse prunes while it trains, but --nb_epochs_ft or --nb_epochs_rat leaves it no '
+        'step: give it some epochs.'
+      )
     steps = update_steps(nb_steps, config)
 
     def update(step: int, means: dict[str, float]) -> None:

@@ -94,7 +94,7 @@ def test_other_flags_are_another_run(name, make, warm):
 def test_evaluate_export_benchmark(name, make, warm, capsys):
   learner = make(name, run={**warm, 'export_int8': True})
   with pytest.raises(UserError, match=r'run the same command with --exec_mode train first'):
-    learner.evaluate()
+    learner.benchmark()
   report = learner.train().report
   found = make(name, run=warm).evaluate()
   assert found['keras'].accuracy == pytest.approx(report['compressed']['accuracy'])
@@ -166,6 +166,35 @@ def test_distillation_from_a_checkpoint(make, baseline, capsys):
   assert f'Teacher: {baseline}' in capsys.readouterr().out
   with pytest.raises(UserError, match='--enbl_dst needs a teacher'):
     make('full-prec', 'other', distillation={'enbl_dst': True}).train()
+
+
+def test_given_weights_are_evaluated_without_training(make, warm):
+  found = make('full-prec', run=warm).evaluate()
+  assert list(found) == ['weights']
+  assert found['weights'].accuracy > 0.9
+
+
+def test_no_epochs_measure_what_was_given(make, warm):
+  report = make('full-prec', run=warm, training={'nb_epochs_rat': 0.0}).train().report
+  assert report['compressed']['accuracy'] > 0.9
+  with pytest.raises(UserError, match='leaves it no step'):
+    make('weight-sparse', run=warm, training={'nb_epochs_rat': 0.0}).train()
+
+
+def test_a_baseline_of_another_network_is_refused_and_kept(make, helper):
+  first = make('full-prec')
+  first.train()
+  other = make('weight-sparse')
+  other.helper = type(helper)('lenet2', helper._build, helper.dataset, helper.recipe)
+  with pytest.raises(UserError, match='holds a lenet trained on digits, but a lenet2 on digits'):
+    other.train()
+  assert first.store.latest() is not None
+
+
+def test_a_rate_that_is_far_too_great_is_told(make, warm):
+  learner = make('full-prec', run=warm, training={'lrn_rate_init': 1e9, 'nb_epochs_rat': 0.5})
+  with pytest.raises(DivergenceError, match=r'phase train at step \d+ with learning rate 1e\+09'):
+    learner.train()
 
 
 def test_weights_of_another_network(make, tmp_path):
