@@ -166,3 +166,32 @@ def test_kill_minus_nine_and_the_same_command_again(tmp_path):
   ]
   for key in ('accuracy', 'sparsity', 'loss', 'tflite_gzip_bytes'):
     assert reports[0]['compressed'][key] == pytest.approx(reports[1]['compressed'][key], rel=1e-4)
+
+
+@pytest.mark.slow
+def test_the_quick_start_reaches_its_accuracy(tmp_path):
+  script = ROOT / 'nets' / 'resnet_at_digits_run.py'
+  done = call('--learner', 'weight-sparse', cwd=tmp_path, script=script)
+  assert done.returncode == 0, done.stderr
+  path = tmp_path / 'runs' / 'resnet20_at_digits' / 'logs' / 'weight-sparse' / 'report.json'
+  report = json.loads(path.read_text())
+  assert report['original']['accuracy'] >= 0.97
+  assert report['compressed']['accuracy'] >= 0.965
+  assert report['achieved']['sparsity'] == pytest.approx(0.75, abs=1e-4)
+
+
+@pytest.mark.slow
+def test_cifar10_from_trained_weights(tmp_path, cifar10_folder, trained_weights):
+  script = ROOT / 'nets' / 'resnet_at_cifar10_run.py'
+  (tmp_path / 'path.conf').write_text(f'data_dir_local_cifar10 = {cifar10_folder}\n')
+  args = ['--learner', 'weight-sparse', '--ws_prune_ratio', '0.5', '--nb_epochs_ft', '2']
+  args += ['--warm_start_path', str(trained_weights / 'resnet20_cifar10.npz'), '--export_int8']
+  args += ['--nb_smpls_train', '2560', '--nb_smpls_eval', '1000', '--lrn_rate_ft', '0.01']
+  done = call(*args, cwd=tmp_path, script=script)
+  assert done.returncode == 0, done.stderr
+  path = tmp_path / 'runs' / 'resnet20_at_cifar10' / 'logs' / 'weight-sparse' / 'report.json'
+  report = json.loads(path.read_text())
+  assert report['original']['accuracy'] > 0.85
+  assert report['original']['macs'] == 40_813_184
+  assert report['compressed']['accuracy'] > 0.75
+  assert report['compressed']['int8']['accuracy'] > 0.75
