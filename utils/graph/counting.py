@@ -144,6 +144,8 @@ def _einsum_dense(layer: _LAYERS.Layer, shape_in: tuple, shape_out: tuple, name:
   kernel, output = rest.split('->')
   sizes = dict(zip(kernel, layer.kernel.shape))
   summed = [letter for letter in kernel if letter in inputs and letter not in output]
+  if not summed:
+    return 0  # a learned scale, not a dense layer
   return math.prod(shape_out[1:]) * math.prod(int(sizes[letter]) for letter in summed)
 
 

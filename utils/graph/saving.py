@@ -12,19 +12,24 @@ import tf_keras as keras
 from secateurs.utils.errors import UserError
 from secateurs.utils.graph.rebuild import Recipe, fill, new_inputs, new_model
 from secateurs.utils.graph.rules.base import Rule
+from secateurs.utils.graph.rules.elementwise import Passing
+from secateurs.utils.graph.rules.norms import LayerScale
 from secateurs.utils.graph.rules.registry import rule_of
 from secateurs.utils.graph.selection import ChannelSelection, select
 from secateurs.utils.graph.walk import flatten_model
 
 
 def plain_model(model: keras.Model) -> keras.Model:
-  """Returns the model with every ChannelSelection replaced by a plain slice or gather.
+  """Returns the model with layers that plain tf_keras cannot load replaced by equal ones it can.
 
-  A model without any is returned as it is; otherwise the result is a copy with the same names and
-  weights.
+  A ChannelSelection becomes a slice or gather. So do two layers of tf_keras.applications' ConvNeXt
+  that tf_keras itself does not find again: the learned scale becomes an element-wise EinsumDense,
+  stochastic depth a Dropout of whole samples. A model without any of them is returned as it is;
+  otherwise the result is a copy with the same names and weights.
   """
   flat = flatten_model(model)
-  if not any(isinstance(call.layer, ChannelSelection) for call in flat.calls):
+  foreign = (ChannelSelection.__name__, 'LayerScale', 'StochasticDepth')
+  if not any(type(call.layer).__name__ in foreign for call in flat.calls):
     return model
   tensors = new_inputs(flat)
   inputs = dict(tensors)
@@ -37,13 +42,31 @@ def plain_model(model: keras.Model) -> keras.Model:
     elif call.name in layers:
       result = layers[call.name](*args, **kwargs)
     else:
-      known = type(rule_of(layer)) is not Rule
-      recipe = Recipe(layer, call.name, {}, layer.get_weights(), {}, known)
-      layers[call.name] = recipe.make()
-      result = layers[call.name](*args, **kwargs)
-      recipe.finish(layers[call.name])
+      layers[call.name], result = _copy(layer, call.name, args, kwargs)
     tensors.update(zip(call.outputs, tf.nest.flatten(result)))
   return new_model(flat, inputs, [tensors[number] for number in flat.outputs])
+
+
+def _copy(
+  layer: keras.layers.Layer, name: str, args: tuple, kwargs: dict[str, Any]
+) -> tuple[keras.layers.Layer, Any]:
+  """A copy of the layer, or an equal one that loads everywhere, and its output."""
+  common = {'name': name, 'dtype': layer.dtype_policy, 'trainable': layer.trainable}
+  rule = rule_of(layer)
+  if isinstance(rule, LayerScale):
+    copy = keras.layers.EinsumDense('...c,c->...c', layer.projection_dim, **common)
+    result = copy(*args)
+    copy.set_weights(layer.get_weights())
+    return copy, result
+  if isinstance(rule, Passing) and type(layer).__name__ == 'StochasticDepth':
+    shape = (None, *[1] * (args[0].shape.rank - 1))
+    copy = keras.layers.Dropout(layer.drop_path_rate, noise_shape=shape, **common)
+    return copy, copy(*args, **kwargs)
+  recipe = Recipe(layer, name, {}, layer.get_weights(), {}, type(rule) is not Rule)
+  copy = recipe.make()
+  result = copy(*args, **kwargs)
+  recipe.finish(copy)
+  return copy, result
 
 
 def save_model(model: keras.Model, path: str | os.PathLike) -> Path:

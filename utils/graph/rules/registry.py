@@ -52,6 +52,7 @@ _TABLE: list[tuple[Rule, tuple[type, ...]]] = [
   (norms.LayerNorm(), (_L.LayerNormalization,)),
   (norms.GroupNorm(), (_L.GroupNormalization,)),
   (norms.PRelu(), (_L.PReLU,)),
+  (norms.EinsumScale(), (_L.EinsumDense,)),
   (elementwise.Elementwise(), (_L.ReLU, _L.LeakyReLU, _L.ELU, _L.ThresholdedReLU)),
   (elementwise.Activation(), (_L.Activation,)),
   (elementwise.Softmax(), (_L.Softmax,)),
