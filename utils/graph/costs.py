@@ -20,9 +20,10 @@ def plan_cost(plan: Plan) -> tuple[int, int]:
   """
   macs = params = 0
   rows = {row.name: row for row in plan.graph.counts().layers}
+  left = _layers_left(plan)
   for name, trace in plan.graph.traced.first_traces().items():
     row = rows.get(name)
-    if row is None:
+    if row is None or name not in left:
       continue
     cut = plan.cut(trace)
     axes = trace.rule.axes(cut)
@@ -44,3 +45,28 @@ def plan_cost(plan: Plan) -> tuple[int, int]:
     macs += row.macs * new_kernel // old_kernel if old_kernel else row.macs
     params += new_params
   return macs, params
+
+
+def _layers_left(plan: Plan) -> set[str]:
+  """Names of the layers that still pass a signal from an input to an output.
+
+  A layer goes when all of its filters or all of its input rows have gone, when only such layers
+  feed it, or when it feeds only such layers.
+  """
+  silent: set[int] = set()
+  calls = []
+  for trace in plan.graph.traced.traces:
+    cut = plan.cut(trace)
+    empty = len(cut.outs) == 1 and len(cut.outs[0]) > 0 and not cut.outs[0].any()
+    starved = trace.consumed is not None and not cut.ins[0].any()
+    if empty or starved or (trace.call.inputs and silent.issuperset(trace.call.inputs)):
+      silent.update(trace.call.outputs)
+    else:
+      calls.append(trace.call)
+  needed = set(plan.graph.traced.flat.outputs)
+  left = set()
+  for call in reversed(calls):
+    if needed.intersection(call.outputs):
+      needed.update(set(call.inputs) - silent)
+      left.add(call.name)
+  return left

@@ -76,9 +76,10 @@ class Recipe:
       config.update(self._changes)
       return type(layer).from_config(config)
     except Exception as error:
+      reason = (str(error).strip().splitlines() or [''])[0].rstrip('.')
       raise UserError(
         f'Layer {layer.name!r} ({type(layer).__name__}) cannot be made again from its config, as'
-        f' slicing needs ({type(error).__name__}: {error}): give the class a get_config() that'
+        f' slicing needs ({type(error).__name__}: {reason}): give the class a get_config() that'
         ' returns every argument of its constructor.'
       ) from error
 

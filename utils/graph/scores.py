@@ -222,7 +222,9 @@ def activation_scores(
   batch_count = 0
   for batch in batches:
     images, labels = batch if isinstance(batch, (tuple, list)) else (batch, None)
+    images = tf.convert_to_tensor(images)
     with tf.GradientTape() as tape:
+      tape.watch(images)  # so that frozen layers have derivatives, too
       values = probe(images, training=False)
       maps = values[: len(names)]
       lost = loss(labels, values[len(names)]) if kind == 'derivative' else None
