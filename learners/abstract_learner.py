@@ -17,6 +17,7 @@ from secateurs.learners.configs import DistillConfig, RunConfig, TrainConfig
 from secateurs.learners.helper import Helper
 from secateurs.utils.config import Config
 from secateurs.utils.errors import UserError
+from secateurs.utils.files import require_writable
 from secateurs.utils.training import loop
 from secateurs.utils.training.checkpoints import CheckpointStore, Saved
 from secateurs.utils.training.evaluation import Evaluation
@@ -191,6 +192,8 @@ class Learner:
     Raises:
       UserError: the checkpoint belongs to a run with other flags.
     """
+    for folder in (self.log_dir, self.save_path.parent, self.save_path_eval.parent):
+      require_writable(folder)  # Told now, and not behind hours of training.
     self.store = CheckpointStore(self.save_path)
     self.metrics = MetricsWriter(self.log_dir)
     self._saved = self.store.latest()

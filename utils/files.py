@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -33,6 +34,18 @@ def explain_os_errors(folder: str | os.PathLike) -> Iterator[None]:
       f'Cannot write to the folder {Path(folder)} ({reason}); expected a writable folder with '
       'free space: free some, or choose another folder.'
     ) from error
+
+
+def require_writable(folder: str | os.PathLike) -> None:
+  """Makes a folder if need be and tries to write to it.
+
+  Raises:
+    UserError: the folder cannot be made or written, or the disk is full.
+  """
+  with explain_os_errors(folder):
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder) as file:
+      file.write(b'x')
 
 
 @contextlib.contextmanager

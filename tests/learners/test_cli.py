@@ -81,7 +81,7 @@ def test_mistakes_are_one_sentence(tmp_path, args, code, text):
 def test_log_dir_that_cannot_be_written(tmp_path):
   (tmp_path / 'file').write_text('kept')
   done = call('--log_dir', 'file/logs', *SHORT, cwd=tmp_path)
-  assert 'could not be written' in one_sentence(done)
+  assert 'Cannot write to the folder file/logs' in one_sentence(done)
   assert done.returncode == 1
   assert (tmp_path / 'file').read_text() == 'kept'
 
