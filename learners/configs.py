@@ -29,9 +29,6 @@ class RunConfig(Config):
   )
   seed: int = option(0, 'Seed of weights, order of samples and augmentation.', low=0)
   enbl_bf16: bool = option(False, 'Train with bfloat16 arithmetic and float32 weights.')
-  enbl_multi_gpu: bool = option(
-    False, 'Set by the launchers for several workers.', affects_result=False
-  )
   summ_step: int = option(100, 'Steps between two summaries.', low=1, affects_result=False)
   save_step: int = option(500, 'Steps between two checkpoints.', low=1, affects_result=False)
   export_int8: bool = option(
