@@ -10,6 +10,7 @@ can be cut loses 30 % and 60 % of its channels at random; the sliced model must 
 
 Usage:
   scripts/check_architectures.py [--only NAME ...] [--size PIXELS] [--json FILE] [--markdown FILE]
+  scripts/check_architectures.py --merge FILE.json ...
 
 The MACs, groups and shares of the table are those of the default input size; --size makes the
 comparison of logits cheaper. `--fast` is the subset that continuous integration runs.
@@ -74,6 +75,7 @@ FAST = (
 )
 RATIOS = (0.3, 0.6)
 TOLERANCE = 1e-4
+_SHOWN = ('sliced', 'reloaded', 'tflite')
 
 _RELOAD = """
 import sys
@@ -194,7 +196,7 @@ def check(name: str, size: int | None, folder: Path) -> dict[str, Any]:
     'macs_run': graph.counts().macs,
     'groups': len(graph.groups),
     'prunable_groups': sum(group.prunable for group in graph.groups),
-    'prunable_macs': graph.prunable_share(),
+    'prunable_macs': graph.prunable_share(full),
     'protected': sorted({kind(reason) for group in graph.groups for reason in group.reasons}),
     'ratios': {},
   }
@@ -274,9 +276,16 @@ def main(argv: Sequence[str] | None = None) -> int:
   parser.add_argument('--only', nargs='+', choices=list(ARCHITECTURES), metavar='NAME')
   parser.add_argument('--fast', action='store_true', help=f'only {", ".join(FAST)}')
   parser.add_argument('--size', type=int, help='input size for the comparison of logits')
+  parser.add_argument('--merge', nargs='+', type=Path, help='only make the table, from these files')
   parser.add_argument('--json', type=Path, help='where to write all numbers')
   parser.add_argument('--markdown', type=Path, help='where to write the table')
   args = parser.parse_args(argv)
+  if args.merge:
+    found = [row for path in args.merge for row in json.loads(path.read_text(encoding='utf-8'))]
+    order = list(ARCHITECTURES)
+    found.sort(key=lambda row: order.index(row['architecture']))
+    print(markdown(found))
+    return 0 if all(row['passed'] for row in found) else 1
   names = args.only or (FAST if args.fast else list(ARCHITECTURES))
   rows = []
   for name in names:
@@ -296,8 +305,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     args.markdown.write_text(markdown(rows) + '\n', encoding='utf-8')
   return 0 if all(row['passed'] for row in rows) else 1
 
-
-_SHOWN = ('sliced', 'reloaded', 'tflite')
 
 if __name__ == '__main__':
   sys.exit(main())

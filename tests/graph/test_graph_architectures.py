@@ -50,6 +50,7 @@ def chain(blocks):
   return keras.Model(x, L.Dense(2)(L.GlobalAveragePooling2D()(y)))
 
 
+@pytest.mark.slow
 def test_the_cost_of_the_graph_grows_linearly():
   seconds = []
   for blocks in (20, 80):

@@ -40,6 +40,7 @@ def net():
   return randomize(keras.Model(x, L.Dense(3, name='head')(L.Flatten()(y)), name='net'))
 
 
+@pytest.mark.slow
 def test_saved_models_load_without_this_project(tmp_path):
   model = net()
   small = slice_model(
@@ -67,6 +68,7 @@ def test_saved_models_load_without_this_project(tmp_path):
     save_model(small, tmp_path / 'small.pb')
 
 
+@pytest.mark.slow
 def test_channel_selection_survives_quantisation_aware_training():
   import tensorflow_model_optimization as tfmot
 

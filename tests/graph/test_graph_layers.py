@@ -216,27 +216,21 @@ def residual_again(y):
   return L.Add()([y, L.Conv2D(12, 1)(b)])
 
 
-@pytest.mark.parametrize('name', MODELS)
-def test_slicing_equals_masking(name):
-  model = randomize(MODELS[name]())
-  graph = ChannelGraph(model)
-  for ratio in (0.3, 0.6):
-    keep = random_keep(graph, ratio, seed=int(ratio * 10))
-    small = check_slice(model, keep)
-    assert small.count_params() < model.count_params()
-
-
 # What must be possible: the first convolution's channels can go in all but these models.
 STUCK = {'layernorm', 'softmax'}
 
 
+@pytest.mark.parametrize('ratio', [pytest.param(0.3, marks=pytest.mark.slow), 0.6])
 @pytest.mark.parametrize('name', MODELS)
-def test_first_convolution_can_be_cut(name):
-  graph = ChannelGraph(MODELS[name]())
+def test_slicing_equals_masking(name, ratio):
+  model = randomize(MODELS[name]())
+  graph = ChannelGraph(model)
   group = graph.group('first')
   assert group.prunable == (name not in STUCK), str(graph)
   if name in STUCK:
     assert 'normalises over the channels' in group.reasons[0]
+  small = check_slice(model, random_keep(graph, ratio, seed=int(ratio * 10)))
+  assert small.count_params() < model.count_params()
 
 
 @pytest.mark.parametrize(

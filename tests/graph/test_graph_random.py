@@ -1,6 +1,7 @@
 """Random networks: slicing equals masking whatever the layers, keeps and couplings."""
 
 import numpy as np
+import pytest
 import tensorflow as tf
 import tf_keras as keras
 from graph_helpers import check_slice, randomize
@@ -117,19 +118,33 @@ def _choice(graph, rng):
   return keep
 
 
-@settings(
-  max_examples=25,
-  deadline=None,
-  derandomize=True,
-  phases=[Phase.explicit, Phase.generate],
-  suppress_health_check=list(HealthCheck),
-)
-@given(networks(), st.integers(0, 2**16))
-def test_slicing_equals_masking_or_is_protected(model, seed):
+def _settings(examples):
+  return settings(
+    max_examples=examples,
+    deadline=None,
+    derandomize=True,
+    phases=[Phase.explicit, Phase.generate],
+    suppress_health_check=list(HealthCheck),
+  )
+
+
+def check(model, seed):
   keras.backend.clear_session()
   randomize(model, seed)
   graph = ChannelGraph(model)
-  rng = np.random.default_rng(seed)
-  check_slice(model, _choice(graph, rng))
+  check_slice(model, _choice(graph, np.random.default_rng(seed)))
   for group in graph.groups:
     assert group.free.all() or all(group.reasons)
+
+
+@_settings(8)
+@given(networks(), st.integers(0, 2**16))
+def test_slicing_equals_masking_or_is_protected(model, seed):
+  check(model, seed)
+
+
+@pytest.mark.slow
+@_settings(40)
+@given(networks(), st.integers(2**16, 2**20))
+def test_slicing_equals_masking_on_many_networks(model, seed):
+  check(model, seed)

@@ -178,17 +178,20 @@ class ChannelGraph:
       self._counts = count(self.model)
     return self._counts
 
-  def prunable_share(self) -> float:
+  def prunable_share(self, counts: ModelCount | None = None) -> float:
     """Share of the model's MACs, in [0, 1], that shrink when some prunable group is cut.
 
     A layer's multiply-adds count as far as their input or output channel can go.
+
+    Args:
+      counts: the MACs by layer, if not those of the model as it is (another input size).
     """
     total = touched = 0.0
     free = np.zeros(len(self.traced.why), bool)
     for group in self.groups:
       if group.prunable:
         free[group.roots[group.free]] = True
-    for row in self.counts().layers:
+    for row in (counts or self.counts()).layers:
       if not row.macs:
         continue
       trace = self._first[row.name]

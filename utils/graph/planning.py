@@ -7,7 +7,7 @@ on its own, what is rounded up, which silent channels must stay, and what is add
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -85,7 +85,7 @@ def plan_slice(
   plan = Plan(graph, alive, dict(wishes.rows))
   if round_to > 1:
     _round_groups(plan, round_to)
-  _fold(plan, wishes.explicit_rows(plan.alive))
+  _fold(plan, wishes.explicit_rows())
   if plan.held_back and round_to > 1:
     _round_groups(plan, round_to)
   _settle_rows(plan, round_to)
@@ -193,10 +193,9 @@ class _Wishes:
       if mask is not None:
         offered[labels[~mask]] = True
     unwanted = offered & ~needed & (self.graph.traced.why < 0) & (self._keeps < 0)
-    self.orphans = unwanted & alive
     return alive & ~unwanted
 
-  def explicit_rows(self, alive: np.ndarray) -> dict[str, np.ndarray]:
+  def explicit_rows(self) -> dict[str, np.ndarray]:
     """Rows that were dropped by name: what flows through them is meant to be lost."""
     return {name: ~mask for name, mask in self.rows.items()}
 
@@ -339,8 +338,3 @@ def simulate(graph: ChannelGraph) -> list[Constant]:
     for number, constant in zip(trace.call.outputs, trace.rule.constant(trace, ins)):
       found[number] = constant
   return found
-
-
-def kept_indices(keep: Sequence[bool] | np.ndarray) -> list[int]:
-  """Positions of True, as a list."""
-  return np.flatnonzero(np.asarray(keep)).tolist()

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
@@ -70,8 +69,3 @@ def select(inputs: Any, indices: Sequence[int], bounds: tuple[int, int] | None, 
   spec = [slice(None)] * rank
   spec[axis] = slice(int(bounds[0]), int(bounds[1]))
   return inputs[tuple(spec)]
-
-
-def kept_positions(kept: np.ndarray) -> list[int]:
-  """Positions of the True entries."""
-  return [int(index) for index in np.flatnonzero(kept)]

@@ -25,7 +25,6 @@ from secateurs.utils.graph.rules.activations import apply
 from secateurs.utils.graph.rules.base import Cut, Rule, Trace
 from secateurs.utils.graph.rules.kernels import weight
 from secateurs.utils.graph.selection import ChannelSelection
-from secateurs.utils.graph.walk import Ref
 
 _log = logging.getLogger(__name__)
 
@@ -261,6 +260,3 @@ def _with_vector(op: Any, base: Any, values: np.ndarray, axis: int, neutral: flo
   shape = [1] * base.shape.rank
   shape[axis] = len(values)
   return op(base, tf.constant(values.reshape(shape), base.dtype))
-
-
-__all__ = ['Ref', 'apply_plan', 'slice_model']
