@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import tensorflow as tf
@@ -27,8 +28,6 @@ from secateurs.utils.training.weights import (
   read_weights,
 )
 
-_FINE_TUNE_RATE = 0.1
-
 
 class CompressionLearner(Learner):
   """A learner that starts from a trained network.
@@ -39,6 +38,7 @@ class CompressionLearner(Learner):
   """
 
   baseline_config = FullPrecConfig()
+  fine_tune_factor: ClassVar[float] = 0.1  # Default peak rate, as a share of lrn_rate_init.
 
   def compression_phases(self) -> list[Phase]:
     """The phases between the baseline and the measuring."""
@@ -95,9 +95,17 @@ class CompressionLearner(Learner):
     )
 
   def fine_tune_schedule(self, nb_steps: int) -> WarmUpCosine:
-    """Half a cosine from the fine-tuning's rate down to zero."""
+    """Half a cosine from the fine-tuning's rate down to zero.
+
+    With distillation the default rate is divided by sqrt(1 + loss_w_dst): the teacher's gradient
+    comes on top of the labels', and a rate that suits the labels alone makes training diverge.
+    """
     given = self.train_config.lrn_rate_ft
-    peak = self.lrn_rate_init * _FINE_TUNE_RATE if given is None else self.scaled_rate(given)
+    if given is not None:
+      return WarmUpCosine(self.scaled_rate(given), nb_steps)
+    peak = self.lrn_rate_init * self.fine_tune_factor
+    if self.distill_config.enbl_dst:
+      peak /= math.sqrt(1.0 + self.distill_config.loss_w_dst)
     return WarmUpCosine(peak, nb_steps)
 
   def _baseline(self) -> None:

@@ -146,6 +146,8 @@ class WeightSparseLearner(CompressionLearner):
 
   name = 'weight-sparse'
   Config = WsConfig
+  # At 90 % on ResNet-20, rates of 0.05 to 0.1 lost least; a tenth of 0.1 lost three points more.
+  fine_tune_factor = 0.5
 
   def compression_phases(self) -> list[Phase]:
     """One training in which sparsity first rises and then stays."""

@@ -29,7 +29,7 @@ class _Given(keras.initializers.Initializer):
     self.value = value
 
   def __call__(self, shape: Any, dtype: Any = None, **kwargs: Any) -> tf.Tensor:
-    return tf.reshape(tf.convert_to_tensor(self.value, dtype), shape)
+    return tf.convert_to_tensor(self.value, dtype)
 
 
 class Recipe:
