@@ -109,3 +109,15 @@ def test_open_sizes_need_a_shape():
   with pytest.raises(UserError, match='pass input_shape'):
     count(model)
   assert count(model, (8, 8, 3)).macs == 64 * 4 * 27
+
+
+def test_nested_models_count_at_the_size_they_are_used_at():
+  inner_in = keras.Input((None, None, 3))
+  inner = keras.Model(inner_in, L.Conv2D(4, 3, padding='same', name='c')(inner_in), name='inner')
+  x = keras.Input((8, 8, 3))
+  model = keras.Model(x, L.Dense(2, name='d')(L.GlobalAveragePooling2D()(inner(x))))
+  assert count(model).macs == 64 * 4 * 27 + 4 * 2
+  assert count(model, (16, 16, 3)).macs == 256 * 4 * 27 + 4 * 2
+  two = keras.Model([x, inner_in], [inner(x), inner(inner_in)])
+  with pytest.raises(UserError, match='has 2 inputs'):
+    count(two, (8, 8, 3))

@@ -183,13 +183,12 @@ _NAMES = {
 
 
 def goals(report: Mapping) -> list[tuple[str, str, str]]:
-  """Returns (name, requested, achieved) for everything in either of the two."""
-  requested, achieved = report.get('requested') or {}, report.get('achieved') or {}
-  keys = list(dict.fromkeys([*requested, *achieved]))
-  rows = [
-    (_NAMES.get(key, key), _value(requested.get(key)), _value(achieved.get(key))) for key in keys
+  """Returns (name, requested, achieved) for everything that was requested."""
+  achieved = report.get('achieved') or {}
+  return [
+    (_NAMES.get(key, key), _value(value), _value(achieved.get(key)))
+    for key, value in (report.get('requested') or {}).items()
   ]
-  return [row for row in rows if row[1:] != (units.NOTHING, units.NOTHING)]
 
 
 def _value(value: object) -> str:

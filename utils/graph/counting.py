@@ -70,11 +70,12 @@ def count(model: keras.Model, input_shape: Sequence[int] | None = None) -> Model
   Raises:
     UserError: if the model is not functional, or a layer's size is open and no shape was given.
   """
-  if input_shape is not None:
-    flatten_model(model)
-    fixed = keras.Input(tuple(input_shape), dtype=model.inputs[0].dtype)
-    model = keras.models.clone_model(model, input_tensors=fixed)
   flat = flatten_model(model)
+  if input_shape is not None or flat.reshaped:
+    # Imported late: the rules stand on this module.
+    from secateurs.utils.graph.copying import copy_flat
+
+    flat = flatten_model(copy_flat(flat, input_shape))
   rows = []
   for name, calls in flat.calls_by_layer().items():
     layer = calls[0].layer

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import tensorflow as tf
 import tf_keras as keras
 
 from secateurs.utils.errors import UserError
-from secateurs.utils.graph.rebuild import Recipe, fill, new_inputs, new_model
-from secateurs.utils.graph.rules.base import Rule
+from secateurs.utils.graph.copying import copy_flat, copy_layer
 from secateurs.utils.graph.rules.elementwise import Passing
 from secateurs.utils.graph.rules.norms import LayerScale
 from secateurs.utils.graph.rules.registry import rule_of
@@ -31,42 +30,30 @@ def plain_model(model: keras.Model) -> keras.Model:
   foreign = (ChannelSelection.__name__, 'LayerScale', 'StochasticDepth')
   if not any(type(call.layer).__name__ in foreign for call in flat.calls):
     return model
-  tensors = new_inputs(flat)
-  inputs = dict(tensors)
-  layers: dict[str, Any] = {}
-  for call in flat.calls:
-    args, kwargs = fill(call.args, tensors), fill(call.kwargs, tensors)
-    layer = call.layer
-    if isinstance(layer, ChannelSelection):
-      result = select(args[0], layer.indices, layer.bounds, layer.axis)
-    elif call.name in layers:
-      result = layers[call.name](*args, **kwargs)
-    else:
-      layers[call.name], result = _copy(layer, call.name, args, kwargs)
-    tensors.update(zip(call.outputs, tf.nest.flatten(result)))
-  return new_model(flat, inputs, [tensors[number] for number in flat.outputs])
+  return copy_flat(flat, copy=_copy)
 
 
 def _copy(
   layer: keras.layers.Layer, name: str, args: tuple, kwargs: dict[str, Any]
-) -> tuple[keras.layers.Layer, Any]:
+) -> tuple[Callable, Any]:
   """A copy of the layer, or an equal one that loads everywhere, and its output."""
   common = {'name': name, 'dtype': layer.dtype_policy, 'trainable': layer.trainable}
-  rule = rule_of(layer)
-  if isinstance(rule, LayerScale):
+  if isinstance(layer, ChannelSelection):
+
+    def choose(inputs: Any) -> Any:
+      return select(inputs, layer.indices, layer.bounds, layer.axis)
+
+    return choose, choose(*args)
+  if isinstance(rule_of(layer), LayerScale):
     copy = keras.layers.EinsumDense('...c,c->...c', layer.projection_dim, **common)
     result = copy(*args)
     copy.set_weights(layer.get_weights())
     return copy, result
-  if isinstance(rule, Passing) and type(layer).__name__ == 'StochasticDepth':
+  if isinstance(rule_of(layer), Passing) and type(layer).__name__ == 'StochasticDepth':
     shape = (None, *[1] * (args[0].shape.rank - 1))
     copy = keras.layers.Dropout(layer.drop_path_rate, noise_shape=shape, **common)
     return copy, copy(*args, **kwargs)
-  recipe = Recipe(layer, name, {}, layer.get_weights(), {}, type(rule) is not Rule)
-  copy = recipe.make()
-  result = copy(*args, **kwargs)
-  recipe.finish(copy)
-  return copy, result
+  return copy_layer(layer, name, args, kwargs)
 
 
 def save_model(model: keras.Model, path: str | os.PathLike) -> Path:

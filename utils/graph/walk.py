@@ -55,6 +55,8 @@ class FlatModel:
     inputs: pairs (tensor number, the Keras input layer).
     outputs: tensor numbers of the model's outputs, flattened.
     names: for each layer, by id, its name in the flattened model.
+    reshaped: True if a nested model is called on another size than it was built for, so that
+      the shapes inside are not those of this use.
   """
 
   model: keras.Model
@@ -63,6 +65,7 @@ class FlatModel:
   inputs: list[tuple[int, keras.layers.InputLayer]]
   outputs: list[int]
   names: dict[int, str]
+  reshaped: bool = False
 
   def layers(self) -> dict[str, keras.layers.Layer]:
     """Returns name -> layer in the order of first calls."""
@@ -181,7 +184,10 @@ class _Walk:
     inner = node.layer
     first = node.call_args[0] if node.call_args else node.call_kwargs['inputs']
     given = inner._flatten_to_reference_inputs(first)
-    inside = {id(t): numbers[id(g)] for t, g in zip(inner.inputs, tf.nest.flatten(given))}
+    pairs = list(zip(inner.inputs, tf.nest.flatten(given)))
+    inside = {id(t): numbers[id(g)] for t, g in pairs}
+    sizes = [(tuple(t.shape)[1:], self.flat.shapes[inside[id(t)]][1:]) for t, _ in pairs]
+    self.flat.reshaped |= any(built != used for built, used in sizes)
     training = node.call_kwargs.get('training')
     if len(node.call_args) > 1 and training is None:
       training = node.call_args[1]
