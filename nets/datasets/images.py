@@ -172,6 +172,7 @@ class ImageDataset:
     self.splits = splits
     self._augmentation = augmentation
     self._decode = decode
+    self._made: dict[str, tuple[tf.Tensor, tf.Tensor]] = {}
 
   @property
   def nb_classes(self) -> int:
@@ -186,9 +187,8 @@ class ImageDataset:
     self, batch_size: int, seed: int, start: int = 0, *, augmented: bool = True
   ) -> tf.data.Dataset:
     """Endless training batches from step `start` on; a function of seed and step alone."""
-    split = self.splits['train']
-    indices = sample_order(len(split), seed, start * batch_size)
-    images = self._gathered(split, indices, batch_size, drop_remainder=True)
+    indices = sample_order(self.nb_samples('train'), seed, start * batch_size)
+    images = self._gathered(self._tensors('train'), indices, batch_size, drop_remainder=True)
     augmentation = self._augmentation if augmented else Augmentation()
 
     def finish(step: tf.Tensor, batch: tuple) -> tuple:
@@ -201,35 +201,45 @@ class ImageDataset:
 
   def eval_batches(self, split: str, batch_size: int) -> tf.data.Dataset:
     """Every sample of a split exactly once, in order; the last batch may be smaller."""
-    data = self.splits[split]
-    indices = tf.data.Dataset.range(len(data))
-    batches = self._gathered(data, indices, batch_size, drop_remainder=False)
+    indices = tf.data.Dataset.range(self.nb_samples(split))
+    batches = self._gathered(self._tensors(split), indices, batch_size, drop_remainder=False)
     batches = batches.map(lambda x, y: (normalize(x), y), num_parallel_calls=1)
     return batches.prefetch(2).with_options(_options())
 
   def calibration_images(self, nb_images: int) -> np.ndarray:
     """The first training images without augmentation, float32 [nb_images or fewer, h, w, c]."""
     nb_images = min(nb_images, self.nb_samples('train'))
-    subset = dataclasses.replace(self.splits['train'].take(np.arange(nb_images)))
     indices = tf.data.Dataset.range(nb_images)
-    batches = self._gathered(subset, indices, nb_images, drop_remainder=False)
+    batches = self._gathered(self._tensors('train'), indices, nb_images, drop_remainder=False)
     return normalize(next(iter(batches))[0]).numpy()
 
+  def _tensors(self, split: str) -> tuple[tf.Tensor, tf.Tensor]:
+    """A split's images (or paths) and labels as eager tensors, made once.
+
+    A map function refers to an eager tensor, where a NumPy array would be copied into its graph.
+    """
+    if split not in self._made:
+      data = self.splits[split]
+      self._made[split] = tf.constant(data.images), tf.constant(data.labels)
+    return self._made[split]
+
   def _gathered(
-    self, split: Split, indices: tf.data.Dataset, batch_size: int, *, drop_remainder: bool
+    self,
+    tensors: tuple[tf.Tensor, tf.Tensor],
+    indices: tf.data.Dataset,
+    batch_size: int,
+    *,
+    drop_remainder: bool,
   ) -> tf.data.Dataset:
     """Batches of (uint8 images, labels) at some indices."""
-    labels = tf.constant(split.labels)
+    images, labels = tensors
     if self._decode is None:
-      # An eager tensor: the map function refers to it, where a NumPy array would be copied into it.
-      images = tf.constant(split.images)
       return indices.batch(batch_size, drop_remainder=drop_remainder).map(
         lambda i: (_with_shape(tf.gather(images, i), self.image_shape), tf.gather(labels, i)),
         num_parallel_calls=1,
       )
-    files = tf.constant(list(split.images))
     decoded = indices.map(
-      lambda i: (self._decode(files[i]), labels[i]), num_parallel_calls=tf.data.AUTOTUNE
+      lambda i: (self._decode(images[i]), labels[i]), num_parallel_calls=tf.data.AUTOTUNE
     )
     return decoded.batch(batch_size, drop_remainder=drop_remainder)
 

@@ -36,7 +36,7 @@ class Progress:
     self._stream = stream or sys.stdout
     self._bar = None
     self._from_step, self._began = start, time.perf_counter()
-    self._compiled = False
+    self._compiled, self._speed = False, 0.0
     if self._stream.isatty():
       from tqdm import tqdm
 
@@ -48,8 +48,6 @@ class Progress:
   def images_per_sec(self) -> float:
     """Mean speed since the first call, which compiles and does not count; 0 before that."""
     return self._speed
-
-  _speed = 0.0
 
   def update(self, step: int, means: Mapping[str, float]) -> None:
     """Takes note of the steps done and the latest means."""
