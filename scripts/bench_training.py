@@ -11,7 +11,9 @@ the ratio of a round compares neighbours in time, and the median of the rounds' 
            metrics.jsonl and TensorBoard, checkpoints
   bf16     the same with --enbl_bf16
   sparse   weight-sparse: engine plus masks in every step and mask updates
-  keras3   Keras 3: model.fit on the same batches
+  fit      Keras 3: model.fit on the engine's own batches, without summaries or checkpoints
+  keras3   Keras 3: model.fit on the same work as its users write it: one tf.image call after the other
+           for each image, TensorBoard and ModelCheckpoint callbacks
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ import os
 import statistics
 import tempfile
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -28,12 +31,19 @@ from secateurs.utils.quiet import quiet_tensorflow
 
 os.environ.setdefault('KERAS_BACKEND', 'tensorflow')
 quiet_tensorflow()
+warnings.filterwarnings('ignore', message='`shuffle=True` was passed')
 
 import numpy as np  # noqa: E402
 import tensorflow as tf  # noqa: E402
 import tf_keras  # noqa: E402
 
-from secateurs.nets.datasets.images import Augmentation, ImageDataset, Split  # noqa: E402
+from secateurs.nets.datasets.images import (  # noqa: E402
+  MEAN,
+  STD,
+  Augmentation,
+  ImageDataset,
+  Split,
+)
 from secateurs.nets.resnet import cifar_resnet  # noqa: E402
 from secateurs.utils.training import loop  # noqa: E402
 from secateurs.utils.training.checkpoints import CheckpointStore  # noqa: E402
@@ -118,8 +128,38 @@ def engine(dataset: ImageDataset, folder: Path, policy: str, masked: bool) -> Co
   return run
 
 
-def keras3(dataset: ImageDataset) -> Contender:
-  """Keras 3's own training loop on the same network and batches."""
+def keras3_fit(dataset: ImageDataset) -> Contender:
+  """Keras 3's training loop alone."""
+  model = _compiled_keras3_resnet()
+  batches = dataset.train_batches(BATCH, 0)
+  return lambda nb_steps: model.fit(batches, steps_per_epoch=nb_steps, verbose=0)
+
+
+def keras3_usual(dataset: ImageDataset, folder: Path) -> Contender:
+  """Keras 3 with the input pipeline and the callbacks that its users write."""
+  import keras
+
+  def prepare(image: tf.Tensor, label: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    image = tf.image.resize_with_crop_or_pad(image, 40, 40)
+    image = tf.image.random_crop(image, (32, 32, 3))
+    image = tf.image.random_flip_left_right(image)
+    return (tf.cast(image, tf.float32) / 255.0 - MEAN) / STD, label
+
+  split = dataset.splits['train']
+  batches = tf.data.Dataset.from_tensor_slices((split.images, split.labels))
+  batches = batches.shuffle(10_000).repeat().map(prepare, num_parallel_calls=tf.data.AUTOTUNE)
+  batches = batches.batch(BATCH, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
+  callbacks = [
+    keras.callbacks.TensorBoard(str(folder), update_freq=SUMMARY_STEP, write_graph=False),
+    keras.callbacks.ModelCheckpoint(str(folder / 'model.keras'), save_freq=SAVE_STEP),
+  ]
+  model = _compiled_keras3_resnet()
+  return lambda nb_steps: model.fit(
+    batches, steps_per_epoch=nb_steps, verbose=0, callbacks=callbacks
+  )
+
+
+def _compiled_keras3_resnet():
   import keras
 
   model = _keras3_resnet(keras)
@@ -128,8 +168,7 @@ def keras3(dataset: ImageDataset) -> Contender:
     keras.losses.SparseCategoricalCrossentropy(from_logits=True),
     metrics=['accuracy'],
   )
-  batches = dataset.train_batches(BATCH, 0)
-  return lambda nb_steps: model.fit(batches, steps_per_epoch=nb_steps, verbose=0)
+  return model
 
 
 def _keras3_resnet(keras):  # noqa: ANN001
@@ -185,7 +224,8 @@ def main() -> None:
       'bf16': engine(dataset, paths[1], 'mixed_bfloat16', masked=False),
     }
     if not args.skip_keras:
-      contenders['keras3'] = keras3(dataset)
+      contenders['fit'] = keras3_fit(dataset)
+      contenders['keras3'] = keras3_usual(dataset, Path(folder) / 'keras3')
     speeds = measure(contenders, args.rounds, args.steps)
   for name, values in speeds.items():
     print(
@@ -194,6 +234,7 @@ def main() -> None:
     )
   for above, below in (
     ('engine', 'bare'),
+    ('engine', 'fit'),
     ('engine', 'keras3'),
     ('bf16', 'engine'),
     ('sparse', 'engine'),
