@@ -117,11 +117,10 @@ def engine(dataset: ImageDataset, folder: Path, policy: str, masked: bool) -> Co
   if masks is not None:
     update = [0.5] * len(kernels)
     events.append(loop.Event(lambda done, means: masks.update(update), every=MASK_STEP))
-  done = 0
+  done, batches = 0, iter(dataset.train_batches(BATCH, 0))
 
   def run(nb_steps: int) -> None:
     nonlocal done
-    batches = dataset.train_batches(BATCH, 0, done)
     loop.run(step, batches, start=done, stop=done + nb_steps, phase='bench', events=events)
     done += nb_steps
 
