@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import tf_keras as keras
+from threadpoolctl import threadpool_limits
 
 from secateurs.learners.channel_units import Unit, is_refittable
 from secateurs.learners.reconstruction import (
@@ -19,8 +20,11 @@ from secateurs.learners.reconstruction import (
   kernel_matrix,
   row_channels,
 )
+from secateurs.utils.graph.walk import flatten_model
 from secateurs.utils.training.channel_choice import Reader, choose
 from secateurs.utils.training.least_squares import Moments, refit
+
+_SMALL_MATRIX = 1024
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +35,8 @@ class Method:
     selection: one of `channel_choice.SELECTIONS`.
     alternating: for lasso, the alternating scheme instead of the two steps.
     refit: whether the weights are refit at all.
-    ridge: strength of the penalty, see `least_squares.solve`.
+    refit_all: whether layers that keep all inputs are refit, too, where these have changed.
+    ridge: strength of the penalty, see `least_squares.solve`; more where samples are few.
     seed: of the random selection and of the sampled positions.
     nb_points: positions sampled per image and layer.
   """
@@ -74,6 +79,20 @@ def prune(
     (kept, records): bool array [unit.size] by unit name; and for each layer that was refit its
     name, kept channels, and error before and after, as shares of its output's variance.
   """
+  with _blas_threads(units, original):
+    return _prune(original, pruned, units, counts, batches, method, dropped, progress)
+
+
+def _prune(
+  original: keras.Model,
+  pruned: keras.Model,
+  units: Sequence[Unit],
+  counts: Mapping[str, int],
+  batches: Sequence[np.ndarray],
+  method: Method,
+  dropped: Mapping[str, np.ndarray] | None,
+  progress: Callable[[int, int, dict[str, Any]], None] | None,
+) -> tuple[dict[str, np.ndarray], list[dict[str, Any]]]:
   features = _features(original, pruned, batches, method)
   readers = _readers_in_order(features, units)
   if method.refit_all:
@@ -118,6 +137,17 @@ def statistics(
 
   Of all layers at once, so that the memory is that of all their normal equations.
   """
+  with _blas_threads(units, original):
+    return _statistics(original, pruned, units, batches, method)
+
+
+def _statistics(
+  original: keras.Model,
+  pruned: keras.Model,
+  units: Sequence[Unit],
+  batches: Sequence[np.ndarray],
+  method: Method,
+) -> dict[str, list[Reader]]:
   features = _features(original, pruned, batches, method)
   found: dict[str, dict[str, Reader]] = {unit.name: {} for unit in units}
   for name in _readers_in_order(features, units):
@@ -128,6 +158,14 @@ def statistics(
         reader = _reader(unit, name, layer, moments, features.scale(target))
         found[unit.name][name] = reader
   return {unit.name: [found[unit.name][name] for name in unit.readers] for unit in units}
+
+
+def _blas_threads(units: Sequence[Unit], model: keras.Model) -> threadpool_limits:
+  """One thread where matrices are small: several would mostly wait for each other and for others."""
+  readers = {name for unit in units for name in unit.readers}
+  layers = flatten_model(model).layers()
+  rows = max((int(np.prod(layers[name].kernel.shape[:-1])) for name in readers), default=0)
+  return threadpool_limits(1 if rows <= _SMALL_MATRIX else None)
 
 
 def _features(
@@ -206,6 +244,11 @@ def _choose(unit: Unit, readers: list[Reader], nb_keep: int, method: Method) -> 
   )
 
 
+def scarcity(moments: Moments) -> float:
+  """What is added to the ridge where samples are few: 0.1 (rows / samples)^2, at most 0.1."""
+  return 0.1 * min(len(moments.gram) / moments.count, 1.0) ** 2
+
+
 def _assign(
   features: Features,
   target: Target,
@@ -223,7 +266,7 @@ def _assign(
   record = {'name': name, 'error_before': float(moments.error_as_is(masked) @ squares) / total}
   new, shift = masked, np.zeros(weights.shape[1])
   if method.refit:
-    new = refit(moments, rows, method.ridge)
+    new = refit(moments, rows, method.ridge + scarcity(moments), weights)
     shift = moments.shift(new)
     record['error_after'] = float(moments.error(new) @ squares) / total
   layer.kernel.assign(new.reshape(layer.kernel.shape))

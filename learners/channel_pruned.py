@@ -103,7 +103,7 @@ class CpConfig(Config):
   )
   quadruple: bool = option(False, 'Round numbers of kept channels up to multiples of four.')
   nb_points_per_layer: int = option(10, 'Points sampled per image and layer.', low=1)
-  nb_batches: int = option(32, 'Batches of training images to sample from.', low=1)
+  nb_batches: int = option(30, 'Batches of training images to sample from.', low=1)
   batch_size: int = option(64, 'Images of one of these batches.', low=1)
   ridge: float = option(
     1e-4, 'Penalty of least squares, relative to the mean energy of an input.', low=0.0, high=1.0
@@ -332,20 +332,25 @@ class ChannelPrunedLearner(CompressionLearner):
     return slim, difference
 
   def _measured(self, model: keras.Model) -> dict[str, Any]:
-    """Accuracy as it is and with BN's statistics taken anew, and sizes; the model stays as it is."""
+    """Block of the report of a slim model that has not been trained."""
     evaluation = measuring.evaluate_model(model, self.helper, self.run_config)
+    return model_block(
+      count=count(model),
+      accuracy_top5=evaluation.accuracy_top5,
+      loss=evaluation.loss,
+      **self._accuracies(model, evaluation.accuracy),
+      **measuring.sparsities(model),
+    )
+
+  def _accuracies(self, model: keras.Model, accuracy: float | None = None) -> dict[str, float]:
+    """Accuracy as it is, and with BN's statistics taken anew; the model stays as it is."""
+    if accuracy is None:
+      accuracy = measuring.evaluate_model(model, self.helper, self.run_config).accuracy
     weights = model.get_weights()
     reestimate(model, self._images('batch_norm', _NB_BN_BATCHES))
     renewed = measuring.evaluate_model(model, self.helper, self.run_config)
     model.set_weights(weights)
-    return model_block(
-      count=count(model),
-      accuracy=evaluation.accuracy,
-      accuracy_top5=evaluation.accuracy_top5,
-      accuracy_bn_reestimated=renewed.accuracy,
-      loss=evaluation.loss,
-      **measuring.sparsities(model),
-    )
+    return {'accuracy': accuracy, 'accuracy_bn_reestimated': renewed.accuracy}
 
   def _comparison(self, units: list[Unit]) -> dict[str, dict[str, float]]:
     """Magnitude and random selection with the same numbers of channels, refit and as they are."""
@@ -359,9 +364,8 @@ class ChannelPrunedLearner(CompressionLearner):
       kept = {name: np.flatnonzero(mask).tolist() for name, mask in masks.items()}
       for title, network in ((f'{selection}, refit', model), (selection, original)):
         slim, _ = self._sliced(ChannelGraph(network), units, kept)
-        block = self._measured(slim)
-        results[title] = {k: block[k] for k in ('accuracy', 'accuracy_bn_reestimated')}
-        self._say_accuracy(f'For comparison, {title}', block)
+        results[title] = self._accuracies(slim)
+        self._say_accuracy(f'For comparison, {title}', results[title])
     return results
 
   def _say_accuracy(self, title: str, block: Mapping[str, Any]) -> None:

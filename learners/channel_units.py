@@ -18,6 +18,7 @@ L = keras.layers
 TRUNKS = ('keep', 'couple', 'gather')
 _ADDITIONS = ('__operators__.add', 'math.add')
 _QUADRUPLE = 4
+_MAX_ROWS = 10_000  # Their normal equations take 800 MB.
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -54,10 +55,12 @@ def is_addition(layer: keras.layers.Layer) -> bool:
 
 
 def is_refittable(layer: keras.layers.Layer, rank: int) -> bool:
-  """Whether least squares can be told of a layer: a plain Conv2D, or a Dense on flat rows."""
+  """Whether a layer can be refit: a plain Conv2D, or a Dense on flat rows, of no enormous kernel."""
   if type(layer) is L.Conv2D:
-    return layer.groups == 1 and layer.data_format == 'channels_last'
-  return type(layer) is L.Dense and rank == 2
+    fits = layer.groups == 1 and layer.data_format == 'channels_last'
+  else:
+    fits = type(layer) is L.Dense and rank == 2
+  return fits and int(np.prod(layer.kernel.shape[:-1])) <= _MAX_ROWS
 
 
 def find_units(graph: ChannelGraph, trunk: str, skip: Sequence[str] = ()) -> Units:

@@ -79,7 +79,7 @@ class NormalEquations:
       energy = np.maximum(energy - mean_y**2, 0.0)
     if not (np.isfinite(gram).all() and np.isfinite(cross).all()):
       raise ValueError('The sampled features are not finite, so no channels can be chosen.')
-    return Moments(gram, cross, energy, mean_x, mean_y, intercept)
+    return Moments(gram, cross, energy, mean_x, mean_y, intercept, n)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,6 +92,7 @@ class Moments:
   mean_x: np.ndarray
   mean_y: np.ndarray
   intercept: bool
+  count: int
 
   def error(self, weights: np.ndarray) -> np.ndarray:
     """Mean squared error of each column, [q], of Y ~ X weights (plus the best intercept)."""
@@ -129,7 +130,9 @@ class Moments:
     )
     gram = self.gram[np.ix_(rows, rows)]
     mean_y = self.mean_y - self.mean_x[~rows] @ rest
-    return Moments(gram, cross, np.maximum(energy, 0.0), self.mean_x[rows], mean_y, self.intercept)
+    return Moments(
+      gram, cross, np.maximum(energy, 0.0), self.mean_x[rows], mean_y, self.intercept, self.count
+    )
 
 
 def solve(
