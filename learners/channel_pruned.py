@@ -32,7 +32,7 @@ import tf_keras as keras
 
 from secateurs.learners import measuring, register
 from secateurs.learners.abstract_learner import Phase
-from secateurs.learners.channel_pass import Method, prune
+from secateurs.learners.channel_pass import Method, prune, statistics
 from secateurs.learners.channel_units import (
   TRUNKS,
   Unit,
@@ -43,6 +43,7 @@ from secateurs.learners.channel_units import (
   read_ratios,
 )
 from secateurs.learners.compression import CompressionLearner
+from secateurs.learners.ratio_search import Allocation, Reward, best_candidates, search
 from secateurs.utils.config import Config, option
 from secateurs.utils.deploy import model_block
 from secateurs.utils.errors import UserError
@@ -55,6 +56,8 @@ from secateurs.utils.training.weights import assign_weights, load_model, named_w
 
 _NB_BN_BATCHES = 20
 _NB_PARITY_IMAGES = 64
+_NB_FINALISTS = 3
+_REWARD_BATCH = 250
 _MAX_SLIM_DIFFERENCE = 1e-4
 
 
@@ -72,13 +75,20 @@ class CpConfig(Config):
   )
   prune_option: str = option(
     'uniform',
-    'Where preserve ratios come from: one for all layers, or a list file.',
-    choices=('uniform', 'list'),
+    'Where preserve ratios come from: uniform (one for all layers), list (a file), or auto '
+    '(searched, given the share of MACs).',
+    choices=('uniform', 'list', 'auto'),
   )
   uniform_preserve_ratio: float = option(
     0.5, 'Share of its input channels that each layer keeps, for uniform.', low=0.0, high=1.0
   )
   prune_list_file: str = option('ratio.list', 'File of preserve ratios, one a layer, for list.')
+  preserve_ratio: float = option(
+    0.5, 'Share of all MACs that may stay, for auto.', low=0.0, high=1.0
+  )
+  nb_rlouts: int = option(200, 'Candidates that auto tries.', low=2)
+  nb_rlouts_min: int = option(50, 'Of these, how many are drawn at random first.', low=1)
+  nb_smpls_reward: int = option(2000, 'Images that candidates are judged on.', low=1)
   select: str = option(
     'backward', 'How channels are chosen: ' + ', '.join(SELECTIONS) + '.', choices=SELECTIONS
   )
@@ -139,7 +149,9 @@ class ChannelPrunedLearner(CompressionLearner):
 
   def compression_phases(self) -> list[Phase]:
     """Pruning on masks, slicing, training of the slim network."""
+    search = [Phase('search', self._search)] if self.config.prune_option == 'auto' else []
     return [
+      *search,
       Phase('prune', self._prune),
       Phase('slim', self._slim),
       Phase('finetune', self._finetune),
@@ -160,7 +172,7 @@ class ChannelPrunedLearner(CompressionLearner):
 
   def extra(self) -> dict[str, Any]:
     """Kept channels, reconstruction errors, and the comparison of selections."""
-    keys = ('kept', 'layers', 'comparison', 'left_whole')
+    keys = ('kept', 'layers', 'comparison', 'left_whole', 'search')
     return {key: self.state['algorithm'][key] for key in keys if key in self.state['algorithm']}
 
   def requested(self) -> dict[str, Any]:
@@ -168,12 +180,19 @@ class ChannelPrunedLearner(CompressionLearner):
     config = self.config
     if config.prune_option == 'list':
       return {'preserve_ratios': config.prune_list_file}
+    if config.prune_option == 'auto':
+      return {'macs_ratio': config.preserve_ratio}
     return {'preserve_ratio': config.uniform_preserve_ratio}
 
   def notes(self) -> list[str]:
     """What stayed whole."""
     left = self.state['algorithm'].get('left_whole', [])
-    return [f'Channels that stayed whole: {"; ".join(left)}.'] if left else []
+    notes = [f'Channels that stayed whole: {"; ".join(left)}.'] if left else []
+    if self.state['algorithm'].get('search', {}).get('split') == 'train':
+      notes.append(
+        'Candidates of the search were judged on training images; --nb_smpls_val holds others out.'
+      )
+    return notes
 
   # Pruning.
 
@@ -189,6 +208,8 @@ class ChannelPrunedLearner(CompressionLearner):
   def _counts(self, units: list[Unit]) -> dict[str, int]:
     """Channels to keep by unit name."""
     config = self.config
+    if config.prune_option == 'auto':
+      return self.state['algorithm']['counts']
     if config.prune_option == 'list':
       ratios = read_ratios(config.prune_list_file, units)
     else:
@@ -221,6 +242,68 @@ class ChannelPrunedLearner(CompressionLearner):
     values = {n: w.numpy() for n, w in named_weights(load_model(self.original_keras)).items()}
     assign_weights(named_weights(model), values, str(self.original_keras))
     return model
+
+  def _search(self) -> None:
+    config, state = self.config, self.state['algorithm']
+    path = self.save_path.with_name('search.jsonl')
+    if not state.get('search_began'):
+      path.unlink(missing_ok=True)
+      state['search_began'] = True
+      self.save('search', 0)
+    original, working = self._original(), self._original()
+    graph = ChannelGraph(original)
+    units, method = self._units(graph).units, self._method()
+    batches = self._images('prune', config.nb_batches)
+    images, labels = self._reward_samples()
+    readers = statistics(original, working, units, batches, method)
+    reward = Reward(original, working, units, readers, method, images, labels)
+    allocation = Allocation(graph, units, reward.losses, 4 if config.quadruple else 1)
+    trials = search(
+      allocation,
+      reward,
+      config.preserve_ratio * graph.counts().macs,
+      path,
+      nb_trials=config.nb_rlouts,
+      nb_random=config.nb_rlouts_min,
+      seed=self.run_config.seed,
+      say=self.say,
+    )
+    finals = []
+    for trial in best_candidates(trials, _NB_FINALISTS):
+      working.set_weights(original.get_weights())
+      prune(original, working, units, trial.counts, batches, method)
+      finals.append((reward.accuracy(), trial))
+      self.say(
+        f'search  finalist {trial.number + 1}: accuracy {100 * finals[-1][0]:.2f} % behind the whole '
+        'reconstruction'
+      )
+    accuracy, best = max(finals, key=lambda one: one[0])
+    state['counts'] = best.counts
+    state['search'] = {
+      'trials': len(trials),
+      'best_trial': best.number,
+      'reward': best.reward,
+      'reward_equal_ratios': trials[1].reward,
+      'accuracy_reconstructed': accuracy,
+      'macs': best.macs,
+      'counts': best.counts,
+      'samples': len(labels),
+      'split': self._reward_split(),
+    }
+
+  def _reward_split(self) -> str:
+    return 'val' if self.helper.nb_samples('val') else 'train'
+
+  def _reward_samples(self) -> tuple[np.ndarray, np.ndarray]:
+    """Images and labels that candidates are judged on: never those of the evaluation set."""
+    nb, split = self.config.nb_smpls_reward, self._reward_split()
+    if split == 'train':
+      self.say('search  judges on training images: --nb_smpls_val holds others out.')
+    parts = list(
+      self.helper.eval_batches(split, min(nb, _REWARD_BATCH)).take(-(-nb // _REWARD_BATCH))
+    )
+    images, labels = (np.concatenate([part[i].numpy() for part in parts])[:nb] for i in (0, 1))
+    return images, labels
 
   def _prune(self) -> None:
     config, state = self.config, self.state['algorithm']

@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -7,6 +9,7 @@ from secateurs.learners import get_learner
 from secateurs.learners.channel_pass import Method, prune
 from secateurs.learners.channel_pruned import CpConfig, dropped_inputs
 from secateurs.learners.channel_units import find_units, keep_of, macs_of, nb_kept, read_ratios
+from secateurs.learners.ratio_search import Allocation, levels, search
 from secateurs.learners.reconstruction import Features, kernel_matrix, patches
 from secateurs.nets.resnet import cifar_resnet
 from secateurs.utils.errors import UserError
@@ -387,3 +390,90 @@ def test_bad_values():
   ]:
     with pytest.raises(UserError, match=text):
       CpConfig(**options)
+
+
+# The search.
+
+
+def flat_losses(units):
+  return {unit.name: np.linspace(0, 1, unit.size + 1) ** 2 for unit in units}
+
+
+@pytest.mark.parametrize('trunk', ['keep', 'couple', 'gather'])
+@pytest.mark.parametrize('share', [0.4, 0.6, 0.9])
+def test_candidates_meet_the_budget_within_one_channel(trunk, share):
+  graph = ChannelGraph(cifar_resnet(20))
+  units = find_units(graph, trunk).units
+  allocation = Allocation(graph, units, flat_losses(units))
+  budget = share * graph.counts().macs
+  factors = np.random.default_rng(0).uniform(0.4, 2.5, len(units))
+  for counts in (allocation.within(budget, factors), allocation.equal(budget)):
+    numbers = [counts[unit.name] for unit in units]
+    assert macs_of(graph, units, numbers) <= budget
+    for i, unit in enumerate(units):
+      if numbers[i] < unit.size:
+        more = [n + (j == i) for j, n in enumerate(numbers)]
+        assert macs_of(graph, units, more) > budget
+  if trunk == 'keep':
+    equal = allocation.equal(budget)
+    shares = [equal[unit.name] / unit.size for unit in units]
+    assert max(shares) - min(shares) < 0.15
+
+
+def test_a_budget_out_of_reach():
+  graph = ChannelGraph(cifar_resnet(20))
+  units = find_units(graph, 'keep').units
+  allocation = Allocation(graph, units, flat_losses(units))
+  with pytest.raises(UserError, match=r'--cp_preserve_ratio asks for 0.0100 of the MACs, but at'):
+    allocation.equal(0.01 * graph.counts().macs)
+
+
+def test_levels():
+  assert levels(5, 1) == [5, 4, 3, 2, 1]
+  assert levels(10, 4) == [10, 8, 4]
+  assert levels(3, 4) == [3]
+
+
+def test_a_search_goes_on_where_it_was_stopped(tmp_path):
+  graph = ChannelGraph(cifar_resnet(20))
+  units = find_units(graph, 'keep').units
+  allocation = Allocation(graph, units, flat_losses(units))
+
+  def run(name, stop=None):
+    calls = []
+
+    def reward(counts):
+      calls.append(counts)
+      if stop and len(calls) > stop:
+        raise KeyboardInterrupt
+      return sum(i * n for i, n in enumerate(counts.values())) / 1e4
+
+    options = {'nb_trials': 14, 'nb_random': 5, 'seed': 3, 'say': lambda text: None}
+    return search(allocation, reward, 2e7, tmp_path / name, **options), len(calls)
+
+  whole, _ = run('whole')
+  with pytest.raises(KeyboardInterrupt):
+    run('stopped', stop=9)
+  with (tmp_path / 'stopped').open('a') as file:
+    file.write('{"number": 9, "fac')  # Killed while writing.
+  resumed, calls = run('stopped')
+  assert calls == 5
+  assert resumed == whole
+  assert whole[0].factors
+  assert not whole[1].factors
+  assert [t.number for t in whole] == list(range(14))
+
+
+@pytest.mark.slow
+def test_auto(make, baseline, capsys):
+  config = {'prune_option': 'auto', 'preserve_ratio': 0.6, 'nb_rlouts': 6, 'nb_rlouts_min': 2}
+  learner = learn(make, baseline, nb_smpls_reward=300, **config)
+  report = learner.train().report
+  assert report['achieved']['macs_ratio'] <= 0.6
+  assert report['requested'] == {'macs_ratio': 0.6}
+  found = report['extra']['search']
+  assert found['trials'] == 6
+  assert found['counts'] == {name: len(k) for name, k in report['extra']['kept'].items()}
+  assert len(learner.save_path.with_name('search.jsonl').read_text().splitlines()) == 6
+  assert any('--nb_smpls_val holds others out' in note for note in report['notes'])
+  assert json.loads((learner.log_dir / 'report.json').read_text())['extra']['search'] == found
