@@ -97,3 +97,13 @@ def test_bad_samples_are_told():
   sums.add(np.array([[np.nan, 1.0]]), np.array([[1.0]]))
   with pytest.raises(ValueError, match='not finite'):
     sums.moments(True)
+
+
+def test_float32_samples_give_nearly_the_same_sums():
+  x, y = samples(n=5000, offset=2.0)
+  exact = equations(x, y)
+  found = equations(x.astype(np.float32), y.astype(np.float32))
+  for name in ('gram', 'cross', 'energy', 'sum_x', 'sum_y'):
+    expected = getattr(exact, name)
+    assert getattr(found, name).dtype == np.float64
+    np.testing.assert_allclose(getattr(found, name), expected, atol=3e-6 * np.abs(expected).max())

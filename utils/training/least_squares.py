@@ -48,18 +48,20 @@ class NormalEquations:
     )
 
   def add(self, x: np.ndarray, y: np.ndarray) -> None:
-    """Adds samples.
+    """Adds samples; products of float32 ones are taken in float32, their sums in float64.
 
     Args:
       x: [n, p].
       y: [n, q].
     """
-    x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
+    if x.dtype != np.float32:
+      x = np.asarray(x, np.float64)
+    y = np.asarray(y, x.dtype)
     self.gram += x.T @ x
     self.cross += x.T @ y
-    self.sum_x += x.sum(axis=0)
-    self.sum_y += y.sum(axis=0)
-    self.energy += np.einsum('ij,ij->j', y, y)
+    self.sum_x += x.sum(axis=0, dtype=np.float64)
+    self.sum_y += y.sum(axis=0, dtype=np.float64)
+    self.energy += np.einsum('ij,ij->j', y, y, dtype=np.float64)
     self.count += len(x)
 
   def moments(self, intercept: bool) -> Moments:
