@@ -34,10 +34,12 @@ setup(
     'numpy>=1.26,<3',
     'pillow>=10',
     'scikit-learn>=1.4,<2',
+    'scipy>=1.11,<2',
     'tensorboard>=2.19,<3',
     'tensorflow>=2.19,<2.22',
     'tensorflow-model-optimization>=0.8,<0.9',
     'tf-keras>=2.19,<2.22',
+    'threadpoolctl>=3.1,<4',
     'tqdm>=4.66,<5',
   ],
   extras_require={

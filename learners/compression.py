@@ -64,6 +64,14 @@ class CompressionLearner(Learner):
     """Sentences that the reader of the report must not miss."""
     return []
 
+  def parity(self) -> dict[str, float]:
+    """Differences between models that the learner has measured itself, for the report."""
+    return {}
+
+  def extra(self) -> dict[str, Any]:
+    """What else of the algorithm belongs into the report."""
+    return {}
+
   def phases(self) -> list[Phase]:
     """Baseline, compression, measuring."""
     return [
@@ -168,7 +176,8 @@ class CompressionLearner(Learner):
       compressed=measured.block,
       counts=(count(load_model(self.original_keras)), count(model)),
       layer_sparsities=measuring.layer_sparsities(model),
-      parity=measured.export.parity_figures(),
+      parity=measured.export.parity_figures() | self.parity(),
       requested=self.requested(),
       notes=self.notes(),
+      extra=self.extra(),
     )

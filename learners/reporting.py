@@ -37,6 +37,7 @@ def build_report(
   pruned: dict[str, Any] | None = None,
   requested: dict[str, Any] | None = None,
   notes: list[str] | None = None,
+  extra: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
   """The content of report.json, but for the phases' times.
 
@@ -50,6 +51,7 @@ def build_report(
     pruned: block of the model before its final fine-tuning, where there is such a moment.
     requested: what the flags asked for.
     notes: sentences that the reader must not miss.
+    extra: figures of the algorithm's own.
   """
   return {
     'schema': SCHEMA,
@@ -68,6 +70,7 @@ def build_report(
     'layers': layer_rows(*counts, layer_sparsities),
     'parity': parity,
     'notes': notes or [],
+    'extra': extra or {},
   }
 
 

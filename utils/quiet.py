@@ -9,6 +9,7 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Iterator
+from logging import getLogger
 from typing import IO
 
 
@@ -31,6 +32,8 @@ def quiet_tensorflow() -> None:
   from absl import logging
 
   logging.set_verbosity(logging.ERROR)
+  # Measuring several models traces one function several times, which TensorFlow warns of.
+  getLogger('tensorflow').setLevel('ERROR')
 
 
 @contextlib.contextmanager

@@ -1,0 +1,281 @@
+"""One sequential pass: layer by layer, choose input channels, then refit what is left."""
+
+from __future__ import annotations
+
+import dataclasses
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import tf_keras as keras
+from threadpoolctl import threadpool_limits
+
+from secateurs.learners.channel_units import Unit, is_refittable
+from secateurs.learners.reconstruction import (
+  Features,
+  Target,
+  find_target,
+  has_shift,
+  kernel_matrix,
+  row_channels,
+)
+from secateurs.utils.graph.walk import flatten_model
+from secateurs.utils.training.channel_choice import Reader, choose
+from secateurs.utils.training.least_squares import Moments, refit
+
+_SMALL_MATRIX = 1024
+
+
+@dataclasses.dataclass(frozen=True)
+class Method:
+  """How channels are chosen and weights refit.
+
+  Attributes:
+    selection: one of `channel_choice.SELECTIONS`.
+    alternating: for lasso, the alternating scheme instead of the two steps.
+    refit: whether the weights are refit at all.
+    refit_all: whether layers that keep all inputs are refit, too, where these have changed.
+    ridge: strength of the penalty, see `least_squares.solve`; more where samples are few.
+    seed: of the random selection and of the sampled positions.
+    nb_points: positions sampled per image and layer.
+  """
+
+  selection: str = 'lasso'
+  alternating: bool = False
+  refit: bool = True
+  refit_all: bool = False
+  ridge: float = 1e-4
+  seed: int = 0
+  nb_points: int = 10
+
+
+def prune(
+  original: keras.Model,
+  pruned: keras.Model,
+  units: Sequence[Unit],
+  counts: Mapping[str, int],
+  batches: Sequence[np.ndarray],
+  method: Method,
+  *,
+  dropped: Mapping[str, np.ndarray] | None = None,
+  progress: Callable[[int, int, dict[str, Any]], None] | None = None,
+) -> tuple[dict[str, np.ndarray], list[dict[str, Any]]]:
+  """Masks channels of a network and refits the layers that read them, in order.
+
+  Args:
+    original: the network before, float32.
+    pruned: a network of the same structure, which is changed: kernel rows of dropped channels
+      become zero, the others are refit, with bias or the normalisation's mean as intercept.
+    units: what to choose from.
+    counts: for each unit's name how many channels stay.
+    batches: images.
+    method: how.
+    dropped: bool arrays over input channels by layer name, for channels that an earlier pass
+      dropped: they stay zero.
+    progress: called behind each layer with its number, how many there are, and its record.
+
+  Returns:
+    (kept, records): bool array [unit.size] by unit name; and for each layer that was refit its
+    name, kept channels, and error before and after, as shares of its output's variance.
+  """
+  with _blas_threads(units, original):
+    return _prune(original, pruned, units, counts, batches, method, dropped, progress)
+
+
+def _prune(
+  original: keras.Model,
+  pruned: keras.Model,
+  units: Sequence[Unit],
+  counts: Mapping[str, int],
+  batches: Sequence[np.ndarray],
+  method: Method,
+  dropped: Mapping[str, np.ndarray] | None,
+  progress: Callable[[int, int, dict[str, Any]], None] | None,
+) -> tuple[dict[str, np.ndarray], list[dict[str, Any]]]:
+  features = _features(original, pruned, batches, method)
+  readers = _readers_in_order(features, units)
+  if method.refit_all:
+    readers = _all_behind(features, readers)
+  kept = _joint_choices(original, pruned, units, counts, batches, method)
+  pending, records = set(readers), []
+  for name in readers:
+    target = find_target(features.original, name)
+    compensate = not any(pending & features.layers_above(tensor) for tensor in target.others)
+    moments = features.moments(target, compensate)
+    layer = features.pruned.layers()[name]
+    weights = kernel_matrix(layer)
+    channels = np.ones(layer.kernel.shape[-2], bool)
+    if dropped and name in dropped:
+      channels &= ~dropped[name]
+    for unit in units:
+      if name not in unit.readers:
+        continue
+      if unit.name not in kept:
+        reader = _reader(unit, name, layer, moments, features.scale(target))
+        kept[unit.name] = _choose(unit, [reader], counts[unit.name], method)
+      elements = unit.elements[name]
+      channels &= (elements < 0) | kept[unit.name][elements]
+    rows = channels[row_channels(layer)]
+    record = _assign(features, target, moments, weights, rows, method)
+    record |= {'kept': int(channels.sum()), 'of': len(channels)}
+    pending.discard(name)
+    records.append(record)
+    if progress is not None:
+      progress(len(records), len(readers), record)
+  return kept, records
+
+
+def statistics(
+  original: keras.Model,
+  pruned: keras.Model,
+  units: Sequence[Unit],
+  batches: Sequence[np.ndarray],
+  method: Method,
+) -> dict[str, list[Reader]]:
+  """What each unit's choice depends on, by its name, while nothing more is pruned.
+
+  Of all layers at once, so that the memory is that of all their normal equations.
+  """
+  with _blas_threads(units, original):
+    return _statistics(original, pruned, units, batches, method)
+
+
+def _statistics(
+  original: keras.Model,
+  pruned: keras.Model,
+  units: Sequence[Unit],
+  batches: Sequence[np.ndarray],
+  method: Method,
+) -> dict[str, list[Reader]]:
+  features = _features(original, pruned, batches, method)
+  found: dict[str, dict[str, Reader]] = {unit.name: {} for unit in units}
+  for name in _readers_in_order(features, units):
+    target = find_target(features.original, name)
+    moments, layer = features.moments(target, False), features.pruned.layers()[name]
+    for unit in units:
+      if name in unit.readers:
+        reader = _reader(unit, name, layer, moments, features.scale(target))
+        found[unit.name][name] = reader
+  return {unit.name: [found[unit.name][name] for name in unit.readers] for unit in units}
+
+
+def _blas_threads(units: Sequence[Unit], model: keras.Model) -> threadpool_limits:
+  """One thread where matrices are small: several would mostly wait for each other and for others."""
+  readers = {name for unit in units for name in unit.readers}
+  layers = flatten_model(model).layers()
+  rows = max((int(np.prod(layers[name].kernel.shape[:-1])) for name in readers), default=0)
+  return threadpool_limits(1 if rows <= _SMALL_MATRIX else None)
+
+
+def _features(
+  original: keras.Model, pruned: keras.Model, batches: Sequence[np.ndarray], method: Method
+) -> Features:
+  features = Features(original, pruned, batches, seed=method.seed, nb_points=method.nb_points)
+  before, now = features.original.layers(), features.pruned.layers()
+  features.changed(
+    [
+      name
+      for name in now
+      if any(
+        (a.numpy() != b.numpy()).any() for a, b in zip(before[name].weights, now[name].weights)
+      )
+    ]
+  )
+  return features
+
+
+def _readers_in_order(features: Features, units: Sequence[Unit]) -> list[str]:
+  wanted = {name for unit in units for name in unit.readers}
+  return [name for name in features.original.layers() if name in wanted]
+
+
+def _all_behind(features: Features, readers: list[str]) -> list[str]:
+  """The readers, and every other layer that can be refit and sees something that they changed."""
+  flat = features.original
+  calls = flat.calls_by_layer()
+  behind = {calls[name][0].outputs[0] for name in readers}
+  found = []
+  for call in flat.calls:
+    if call.name in readers:
+      found.append(call.name)
+    elif behind.intersection(call.inputs):
+      behind |= set(call.outputs)
+      if len(calls[call.name]) == 1 and is_refittable(call.layer, len(flat.shapes[call.inputs[0]])):
+        found.append(call.name)
+  return found
+
+
+def _joint_choices(
+  original: keras.Model,
+  pruned: keras.Model,
+  units: Sequence[Unit],
+  counts: Mapping[str, int],
+  batches: Sequence[np.ndarray],
+  method: Method,
+) -> dict[str, np.ndarray]:
+  """Choices for channels that several layers read, before any of these layers changes."""
+  joint = [unit for unit in units if len(unit.readers) > 1]
+  if not joint:
+    return {}
+  found = statistics(original, pruned, joint, batches, method)
+  return {unit.name: _choose(unit, found[unit.name], counts[unit.name], method) for unit in joint}
+
+
+def _reader(
+  unit: Unit, name: str, layer: keras.layers.Layer, moments: Moments, scale: np.ndarray
+) -> Reader:
+  """A layer as the choice of a unit's channels sees it: other channels as they are."""
+  weights, owner = kernel_matrix(layer), unit.elements[name][row_channels(layer)]
+  mine = owner >= 0
+  return Reader(moments.block(mine, weights), weights[mine], owner[mine], scale)
+
+
+def _choose(unit: Unit, readers: list[Reader], nb_keep: int, method: Method) -> np.ndarray:
+  rng = np.random.default_rng([method.seed, zlib.crc32(unit.name.encode())])
+  return choose(
+    readers,
+    unit.size,
+    nb_keep,
+    method.selection,
+    ridge=method.ridge,
+    rng=rng,
+    alternating=method.alternating,
+  )
+
+
+def scarcity(moments: Moments) -> float:
+  """What is added to the ridge where samples are few: 0.1 (rows / samples)^2, at most 0.1."""
+  return 0.1 * min(len(moments.gram) / moments.count, 1.0) ** 2
+
+
+def _assign(
+  features: Features,
+  target: Target,
+  moments: Moments,
+  weights: np.ndarray,
+  rows: np.ndarray,
+  method: Method,
+) -> dict[str, Any]:
+  """Puts the masked or refit weights into the pruned network; tells the errors."""
+  name = target.call.name
+  layer = features.pruned.layers()[name]
+  squares = features.scale(target) ** 2
+  total = float(moments.energy @ squares) or 1.0
+  masked = np.where(rows[:, None], weights, 0.0)
+  record = {'name': name, 'error_before': float(moments.error_as_is(masked) @ squares) / total}
+  new, shift = masked, np.zeros(weights.shape[1])
+  if method.refit:
+    new = refit(moments, rows, method.ridge + scarcity(moments), weights)
+    shift = moments.shift(new)
+    record['error_after'] = float(moments.error(new) @ squares) / total
+  layer.kernel.assign(new.reshape(layer.kernel.shape))
+  changed = {name}
+  if method.refit and has_shift(target):
+    if layer.use_bias:
+      layer.bias.assign_add(shift)
+    else:
+      features.pruned.layers()[target.norm].moving_mean.assign_sub(shift)
+      changed.add(target.norm)
+  features.changed(changed)
+  return record
