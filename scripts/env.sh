@@ -38,7 +38,7 @@ secateurs_setup() {
       {
         { [ -x "$SECATEURS_VENV/bin/pip" ] || secateurs_make_venv "$python"; } &&
           "$SECATEURS_VENV/bin/python" -m pip install --disable-pip-version-check --no-input \
-            -e "${root}[test]"
+            -e "${root}[search,test]"
       } >"$log" 2>&1 || exit 1
       echo "$wanted" >"$stamp"
     ) 9>"$SECATEURS_VENV/.lock" || {
