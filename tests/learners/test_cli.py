@@ -30,7 +30,7 @@ def call(*args, cwd, script=SCRIPT, **environment):
     cwd=cwd,
     capture_output=True,
     text=True,
-    timeout=300,
+    timeout=1200,
     env=os.environ | environment,
     check=False,
   )
