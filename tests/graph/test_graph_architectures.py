@@ -1,14 +1,12 @@
 """Well-known architectures: the fast subset of scripts/check_architectures.py, cost and groups."""
 
 import sys
-import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 import tf_keras as keras
 
-from secateurs.utils.graph import ChannelGraph, slice_model
+from secateurs.utils.graph import ChannelGraph
 
 sys.path.insert(0, str(Path(__file__).parents[2] / 'scripts'))
 import check_architectures
@@ -48,33 +46,3 @@ def chain(blocks):
     z = L.ReLU()(L.BatchNormalization()(L.Conv2D(16, 3, padding='same')(y)))
     y = L.Add()([y, z])
   return keras.Model(x, L.Dense(2)(L.GlobalAveragePooling2D()(y)))
-
-
-@pytest.mark.slow
-def test_the_cost_of_the_graph_grows_linearly():
-  seconds = []
-  for blocks in (20, 80):
-    model = chain(blocks)
-    rounds = []
-    for _ in range(5):
-      start = time.process_time()
-      ChannelGraph(model)
-      rounds.append(time.process_time() - start)
-    seconds.append(min(rounds))
-  assert seconds[1] < 8 * seconds[0]  # four times the layers
-
-
-@pytest.mark.slow
-def test_resnet50_is_walked_and_sliced_in_about_the_time_keras_needs_to_copy_it():
-  model = keras.applications.ResNet50(weights=None)
-  ours, copies = [], []
-  for _ in range(4):
-    start = time.process_time()
-    graph = ChannelGraph(model)
-    keep = {g.index: np.arange(g.size // 2) for g in graph.groups if g.prunable}
-    slice_model(graph, keep)
-    ours.append(time.process_time() - start)
-    start = time.process_time()
-    keras.models.clone_model(model)
-    copies.append(time.process_time() - start)
-  assert min(ours) < 1.5 * min(copies)
