@@ -37,12 +37,3 @@ def test_groups_of_mobilenet_v2():
   assert expanded.layers('consumes') == ['block_4_project']
   assert graph.group('block_1_project').layers('produces') == ['block_1_project', 'block_2_project']
   assert not graph.groups[-1].prunable
-
-
-def chain(blocks):
-  x = keras.Input((8, 8, 3))
-  y = L.Conv2D(16, 3, padding='same')(x)
-  for _ in range(blocks):
-    z = L.ReLU()(L.BatchNormalization()(L.Conv2D(16, 3, padding='same')(y)))
-    y = L.Add()([y, z])
-  return keras.Model(x, L.Dense(2)(L.GlobalAveragePooling2D()(y)))
