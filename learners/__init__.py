@@ -32,10 +32,15 @@ def register(learner: type[Learner]) -> type[Learner]:
 
 
 def learners() -> dict[str, type[Learner]]:
-  """All learners by their names, aliases left out."""
-  for module in _MODULES:
-    importlib.import_module(f'{__name__}.{module}')
-  return {name: learner for name, learner in _LEARNERS.items() if name == learner.name}
+  """All learners by their names, aliases left out; this package's come first, in `_MODULES`' order.
+
+  The order is the same whoever imported which learner's module before.
+  """
+  modules = [importlib.import_module(f'{__name__}.{module}').__name__ for module in _MODULES]
+  own = [learner for learner in _LEARNERS.values() if learner.__module__ in modules]
+  own.sort(key=lambda learner: modules.index(learner.__module__))
+  found = dict.fromkeys([*own, *_LEARNERS.values()])
+  return {learner.name: learner for learner in found}
 
 
 def get_learner(name: str) -> type[Learner]:

@@ -195,3 +195,17 @@ def test_cifar10_from_trained_weights(tmp_path, cifar10_folder, trained_weights)
   assert report['original']['macs'] == 40_813_184
   assert report['compressed']['accuracy'] > 0.75
   assert report['compressed']['int8']['accuracy'] > 0.75
+
+
+def test_the_order_of_learners_does_not_depend_on_imports():
+  code = (
+    'import sys, importlib; importlib.import_module("secateurs.learners." + sys.argv[1]);'
+    'from secateurs.learners import learners; print(*learners())'
+  )
+  runs = [
+    subprocess.run([sys.executable, '-c', code, module], capture_output=True, text=True)
+    for module in ('channel_pruned', 'full_precision')
+  ]
+  first, second = (run.stdout.splitlines()[-1].split() for run in runs)
+  assert first == second
+  assert 'chn-pruned' in first
