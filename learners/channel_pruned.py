@@ -43,7 +43,8 @@ from secateurs.learners.channel_units import (
   read_ratios,
 )
 from secateurs.learners.compression import CompressionLearner
-from secateurs.learners.ratio_search import Allocation, Reward, best_candidates, search
+from secateurs.learners.ratio_search import Allocation, Reward
+from secateurs.learners.trials import best_candidates, search
 from secateurs.utils.config import Config, option
 from secateurs.utils.deploy import model_block
 from secateurs.utils.errors import UserError
@@ -258,10 +259,11 @@ class ChannelPrunedLearner(CompressionLearner):
     readers = statistics(original, working, units, batches, method)
     reward = Reward(original, working, units, readers, method, images, labels)
     allocation = Allocation(graph, units, reward.losses, 4 if config.quadruple else 1)
+    budget = config.preserve_ratio * graph.counts().macs
     trials = search(
-      allocation,
-      reward,
-      config.preserve_ratio * graph.counts().macs,
+      [unit.name for unit in units],
+      lambda factors: allocation.candidate(budget, factors),
+      lambda candidate: reward(candidate.counts),
       path,
       nb_trials=config.nb_rlouts,
       nb_random=config.nb_rlouts_min,
@@ -285,7 +287,7 @@ class ChannelPrunedLearner(CompressionLearner):
       'reward': best.reward,
       'reward_equal_ratios': trials[1].reward,
       'accuracy_reconstructed': accuracy,
-      'macs': best.macs,
+      'macs': best.cost,
       'counts': best.counts,
       'samples': len(labels),
       'split': self._reward_split(),

@@ -3,18 +3,13 @@
 Every layer's loss at every number of channels is known from one pass over the original network
 (backward elimination gives the whole curve at once). Given a factor for each layer's loss, channels go
 in the order of loss per MAC until the budget is met, and as many as still fit are put back: so each
-candidate has at most the budget's MACs, and no channel more fits. The factors are what is searched (by
-Optuna's TPE); factors of one are the first trial, equal ratios the second.
+candidate has at most the budget's MACs, and no channel more fits. The factors are what is searched, see
+`trials`.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import json
-import time
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -23,34 +18,14 @@ import tf_keras as keras
 from secateurs.learners.channel_pass import Method, scarcity
 from secateurs.learners.channel_units import Unit, macs_of
 from secateurs.learners.reconstruction import find_target, kernel_matrix, row_channels
+from secateurs.learners.trials import Candidate
 from secateurs.utils.errors import UserError
 from secateurs.utils.graph import ChannelGraph
 from secateurs.utils.graph.walk import flatten_model
 from secateurs.utils.training.channel_choice import Reader, backward_order, choose
 from secateurs.utils.training.least_squares import refit
-from secateurs.utils.training.progress import format_seconds
 
-_LOWEST, _HIGHEST = 0.4, 2.5
 _REWARD_BATCH = 250
-
-
-@dataclasses.dataclass(frozen=True)
-class Trial:
-  """A candidate.
-
-  Attributes:
-    number: counts up from zero.
-    factors: by unit name; empty for equal ratios.
-    counts: channels kept, by unit name.
-    macs: of the whole network.
-    reward: accuracy, in [0, 1].
-  """
-
-  number: int
-  factors: dict[str, float]
-  counts: dict[str, int]
-  macs: int
-  reward: float
 
 
 class Allocation:
@@ -94,6 +69,16 @@ class Allocation:
     keys = np.concatenate([rises * f for rises, f in zip(self.rises, factors, strict=True)])
     owners = np.repeat(np.arange(len(self.units)), [len(rises) for rises in self.rises])
     return self._first(budget, owners[np.argsort(keys, kind='stable')])
+
+  def candidate(self, budget: float, factors: Mapping[str, float]) -> Candidate:
+    """What `within` gives for factors by unit name; without factors, what `equal` gives."""
+    counts = (
+      self.within(budget, [factors[unit.name] for unit in self.units])
+      if factors
+      else self.equal(budget)
+    )
+    macs = macs_of(self.graph, self.units, [counts[unit.name] for unit in self.units])
+    return Candidate(counts, macs)
 
   def equal(self, budget: float) -> dict[str, int]:
     """The numbers of channels when all units keep the same share, as far as that is possible."""
@@ -219,114 +204,3 @@ class Reward:
         for r in self._readers[unit.name]
       ]
     return self._solved[key]
-
-
-def search(
-  allocation: Allocation,
-  reward: Callable[[Mapping[str, int]], float],
-  budget: float,
-  path: Path,
-  *,
-  nb_trials: int,
-  nb_random: int,
-  seed: int,
-  say: Callable[[str], None],
-) -> list[Trial]:
-  """Tries candidates and keeps each on disk; goes on where an earlier search was stopped.
-
-  The sampler is made anew for every trial from the seed and the trial's number, so that a search that
-  was stopped ends like one that was not.
-
-  Args:
-    allocation: from factors to numbers of channels.
-    reward: of numbers of channels by unit name.
-    budget: MACs.
-    path: a file of one JSON object a line.
-    nb_trials: how many in all.
-    nb_random: how many of them are drawn without looking at the others.
-    seed: of the sampler.
-    say: tells the user.
-
-  Returns:
-    All trials, in order.
-
-  Raises:
-    UserError: Optuna is not installed, or the budget is out of reach.
-  """
-  try:
-    import optuna
-  except ImportError as error:
-    raise UserError(
-      '--cp_prune_option auto needs Optuna: pip install optuna (or this package with its extra, '
-      'secateurs[search]).'
-    ) from error
-  optuna.logging.set_verbosity(optuna.logging.ERROR)
-  names = [unit.name for unit in allocation.units]
-  kind = optuna.distributions.FloatDistribution(_LOWEST, _HIGHEST, log=True)
-  distributions = dict.fromkeys(names, kind)
-  trials = read_trials(path)
-
-  def ask(number: int) -> dict[str, float]:
-    """Factors that a new study, which knows all trials before, suggests."""
-    sampler = optuna.samplers.TPESampler(
-      seed=(seed * 1_000_003 + number) % (1 << 31), n_startup_trials=nb_random, multivariate=True
-    )
-    study = optuna.create_study(direction='maximize', sampler=sampler)
-    study.add_trials(
-      [
-        optuna.trial.create_trial(params=t.factors, distributions=distributions, value=t.reward)
-        for t in trials
-        if t.factors
-      ]
-    )
-    return {name: float(value) for name, value in study.ask(distributions).params.items()}
-
-  began, first = time.perf_counter(), len(trials)
-  for number in range(len(trials), nb_trials):
-    factors: dict[str, float] = {}
-    if number == 0:
-      factors = dict.fromkeys(names, 1.0)
-    elif number > 1:
-      factors = ask(number)
-    if factors:
-      counts = allocation.within(budget, [factors[name] for name in names])
-    else:
-      counts = allocation.equal(budget)
-    macs = macs_of(allocation.graph, allocation.units, [counts[name] for name in names])
-    trial = Trial(number, factors, counts, macs, reward(counts))
-    with path.open('a', encoding='utf-8') as file:
-      file.write(json.dumps(dataclasses.asdict(trial)) + '\n')
-    trials.append(trial)
-    if number < 2 or (number + 1) % 20 == 0:
-      left = (time.perf_counter() - began) / (number + 1 - first) * (nb_trials - number - 1)
-      best = max(t.reward for t in trials)
-      say(
-        f'search  trial {number + 1}/{nb_trials}  accuracy {100 * trial.reward:.2f} %  best '
-        f'{100 * best:.2f} %  ETA {format_seconds(left)}'
-      )
-  return trials
-
-
-def read_trials(path: Path) -> list[Trial]:
-  """The trials of a file; a last line that was not finished is cut off."""
-  if not path.is_file():
-    return []
-  trials: list[Trial] = []
-  whole = []
-  for line in path.read_text(encoding='utf-8').splitlines():
-    try:
-      values: dict[str, Any] = json.loads(line)
-    except ValueError:
-      break
-    trials.append(Trial(**values))
-    whole.append(line + '\n')
-  path.write_text(''.join(whole), encoding='utf-8')
-  return trials
-
-
-def best_candidates(trials: Sequence[Trial], number: int) -> list[Trial]:
-  """The trials of the greatest rewards with different numbers of channels."""
-  found: dict[str, Trial] = {}
-  for trial in sorted(trials, key=lambda t: (-t.reward, t.number)):
-    found.setdefault(json.dumps(trial.counts), trial)
-  return list(found.values())[:number]

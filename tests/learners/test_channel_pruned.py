@@ -9,7 +9,7 @@ from secateurs.learners import get_learner
 from secateurs.learners.channel_pass import Method, prune
 from secateurs.learners.channel_pruned import CpConfig, dropped_inputs
 from secateurs.learners.channel_units import find_units, keep_of, macs_of, nb_kept, read_ratios
-from secateurs.learners.ratio_search import Allocation, levels, search
+from secateurs.learners.ratio_search import Allocation, levels
 from secateurs.learners.reconstruction import Features, kernel_matrix, patches
 from secateurs.nets.resnet import cifar_resnet
 from secateurs.utils.errors import UserError
@@ -432,36 +432,6 @@ def test_levels():
   assert levels(5, 1) == [5, 4, 3, 2, 1]
   assert levels(10, 4) == [10, 8, 4]
   assert levels(3, 4) == [3]
-
-
-def test_a_search_goes_on_where_it_was_stopped(tmp_path):
-  graph = ChannelGraph(cifar_resnet(20))
-  units = find_units(graph, 'keep').units
-  allocation = Allocation(graph, units, flat_losses(units))
-
-  def run(name, stop=None):
-    calls = []
-
-    def reward(counts):
-      calls.append(counts)
-      if stop and len(calls) > stop:
-        raise KeyboardInterrupt
-      return sum(i * n for i, n in enumerate(counts.values())) / 1e4
-
-    options = {'nb_trials': 14, 'nb_random': 5, 'seed': 3, 'say': lambda text: None}
-    return search(allocation, reward, 2e7, tmp_path / name, **options), len(calls)
-
-  whole, _ = run('whole')
-  with pytest.raises(KeyboardInterrupt):
-    run('stopped', stop=9)
-  with (tmp_path / 'stopped').open('a') as file:
-    file.write('{"number": 9, "fac')  # Killed while writing.
-  resumed, calls = run('stopped')
-  assert calls == 5
-  assert resumed == whole
-  assert whole[0].factors
-  assert not whole[1].factors
-  assert [t.number for t in whole] == list(range(14))
 
 
 @pytest.mark.slow
