@@ -334,11 +334,11 @@ class Learner:
     """SGD with momentum, as all learners fine-tune with."""
     return keras.optimizers.SGD(schedule, momentum=self.train_config.momentum, jit_compile=False)
 
-  def decayed_variables(self) -> list[tf.Variable]:
+  def decayed_variables(self, model: keras.Model | None = None) -> list[tf.Variable]:
     """Variables with weight decay: all trainable ones but those of normalisation layers."""
     return [
       variable
-      for layer in leaf_layers(self.model)
+      for layer in leaf_layers(model or self.model)
       if 'Normalization' not in type(layer).__name__
       for variable in layer.trainable_weights
     ]

@@ -43,6 +43,7 @@ from secateurs.learners.channel_units import (
   read_ratios,
 )
 from secateurs.learners.compression import CompressionLearner
+from secateurs.learners.judging import Judge, judging_note, judging_samples, judging_split
 from secateurs.learners.ratio_search import Allocation, Reward
 from secateurs.learners.trials import best_candidates, search
 from secateurs.utils.config import Config, option
@@ -58,7 +59,6 @@ from secateurs.utils.training.weights import assign_weights, load_model, named_w
 _NB_BN_BATCHES = 20
 _NB_PARITY_IMAGES = 64
 _NB_FINALISTS = 3
-_REWARD_BATCH = 250
 _MAX_SLIM_DIFFERENCE = 1e-4
 
 
@@ -189,10 +189,8 @@ class ChannelPrunedLearner(CompressionLearner):
     """What stayed whole."""
     left = self.state['algorithm'].get('left_whole', [])
     notes = [f'Channels that stayed whole: {"; ".join(left)}.'] if left else []
-    if self.state['algorithm'].get('search', {}).get('split') == 'train':
-      notes.append(
-        'Candidates of the search were judged on training images; --nb_smpls_val holds others out.'
-      )
+    if 'search' in self.state['algorithm']:
+      notes += judging_note(self.helper, 'Candidates of the search')
     return notes
 
   # Pruning.
@@ -246,18 +244,15 @@ class ChannelPrunedLearner(CompressionLearner):
 
   def _search(self) -> None:
     config, state = self.config, self.state['algorithm']
-    path = self.save_path.with_name('search.jsonl')
-    if not state.get('search_began'):
-      path.unlink(missing_ok=True)
-      state['search_began'] = True
-      self.save('search', 0)
+    path = self.trials_path()
     original, working = self._original(), self._original()
     graph = ChannelGraph(original)
     units, method = self._units(graph).units, self._method()
     batches = self._images('prune', config.nb_batches)
-    images, labels = self._reward_samples()
+    images, labels = judging_samples(self.helper, config.nb_smpls_reward, self.say)
+    judge = Judge(working, images, labels)
     readers = statistics(original, working, units, batches, method)
-    reward = Reward(original, working, units, readers, method, images, labels)
+    reward = Reward(original, working, units, readers, method, judge)
     allocation = Allocation(graph, units, reward.losses, 4 if config.quadruple else 1)
     budget = config.preserve_ratio * graph.counts().macs
     trials = search(
@@ -274,7 +269,7 @@ class ChannelPrunedLearner(CompressionLearner):
     for trial in best_candidates(trials, _NB_FINALISTS):
       working.set_weights(original.get_weights())
       prune(original, working, units, trial.counts, batches, method)
-      finals.append((reward.accuracy(), trial))
+      finals.append((judge.accuracy(), trial))
       self.say(
         f'search  finalist {trial.number + 1}: accuracy {100 * finals[-1][0]:.2f} % behind the whole '
         'reconstruction'
@@ -290,22 +285,8 @@ class ChannelPrunedLearner(CompressionLearner):
       'macs': best.cost,
       'counts': best.counts,
       'samples': len(labels),
-      'split': self._reward_split(),
+      'split': judging_split(self.helper),
     }
-
-  def _reward_split(self) -> str:
-    return 'val' if self.helper.nb_samples('val') else 'train'
-
-  def _reward_samples(self) -> tuple[np.ndarray, np.ndarray]:
-    """Images and labels that candidates are judged on: never those of the evaluation set."""
-    nb, split = self.config.nb_smpls_reward, self._reward_split()
-    if split == 'train':
-      self.say('search  judges on training images: --nb_smpls_val holds others out.')
-    parts = list(
-      self.helper.eval_batches(split, min(nb, _REWARD_BATCH)).take(-(-nb // _REWARD_BATCH))
-    )
-    images, labels = (np.concatenate([part[i].numpy() for part in parts])[:nb] for i in (0, 1))
-    return images, labels
 
   def _prune(self) -> None:
     config, state = self.config, self.state['algorithm']

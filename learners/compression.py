@@ -40,6 +40,8 @@ class CompressionLearner(Learner):
   baseline_config = FullPrecConfig()
   fine_tune_factor: ClassVar[float] = 0.1  # Default peak rate, as a share of lrn_rate_init.
 
+  leaves_zeros: ClassVar[bool] = False  # Whether a file that leaves zeros out is worth its while.
+
   def compression_phases(self) -> list[Phase]:
     """The phases between the baseline and the measuring."""
     raise NotImplementedError
@@ -90,9 +92,18 @@ class CompressionLearner(Learner):
     """The original network."""
     return self.original_prefix.with_name('original.keras')
 
-  def classification(self) -> Classification:
-    """The objective of fine-tuning, with distillation if asked for."""
-    return classification(self, self.original_keras)
+  def classification(self, model: keras.Model | None = None) -> Classification:
+    """The objective of fine-tuning a model (default: the run's), with distillation if asked for."""
+    return classification(self, self.original_keras, model)
+
+  def trials_path(self) -> Path:
+    """The file of this run's search; what another run left there is removed first."""
+    state, path = self.state['algorithm'], self.save_path.with_name('search.jsonl')
+    if not state.get('search_began'):
+      path.unlink(missing_ok=True)
+      state['search_began'] = True
+      self.save('search', 0)
+    return path
 
   def fine_tune_steps(self) -> int:
     """Steps of the compression's training."""
@@ -164,7 +175,12 @@ class CompressionLearner(Learner):
   def _measure(self) -> None:
     model = self.compressed_model()
     measured = measuring.measure(
-      model, self.helper, self.run_config, self.save_path_eval, self.prunable(model)
+      model,
+      self.helper,
+      self.run_config,
+      self.save_path_eval,
+      self.prunable(model),
+      sparse=self.leaves_zeros,
     )
     blocks = {'original': self.state['original'], 'compressed': measured.block}
     prefixes = {'original': self.original_prefix, 'compressed': self.save_path_eval}

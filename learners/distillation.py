@@ -23,28 +23,31 @@ if TYPE_CHECKING:
 _MODEL_ENDINGS = ('.keras', '.h5', '.hdf5')
 
 
-def classification(learner: Learner, baseline: Path | None) -> Classification:
-  """Cross-entropy of the learner's model, with distillation if --enbl_dst is set.
+def classification(
+  learner: Learner, baseline: Path | None, model: keras.Model | None = None
+) -> Classification:
+  """Cross-entropy of a model, with distillation if --enbl_dst is set.
 
   Args:
-    learner: whose model is trained.
+    learner: whose run it is.
     baseline: .keras file of the network before compression, the teacher if there is no other.
+    model: what is trained; default: the learner's model.
 
   Raises:
     UserError: there is no teacher, or it gives other classes.
   """
-  config = learner.distill_config
+  config, model = learner.distill_config, model or learner.model
   if not config.enbl_dst:
-    return Classification(learner.model)
+    return Classification(model)
   teacher = load_teacher(learner, baseline)
-  classes = teacher.output_shape[-1], learner.model.output_shape[-1]
+  classes = teacher.output_shape[-1], model.output_shape[-1]
   if classes[0] != classes[1]:
     raise UserError(
       f'The teacher of --enbl_dst gives {classes[0]} classes, but the network gives {classes[1]}: '
       'give a teacher of the same data set with --save_path_dst.'
     )
   return Classification(
-    learner.model, teacher=teacher, weight=config.loss_w_dst, temperature=config.tempr_dst
+    model, teacher=teacher, weight=config.loss_w_dst, temperature=config.tempr_dst
   )
 
 

@@ -36,6 +36,8 @@ def measure(
   run: RunConfig,
   prefix: Path,
   prunable: Mapping[str, tf.Variable] | None = None,
+  *,
+  sparse: bool = False,
 ) -> Measured:
   """Evaluates and exports a float32 model.
 
@@ -45,10 +47,11 @@ def measure(
     run: whether int8 is wanted, and batch sizes.
     prefix: start of the files' names.
     prunable: kernels over which sparsity is told; default: all of `prunable_kernels`.
+    sparse: whether a .tflite file without the zeros is written, too.
   """
   evaluation = evaluate_model(model, helper, run)
   calibration = helper.calibration_images(run.nb_smpls_calib)
-  export = export_model(model, prefix, calibration=calibration, int8=run.export_int8)
+  export = export_model(model, prefix, calibration=calibration, int8=run.export_int8, sparse=sparse)
   extra: dict[str, Any] = sparsities(model, prunable)
   int8 = None
   if export.tflite_int8 is not None:
@@ -78,11 +81,12 @@ def add_latency(
   paths = {}
   for name, prefix in prefixes.items():
     paths[name, 'float'] = prefix.with_name(f'{prefix.name}.tflite')
-    if 'int8' in blocks[name]:
-      paths[name, 'int8'] = prefix.with_name(f'{prefix.name}_int8.tflite')
+    for kind in ('int8', 'sparse'):
+      if kind in blocks[name]:
+        paths[name, kind] = prefix.with_name(f'{prefix.name}_{kind}.tflite')
   timed = measure_latency(paths, nb_frames=run.bench_frames, threads=run.threads)
   for (name, kind), latency in timed.items():
-    target = blocks[name] if kind == 'float' else blocks[name]['int8']
+    target = blocks[name] if kind == 'float' else blocks[name][kind]
     target['latency'] = latency
 
 

@@ -26,7 +26,7 @@ def evaluate(learner: Learner) -> dict[str, Evaluation]:
   model, source = _model(learner)
   results = {source: measuring.evaluate_model(model, helper, run)}
   files = exported_files(learner)
-  for kind in ('tflite', 'tflite_int8'):
+  for kind in ('tflite', 'tflite_int8', 'tflite_sparse'):
     if kind in files:
       results[kind] = measuring.evaluate_tflite(files[kind], helper, run)
   for kind, result in results.items():
@@ -45,7 +45,11 @@ def export(learner: Learner) -> dict[str, Path]:
   model, _ = _model(learner)
   calibration = learner.helper.calibration_images(run.nb_smpls_calib)
   exported = export_model(
-    model, learner.save_path_eval, calibration=calibration, int8=run.export_int8
+    model,
+    learner.save_path_eval,
+    calibration=calibration,
+    int8=run.export_int8,
+    sparse='tflite_sparse' in exported_files(learner),
   )
   for kind, file in exported.files.items():
     learner.say(f'{kind:<12} {file.path}  {file.bytes} bytes, {file.gzip_bytes} gzipped')

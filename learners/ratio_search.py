@@ -12,11 +12,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import tensorflow as tf
 import tf_keras as keras
 
 from secateurs.learners.channel_pass import Method, scarcity
 from secateurs.learners.channel_units import Unit, macs_of
+from secateurs.learners.judging import Judge
 from secateurs.learners.reconstruction import find_target, kernel_matrix, row_channels
 from secateurs.learners.trials import Candidate
 from secateurs.utils.errors import UserError
@@ -24,8 +24,6 @@ from secateurs.utils.graph import ChannelGraph
 from secateurs.utils.graph.walk import flatten_model
 from secateurs.utils.training.channel_choice import Reader, backward_order, choose
 from secateurs.utils.training.least_squares import refit
-
-_REWARD_BATCH = 250
 
 
 class Allocation:
@@ -132,19 +130,16 @@ class Reward:
     units: Sequence[Unit],
     readers: Mapping[str, list[Reader]],
     method: Method,
-    images: np.ndarray,
-    labels: np.ndarray,
+    judge: Judge,
   ) -> None:
-    """`working`: a network of the same structure, whose weights are changed at will."""
+    """`working`: a network of the same structure, whose weights are changed; `judge` judges it."""
     self._units, self._readers, self._method = list(units), readers, method
     flat = flatten_model(original)
     self._targets = {n: find_target(flat, n) for unit in units for n in unit.readers}
     self._layers = flat.layers()
     self._weights = original.get_weights()
     self._working, self._twins = working, flatten_model(working).layers()
-    self._images = tf.constant(images)
-    self._labels = np.asarray(labels)
-    self._predict = tf.function(lambda batch: tf.argmax(working(batch, training=False), -1))
+    self._judge = judge
     self._solved: dict[tuple[str, int], list[np.ndarray]] = {}
     self._orders: dict[str, np.ndarray] = {}
     self.losses: dict[str, np.ndarray] = {}
@@ -185,15 +180,7 @@ class Reward:
         layer.bias.assign_add(shifts[name])
       elif target.norm is not None:
         self._twins[target.norm].moving_mean.assign_sub(shifts[name])
-    return self.accuracy()
-
-  def accuracy(self) -> float:
-    """Accuracy in [0, 1] of the working network as it is."""
-    found = [
-      self._predict(self._images[i : i + _REWARD_BATCH]).numpy()
-      for i in range(0, len(self._images), _REWARD_BATCH)
-    ]
-    return float(np.mean(np.concatenate(found) == self._labels))
+    return self._judge.accuracy()
 
   def _refit(self, unit: Unit, nb_keep: int) -> list[np.ndarray]:
     key = unit.name, nb_keep

@@ -23,6 +23,7 @@ _ENDINGS = {
   'pb': '.pb',
   'tflite': '.tflite',
   'tflite_int8': '_int8.tflite',
+  'tflite_sparse': '_sparse.tflite',
 }
 
 

@@ -1,21 +1,27 @@
-"""WeightSparseLearner: gradual magnitude pruning of single weights.
+"""WeightSparseLearner: sets small weights to zero and trains on.
 
-Zhu & Gupta 2017, "To prune, or not to prune" (arXiv:1710.01878), equation 1: over n updates, every
-dt steps from step t0 on, the sparsity rises from s_i to s_f as
+Zhu & Gupta 2017, "To prune, or not to prune" (arXiv:1710.01878): sparsity rises from s_i to s_f along
 
-  s_t = s_f + (s_i - s_f) * (1 - (t - t0) / (n dt)) ^ 3
+  s_t = s_f + (s_i - s_f) (1 - (t - t_0) / (n Delta t))^3                                (eq. 1)
 
-and each update keeps the weights of the greatest magnitude in each kernel. Deviations: a pruned weight
-keeps its last value in a backup, from which later updates choose (the paper's implementation hides the
-weight behind a mask instead, where it goes on being decayed); the exponent is a flag; the last update
-is always at the last step of the schedule, so that short runs reach the target, too. The paper leaves
-a MobileNet's first and depthwise kernels dense, because they hold few of its weights (1.1 %); here the
-same reason holds for any network (`dense_kernels`).
+while the network trains, and the weights of least magnitude go in each kernel (`agp`). The other
+schedules: `iterative`, Han et al. 2015 (arXiv:1506.02626): prune some, retrain the survivors from the
+values they have, prune more; and `one-shot`: prune all at once, then retrain.
+
+How the ratio is spread over the kernels: `uniform`; `heurist`, more from large kernels
+(`sparse_ratios.heuristic`); `sensitivity`, as much from each as harms alike (`sensitivity`); `optimal`,
+searched (`sparse_search`).
+
+Deviations. Masks apply to the weights behind the optimizer's step, and a masked weight is compared by
+the value it last had. The smallest kernels stay dense (`ws_dense_share`), as in Zhu & Gupta's own
+experiments with MobileNet: they hold few weights and pay most. Exponent, start and end of the rise are
+flags. Iterative pruning thresholds per kernel, as Han et al. do, but from the scan and not by hand.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -27,16 +33,33 @@ import tf_keras as keras
 from secateurs.learners import register
 from secateurs.learners.abstract_learner import Phase
 from secateurs.learners.compression import CompressionLearner
+from secateurs.learners.judging import Judge, judging_note, judging_samples, judging_split
 from secateurs.learners.measuring import prunable_kernels
+from secateurs.learners.sensitivity import Curve, equal_harm, scan
+from secateurs.learners.sparse_ratios import dense_kernels, heuristic, uniform
+from secateurs.learners.sparse_search import (
+  OBJECTIVES,
+  TOTAL,
+  Effort,
+  Reward,
+  gram_matrices,
+  propose,
+)
+from secateurs.learners.trials import best_candidates, search
+from secateurs.learners.xnnpack_policy import xnnpack_kernels
 from secateurs.utils.config import Config, option
 from secateurs.utils.deploy import UNSTRUCTURED_NOTE
 from secateurs.utils.errors import UserError
-from secateurs.utils.training.loop import Event
+from secateurs.utils.training.loop import Event, TrainStep
 from secateurs.utils.training.masks import MaskSet
+from secateurs.utils.training.patterns import MByN, Pattern, Unstructured, parse_pattern
 
 _MIN_UPDATES = 20
 _MAX_UPDATE_STEP = 100
 _BELOW_ONE = math.nextafter(1.0, 0.0)
+_DEFAULT_RATIO = 0.75
+_GRAM_IMAGES, _GRAM_BATCH, _GRAM_POINTS = 1024, 64, 10
+_PROTOCOLS = ('uniform', 'heurist', 'sensitivity', 'optimal')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,62 +74,116 @@ class WsConfig(Config):
   save_path_eval: str = option(
     './models_ws_eval/model', 'Exported sparse model, without ending.', affects_result=False
   )
-  prune_ratio: float = option(0.75, 'Share of zeros in each kernel at the end.', low=0.0, high=1.0)
+  prune_ratio: float | None = option(
+    None,
+    'Share of zeros in the prunable kernels at the end; default: 0.75, or what ws_m_by_n gives.',
+    low=0.0,
+    high=1.0,
+  )
   prune_ratio_init: float = option(
     0.0, 'Share of zeros in each kernel at the first mask update.', low=0.0, high=1.0
   )
-  prune_ratio_prtl: str = option(
-    'uniform', 'How the ratio is spread over the layers.', choices=('uniform',)
+  prune_ratio_prtl: str | None = option(
+    None,
+    'How the ratio is spread over the kernels: uniform, heurist (more from large ones), sensitivity '
+    '(as much from each as harms alike, by a scan), or optimal (searched); default: uniform, but '
+    'sensitivity where ws_schedule is iterative.',
+    choices=_PROTOCOLS,
   )
   prune_ratio_exp: float = option(3.0, 'Exponent of the schedule.', low=0.0)
+  schedule: str = option(
+    'agp',
+    'When weights go: agp (gradually while training), iterative (prune and retrain in rounds), or '
+    'one-shot (all at once, then retrain).',
+    choices=('agp', 'iterative', 'one-shot'),
+  )
+  nb_rounds: int = option(4, 'Rounds of iterative pruning.', low=1)
   iter_ratio_beg: float = option(
-    0.1, 'Share of the steps behind which sparsity starts to rise.', low=0.0, high=1.0
+    0.1, 'Share of the steps behind which sparsity starts to rise, for agp.', low=0.0, high=1.0
   )
   iter_ratio_end: float = option(
-    0.5, 'Share of the steps behind which sparsity has risen.', low=0.0, high=1.0
+    0.5, 'Share of the steps behind which sparsity has risen, for agp.', low=0.0, high=1.0
   )
   mask_update_step: int | None = option(
     None, 'Steps between two mask updates; default: 100, fewer where 20 updates need it.', low=1
   )
-
   dense_share: float = option(
     0.015,
     'The smallest kernels stay dense while together they hold no more than this share of all.',
     low=0.0,
     high=1.0,
   )
+  block_size: str = option(
+    '1x1', 'Zeros come in blocks of so many inputs times outputs of a kernel, such as 1x4.'
+  )
+  m_by_n: str | None = option(
+    None, 'Of so many neighbouring inputs so many are zero, such as 2,4 for two of four.'
+  )
+  policy: str | None = option(
+    None,
+    'Which kernels are pruned: those that a runtime has sparse kernels for (xnnpack); default: all.',
+    choices=('xnnpack',),
+  )
+  scan: str = option(
+    'ratio',
+    'What the sensitivity scan varies: ratio (shares of weights) or sigma (thresholds as multiples of '
+    "a kernel's standard deviation).",
+    choices=('ratio', 'sigma'),
+  )
+  nb_smpls_scan: int = option(2000, 'Images that scan and search judge on.', low=1)
+  nb_rlouts: int = option(200, 'Candidates that optimal tries.', low=2)
+  nb_rlouts_min: int = option(50, 'Of these, how many are drawn at random first.', low=1)
+  nb_iters_rg: int = option(20, 'Steps of layer-wise regression in a trial.', low=0)
+  lrn_rate_rg: float = option(
+    1.0, 'Their length, as a share of the longest that cannot diverge.', low=0.0, high=1.0
+  )
+  nb_iters_ft: int = option(100, 'Steps of training in a trial.', low=0)
+  lrn_rate_ft: float = option(0.01, 'Learning rate of training in a trial.', low=0.0)
+  nb_iters_feval: int | None = option(
+    None, 'Batches that a trial is judged on; default: what ws_nb_smpls_scan gives.', low=1
+  )
+  reward_type: str = option(
+    'single-obj',
+    'What optimal looks for: accuracy (single-obj), or accuracy and few weights (multi-obj).',
+    choices=tuple(OBJECTIVES),
+  )
 
   def __post_init__(self) -> None:
     super().__post_init__()
-    for low, high in (
-      ('prune_ratio_init', 'prune_ratio'),
-      ('iter_ratio_beg', 'iter_ratio_end'),
+    pattern = self.pattern
+    if isinstance(pattern, MByN) and self.prune_ratio not in (None, pattern.ratio):
+      raise UserError(
+        f'--ws_m_by_n {self.m_by_n} makes {pattern.ratio:g} of the weights zero, but --ws_prune_ratio '
+        f'{self.prune_ratio} was given: leave one of the two out.'
+      )
+    for low, first, high, last in (
+      ('prune_ratio_init', self.prune_ratio_init, 'prune_ratio', self.ratio),
+      ('iter_ratio_beg', self.iter_ratio_beg, 'iter_ratio_end', self.iter_ratio_end),
     ):
-      if getattr(self, low) > getattr(self, high):
+      if first > last:
         raise UserError(
-          f'--ws_{low} must not exceed --ws_{high}, but {getattr(self, low)} and '
-          f'{getattr(self, high)} were given.'
+          f'--ws_{low} must not exceed --ws_{high}, but {first} and {last} were given.'
         )
 
+  @functools.cached_property
+  def pattern(self) -> Pattern:
+    """Where zeros may lie."""
+    return parse_pattern(self.block_size, self.m_by_n)
 
-def dense_kernels(sizes: Mapping[str, int], share: float) -> set[str]:
-  """Names of the smallest kernels that together hold at most `share` of all weights.
+  @property
+  def ratio(self) -> float:
+    """Share of zeros in the prunable kernels at the end."""
+    if isinstance(self.pattern, MByN):
+      return self.pattern.ratio
+    return _DEFAULT_RATIO if self.prune_ratio is None else self.prune_ratio
 
-  Kernels of one size all stay dense or none does, so that nothing hangs on their order.
-
-  Args:
-    sizes: number of weights by kernel name.
-    share: in [0, 1).
-  """
-  dense: set[str] = set()
-  room = share * sum(sizes.values())
-  for size in sorted(set(sizes.values())):
-    alike = {name for name, other in sizes.items() if other == size}
-    room -= size * len(alike)
-    if room < 0 or len(dense) + len(alike) == len(sizes):
-      break
-    dense |= alike
-  return dense
+  @property
+  def protocol(self) -> str:
+    """How the ratio is spread over the kernels."""
+    if self.prune_ratio_prtl is not None:
+      return self.prune_ratio_prtl
+    fixed = isinstance(self.pattern, MByN)
+    return 'sensitivity' if self.schedule == 'iterative' and not fixed else 'uniform'
 
 
 def update_steps(nb_steps: int, config: WsConfig) -> list[int]:
@@ -132,12 +209,17 @@ def sparsity_at(step: int, steps: list[int], config: WsConfig) -> float:
   if step < begin:
     return 0.0
   if step >= end:
-    return config.prune_ratio
+    return config.ratio
   from tensorflow_model_optimization.sparsity.keras import PolynomialDecay
 
-  first, last = (min(r, _BELOW_ONE) for r in (config.prune_ratio_init, config.prune_ratio))
+  first, last = (min(r, _BELOW_ONE) for r in (config.prune_ratio_init, config.ratio))
   schedule = PolynomialDecay(first, last, begin, end, config.prune_ratio_exp, frequency=1)
   return float(schedule(tf.constant(step, tf.int64))[1])
+
+
+def round_density(number: int, nb_rounds: int, density: float) -> float:
+  """Share of a kernel's weights that stay behind round `number` (from 1): geometric steps."""
+  return density ** (number / nb_rounds)
 
 
 @register
@@ -149,71 +231,234 @@ class WeightSparseLearner(CompressionLearner):
   # ResNet-20 on CIFAR-10 at 90 %, all kernels: 79.9 % after 6 epochs at a rate of 0.01, but 80.6 % and
   # 81.4 % after 3 epochs at 0.05 and 0.1.
   fine_tune_factor = 0.5
+  leaves_zeros = True
 
   def compression_phases(self) -> list[Phase]:
-    """One training in which sparsity first rises and then stays."""
-    return [Phase('sparsify', self._sparsify)]
+    """Where the ratios come from, then the training in which sparsity rises and then stays."""
+    config = self.config
+    if config.ratio == 0:
+      return [Phase('sparsify', lambda: self.say(self.notes()[0]))]
+    phases = [Phase('allot', self._allot)]
+    if config.schedule == 'iterative':
+      return phases + [
+        Phase(f'round{number}', functools.partial(self._round, number))
+        for number in range(1, config.nb_rounds + 1)
+      ]
+    return [*phases, Phase('sparsify', self._sparsify)]
 
   def prepare(self) -> None:
     """Makes the masks."""
     self._kernels = self.prunable(self.model)
-    self._masks = MaskSet(list(self._kernels.values()))
+    self._masks = MaskSet(list(self._kernels.values()), self.config.pattern)
 
   def prunable(self, model: keras.Model) -> dict[str, tf.Variable]:
-    """The kernels that are made sparse: all but the smallest."""
+    """The kernels that are made sparse: all that the pattern and the policy fit, but the smallest."""
+    config = self.config
     kernels = prunable_kernels(model)
-    sizes = {name: int(np.prod(kernel.shape)) for name, kernel in kernels.items()}
-    dense = dense_kernels(sizes, self.config.dense_share)
-    return {name: kernel for name, kernel in kernels.items() if name not in dense}
+    if config.policy == 'xnnpack':
+      chosen = xnnpack_kernels(model, kernels)
+    else:
+      sizes = {name: int(np.prod(kernel.shape)) for name, kernel in kernels.items()}
+      chosen = set(kernels) - dense_kernels(sizes, config.dense_share)
+    found = {
+      n: k for n, k in kernels.items() if n in chosen and config.pattern.fits(tuple(k.shape))
+    }
+    if not found:
+      raise UserError(
+        f'No kernel of {self.helper.net} can have the zeros that --ws_block_size {config.block_size} '
+        f'or --ws_m_by_n {config.m_by_n} ask for: choose smaller blocks.'
+      )
+    return found
 
   def extra_variables(self) -> Mapping[str, tf.Variable]:
     """Masks and the values behind them."""
     return self._masks.tensors(list(self._kernels))
 
   def requested(self) -> dict[str, Any]:
-    """The sparsity of each kernel."""
-    return {'sparsity': self.config.prune_ratio}
+    """The sparsity over the prunable kernels."""
+    return {'sparsity': self.config.ratio}
+
+  def extra(self) -> dict[str, Any]:
+    """The kept weights by kernel, and what they were chosen from."""
+    keys = ('kept', 'sensitivity', 'search')
+    return {key: self.state['algorithm'][key] for key in keys if key in self.state['algorithm']}
 
   def notes(self) -> list[str]:
     """What zeros alone do not do, and what extreme ratios do."""
-    if self.config.prune_ratio == 0:
+    config = self.config
+    if config.ratio == 0:
       return ['--ws_prune_ratio 0 prunes nothing: the model is the baseline.']
-    notes = [UNSTRUCTURED_NOTE]
-    if self.config.prune_ratio == 1:
+    notes = [UNSTRUCTURED_NOTE] if isinstance(config.pattern, Unstructured) else []
+    if config.ratio == 1:
       notes.insert(0, '--ws_prune_ratio 1 leaves one weight in each kernel.')
     dense = sorted(set(prunable_kernels(self.model)) - set(self._kernels))
     if dense:
-      share = f'{self.config.dense_share:.1%}'
-      notes.append(
-        f'Left dense, as they hold less than {share} of the weights: {", ".join(dense)}.'
-      )
+      notes.append(f'Left dense: {", ".join(dense)}.')
+    if config.protocol in ('sensitivity', 'optimal'):
+      notes += judging_note(self.helper, 'Ratios')
     return notes
 
-  def _sparsify(self) -> None:
-    config = self.config
-    if config.prune_ratio == 0:
-      self.say(self.notes()[0])
-      return
-    if config.prune_ratio == 1:
+  # How much goes where.
+
+  def _sizes(self) -> dict[str, int]:
+    return {name: int(np.prod(kernel.shape)) for name, kernel in self._kernels.items()}
+
+  def _allot(self) -> None:
+    config, sizes = self.config, self._sizes()
+    if config.ratio == 1:
       self.say(f'Warning: {self.notes()[0]}')
-    nb_steps = self.fine_tune_steps()
-    if not nb_steps:
+    if not self.fine_tune_steps():
       raise UserError(
         'weight-sparse prunes while it trains, but --nb_epochs_ft or --nb_epochs_rat leaves it no '
         'step: give it some epochs.'
       )
+    if config.protocol == 'uniform' or config.ratio == 1:
+      kept = uniform(sizes, config.ratio)
+    elif config.protocol == 'heurist':
+      kept = heuristic(sizes, config.ratio)
+    elif config.protocol == 'sensitivity':
+      kept = self._by_sensitivity(sizes)
+    else:
+      kept = self._by_search(sizes)
+    self.state['algorithm']['kept'] = kept
+
+  def _judge(self, model: keras.Model) -> Judge:
+    config, nb_samples = self.config, self.config.nb_smpls_scan
+    if config.nb_iters_feval is not None:
+      nb_samples = config.nb_iters_feval * self.batch_size
+    return Judge(model, *judging_samples(self.helper, nb_samples, self.say))
+
+  def _by_sensitivity(self, sizes: dict[str, int]) -> dict[str, int]:
+    judge = self._judge(self.model)
+
+    def tell(number: int, total: int, name: str, curve: Curve) -> None:
+      losses = ', '.join(f'{ratio:.2f}: {loss:.3f}' for ratio, loss in curve[1::3])
+      self.say(f'scan  kernel {number}/{total}  {name}: loss at sparsity {losses}')
+
+    curves = scan(
+      self._kernels,
+      judge.loss,
+      self.config.pattern,
+      by_sigma=self.config.scan == 'sigma',
+      progress=tell,
+    )
+    self.state['algorithm']['sensitivity'] = curves
+    return equal_harm(curves, sizes, self.config.ratio)
+
+  def _by_search(self, sizes: dict[str, int]) -> dict[str, int]:
+    config, state = self.config, self.state['algorithm']
+    path = self.trials_path()
+    trials = search(
+      [*sizes, TOTAL] if config.reward_type == 'multi-obj' else list(sizes),
+      lambda factors: propose(sizes, config.ratio, factors),
+      self._reward(),
+      path,
+      nb_trials=config.nb_rlouts,
+      nb_random=config.nb_rlouts_min,
+      seed=self.run_config.seed,
+      say=self.say,
+      every=5,
+    )
+    best = best_candidates(trials, 1)[0]
+    state['search'] = {
+      'trials': len(trials),
+      'best_trial': best.number,
+      'reward': best.reward,
+      'reward_heurist': trials[0].reward,
+      'reward_uniform': trials[1].reward,
+      'weights': best.cost,
+      'split': judging_split(self.helper),
+    }
+    return best.counts
+
+  def _reward(self) -> Reward:
+    """Trials run on a network of their own, so that nothing of them is left in the run's."""
+    config = self.config
+    model = self.helper.build_model(self.run_config.seed)
+    model.set_weights(self.model.get_weights())
+    batches = [
+      images.numpy()
+      for images, _ in self.helper.train_batches(_GRAM_BATCH, self.stream_seed('gram')).take(
+        _GRAM_IMAGES // _GRAM_BATCH
+      )
+    ]
+    grams = gram_matrices(
+      model, list(self._kernels), batches, seed=self.run_config.seed, points=_GRAM_POINTS
+    )
+    model = self.in_training_precision(model)
+    kernels = self.prunable(model)
+    masks = MaskSet(list(kernels.values()), config.pattern)
+    step = TrainStep(
+      self.classification(model),
+      model.trainable_variables,
+      keras.optimizers.SGD(
+        self.scaled_rate(config.lrn_rate_ft), self.train_config.momentum, jit_compile=False
+      ),
+      weight_decay=self.weight_decay,
+      decayed=self.decayed_variables(model),
+      masks=masks,
+    )
+    effort = Effort(config.nb_iters_rg, config.lrn_rate_rg, config.nb_iters_ft)
+    stream = self.stream_seed('search')
+    return Reward(
+      model,
+      kernels,
+      masks,
+      grams,
+      step,
+      lambda: iter(self.helper.train_batches(self.batch_size, stream)),
+      self._judge(model),
+      effort,
+      OBJECTIVES[config.reward_type],
+    )
+
+  # Pruning and training.
+
+  def _ratios(self) -> list[float]:
+    """Final sparsity of each kernel."""
+    kept = self.state['algorithm']['kept']
+    return [1 - kept[name] / size for name, size in self._sizes().items()]
+
+  def _sparsify(self) -> None:
+    """Sparsity rises along the schedule, in each kernel in proportion to its final one."""
+    config, nb_steps = self.config, self.fine_tune_steps()
+    ratios = self._ratios()
+    if config.schedule == 'one-shot':
+      if self.starts_over('sparsify'):
+        self._masks.update(ratios)
+      self._train('sparsify', nb_steps)
+      return
     steps = update_steps(nb_steps, config)
 
     def update(step: int, means: dict[str, float]) -> None:
       del means
-      self._masks.update([sparsity_at(step, steps, config)] * len(self._masks.variables))
+      progress = sparsity_at(step, steps, config) / config.ratio
+      self._masks.update([progress * ratio for ratio in ratios])
 
+    self._train('sparsify', nb_steps, [Event(update, at=steps)])
+
+  def _round(self, number: int) -> None:
+    """One round of iterative pruning: what has gone stays gone, survivors keep their values."""
+    config, phase = self.config, f'round{number}'
+    nb_steps = self.fine_tune_steps() // config.nb_rounds
+    if number == config.nb_rounds:
+      nb_steps = self.fine_tune_steps() - (number - 1) * nb_steps
+    if self.starts_over(phase):
+      densities = [1 - ratio for ratio in self._ratios()]
+      self._masks.update(
+        [1 - round_density(number, config.nb_rounds, density) for density in densities],
+        revive=False,
+      )
+    if nb_steps:
+      self._train(phase, nb_steps)
+
+  def _train(self, phase: str, nb_steps: int, events: list[Event] | None = None) -> None:
     self.fit(
-      'sparsify',
+      phase,
       self.classification(),
       self.sgd(self.fine_tune_schedule(nb_steps)),
       nb_steps=nb_steps,
       masks=self._masks,
-      events=[Event(update, at=steps)],
+      events=events or [],
       extra_metrics=lambda: {'sparsity': self._masks.sparsity()},
     )

@@ -52,7 +52,7 @@ def killed_at(monkeypatch, learner, moment):
 def test_a_run_ends_in_files_and_a_report(name, make, warm, capsys):
   learner = make(name, run={**warm, 'export_int8': True})
   result = learner.train()
-  assert set(result.files) == {'keras', 'pb', 'tflite', 'tflite_int8'}
+  assert {'keras', 'pb', 'tflite', 'tflite_int8'} <= set(result.files)
   report = json.loads((learner.log_dir / 'report.json').read_text())
   assert report['learner'] == name
   assert report['original']['accuracy'] > 0.9

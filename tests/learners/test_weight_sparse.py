@@ -1,17 +1,19 @@
+import itertools
+import json
+
 import numpy as np
 import pytest
 import tf_keras as keras
 
 from secateurs.learners.measuring import layer_sparsities, prunable_kernels
-from secateurs.learners.weight_sparse import (
-  WsConfig,
-  dense_kernels,
-  sparsity_at,
-  update_steps,
-)
+from secateurs.learners.sparse_ratios import dense_kernels
+from secateurs.learners.weight_sparse import WsConfig, round_density, sparsity_at, update_steps
+from secateurs.learners.xnnpack_policy import xnnpack_kernels
 from secateurs.nets.resnet import cifar_resnet
 from secateurs.utils.errors import UserError
+from secateurs.utils.training.loop import TrainStep
 from secateurs.utils.training.masks import nb_kept
+from secateurs.utils.training.patterns import top_k_mask
 
 
 def zeros(path):
@@ -86,7 +88,7 @@ def test_thirty_steps_reach_the_target_to_one_weight(make, baseline, ratio):
     'weight-sparse', run={'warm_start_path': baseline}, training=training, prune_ratio=ratio
   )
   result = learner.train()
-  assert result.report['phases'][1]['iters'] == 30
+  assert {p['name']: p for p in result.report['phases']}['sparsify']['iters'] == 30
   for name, kernel in learner.prunable(result.model).items():
     size = kernel.numpy().size
     assert zeros(result.files['keras'])[name] == size - nb_kept(size, ratio), name
@@ -130,9 +132,193 @@ def test_zeros_survive_bfloat16_and_int8(make, baseline):
     ({'prune_ratio_init': 0.9}, r'--ws_prune_ratio_init must not exceed --ws_prune_ratio'),
     ({'iter_ratio_beg': 0.7}, r'--ws_iter_ratio_beg must not exceed --ws_iter_ratio_end'),
     ({'prune_ratio_prtl': 'best'}, r'--ws_prune_ratio_prtl takes one of uniform'),
+    ({'prune_ratio': 0.75, 'm_by_n': '2,4'}, r'--ws_m_by_n 2,4 makes 0.5 of the weights zero'),
+    ({'m_by_n': '4,2'}, r'--ws_m_by_n takes how many of how many'),
+    ({'block_size': '1by4'}, r'--ws_block_size takes <inputs>x<outputs>'),
+    ({'block_size': '1x4', 'm_by_n': '2,4'}, r'two patterns: give only one'),
+    ({'policy': 'gpu'}, r'--ws_policy takes one of xnnpack'),
     ({'mask_update_step': 0}, r'--ws_mask_update_step takes a value of at least 1, but 0'),
   ],
 )
 def test_bad_values(options, text):
   with pytest.raises(UserError, match=text):
     WsConfig(**options)
+
+
+# Protocols, schedules and patterns, end to end.
+
+
+def kept_weights(learner, model):
+  return {n: int((k.numpy() != 0).sum()) for n, k in learner.prunable(model).items()}
+
+
+@pytest.mark.parametrize('protocol', ['heurist', 'sensitivity', 'optimal'])
+def test_protocols_meet_the_total(make, baseline, protocol, capsys):
+  search = {'nb_rlouts': 4, 'nb_rlouts_min': 3, 'nb_iters_ft': 2, 'nb_smpls_scan': 200}
+  options = {'prune_ratio': 0.9, 'prune_ratio_prtl': protocol, **search}
+  learner = make('weight-sparse', run={'warm_start_path': baseline}, **options)
+  result = learner.train()
+  kept = kept_weights(learner, result.model)
+  assert kept == result.report['extra']['kept']
+  sizes = {n: k.numpy().size for n, k in learner.prunable(result.model).items()}
+  assert sum(kept.values()) == nb_kept(sum(sizes.values()), 0.9)
+  shares = [kept[name] / size for name, size in sizes.items()]
+  assert max(shares) > min(shares) + 0.005
+  out = capsys.readouterr().out
+  if protocol == 'optimal':
+    assert result.report['extra']['search']['trials'] == 4
+    assert 'trial 1/4' in out
+    assert len(learner.save_path.with_name('search.jsonl').read_text().splitlines()) == 4
+  if protocol == 'sensitivity':
+    assert set(result.report['extra']['sensitivity']) == set(sizes)
+    page = (learner.log_dir / 'report.html').read_text()
+    assert 'Sensitivity' in page
+  if protocol != 'heurist':
+    assert any('--nb_smpls_val holds others out' in note for note in result.report['notes'])
+
+
+def test_multi_objective_may_keep_fewer_weights(make, baseline):
+  search = {'nb_rlouts': 6, 'nb_rlouts_min': 6, 'nb_iters_ft': 0, 'nb_smpls_scan': 200}
+  options = {
+    'prune_ratio': 0.5,
+    'prune_ratio_prtl': 'optimal',
+    'reward_type': 'multi-obj',
+    **search,
+  }
+  learner = make('weight-sparse', run={'warm_start_path': baseline}, **options)
+  result = learner.train()
+  sizes = {n: k.numpy().size for n, k in learner.prunable(result.model).items()}
+  assert sum(kept_weights(learner, result.model).values()) <= nb_kept(sum(sizes.values()), 0.5)
+  costs = [
+    json.loads(line)['cost']
+    for line in learner.save_path.with_name('search.jsonl').read_text().splitlines()
+  ]
+  assert min(costs) < max(costs)
+
+
+def test_no_trial_leaks_into_the_run(make, baseline):
+  """A search that can only give one result leads to the weights that this result gives by itself."""
+  shared = {'prune_ratio': 0.9}
+  search = {'nb_rlouts': 2, 'nb_rlouts_min': 2, 'nb_iters_ft': 3, 'nb_smpls_scan': 100}
+  run = {'warm_start_path': baseline}
+  found = make(
+    'weight-sparse', 'a', run=run, prune_ratio_prtl='optimal', **shared, **search
+  ).train()
+  best = found.report['extra']['search']['best_trial']
+  protocol = ('heurist', 'uniform')[best]
+  given = make('weight-sparse', 'b', run=run, prune_ratio_prtl=protocol, **shared).train()
+  for a, b in zip(found.model.get_weights(), given.model.get_weights(), strict=True):
+    np.testing.assert_array_equal(a, b)
+
+
+def test_iterative_rounds_only_ever_prune(make, baseline):
+  options = {'prune_ratio': 0.9, 'schedule': 'iterative', 'nb_rounds': 3, 'nb_smpls_scan': 200}
+  learner = make('weight-sparse', run={'warm_start_path': baseline}, **options)
+  sparsities, zero = [], []
+  train = learner._train
+
+  def watch(phase, *args):
+    zero.append([k.numpy() == 0 for k in learner._kernels.values()])
+    train(phase, *args)
+    sparsities.append(learner._masks.sparsity())
+
+  learner._train = watch
+  result = learner.train()
+  assert [p['name'] for p in result.report['phases']] == [
+    'baseline', 'allot', 'round1', 'round2', 'round3', 'measure',
+  ]  # fmt: skip
+  assert sparsities == sorted(sparsities)
+  assert sparsities[-1] == pytest.approx(0.9, abs=1e-3)
+  for before, after in itertools.pairwise(zero):
+    assert all((b | ~a).all() for a, b in zip(before, after, strict=True))
+  assert round_density(3, 3, 0.1) == pytest.approx(0.1)
+  assert round_density(1, 2, 0.25) == pytest.approx(0.5)
+
+
+def test_one_shot_trains_the_survivors_only(make, baseline):
+  options = {'prune_ratio': 0.8, 'schedule': 'one-shot'}
+  learner = make('weight-sparse', run={'warm_start_path': baseline}, **options)
+  result = learner.train()
+  original = keras.models.load_model(learner.original_keras, compile=False)
+  old, new = learner.prunable(original), learner.prunable(result.model)
+  for name, kernel in new.items():
+    survivors = top_k_mask(np.abs(old[name].numpy()), nb_kept(old[name].numpy().size, 0.8))
+    np.testing.assert_array_equal(kernel.numpy() != 0, survivors)
+
+
+def test_a_killed_iterative_run_goes_on(make, baseline, monkeypatch):
+  options = {
+    'run': {'warm_start_path': baseline, 'save_step': 3},
+    'prune_ratio': 0.9,
+    'schedule': 'iterative',
+    'nb_rounds': 2,
+    'nb_smpls_scan': 100,
+  }
+  whole = make('weight-sparse', 'whole', **options).train()
+  learner, run, calls = make('weight-sparse', 'killed', **options), TrainStep.run, []
+
+  def die(self, batches, nb_steps):
+    calls.append(nb_steps)
+    if sum(calls) > 20:
+      raise KeyboardInterrupt
+    return run(self, batches, nb_steps)
+
+  with monkeypatch.context() as patch:
+    patch.setattr(TrainStep, 'run', die)
+    with pytest.raises(KeyboardInterrupt):
+      learner.train()
+  resumed = make('weight-sparse', 'killed', **options).train()
+  for a, b in zip(whole.model.get_weights(), resumed.model.get_weights(), strict=True):
+    np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize(
+  ('options', 'group'), [({'block_size': '1x4'}, (1, 4)), ({'m_by_n': '2,4'}, None)]
+)
+def test_patterns(make, baseline, options, group):
+  learner = make('weight-sparse', run={'warm_start_path': baseline}, **options)
+  result = learner.train()
+  ratio = 0.75 if group else 0.5
+  for kernel in learner.prunable(result.model).values():
+    values = kernel.numpy()
+    assert np.mean(values == 0) == pytest.approx(ratio, abs=8 / values.size)
+    if group:
+      flat = values.reshape(-1, values.shape[-1])
+      whole = flat[:, : flat.shape[1] // 4 * 4].reshape(len(flat), -1, 4) == 0
+      assert (whole.all(-1) | ~whole.any(-1)).all()
+    else:
+      zeros = (values == 0).reshape(*values.shape[:-2], -1, 4, values.shape[-1]).sum(-2)
+      assert (zeros == 2).all()
+
+
+def test_blocks_that_fit_no_kernel(make, baseline):
+  learner = make('weight-sparse', run={'warm_start_path': baseline}, block_size='9999x1')
+  with pytest.raises(UserError, match='No kernel of lenet can have the zeros'):
+    learner.train()
+
+
+def test_the_xnnpack_policy_names_what_stands_in_the_way(make, baseline):
+  learner = make('weight-sparse', run={'warm_start_path': baseline}, policy='xnnpack')
+  with pytest.raises(UserError, match=r'--ws_policy xnnpack does not fit .* \(Could not find'):
+    learner.train()
+
+
+def sparse_ready(activation='relu6'):
+  layers = keras.layers
+  inputs = keras.Input((32, 32, 3))
+  x = layers.ZeroPadding2D(1)(inputs)
+  x = layers.Conv2D(8, 3, 2, 'valid', name='stem')(x)
+  x = layers.Conv2D(16, 1, name='point')(x)
+  x = layers.Activation(activation, name='act')(x)
+  x = layers.DepthwiseConv2D(3, padding='same', name='depth')(x)
+  x = layers.Conv2D(16, 1, name='point2')(x)
+  x = layers.GlobalAveragePooling2D(keepdims=True)(x)
+  return keras.Model(inputs, layers.Flatten()(layers.Conv2D(10, 1, name='head')(x)))
+
+
+def test_xnnpack_kernels():
+  model = sparse_ready()
+  names = prunable_kernels(model)
+  assert xnnpack_kernels(model, names) == {'point', 'point2', 'head'}
+  with pytest.raises(UserError, match=r'layer act \(Activation\) has no sparse kernel'):
+    xnnpack_kernels(sparse_ready('tanh'), names)

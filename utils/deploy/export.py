@@ -54,6 +54,8 @@ class Export:
     pb: the frozen GraphDef.
     tflite: the float TensorFlow Lite file.
     tflite_int8: the full-integer TensorFlow Lite file, None when it was not asked for.
+    tflite_sparse: the float file with zeros left out of the kernels that have many, None when it was
+      not asked for. It is unpacked when it is loaded, so that it runs like the float file.
     pb_input: tensor name to feed in the GraphDef, [n, height, width, channels] float32.
     pb_output: tensor name to fetch from the GraphDef, [n, classes] float32.
     seconds: time that all of it took.
@@ -63,17 +65,17 @@ class Export:
   pb: ExportedFile
   tflite: ExportedFile
   tflite_int8: ExportedFile | None
+  tflite_sparse: ExportedFile | None
   pb_input: str
   pb_output: str
   seconds: float
 
   @property
   def files(self) -> dict[str, ExportedFile]:
-    """The written files by format: keras, pb, tflite and, when there is one, tflite_int8."""
+    """The written files by format: keras, pb, tflite and, where there are, the other .tflite files."""
     named = {'keras': self.keras, 'pb': self.pb, 'tflite': self.tflite}
-    if self.tflite_int8:
-      named['tflite_int8'] = self.tflite_int8
-    return named
+    others = {'tflite_int8': self.tflite_int8, 'tflite_sparse': self.tflite_sparse}
+    return named | {kind: file for kind, file in others.items() if file}
 
   def parity_figures(self) -> dict[str, float]:
     """The report's `parity` entries: differences as shares of the output's range; int8 in steps."""
@@ -143,8 +145,17 @@ def _graph_def(frozen) -> tuple[bytes, str, str]:  # noqa: ANN001
   return data, frozen.inputs[0].name, output.name
 
 
-def _tflite(frozen, model_name: str, calibration: np.ndarray | None = None) -> bytes:  # noqa: ANN001
-  """Converts to TensorFlow Lite: float, or full-integer when there are calibration images."""
+def _tflite(
+  frozen,  # noqa: ANN001
+  model_name: str,
+  calibration: np.ndarray | None = None,
+  sparse: bool = False,
+) -> bytes:
+  """Converts to TensorFlow Lite: float, or full-integer when there are calibration images.
+
+  With `sparse`, kernels with many zeros are stored without them (TensorFlow Lite's
+  EXPERIMENTAL_SPARSITY, which its XNNPACK runtime does not take for integer kernels).
+  """
   from tensorflow.lite.python.convert_phase import ConverterError
 
   with quiet_native():
@@ -157,6 +168,8 @@ def _tflite(frozen, model_name: str, calibration: np.ndarray | None = None) -> b
       converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
       converter.inference_input_type = tf.int8
       converter.inference_output_type = tf.int8
+    if sparse:
+      converter.optimizations = [tf.lite.Optimize.EXPERIMENTAL_SPARSITY]
     try:
       return converter.convert()
     except (ConverterError, RuntimeError, ValueError) as error:
@@ -228,9 +241,10 @@ def export_model(
   *,
   calibration: np.ndarray | None = None,
   int8: bool = False,
+  sparse: bool = False,
   parity_images: np.ndarray | None = None,
 ) -> Export:
-  """Writes `<prefix>.keras`, `.pb`, `.tflite` and, with `int8`, `_int8.tflite`.
+  """Writes `<prefix>.keras`, `.pb`, `.tflite` and, if asked for, `_int8.tflite`, `_sparse.tflite`.
 
   Every file is written under a partial name, compared with the model, and takes its own name only
   when all of them are whole and right; a kill never leaves a torn file, a refused export keeps the
@@ -242,6 +256,7 @@ def export_model(
     calibration: float32 [n, height, width, channels], training images as the network sees them;
       the integer ranges come from all of them (a few hundred do). Needed with `int8`.
     int8: also write the full-integer file, int8 in and out.
+    sparse: also write the float file whose kernels leave their zeros out.
     parity_images: images for the comparison, of which the first NB_PARITY_IMAGES are taken; by
       default the first calibration images, else seeded Gaussian noise.
 
@@ -256,8 +271,10 @@ def export_model(
   images = _parity_images(parity_images, calibration, shape)
   reference = keras_outputs(model, images)
   prefix = Path(prefix)
-  suffixes = ['.keras', '.pb', '.tflite'] + (['_int8.tflite'] if int8 else [])
-  paths = [prefix.with_name(prefix.name + suffix) for suffix in suffixes]
+  suffixes = {'keras': '.keras', 'pb': '.pb', 'tflite': '.tflite'}
+  suffixes |= {'tflite_int8': '_int8.tflite'} if int8 else {}
+  suffixes |= {'tflite_sparse': '_sparse.tflite'} if sparse else {}
+  paths = [prefix.with_name(prefix.name + suffix) for suffix in suffixes.values()]
 
   parities, sizes = [], []
   with _all_or_nothing(paths) as partials:
@@ -278,22 +295,24 @@ def export_model(
     )
 
     frozen = _frozen(model, shape, batch=1)
-    for partial, path, ranges in zip(partials[2:], paths[2:], (None, calibration)):
-      partial.write_bytes(_tflite(frozen, model.name, ranges))
+    for partial, path, kind in zip(partials[2:], paths[2:], [*suffixes][2:], strict=True):
+      ranges = calibration if kind == 'tflite_int8' else None
+      partial.write_bytes(_tflite(frozen, model.name, ranges, sparse=kind == 'tflite_sparse'))
       parities.append(
         check_tflite(partial, reference, images, name=path.name, tolerance=FLOAT_TOLERANCE)
       )
     sizes = [file_size(partial) for partial in partials]
 
-  files = [
-    ExportedFile(path, size.bytes, size.gzip_bytes, parity)
-    for path, size, parity in zip(paths, sizes, parities, strict=True)
-  ]
+  files = {
+    kind: ExportedFile(path, size.bytes, size.gzip_bytes, parity)
+    for kind, path, size, parity in zip(suffixes, paths, sizes, parities, strict=True)
+  }
   return Export(
-    keras=files[0],
-    pb=files[1],
-    tflite=files[2],
-    tflite_int8=files[3] if int8 else None,
+    keras=files['keras'],
+    pb=files['pb'],
+    tflite=files['tflite'],
+    tflite_int8=files.get('tflite_int8'),
+    tflite_sparse=files.get('tflite_sparse'),
     pb_input=pb_input,
     pb_output=pb_output,
     seconds=time.perf_counter() - started,

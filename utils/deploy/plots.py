@@ -124,7 +124,35 @@ def _draw(panel: Panel, train: dict, evals: dict, colours: dict[str, str]) -> st
     _style_axes(axes, _positive_values(train) if panel.train_key == 'lrn_rate' else ())
     buffer = io.StringIO()
     figure.savefig(buffer, format='svg', transparent=True)
-  return _inline(buffer.getvalue(), panel.title)
+  return _inline(buffer.getvalue(), f'{panel.title} over the steps')
+
+
+def family(title: str, label: str, series: dict[str, Sequence[Sequence[float]]]) -> str:
+  """Draws curves of one quantity against a share, one curve for each name, as inline SVG.
+
+  Args:
+    title: of the drawing, for those who cannot see it.
+    label: of the horizontal axis, in percent.
+    series: (share, value) pairs by name.
+  """
+  import matplotlib
+  from matplotlib.backends.backend_svg import FigureCanvasSVG
+  from matplotlib.figure import Figure
+
+  with matplotlib.rc_context({'svg.fonttype': 'none', 'svg.hashsalt': title, 'font.size': 10}):
+    figure = Figure(figsize=(8, 3.6), layout='constrained')
+    FigureCanvasSVG(figure)
+    axes = figure.add_subplot()
+    for index, (name, points) in enumerate(series.items()):
+      xs, ys = [100 * x for x, _ in points], [y for _, y in points]
+      style = ('-', '--', ':')[index // len(PALETTE) % 3]
+      axes.plot(xs, ys, style, color=PALETTE[index % len(PALETTE)], linewidth=1.4, label=name)
+    _style_axes(axes, ())
+    axes.set_xlabel(label, color=_TEXT)
+    figure.legend(loc='outside right center', frameon=False, fontsize=8, labelcolor=_TEXT)
+    buffer = io.StringIO()
+    figure.savefig(buffer, format='svg', transparent=True)
+  return _inline(buffer.getvalue(), title)
 
 
 def _positive_values(train: dict) -> list[float]:
@@ -164,4 +192,4 @@ def _inline(svg: str, title: str) -> str:
   svg = re.sub(r'font: ([\d.]+px) [^;"]+', r'font: \1 system-ui, sans-serif', svg)
   svg = svg.replace(_TEXT, 'var(--muted)').replace(_GRID, 'var(--line)')
   # Names inside one drawing must not clash with those of its neighbours on the page.
-  return svg.replace('<svg', f'<svg role="img" aria-label="{title} over the steps"', 1)
+  return svg.replace('<svg', f'<svg role="img" aria-label="{title}"', 1)

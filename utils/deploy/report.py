@@ -148,9 +148,20 @@ def render_html(report: Mapping, metrics: list[dict]) -> str:
     layers=_layers(report['layers']),
     curves=plots.curves(metrics),
     colours=plots.phase_colours(metrics),
+    sensitivity=_sensitivity(report),
     phase_seconds=max([phase['seconds'] or 0 for phase in report['phases']], default=0) or 1,
     parity=_parity(report['parity']),
   )
+
+
+def _sensitivity(report: Mapping) -> str | None:
+  """The loss against the sparsity of each kernel alone, where a learner has looked at that."""
+  from secateurs.utils.deploy import plots
+
+  scanned = report.get('extra', {}).get('sensitivity')
+  if not scanned:
+    return None
+  return plots.family('Loss against the zeros in one kernel', 'zeros in the kernel, %', scanned)
 
 
 def _tiles(rows: list[Row], report: Mapping) -> list[dict[str, Any]]:

@@ -47,6 +47,7 @@ def comparison_rows(original: Mapping, pruned: Mapping | None, compressed: Mappi
   """Returns the table's rows, in the order in which engineers look; none that is all empty."""
   blocks = (original or {}, pruned or {}, compressed or {})
   rows = _model_rows(blocks)
+  rows += _sparse_rows(blocks)
   int8_blocks = tuple(block.get('int8') or {} for block in blocks)
   rows += _int8_rows(int8_blocks)
   return [row for row in rows if not row.is_empty]
@@ -89,19 +90,39 @@ def _model_rows(blocks: tuple[Mapping, ...]) -> list[Row]:
   ]
 
 
-def _int8_rows(blocks: tuple[Mapping, ...]) -> list[Row]:
+def _sparse_rows(blocks: tuple[Mapping, ...]) -> list[Row]:
+  """Rows of the file that leaves zeros out, against the original's file, which has none to leave."""
+  if not any(block.get('sparse') for block in blocks):
+    return []
+  original = blocks[0]
+  plain = {
+    'bytes': original.get('tflite_bytes'),
+    'gzip_bytes': original.get('tflite_gzip_bytes'),
+    'latency': original.get('latency'),
+  }
+  packed = (plain, *(block.get('sparse') or {} for block in blocks[1:]))
   return [
-    _row(blocks, 'bytes', 'int8 file size', units.fmt_bytes, 'less', int8=True),
-    _row(blocks, 'gzip_bytes', 'int8 file size, gzipped', units.fmt_bytes, 'less', int8=True),
-    *_latency_rows(blocks, int8=True),
-    _row(blocks, 'accuracy', 'int8 accuracy', units.fmt_percent, 'points', int8=True),
-    _row(blocks, 'accuracy_top5', 'int8 accuracy, top 5', units.fmt_percent, 'points', int8=True),
-    _row(blocks, 'loss', 'int8 loss', units.fmt_loss, 'less', int8=True),
+    _row(packed, 'bytes', 'sparse file size', units.fmt_bytes, 'less', prefix='sparse/'),
+    _row(packed, 'gzip_bytes', 'sparse file, gzipped', units.fmt_bytes, 'less', prefix='sparse/'),
+    *_latency_rows(packed, 'sparse/')[:1],
   ]
 
 
-def _latency_rows(blocks: tuple[Mapping, ...], int8: bool = False) -> list[Row]:
-  start = 'int8 ' if int8 else ''
+def _int8_rows(blocks: tuple[Mapping, ...]) -> list[Row]:
+  return [
+    _row(blocks, 'bytes', 'int8 file size', units.fmt_bytes, 'less', prefix='int8/'),
+    _row(blocks, 'gzip_bytes', 'int8 file size, gzipped', units.fmt_bytes, 'less', prefix='int8/'),
+    *_latency_rows(blocks, prefix='int8/'),
+    _row(blocks, 'accuracy', 'int8 accuracy', units.fmt_percent, 'points', prefix='int8/'),
+    _row(
+      blocks, 'accuracy_top5', 'int8 accuracy, top 5', units.fmt_percent, 'points', prefix='int8/'
+    ),
+    _row(blocks, 'loss', 'int8 loss', units.fmt_loss, 'less', prefix='int8/'),
+  ]
+
+
+def _latency_rows(blocks: tuple[Mapping, ...], prefix: str = '') -> list[Row]:
+  start = prefix.replace('/', ' ')
   counts = sorted({entry['threads'] for block in blocks for entry in block.get('latency') or ()})
   rows = []
   for key, name in (('p50_ms', 'median'), ('p90_ms', 'p90')):
@@ -109,12 +130,12 @@ def _latency_rows(blocks: tuple[Mapping, ...], int8: bool = False) -> list[Row]:
       label = f'{start}latency {name}, {_threads(threads)}'
       getter = _latency_getter(threads, key)
       path = f'latency/{threads}/{key}'
-      rows.append(_row(blocks, path, label, units.fmt_ms, 'less', getter, int8=int8))
+      rows.append(_row(blocks, path, label, units.fmt_ms, 'less', getter, prefix=prefix))
   for threads in counts:
     label = f'{start}frames/s, {_threads(threads)}'
     getter = _latency_getter(threads, 'fps')
     path = f'latency/{threads}/fps'
-    rows.append(_row(blocks, path, label, units.fmt_fps, 'more', getter, int8=int8))
+    rows.append(_row(blocks, path, label, units.fmt_fps, 'more', getter, prefix=prefix))
   return rows
 
 
@@ -139,7 +160,7 @@ def _row(
   fmt: Callable[[float | None], str],
   good: str,
   getter: Getter | None = None,
-  int8: bool = False,
+  prefix: str = '',
 ) -> Row:
   """Makes a row; `good` says what is better: 'less', 'more', 'points' (more, as a difference)."""
   before, between, after = (getter(b) if getter else b.get(key) for b in blocks)
@@ -155,7 +176,7 @@ def _row(
       noise = _TIMING_NOISE if getter else 0.005
       better = None if abs(share - 1) < noise else (share > 1) == (good == 'more')
   return Row(
-    key=('int8/' if int8 else '') + key,
+    key=prefix + key,
     label=label,
     original=fmt(before),
     pruned=fmt(between),
@@ -164,7 +185,7 @@ def _row(
     delta=delta,
     share=share,
     better=better,
-    int8=int8,
+    int8=prefix == 'int8/',
   )
 
 

@@ -93,6 +93,7 @@ _INT8 = _keyed(
   {},
   {**_numbers('accuracy', 'accuracy_top5', 'loss', 'bytes', 'gzip_bytes'), 'latency': _LATENCY},
 )
+_SPARSE = _keyed({}, {**_numbers('bytes', 'gzip_bytes'), 'latency': _or_none(_LATENCY)})
 _BLOCK = _keyed(
   {},
   {
@@ -110,6 +111,7 @@ _BLOCK = _keyed(
     ),
     'latency': _or_none(_LATENCY),
     'int8': _or_none(_INT8),
+    'sparse': _or_none(_SPARSE),
   },
 )
 _ACHIEVED = _keyed(

@@ -1,8 +1,8 @@
 """Weight masks: which weights stay, exactly as many as asked, and how they are kept at zero.
 
 A mask has the shape of its variable and holds 1 for a weight that stays and 0 for one that is pruned.
-Choosing (`top_k_mask`) is a pure NumPy function that runs a few dozen times in a run; keeping
-(`MaskSet.apply`) is one multiplication per variable inside the compiled step.
+Choosing (`patterns`) is pure NumPy that runs a few dozen times in a run; keeping (`MaskSet.apply`) is
+one multiplication per variable inside the compiled step.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import tensorflow as tf
 
+from secateurs.utils.training.patterns import Pattern, Unstructured
+
 
 def nb_kept(size: int, sparsity: float) -> int:
   """Number of weights that stay of `size` at a sparsity in [0, 1]: at least one.
@@ -20,32 +22,6 @@ def nb_kept(size: int, sparsity: float) -> int:
   half a weight of the target; sparsity 1 keeps the floor of one weight.
   """
   return max(size - int(np.floor(sparsity * size + 0.5)), 1)
-
-
-def top_k_mask(scores: np.ndarray, nb_keep: int) -> np.ndarray:
-  """Marks the `nb_keep` greatest scores; of equal scores the first in C order stay.
-
-  Args:
-    scores: array of any shape, not negative, without NaN.
-    nb_keep: how many to mark, in [0, scores.size].
-
-  Returns:
-    Boolean array of the same shape with exactly `nb_keep` true entries.
-
-  Linear in the number of scores (introselect for the threshold, no sort).
-  """
-  flat = np.ascontiguousarray(scores).reshape(-1)
-  if not 0 <= nb_keep <= flat.size:
-    raise ValueError(f'nb_keep must be in [0, {flat.size}], but {nb_keep} was given.')
-  if nb_keep == 0:
-    return np.zeros(scores.shape, bool)
-  if np.isnan(flat).any():
-    raise ValueError('scores hold NaN, so no choice can be made from them.')
-  threshold = np.partition(flat, flat.size - nb_keep)[flat.size - nb_keep]
-  mask = flat > threshold
-  ties = np.flatnonzero(flat == threshold)
-  mask[ties[: nb_keep - int(mask.sum())]] = True
-  return mask.reshape(scores.shape)
 
 
 class MaskSet:
@@ -59,8 +35,9 @@ class MaskSet:
     backups: float32 variables with the unpruned weights.
   """
 
-  def __init__(self, variables: Sequence[tf.Variable]) -> None:
+  def __init__(self, variables: Sequence[tf.Variable], pattern: Pattern | None = None) -> None:
     self.variables = list(variables)
+    self._pattern = pattern or Unstructured()
     self.masks = [tf.Variable(tf.ones_like(v), trainable=False) for v in self.variables]
     self.backups = [tf.Variable(v, trainable=False) for v in self.variables]
 
@@ -69,19 +46,26 @@ class MaskSet:
     for variable, mask in zip(self.variables, self.masks, strict=True):
       variable.assign(variable * mask)
 
-  def update(self, sparsities: Sequence[float]) -> None:
+  def update(self, sparsities: Sequence[float], *, revive: bool = True) -> None:
     """Chooses new masks by magnitude, one sparsity in [0, 1] per variable, and applies them.
 
-    Weights are compared by the values that they last had while unpruned.
+    Weights are compared by the values that they last had while unpruned, and so may come back; unless
+    `revive` is unset: then what has gone counts as zero.
     """
     for variable, mask, backup, sparsity in zip(
       self.variables, self.masks, self.backups, sparsities, strict=True
     ):
-      unpruned = np.where(mask.numpy() > 0, variable.numpy(), backup.numpy())
-      kept = top_k_mask(np.abs(unpruned), nb_kept(unpruned.size, sparsity))
+      unpruned = np.where(mask.numpy() > 0, variable.numpy(), backup.numpy() if revive else 0)
+      kept = self._pattern.mask(unpruned, nb_kept(unpruned.size, sparsity))
       backup.assign(unpruned)
       mask.assign(kept.astype(np.float32))
       variable.assign(np.where(kept, unpruned, 0))
+
+  def reset(self) -> None:
+    """Takes all masks off and the variables' values as they are."""
+    for variable, mask, backup in zip(self.variables, self.masks, self.backups, strict=True):
+      mask.assign(tf.ones_like(mask))
+      backup.assign(variable)
 
   def sparsities(self) -> list[float]:
     """Share of pruned weights per variable."""

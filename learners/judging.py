@@ -1,0 +1,72 @@
+"""The samples that searches judge networks on, which are never those of the evaluation set."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import tensorflow as tf
+import tf_keras as keras
+
+from secateurs.learners.helper import Helper
+from secateurs.utils.training.objectives import cross_entropy
+
+_BATCH = 250
+_NOTE = 'were judged on training images; --nb_smpls_val holds others out.'
+
+
+def judging_split(helper: Helper) -> str:
+  """`val` where samples are held out of training, else `train`."""
+  return 'val' if helper.nb_samples('val') else 'train'
+
+
+def judging_note(helper: Helper, what: str) -> list[str]:
+  """What the reader of a report must know: nothing where samples were held out."""
+  return [] if judging_split(helper) == 'val' else [f'{what} {_NOTE}']
+
+
+def judging_samples(
+  helper: Helper, nb_samples: int, say: Callable[[str], None]
+) -> tuple[np.ndarray, np.ndarray]:
+  """Images [n, h, w, c] and labels [n] to judge on: at most so many of `judging_split`."""
+  split = judging_split(helper)
+  if split == 'train':
+    say('search  judges on training images: --nb_smpls_val holds others out.')
+  batch = min(nb_samples, _BATCH)
+  parts = list(helper.eval_batches(split, batch).take(-(-nb_samples // batch)))
+  images, labels = (np.concatenate([part[i].numpy() for part in parts]) for i in (0, 1))
+  return images[:nb_samples], labels[:nb_samples]
+
+
+class Judge:
+  """Accuracy and loss of one network, whose weights may change between calls, on some samples."""
+
+  def __init__(self, model: keras.Model, images: np.ndarray, labels: np.ndarray) -> None:
+    """`images` [n, h, w, c], `labels` [n]; the network gives logits."""
+    self._model = model
+    self._images, self._labels = tf.constant(images), tf.constant(labels)
+    self._totals = tf.function(self._sum)
+
+  def __call__(self) -> tuple[float, float]:
+    """Accuracy in [0, 1] and mean cross-entropy."""
+    correct, loss = self._totals()
+    size = len(self._labels)
+    return float(correct) / size, float(loss) / size
+
+  def accuracy(self) -> float:
+    """Accuracy in [0, 1]."""
+    return self()[0]
+
+  def loss(self) -> float:
+    """Mean cross-entropy."""
+    return self()[1]
+
+  def _sum(self) -> tuple[tf.Tensor, tf.Tensor]:
+    correct, loss = tf.constant(0.0), tf.constant(0.0)
+    for start in tf.range(0, tf.shape(self._labels)[0], _BATCH):
+      images, labels = self._images[start : start + _BATCH], self._labels[start : start + _BATCH]
+      logits = tf.cast(self._model(images, training=False), tf.float32)
+      hits = tf.cast(tf.argmax(logits, -1, labels.dtype) == labels, tf.float32)
+      correct += tf.reduce_sum(hits)
+      loss += cross_entropy(labels, logits) * tf.cast(tf.shape(labels)[0], tf.float32)
+    return correct, loss

@@ -1,0 +1,162 @@
+"""How good a choice of per-kernel sparsities is: the reward of weight-sparse's search.
+
+A trial starts from the trained network: masks by magnitude, layer-wise regression of each kernel on its
+original outputs, short training of the whole network, accuracy on held-out samples. The regression
+needs no images: the sums over them are taken once, and a trial's kernels follow from these.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+import numpy as np
+import tensorflow as tf
+import tf_keras as keras
+
+from secateurs.learners.channel_units import is_refittable
+from secateurs.learners.judging import Judge
+from secateurs.learners.reconstruction import Features, find_target
+from secateurs.learners.sparse_ratios import heuristic, uniform
+from secateurs.learners.trials import Candidate
+from secateurs.utils.training.loop import TrainStep
+from secateurs.utils.training.masks import MaskSet
+
+TOTAL = '(total)'
+"""The name of the factor of all kept weights together, for rewards that weigh them."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Effort:
+  """What a trial costs.
+
+  Attributes:
+    nb_iters_rg: steps of the layer-wise regression.
+    lrn_rate_rg: their length, as a share of the longest that cannot diverge.
+    nb_iters_ft: steps of training.
+  """
+
+  nb_iters_rg: int
+  lrn_rate_rg: float
+  nb_iters_ft: int
+
+
+def propose(sizes: Mapping[str, int], ratio: float, factors: Mapping[str, float]) -> Candidate:
+  """Kept weights that meet a total, from factors on the densities of `heuristic`; none: `uniform`."""
+  if not factors:
+    counts = uniform(sizes, ratio)
+  else:
+    share = min(factors.get(TOTAL, 1.0), 1.0)
+    counts = heuristic(sizes, 1 - (1 - ratio) * share, factors)
+  return Candidate(counts, sum(counts.values()))
+
+
+def single_objective(accuracy: float, kept: int) -> float:
+  """Accuracy alone: candidates have the same number of weights."""
+  del kept
+  return accuracy
+
+
+def multi_objective(accuracy: float, kept: int) -> float:
+  """-(1 - accuracy) log(weights): He et al. 2018 (AMC, arXiv:1802.03494), section 3.4."""
+  return -(1 - accuracy) * math.log(max(kept, 1))
+
+
+OBJECTIVES = {'single-obj': single_objective, 'multi-obj': multi_objective}
+
+
+def gram_matrices(
+  model: keras.Model, names: Sequence[str], batches: Sequence[np.ndarray], *, seed: int, points: int
+) -> dict[str, np.ndarray]:
+  """X^T X / n of the inputs of layers, [rows, rows], by layer name.
+
+  Layers for which there is no matrix (depthwise, grouped, called twice) are left out.
+  """
+  features = Features(model, model, batches, seed=seed, nb_points=points)
+  flat = features.original
+  calls = flat.calls_by_layer()
+  found = {}
+  for name in flat.layers():
+    if name not in names or len(calls[name]) > 1:
+      continue
+    call = calls[name][0]
+    if is_refittable(call.layer, len(flat.shapes[call.inputs[0]])):
+      found[name] = features.moments(find_target(flat, name), False).gram
+  return found
+
+
+def regress(
+  gram: np.ndarray, weights: np.ndarray, mask: np.ndarray, nb_iters: int, rate: float
+) -> np.ndarray:
+  """Masked weights that give nearly the outputs of the whole ones.
+
+  Minimises tr((V - W)^T G (V - W)) over V with V = V * mask by Nesterov's accelerated gradient
+  descent, started at W * mask, with steps of rate / (greatest eigenvalue of G).
+
+  Args:
+    gram: G, [p, p].
+    weights: W, [p, q].
+    mask: bool array [p, q].
+    nb_iters: steps.
+    rate: in (0, 1]; above, the descent may diverge.
+  """
+  current = ahead = np.where(mask, weights, 0.0)
+  greatest = float(np.linalg.eigvalsh(gram)[-1])
+  if greatest <= 0:
+    return current
+  momentum = 1.0
+  for _ in range(nb_iters):
+    before = current
+    current = np.where(mask, ahead - rate / greatest * (gram @ (ahead - weights)), 0.0)
+    following = (1 + math.sqrt(1 + 4 * momentum**2)) / 2
+    ahead = current + (momentum - 1) / following * (current - before)
+    momentum = following
+  return current
+
+
+class Reward:
+  """Judges candidates on a network of its own."""
+
+  def __init__(
+    self,
+    model: keras.Model,
+    kernels: Mapping[str, tf.Variable],
+    masks: MaskSet,
+    grams: Mapping[str, np.ndarray],
+    step: TrainStep,
+    batches: Callable[[], Iterator],
+    judge: Judge,
+    effort: Effort,
+    objective: Callable[[float, int], float],
+  ) -> None:
+    """`kernels`, `masks`, `step` and `judge` are those of `model`, which holds the trained weights."""
+    self._model, self._kernels, self._masks = model, dict(kernels), masks
+    self._grams, self._step, self._batches = grams, step, batches
+    self._judge, self._effort, self._objective = judge, effort, objective
+    self._weights = model.get_weights()
+    self._slots = [variable.numpy() for variable in step.optimizer.variables]
+
+  def __call__(self, candidate: Candidate) -> float:
+    """The reward; a training that diverges gives that of accuracy zero."""
+    return self._objective(self._accuracy(candidate), candidate.cost)
+
+  def _accuracy(self, candidate: Candidate) -> float:
+    self._model.set_weights(self._weights)
+    for variable, value in zip(self._step.optimizer.variables, self._slots, strict=True):
+      variable.assign(value)
+    self._masks.reset()
+    whole = {name: kernel.numpy() for name, kernel in self._kernels.items()}
+    self._masks.update([1 - candidate.counts[n] / whole[n].size for n in self._kernels])
+    effort = self._effort
+    for (name, kernel), mask in zip(self._kernels.items(), self._masks.masks, strict=True):
+      if name in self._grams and effort.nb_iters_rg:
+        rows = whole[name].reshape(-1, whole[name].shape[-1]).astype(np.float64)
+        stay = mask.numpy().reshape(rows.shape) > 0
+        found = regress(self._grams[name], rows, stay, effort.nb_iters_rg, effort.lrn_rate_rg)
+        kernel.assign(found.reshape(kernel.shape))
+    if effort.nb_iters_ft:
+      done, _ = self._step.run(self._batches(), effort.nb_iters_ft)
+      if done < effort.nb_iters_ft:
+        return 0.0
+    return self._judge.accuracy()
