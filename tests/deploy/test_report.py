@@ -289,3 +289,17 @@ def test_rows_call_nothing_better_within_the_noise():
   slow = [{'threads': 1, 'p50_ms': 1.00, 'p90_ms': 1.0, 'fps': 1.0}]
   same = [{'threads': 1, 'p50_ms': 0.97, 'p90_ms': 1.0, 'fps': 1.0}]
   assert better({'latency': slow}, {'latency': same}) is None
+
+
+def test_the_sparse_file_is_compared_with_the_plain_original(report):
+  report['compressed']['sparse'] = {
+    'bytes': report['original']['tflite_bytes'] // 4,
+    'gzip_bytes': 10,
+    'latency': report['original']['latency'],
+  }
+  validate_report(report)
+  rows = {r.key: r for r in comparison_rows(report['original'], None, report['compressed'])}
+  assert rows['sparse/bytes'].share == pytest.approx(0.25, abs=0.01)
+  assert rows['sparse/bytes'].better
+  assert rows['sparse/latency/1/p50_ms'].share == pytest.approx(1.0)
+  assert 'sparse file size' in format_table(report)

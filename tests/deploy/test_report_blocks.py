@@ -35,7 +35,7 @@ def test_layer_rows_join_by_name_and_show_what_is_gone():
 
 def test_model_block_takes_what_was_measured():
   size = SimpleNamespace(bytes=10, gzip_bytes=8)
-  export = SimpleNamespace(tflite=size, tflite_int8=None)
+  export = SimpleNamespace(tflite=size, tflite_int8=None, tflite_sparse=None)
   entry = {'threads': 1, 'p50_ms': 1.0, 'p90_ms': 2.0, 'fps': 900.0}
   count = _count(_layer('a', 8, 100))
   block = model_block(count=count, export=export, latency=[entry], accuracy=0.9)
@@ -47,7 +47,7 @@ def test_model_block_takes_what_was_measured():
     'tflite_gzip_bytes': 8,
     'latency': [entry],
   }
-  export = SimpleNamespace(tflite=size, tflite_int8=size)
+  export = SimpleNamespace(tflite=size, tflite_int8=size, tflite_sparse=size)
   assert model_block(export=export, int8_accuracy=0.8)['int8'] == {
     'bytes': 10,
     'gzip_bytes': 8,

@@ -3,7 +3,7 @@
 import io
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from secateurs.utils.deploy.metrics import phase_offsets
@@ -150,6 +150,49 @@ def family(title: str, label: str, series: dict[str, Sequence[Sequence[float]]])
     _style_axes(axes, ())
     axes.set_xlabel(label, color=_TEXT)
     figure.legend(loc='outside right center', frameon=False, fontsize=8, labelcolor=_TEXT)
+    buffer = io.StringIO()
+    figure.savefig(buffer, format='svg', transparent=True)
+  return _inline(buffer.getvalue(), title)
+
+
+def colours_of(names: Sequence[str]) -> dict[str, str]:
+  """A colour for each name, in order; they repeat behind the last."""
+  return {name: PALETTE[index % len(PALETTE)] for index, name in enumerate(dict.fromkeys(names))}
+
+
+def scatter(
+  title: str,
+  points: Sequence[tuple[str, float, float]],
+  front: Sequence[tuple[float, float]],
+  show: Callable[[float | None], str],
+) -> str:
+  """Draws named points and the line through those that nothing beats, as inline SVG.
+
+  Args:
+    title: of the drawing, for those who cannot see it.
+    points: (name, x, y); colours go by `colours_of` the names.
+    front: (x, y) by rising x.
+    show: formats x.
+  """
+  import matplotlib
+  from matplotlib.backends.backend_svg import FigureCanvasSVG
+  from matplotlib.figure import Figure
+  from matplotlib.ticker import FuncFormatter
+
+  colours = colours_of([name for name, _, _ in points])
+  with matplotlib.rc_context({'svg.fonttype': 'none', 'svg.hashsalt': title, 'font.size': 10}):
+    figure = Figure(figsize=(5.2, 3.2), layout='constrained')
+    FigureCanvasSVG(figure)
+    axes = figure.add_subplot()
+    axes.step(*zip(*front), where='post', color=_GRID, linewidth=1.4, zorder=1)
+    for name, x, y in points:
+      axes.plot(x, y, 'o', color=colours[name], markersize=7, markeredgewidth=0, zorder=2)
+    _style_axes(axes, ())
+    axes.margins(x=0.08, y=0.1)
+    axes.set_xlim(left=0)
+    axes.xaxis.get_major_locator().set_params(integer=False, nbins=4)
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: show(value)))
+    axes.set_xlabel('')
     buffer = io.StringIO()
     figure.savefig(buffer, format='svg', transparent=True)
   return _inline(buffer.getvalue(), title)

@@ -6,13 +6,16 @@ import numbers
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from secateurs.utils.deploy import units
 from secateurs.utils.deploy.metrics import read_metrics
 from secateurs.utils.deploy.rows import Row, changes, comparison_rows, goals, link_rows, title
 from secateurs.utils.deploy.schema import KEY_ORDER, validate_report
 from secateurs.utils.files import atomic_path
+
+if TYPE_CHECKING:
+  import jinja2
 
 _TILES = (
   ('tflite_bytes', 'File size'),
@@ -116,18 +119,11 @@ def read_report(path: str | os.PathLike) -> dict[str, Any]:
   return report
 
 
-def render_html(report: Mapping, metrics: list[dict]) -> str:
-  """Returns the whole page: styles and drawings inside, no link to anywhere.
-
-  Args:
-    report: a plain, checked report.
-    metrics: what `read_metrics` gives; empty for no training curves.
-  """
+def environment() -> 'jinja2.Environment':
+  """Where the pages' templates are, with the formats of numbers as filters."""
   import jinja2
 
-  from secateurs.utils.deploy import plots
-
-  environment = jinja2.Environment(
+  made = jinja2.Environment(
     loader=jinja2.FileSystemLoader(Path(__file__).with_name('templates')),
     autoescape=True,
     trim_blocks=True,
@@ -135,22 +131,38 @@ def render_html(report: Mapping, metrics: list[dict]) -> str:
     undefined=jinja2.StrictUndefined,
   )
   for name in ('bytes', 'ms', 'percent', 'count', 'macs', 'seconds'):
-    environment.filters[name] = getattr(units, f'fmt_{name}')
-  environment.filters['typeset'] = units.typeset
+    made.filters[name] = getattr(units, f'fmt_{name}')
+  made.filters['typeset'] = units.typeset
+  return made
+
+
+def render_html(report: Mapping, metrics: list[dict]) -> str:
+  """Returns the whole page: styles and drawings inside, no link to anywhere.
+
+  Args:
+    report: a plain, checked report.
+    metrics: what `read_metrics` gives; empty for no training curves.
+  """
+  from secateurs.utils.deploy import plots
+
   rows = comparison_rows(report['original'], report.get('pruned'), report['compressed'])
-  return environment.get_template('report.html.j2').render(
-    report=report,
-    title=title(report),
-    rows=rows,
-    tiles=_tiles(rows, report),
-    goals=goals(report),
-    links=link_rows(report),
-    layers=_layers(report['layers']),
-    curves=plots.curves(metrics),
-    colours=plots.phase_colours(metrics),
-    sensitivity=_sensitivity(report),
-    phase_seconds=max([phase['seconds'] or 0 for phase in report['phases']], default=0) or 1,
-    parity=_parity(report['parity']),
+  return (
+    environment()
+    .get_template('report.html.j2')
+    .render(
+      report=report,
+      title=title(report),
+      rows=rows,
+      tiles=_tiles(rows, report),
+      goals=goals(report),
+      links=link_rows(report),
+      layers=_layers(report['layers']),
+      curves=plots.curves(metrics),
+      colours=plots.phase_colours(metrics),
+      sensitivity=_sensitivity(report),
+      phase_seconds=max([phase['seconds'] or 0 for phase in report['phases']], default=0) or 1,
+      parity=_parity(report['parity']),
+    )
   )
 
 
