@@ -102,7 +102,7 @@ class CompressionLearner(Learner):
       self.helper.recipe.nb_epochs * config.nb_epochs_rat if epochs is None else epochs
     )
 
-  def fine_tune_schedule(self, nb_steps: int) -> WarmUpCosine:
+  def fine_tune_schedule(self, nb_steps: int) -> keras.optimizers.schedules.LearningRateSchedule:
     """Half a cosine from the fine-tuning's rate down to zero.
 
     With distillation the default rate is divided by sqrt(1 + loss_w_dst): the teacher's gradient
@@ -110,11 +110,11 @@ class CompressionLearner(Learner):
     """
     given = self.train_config.lrn_rate_ft
     if given is not None:
-      return WarmUpCosine(self.scaled_rate(given), nb_steps)
+      return self.warmed_up(WarmUpCosine(self.scaled_rate(given), nb_steps), nb_steps)
     peak = self.lrn_rate_init * self.fine_tune_factor
     if self.distill_config.enbl_dst:
       peak /= math.sqrt(1.0 + self.distill_config.loss_w_dst)
-    return WarmUpCosine(peak, nb_steps)
+    return self.warmed_up(WarmUpCosine(peak, nb_steps), nb_steps)
 
   def _baseline(self) -> None:
     values, source = self._baseline_weights()

@@ -26,6 +26,7 @@ from secateurs.learners.reconstruction import find_target, kernel_matrix, row_ch
 from secateurs.utils.errors import UserError
 from secateurs.utils.graph import ChannelGraph
 from secateurs.utils.graph.walk import flatten_model
+from secateurs.utils.training import distributed
 from secateurs.utils.training.channel_choice import Reader, backward_order, choose
 from secateurs.utils.training.least_squares import refit
 from secateurs.utils.training.progress import format_seconds
@@ -204,11 +205,12 @@ class Reward:
 
   def accuracy(self) -> float:
     """Accuracy in [0, 1] of the working network as it is."""
-    found = [
-      self._predict(self._images[i : i + _REWARD_BATCH]).numpy()
-      for i in range(0, len(self._images), _REWARD_BATCH)
-    ]
-    return float(np.mean(np.concatenate(found) == self._labels))
+    index, nb_ranks = distributed.shard()
+    nb_right = 0
+    for i in range(index * _REWARD_BATCH, len(self._images), nb_ranks * _REWARD_BATCH):
+      found = self._predict(self._images[i : i + _REWARD_BATCH]).numpy()
+      nb_right += int(np.sum(found == self._labels[i : i + _REWARD_BATCH]))
+    return float(distributed.sum(nb_right)) / len(self._labels)
 
   def _refit(self, unit: Unit, nb_keep: int) -> list[np.ndarray]:
     key = unit.name, nb_keep
@@ -264,7 +266,7 @@ def search(
   names = [unit.name for unit in allocation.units]
   kind = optuna.distributions.FloatDistribution(_LOWEST, _HIGHEST, log=True)
   distributions = dict.fromkeys(names, kind)
-  trials = read_trials(path)
+  trials = distributed.from_chief(lambda: read_trials(path))
 
   def ask(number: int) -> dict[str, float]:
     """Factors that a new study, which knows all trials before, suggests."""
@@ -292,10 +294,12 @@ def search(
       counts = allocation.within(budget, [factors[name] for name in names])
     else:
       counts = allocation.equal(budget)
+    counts = distributed.broadcast_object(counts)
     macs = macs_of(allocation.graph, allocation.units, [counts[name] for name in names])
-    trial = Trial(number, factors, counts, macs, reward(counts))
-    with path.open('a', encoding='utf-8') as file:
-      file.write(json.dumps(dataclasses.asdict(trial)) + '\n')
+    trial = distributed.broadcast_object(Trial(number, factors, counts, macs, reward(counts)))
+    if distributed.is_chief():
+      with path.open('a', encoding='utf-8') as file:
+        file.write(json.dumps(dataclasses.asdict(trial)) + '\n')
     trials.append(trial)
     if number < 2 or (number + 1) % 20 == 0:
       left = (time.perf_counter() - began) / (number + 1 - first) * (nb_trials - number - 1)

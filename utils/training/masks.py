@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import tensorflow as tf
 
+from secateurs.utils.training import distributed
+
 
 def nb_kept(size: int, sparsity: float) -> int:
   """Number of weights that stay of `size` at a sparsity in [0, 1]: at least one.
@@ -72,7 +74,8 @@ class MaskSet:
   def update(self, sparsities: Sequence[float]) -> None:
     """Chooses new masks by magnitude, one sparsity in [0, 1] per variable, and applies them.
 
-    Weights are compared by the values that they last had while unpruned.
+    Weights are compared by the values that they last had while unpruned. With several processes all
+    take the chief's choice.
     """
     for variable, mask, backup, sparsity in zip(
       self.variables, self.masks, self.backups, sparsities, strict=True
@@ -82,6 +85,7 @@ class MaskSet:
       backup.assign(unpruned)
       mask.assign(kept.astype(np.float32))
       variable.assign(np.where(kept, unpruned, 0))
+    distributed.broadcast_variables([*self.masks, *self.backups, *self.variables])
 
   def sparsities(self) -> list[float]:
     """Share of pruned weights per variable."""
