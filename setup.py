@@ -26,7 +26,7 @@ setup(
   python_requires='>=3.10,<3.13',
   packages=packages(),
   package_dir={f'secateurs.{room}': room for room in ROOMS},
-  package_data={'secateurs.utils.deploy': ['templates/*.j2']},
+  package_data={'secateurs.utils.deploy': ['templates/*']},
   install_requires=[
     'absl-py>=1.4,<3',
     'jinja2>=3.1,<4',

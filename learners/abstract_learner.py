@@ -16,15 +16,18 @@ from secateurs.learners import modes, reporting
 from secateurs.learners.configs import DistillConfig, RunConfig, TrainConfig
 from secateurs.learners.helper import Helper
 from secateurs.utils.config import Config
+from secateurs.utils.deploy import versions
 from secateurs.utils.errors import UserError
 from secateurs.utils.files import require_writable
-from secateurs.utils.training import loop
+from secateurs.utils.provenance import code_checksum
+from secateurs.utils.training import distributed, loop
 from secateurs.utils.training.checkpoints import CheckpointStore, Saved
 from secateurs.utils.training.evaluation import Evaluation
 from secateurs.utils.training.masks import MaskSet
 from secateurs.utils.training.metrics import MetricsWriter
 from secateurs.utils.training.precision import with_policy
 from secateurs.utils.training.progress import Progress, format_seconds
+from secateurs.utils.training.schedules import GradualWarmUp
 from secateurs.utils.training.weights import leaf_layers, named_weights
 
 _MAX_SEED = 1 << 28
@@ -145,6 +148,7 @@ class Learner:
     Raises:
       UserError: nothing was exported yet.
     """
+    self.join()
     return modes.evaluate(self)
 
   def export(self) -> dict[str, Path]:
@@ -153,6 +157,7 @@ class Learner:
     Raises:
       UserError: nothing was exported yet.
     """
+    self.join()
     return modes.export(self)
 
   def benchmark(self) -> dict[str, list[dict[str, float]]]:
@@ -161,6 +166,7 @@ class Learner:
     Raises:
       UserError: nothing was exported yet.
     """
+    self.join()
     return modes.benchmark(self)
 
   def train(self) -> Result:
@@ -171,7 +177,8 @@ class Learner:
     """
     self.run_phases()
     report = reporting.publish(self)
-    return Result(self.in_float32(self.model), report, reporting.exported_files(self))
+    files = distributed.from_chief(lambda: reporting.exported_files(self))
+    return Result(self.in_float32(self.model), report, files)
 
   def run_phases(self, until: str | None = None) -> None:
     """Runs the phases that have not been run yet, up to and with one of them."""
@@ -192,8 +199,8 @@ class Learner:
     Raises:
       UserError: the checkpoint belongs to a run with other flags.
     """
-    for folder in (self.log_dir, self.save_path.parent, self.save_path_eval.parent):
-      require_writable(folder)  # Told now, and not behind hours of training.
+    self.join()
+    distributed.from_chief(self._require_writable)  # Told now, and not behind hours of training.
     self.store = CheckpointStore(self.save_path)
     self.metrics = MetricsWriter(self.log_dir)
     self._saved = self.store.latest()
@@ -219,14 +226,37 @@ class Learner:
     self._saved.restore(dict(self.extra_variables()), group='extra')
     self.say(f'Going on from {self._saved.prefix}: done are {self._describe_done()}.')
 
+  def join(self) -> None:
+    """Checks that all processes of the job are about to do the same.
+
+    Raises:
+      UserError: they differ in flags, code or libraries, or there should be several but is one.
+    """
+    if self.run_config.enbl_multi_gpu and distributed.size() == 1:
+      raise UserError(
+        '--enbl_multi_gpu asks for several processes, but this is the only one: start it with -n=2 '
+        'or more, as in ./scripts/run_local.sh nets/<net>_at_<data set>_run.py -n=2.'
+      )
+    if distributed.size() > 1:
+      flags = {f'--{name}': value for name, value in self.flags().items()}
+      libraries = {name: v for name, v in versions(['horovod']).items() if name != 'platform'}
+      code = {'code checksum': code_checksum()}
+      distributed.require_agreement({**self.identity(), **flags, **libraries, **code})
+
+  def _require_writable(self) -> None:
+    for folder in (self.log_dir, self.save_path.parent, self.save_path_eval.parent):
+      require_writable(folder)
+
   def save(
     self, phase: str, step: int, optimizer: keras.optimizers.Optimizer | None = None
   ) -> None:
-    """Writes a checkpoint of this moment."""
+    """Writes a checkpoint of this moment, and brings all processes to what stands in it."""
     self.state.update(phase=phase, step=step)
     groups = {'model': named_weights(self.model), 'extra': dict(self.extra_variables())}
     if optimizer is not None:
       groups['optimizer'] = _optimizer_variables(optimizer)
+    distributed.mean_variables(self.model.non_trainable_weights)
+    distributed.broadcast_variables(v for group in groups.values() for v in group.values())
     self.store.save(groups, self.state)
 
   def fit(
@@ -254,7 +284,7 @@ class Learner:
       extra_metrics: further metrics at a summary.
     """
     variables = list(self.model.trainable_variables if variables is None else variables)
-    batch_size = self.batch_size
+    batch_size = self.batch_size_total
     step = loop.TrainStep(
       objective,
       variables,
@@ -262,14 +292,21 @@ class Learner:
       weight_decay=self.weight_decay,
       decayed=self.decayed_variables(),
       masks=masks,
+      compression=self.train_config.grad_compression,
     )
     start = self._restore_optimizer(phase, optimizer)
-    self.metrics.forget(phase, start)
-    progress = Progress(phase, start, nb_steps, batch_size)
+    distributed.broadcast_variables(
+      [*self.model.weights, *self.extra_variables().values(), *optimizer.variables]
+    )
+    if distributed.is_chief():
+      self.metrics.forget(phase, start)
+    progress = Progress(phase, start, nb_steps, batch_size, shown=distributed.is_chief())
     began, before = time.perf_counter(), self._seconds(phase)
     nb_samples = self.helper.nb_samples('train')
 
     def summary(done: int, means: dict[str, float]) -> None:
+      if not distributed.is_chief():
+        return
       values = {**means, **extra_metrics()}
       progress.summary(done, values)
       rates = {'lrn_rate': step.learning_rate, 'images_per_sec': progress.images_per_sec or None}
@@ -287,7 +324,9 @@ class Learner:
     try:
       loop.run(
         step,
-        self.helper.train_batches(batch_size, self.stream_seed(phase), start),
+        self.helper.train_batches(
+          self.batch_size, self.stream_seed(phase), start, shard=distributed.shard()
+        ),
         start=start,
         stop=nb_steps,
         phase=phase,
@@ -296,6 +335,7 @@ class Learner:
       )
     finally:
       progress.close()
+    distributed.mean_variables(self.model.non_trainable_weights)
     self._set_seconds(phase, before, began, nb_steps, progress.images_per_sec)
 
   # What phases need.
@@ -306,8 +346,13 @@ class Learner:
 
   @property
   def batch_size(self) -> int:
-    """Samples of a training step."""
+    """Samples of a training step of one process."""
     return self.train_config.batch_size or self.helper.recipe.batch_size
+
+  @property
+  def batch_size_total(self) -> int:
+    """Samples of a training step of all processes."""
+    return self.batch_size * distributed.size()
 
   @property
   def weight_decay(self) -> float:
@@ -317,12 +362,20 @@ class Learner:
 
   def nb_steps(self, nb_epochs: float) -> int:
     """Steps in so many epochs: at least one, unless there are no epochs."""
-    steps = round(nb_epochs * self.helper.nb_samples('train') / self.batch_size)
+    steps = round(nb_epochs * self.helper.nb_samples('train') / self.batch_size_total)
     return max(steps, 1) if nb_epochs else 0
 
   def scaled_rate(self, lrn_rate: float) -> float:
-    """A learning rate stated for the recipe's batch size, for this run's."""
-    return lrn_rate * self.batch_size / self.helper.recipe.batch_size
+    """A learning rate stated for the recipe's batch size, for that of this run's processes."""
+    return lrn_rate * self.batch_size_total / self.helper.recipe.batch_size
+
+  def warmed_up(
+    self, schedule: keras.optimizers.schedules.LearningRateSchedule, nb_steps: int
+  ) -> keras.optimizers.schedules.LearningRateSchedule:
+    """A schedule of scaled rates that starts at the unscaled one, if that is lower."""
+    share = self.helper.recipe.batch_size / self.batch_size_total
+    steps = round(self.train_config.warm_up_ratio * nb_steps)
+    return GradualWarmUp(schedule, share, steps) if share < 1 and steps else schedule
 
   @property
   def lrn_rate_init(self) -> float:
@@ -356,8 +409,9 @@ class Learner:
     return with_policy(model, 'float32') if self.run_config.enbl_bf16 else model
 
   def say(self, text: str) -> None:
-    """Tells the user something."""
-    print(text, flush=True)
+    """Tells the user something; of several processes one does."""
+    if distributed.is_chief():
+      print(text, flush=True)
 
   # Identity and book-keeping.
 
@@ -371,19 +425,21 @@ class Learner:
   def identity(self) -> dict[str, Any]:
     """What must be the same for a run to be resumed: the network, the data, and most flags."""
     flags = self.flags(affecting_result=True)
+    workers = {'-n': distributed.size()} if distributed.size() > 1 else {}
     splits = {split: self.helper.nb_samples(split) for split in ('train', 'val', 'eval')}
     return {
       'learner': self.name,
       'net': self.helper.net,
       'dataset': self.helper.dataset.name,
       'samples': splits,
+      **workers,
       **{f'--{name}': value for name, value in flags.items()},
     }
 
   def _check_identity(self) -> None:
     then, now = self.state.get('identity', {}), self.identity()
     differing = [
-      f'{key} {then.get(key)}, now {now.get(key)}'
+      f'{key} {then.get(key, "not given")}, now {now.get(key, "not given")}'
       for key in {**then, **now}
       if then.get(key) != now.get(key)
     ]

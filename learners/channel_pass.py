@@ -21,6 +21,7 @@ from secateurs.learners.reconstruction import (
   row_channels,
 )
 from secateurs.utils.graph.walk import flatten_model
+from secateurs.utils.training import distributed
 from secateurs.utils.training.channel_choice import Reader, choose
 from secateurs.utils.training.least_squares import Moments, refit
 
@@ -233,14 +234,16 @@ def _reader(
 
 def _choose(unit: Unit, readers: list[Reader], nb_keep: int, method: Method) -> np.ndarray:
   rng = np.random.default_rng([method.seed, zlib.crc32(unit.name.encode())])
-  return choose(
-    readers,
-    unit.size,
-    nb_keep,
-    method.selection,
-    ridge=method.ridge,
-    rng=rng,
-    alternating=method.alternating,
+  return distributed.from_chief(
+    lambda: choose(
+      readers,
+      unit.size,
+      nb_keep,
+      method.selection,
+      ridge=method.ridge,
+      rng=rng,
+      alternating=method.alternating,
+    )
   )
 
 

@@ -50,6 +50,7 @@ from secateurs.utils.config import Config, option
 from secateurs.utils.deploy import model_block
 from secateurs.utils.errors import UserError
 from secateurs.utils.graph import ChannelGraph, apply_plan, count, masked, plan_slice
+from secateurs.utils.training import distributed
 from secateurs.utils.training.batch_norm import reestimate
 from secateurs.utils.training.channel_choice import SELECTIONS
 from secateurs.utils.training.masks import MaskSet
@@ -232,9 +233,11 @@ class ChannelPrunedLearner(CompressionLearner):
     return dataclasses.replace(method, **changes)
 
   def _images(self, purpose: str, nb_batches: int) -> list[np.ndarray]:
-    """Training images, float32 [n, h, w, c], in batches."""
+    """This process's share of some batches of training images, float32 [n, h, w, c]."""
+    index, nb_ranks = distributed.shard()
     batches = self.helper.train_batches(self.config.batch_size, self.stream_seed(purpose))
-    return [images.numpy() for images, _ in batches.take(nb_batches)]
+    mine = batches.take(nb_batches).shard(nb_ranks, index)
+    return [images.numpy() for images, _ in mine]
 
   def _original(self) -> keras.Model:
     model = self.helper.build_model(self.run_config.seed)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import sys
+import time
 import traceback
 import typing
 from collections.abc import Callable, Sequence
@@ -24,6 +25,10 @@ _MODES = ('train', 'eval', 'export', 'benchmark')
 _EXIT_USER_ERROR = 1
 _EXIT_USAGE = 2
 _EXIT_INTERRUPTED = 130
+# How long other processes than the chief keep their error to themselves: if the chief has the same one
+# to tell, or if a process has only lost another, the launcher ends them in the meantime.
+_SECONDS_FOR_CHIEF = 4.0
+_SECONDS_FOR_LOST = 15.0
 
 
 def main(experiment: Callable[[], Any], argv: Sequence[str] | None = None) -> None:
@@ -37,6 +42,7 @@ def main(experiment: Callable[[], Any], argv: Sequence[str] | None = None) -> No
   debug = any(arg in ('--debug', '-debug', '--debug=true') for arg in argv)
   try:
     code = _run(experiment, argv)
+    _leave_job()
   except KeyboardInterrupt:
     _complain('Interrupted: run the same command again to go on from the last checkpoint.')
     code = _EXIT_INTERRUPTED
@@ -51,6 +57,10 @@ def main(experiment: Callable[[], Any], argv: Sequence[str] | None = None) -> No
   except Exception as error:
     if debug:
       traceback.print_exc()
+    if type(error).__name__ == 'LostPeerError':
+      _complain(str(error), _SECONDS_FOR_LOST)
+      sys.stdout.flush()
+      os._exit(_EXIT_USER_ERROR)
     reason = str(error).strip().splitlines()[0:1]
     _complain(
       f'{type(error).__name__}: {reason[0] if reason else "no reason given"} (this is not a '
@@ -68,6 +78,7 @@ def _run(experiment: Callable[[], Any], argv: list[str]) -> int:
   quiet_tensorflow()
   from secateurs.learners import get_learner, learners
   from secateurs.learners.configs import DistillConfig, RunConfig, TrainConfig
+  from secateurs.utils.training import distributed
 
   spec = experiment()
   common = (RunConfig, TrainConfig, DistillConfig, *spec.configs)
@@ -80,6 +91,8 @@ def _run(experiment: Callable[[], Any], argv: list[str]) -> int:
   for config_class in (*common, *by_learner.values()):
     define_flags(config_class, values)
   unparsed = values(argv)
+  if values.help and not _is_chief():
+    return 0
   if values.help:
     print(help_text(spec.name, common, by_learner))
     return 0
@@ -88,7 +101,9 @@ def _run(experiment: Callable[[], Any], argv: list[str]) -> int:
       f'{unparsed[1]!r} is not a flag: flags are written --name value or --name=value.'
     )
   learner_class = get_learner(values.learner)
-  _warn_of_unused(values, learner_class.Config, by_learner)
+  distributed.start()
+  if distributed.is_chief():
+    _warn_of_unused(values, learner_class.Config, by_learner)
   helper = spec.make(*(read_config(c, values) for c in spec.configs))
   learner = learner_class(
     helper,
@@ -171,5 +186,21 @@ def _one_sentence(error: Exception) -> str:
   return text if text.endswith(('.', '?')) else f'{text}.'
 
 
-def _complain(text: str) -> None:
+def _is_chief() -> bool:
+  """Whether this process speaks for the job; it may not have joined it yet."""
+  distributed = sys.modules.get('secateurs.utils.training.distributed')
+  if distributed is None or 'HOROVOD_RANK' in os.environ:
+    return os.environ.get('HOROVOD_RANK', '0') == '0'
+  return distributed.is_chief()
+
+
+def _leave_job() -> None:
+  distributed = sys.modules.get('secateurs.utils.training.distributed')
+  if distributed is not None:
+    distributed.stop()
+
+
+def _complain(text: str, seconds: float = _SECONDS_FOR_CHIEF) -> None:
+  if not _is_chief() or seconds > _SECONDS_FOR_CHIEF:
+    time.sleep(seconds)
   print(f'Error: {text}', file=sys.stderr, flush=True)

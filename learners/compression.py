@@ -18,6 +18,7 @@ from secateurs.learners.distillation import classification
 from secateurs.learners.full_precision import TRAIN, FullPrecLearner
 from secateurs.utils.errors import UserError
 from secateurs.utils.graph import count
+from secateurs.utils.training import distributed
 from secateurs.utils.training.checkpoints import CheckpointStore
 from secateurs.utils.training.objectives import Classification
 from secateurs.utils.training.schedules import WarmUpCosine
@@ -100,7 +101,7 @@ class CompressionLearner(Learner):
     """The file of this run's search; what another run left there is removed first."""
     state, path = self.state['algorithm'], self.save_path.with_name('search.jsonl')
     if not state.get('search_began'):
-      path.unlink(missing_ok=True)
+      distributed.from_chief(lambda: path.unlink(missing_ok=True))
       state['search_began'] = True
       self.save('search', 0)
     return path
@@ -113,7 +114,7 @@ class CompressionLearner(Learner):
       self.helper.recipe.nb_epochs * config.nb_epochs_rat if epochs is None else epochs
     )
 
-  def fine_tune_schedule(self, nb_steps: int) -> WarmUpCosine:
+  def fine_tune_schedule(self, nb_steps: int) -> keras.optimizers.schedules.LearningRateSchedule:
     """Half a cosine from the fine-tuning's rate down to zero.
 
     With distillation the default rate is divided by sqrt(1 + loss_w_dst): the teacher's gradient
@@ -121,11 +122,11 @@ class CompressionLearner(Learner):
     """
     given = self.train_config.lrn_rate_ft
     if given is not None:
-      return WarmUpCosine(self.scaled_rate(given), nb_steps)
+      return self.warmed_up(WarmUpCosine(self.scaled_rate(given), nb_steps), nb_steps)
     peak = self.lrn_rate_init * self.fine_tune_factor
     if self.distill_config.enbl_dst:
       peak /= math.sqrt(1.0 + self.distill_config.loss_w_dst)
-    return WarmUpCosine(peak, nb_steps)
+    return self.warmed_up(WarmUpCosine(peak, nb_steps), nb_steps)
 
   def _baseline(self) -> None:
     values, source = self._baseline_weights()

@@ -44,6 +44,9 @@ class RunConfig(Config):
     '1,2', 'Numbers of threads to time with, separated by commas.', affects_result=False
   )
   batch_size_eval: int = option(500, 'Batch size of evaluations.', low=1, affects_result=False)
+  enbl_multi_gpu: bool = option(
+    False, 'Refuse to run as a single process: tells if -n=K was forgotten.', affects_result=False
+  )
 
   def __post_init__(self) -> None:
     super().__post_init__()
@@ -75,10 +78,14 @@ class FullPrecConfig(Config):
 class TrainConfig(Config):
   """How networks are trained; None stands for the value of the network's recipe."""
 
-  batch_size: int | None = option(None, "Samples of a step; default: the recipe's.", low=1)
+  batch_size: int | None = option(
+    None, "Samples of a step, of each process; default: the recipe's.", low=1
+  )
   nb_epochs_rat: float = option(1.0, "Share of the recipe's epochs to train for.", low=0.0)
   lrn_rate_init: float | None = option(
-    None, "Initial learning rate at the recipe's batch size; scales with batch_size.", low=0.0
+    None,
+    "Initial learning rate at the recipe's batch size; scales with batch_size and processes.",
+    low=0.0,
   )
   nb_epochs_ft: float | None = option(
     None, "Epochs of compression's training; default: nb_epochs_rat of the recipe's.", low=0.0
@@ -91,6 +98,18 @@ class TrainConfig(Config):
   momentum: float = option(0.9, 'Momentum of SGD.', low=0.0, high=1.0)
   loss_w_dcy: float | None = option(
     None, "Weight decay over everything but BN; default: the recipe's.", low=0.0
+  )
+  warm_up_ratio: float = option(
+    0.05,
+    "Share of a training's steps over which the learning rate rises, where a batch greater than the "
+    "recipe's (of all processes together) has raised it.",
+    low=0.0,
+    high=1.0,
+  )
+  grad_compression: str = option(
+    'none',
+    'How gradients travel between processes: as they are, as fp16, or as bf16.',
+    choices=('none', 'fp16', 'bf16'),
   )
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import tf_keras as keras
 
 from secateurs.utils.errors import UserError
+from secateurs.utils.training import distributed
 from secateurs.utils.training.checkpoints import CheckpointStore
 from secateurs.utils.training.objectives import Classification
 from secateurs.utils.training.weights import (
@@ -58,7 +59,8 @@ def load_teacher(learner: Learner, baseline: Path | None) -> keras.Model:
   the same network; where nothing lies there, the baseline teaches.
   """
   path = learner.path(learner.distill_config, 'save_path_dst')
-  if path.suffix in _MODEL_ENDINGS or (path / 'saved_model.pb').is_file():
+  is_saved_model = distributed.from_chief((path / 'saved_model.pb').is_file)
+  if path.suffix in _MODEL_ENDINGS or is_saved_model:
     source, teacher = path, load_model(path)
   elif CheckpointStore(path).latest() is not None or path.suffix == '.npz':
     source, teacher = path, learner.helper.build_model(learner.run_config.seed)

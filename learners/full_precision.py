@@ -57,11 +57,13 @@ class FullPrecLearner(Learner):
     if path and self.starts_over(TRAIN):
       assign_weights(named_weights(self.model), read_weights(path), path)
     boundaries = [self.nb_steps(epoch * ratio) for epoch in recipe.decay_epochs]
+    nb_steps = self.nb_steps(recipe.nb_epochs * ratio)
+    schedule = PiecewiseConstant(self.lrn_rate_init, boundaries, recipe.decay)
     self.fit(
       TRAIN,
       classification(self, baseline=None),
-      self.sgd(PiecewiseConstant(self.lrn_rate_init, boundaries, recipe.decay)),
-      nb_steps=self.nb_steps(recipe.nb_epochs * ratio),
+      self.sgd(self.warmed_up(schedule, nb_steps)),
+      nb_steps=nb_steps,
     )
 
   def _measure(self) -> None:

@@ -42,11 +42,18 @@ class Helper(Protocol):
   def nb_samples(self, split: str) -> int:
     """Number of samples of split `train`, `val` or `eval`."""
 
-  def train_batches(self, batch_size: int, seed: int, start: int = 0) -> tf.data.Dataset:
-    """Endless batches of (float32 [n, h, w, c], int32 [n]); a function of seed and step alone."""
+  def train_batches(
+    self, batch_size: int, seed: int, start: int = 0, *, shard: tuple[int, int] = (0, 1)
+  ) -> tf.data.Dataset:
+    """Endless batches of (float32 [n, h, w, c], int32 [n]); a function of seed, step and shard alone.
 
-  def eval_batches(self, split: str, batch_size: int) -> tf.data.Dataset:
-    """Every sample of a split exactly once."""
+    `shard` is (index, count): `batch_size` samples of each step's count * batch_size.
+    """
+
+  def eval_batches(
+    self, split: str, batch_size: int, *, shard: tuple[int, int] = (0, 1)
+  ) -> tf.data.Dataset:
+    """Every sample of a split exactly once, or of one of `count` disjoint parts of it."""
 
   def calibration_images(self, nb_images: int) -> np.ndarray:
     """Training images as the network sees them, float32 [n, h, w, c]."""

@@ -9,6 +9,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 from secateurs.learners.helper import Helper
+from secateurs.utils.training import distributed
 from secateurs.utils.training.objectives import cross_entropy
 
 _BATCH = 250
@@ -39,7 +40,10 @@ def judging_samples(
 
 
 class Judge:
-  """Accuracy and loss of one network, whose weights may change between calls, on some samples."""
+  """Accuracy and loss of one network, whose weights may change between calls, on some samples.
+
+  With several processes each judges on some of the batches; all get the same sums.
+  """
 
   def __init__(self, model: keras.Model, images: np.ndarray, labels: np.ndarray) -> None:
     """`images` [n, h, w, c], `labels` [n]; the network gives logits."""
@@ -49,7 +53,7 @@ class Judge:
 
   def __call__(self) -> tuple[float, float]:
     """Accuracy in [0, 1] and mean cross-entropy."""
-    correct, loss = self._totals()
+    correct, loss = distributed.sum(*(value.numpy() for value in self._totals()))
     size = len(self._labels)
     return float(correct) / size, float(loss) / size
 
@@ -63,7 +67,8 @@ class Judge:
 
   def _sum(self) -> tuple[tf.Tensor, tf.Tensor]:
     correct, loss = tf.constant(0.0), tf.constant(0.0)
-    for start in tf.range(0, tf.shape(self._labels)[0], _BATCH):
+    rank, size = distributed.shard()
+    for start in tf.range(rank * _BATCH, tf.shape(self._labels)[0], size * _BATCH):
       images, labels = self._images[start : start + _BATCH], self._labels[start : start + _BATCH]
       logits = tf.cast(self._model(images, training=False), tf.float32)
       hits = tf.cast(tf.argmax(logits, -1, labels.dtype) == labels, tf.float32)

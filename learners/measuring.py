@@ -1,4 +1,7 @@
-"""Measures a model in all that a report shows: accuracy, sizes, counts, latency."""
+"""Measures a model in all that a report shows: accuracy, sizes, counts, latency.
+
+With several processes evaluations are shared; the chief exports and times, and tells the others.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,7 @@ from secateurs.learners.helper import Helper
 from secateurs.utils.deploy import TFLiteModel, export_model, measure_latency, model_block
 from secateurs.utils.deploy.export import Export
 from secateurs.utils.graph import count
+from secateurs.utils.training import distributed
 from secateurs.utils.training.evaluation import Evaluation, evaluate, evaluate_function
 from secateurs.utils.training.weights import leaf_layers
 
@@ -51,7 +55,11 @@ def measure(
   """
   evaluation = evaluate_model(model, helper, run)
   calibration = helper.calibration_images(run.nb_smpls_calib)
-  export = export_model(model, prefix, calibration=calibration, int8=run.export_int8, sparse=sparse)
+  export = distributed.from_chief(
+    lambda: export_model(
+      model, prefix, calibration=calibration, int8=run.export_int8, sparse=sparse
+    )
+  )
   extra: dict[str, Any] = sparsities(model, prunable)
   int8 = None
   if export.tflite_int8 is not None:
@@ -84,7 +92,9 @@ def add_latency(
     for kind in ('int8', 'sparse'):
       if kind in blocks[name]:
         paths[name, kind] = prefix.with_name(f'{prefix.name}_{kind}.tflite')
-  timed = measure_latency(paths, nb_frames=run.bench_frames, threads=run.threads)
+  timed = distributed.from_chief(
+    lambda: measure_latency(paths, nb_frames=run.bench_frames, threads=run.threads)
+  )
   for (name, kind), latency in timed.items():
     target = blocks[name] if kind == 'float' else blocks[name][kind]
     target['latency'] = latency
@@ -92,13 +102,19 @@ def add_latency(
 
 def evaluate_model(model: keras.Model, helper: Helper, run: RunConfig) -> Evaluation:
   """Evaluates over every evaluation sample exactly once."""
-  return evaluate(model, helper.eval_batches('eval', run.batch_size_eval))
+  return evaluate(model, _eval_batches(helper, run))
 
 
 def evaluate_tflite(path: Path, helper: Helper, run: RunConfig) -> Evaluation:
   """Evaluates a .tflite file itself over every evaluation sample exactly once."""
-  interpreter = TFLiteModel(path, nb_threads=max(run.threads))
-  return evaluate_function(interpreter.predict, helper.eval_batches('eval', run.batch_size_eval))
+  with distributed.chiefs_file(path) as copy:
+    interpreter = TFLiteModel(copy, nb_threads=max(run.threads))
+    return evaluate_function(interpreter.predict, _eval_batches(helper, run))
+
+
+def _eval_batches(helper: Helper, run: RunConfig) -> tf.data.Dataset:
+  """This process's part of the evaluation split."""
+  return helper.eval_batches('eval', run.batch_size_eval, shard=distributed.shard())
 
 
 def prunable_kernels(model: keras.Model) -> dict[str, tf.Variable]:

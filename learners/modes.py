@@ -13,6 +13,7 @@ from secateurs.learners.reporting import exported_files
 from secateurs.utils.deploy import export_model, file_size, measure_latency
 from secateurs.utils.errors import UserError
 from secateurs.utils.files import atomic_path
+from secateurs.utils.training import distributed
 from secateurs.utils.training.evaluation import Evaluation
 from secateurs.utils.training.weights import load_model
 
@@ -25,7 +26,7 @@ def evaluate(learner: Learner) -> dict[str, Evaluation]:
   helper, run = learner.helper, learner.run_config
   model, source = _model(learner)
   results = {source: measuring.evaluate_model(model, helper, run)}
-  files = exported_files(learner)
+  files = distributed.from_chief(lambda: exported_files(learner))
   for kind in ('tflite', 'tflite_int8', 'tflite_sparse'):
     if kind in files:
       results[kind] = measuring.evaluate_tflite(files[kind], helper, run)
@@ -44,12 +45,14 @@ def export(learner: Learner) -> dict[str, Path]:
   run = learner.run_config
   model, _ = _model(learner)
   calibration = learner.helper.calibration_images(run.nb_smpls_calib)
-  exported = export_model(
-    model,
-    learner.save_path_eval,
-    calibration=calibration,
-    int8=run.export_int8,
-    sparse='tflite_sparse' in exported_files(learner),
+  exported = distributed.from_chief(
+    lambda: export_model(
+      model,
+      learner.save_path_eval,
+      calibration=calibration,
+      int8=run.export_int8,
+      sparse='tflite_sparse' in exported_files(learner),
+    )
   )
   for kind, file in exported.files.items():
     learner.say(f'{kind:<12} {file.path}  {file.bytes} bytes, {file.gzip_bytes} gzipped')
@@ -57,7 +60,11 @@ def export(learner: Learner) -> dict[str, Path]:
 
 
 def benchmark(learner: Learner) -> dict[str, list[dict[str, float]]]:
-  """Times the .tflite files in turns, the original's with them."""
+  """Times the .tflite files in turns, the original's with them; of several processes one does."""
+  return distributed.from_chief(lambda: _benchmark(learner))
+
+
+def _benchmark(learner: Learner) -> dict[str, list[dict[str, float]]]:
   run = learner.run_config
   files = {k: p for k, p in exported_files(learner).items() if k.startswith('tflite')}
   if not files:
@@ -82,7 +89,7 @@ def benchmark(learner: Learner) -> dict[str, list[dict[str, float]]]:
 
 def _model(learner: Learner) -> tuple[keras.Model, str]:
   """The model to work on and its kind: the exported one, else given weights as they are."""
-  path = exported_files(learner).get('keras')
+  path = distributed.from_chief(lambda: exported_files(learner).get('keras'))
   if path is not None:
     return load_model(path), 'keras'
   given = learner.given_model()
@@ -99,5 +106,7 @@ def _nothing_there(learner: Learner) -> UserError:
 
 
 def _write(learner: Learner, name: str, content: object) -> None:
+  if not distributed.is_chief():
+    return
   with atomic_path(learner.log_dir / name) as partial:
     partial.write_text(json.dumps(content, indent=2) + '\n', encoding='utf-8')

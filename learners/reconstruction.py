@@ -18,6 +18,7 @@ import tf_keras as keras
 from secateurs.learners.channel_units import is_addition
 from secateurs.utils.graph.rebuild import fill
 from secateurs.utils.graph.walk import Call, FlatModel, flatten_model
+from secateurs.utils.training import distributed
 from secateurs.utils.training.least_squares import Moments, NormalEquations
 
 L = keras.layers
@@ -203,8 +204,13 @@ class Features:
     shift = (offset - now_offset) * inverse
     sums = NormalEquations.empty(*kernel.shape)
     rng = np.random.default_rng([self._seed, zlib.crc32(target.call.name.encode())])
+    index, nb_ranks = distributed.shard()
     for i in range(len(before)):
       x = before[i].numpy()
+      # Other ranks hold the batches between: with their draws passed over, all points together are
+      # those that one process would draw.
+      for _ in range(nb_ranks - 1 if i else index):
+        self._points(rng, target, len(x))
       points = self._points(rng, target, len(x))
       rows = patches(x, layer, points)
       wanted = (rows @ kernel.astype(rows.dtype)) * factor + shift
@@ -214,8 +220,14 @@ class Features:
     return sums
 
   def moments(self, target: Target, compensate: bool) -> Moments:
-    """Moments of `equations`, about the means where the layer or its normalisation can shift."""
-    return self.equations(target, compensate).moments(has_shift(target))
+    """Moments of `equations`, about the means where the layer or its normalisation can shift.
+
+    Sums are taken over the samples of all processes.
+    """
+    sums = self.equations(target, compensate)
+    fields = dataclasses.fields(sums)
+    totals = distributed.sum(*(getattr(sums, field.name) for field in fields))
+    return NormalEquations(*totals).moments(has_shift(target))
 
   def scale(self, target: Target) -> np.ndarray:
     """What the outputs of a layer of the pruned network are multiplied with behind it, [outputs]."""

@@ -14,6 +14,7 @@ from secateurs.utils.deploy import (
   write_report,
 )
 from secateurs.utils.graph import ModelCount
+from secateurs.utils.training import distributed
 
 if TYPE_CHECKING:
   from secateurs.learners.abstract_learner import Learner
@@ -60,7 +61,7 @@ def build_report(
     'net': learner.helper.net,
     'dataset': learner.helper.dataset.name,
     'seed': learner.run_config.seed,
-    'nb_workers': 1,
+    'nb_workers': distributed.size(),
     'flags': learner.flags(),
     'versions': versions(),
     'original': original,
@@ -77,6 +78,10 @@ def build_report(
 
 def publish(learner: Learner) -> dict[str, Any]:
   """Adds the times, writes report.json and report.html, and shows the table."""
+  return distributed.from_chief(lambda: _publish(learner))
+
+
+def _publish(learner: Learner) -> dict[str, Any]:
   phases = learner.state['phases']
   speeds = [p['images_per_sec'] for p in phases.values() if p.get('images_per_sec')]
   report = learner.state['report'] | {

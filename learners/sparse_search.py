@@ -20,6 +20,7 @@ from secateurs.learners.judging import Judge
 from secateurs.learners.reconstruction import Features, find_target
 from secateurs.learners.sparse_ratios import heuristic, uniform
 from secateurs.learners.trials import Candidate
+from secateurs.utils.training import distributed
 from secateurs.utils.training.loop import TrainStep
 from secateurs.utils.training.masks import MaskSet
 
@@ -159,4 +160,5 @@ class Reward:
       done, _ = self._step.run(self._batches(), effort.nb_iters_ft)
       if done < effort.nb_iters_ft:
         return 0.0
+      distributed.mean_variables(self._model.non_trainable_weights)
     return self._judge.accuracy()

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from secateurs.utils.errors import UserError
+from secateurs.utils.training import distributed
 from secateurs.utils.training.progress import format_seconds
 
 _LOWEST, _HIGHEST = 0.4, 2.5
@@ -96,7 +97,7 @@ def search(
   optuna.logging.set_verbosity(optuna.logging.ERROR)
   kind = optuna.distributions.FloatDistribution(_LOWEST, _HIGHEST, log=True)
   distributions = dict.fromkeys(names, kind)
-  trials = read_trials(path)
+  trials = distributed.from_chief(lambda: read_trials(path))
 
   def ask(number: int) -> dict[str, float]:
     """Factors that a new study, which knows all trials before, suggests."""
@@ -120,10 +121,12 @@ def search(
       factors = dict.fromkeys(names, 1.0)
     elif number > 1:
       factors = ask(number)
-    candidate = propose(factors)
+    candidate = distributed.broadcast_object(propose(factors))
     trial = Trial(number, factors, candidate.counts, candidate.cost, reward(candidate))
-    with path.open('a', encoding='utf-8') as file:
-      file.write(json.dumps(dataclasses.asdict(trial)) + '\n')
+    trial = distributed.broadcast_object(trial)
+    if distributed.is_chief():
+      with path.open('a', encoding='utf-8') as file:
+        file.write(json.dumps(dataclasses.asdict(trial)) + '\n')
     trials.append(trial)
     if number < 2 or (number + 1) % every == 0:
       left = (time.perf_counter() - began) / (number + 1 - first) * (nb_trials - number - 1)

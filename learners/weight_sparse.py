@@ -50,6 +50,7 @@ from secateurs.learners.xnnpack_policy import xnnpack_kernels
 from secateurs.utils.config import Config, option
 from secateurs.utils.deploy import UNSTRUCTURED_NOTE
 from secateurs.utils.errors import UserError
+from secateurs.utils.training import distributed
 from secateurs.utils.training.loop import Event, TrainStep
 from secateurs.utils.training.masks import MaskSet
 from secateurs.utils.training.patterns import MByN, Pattern, Unstructured, parse_pattern
@@ -376,12 +377,10 @@ class WeightSparseLearner(CompressionLearner):
     config = self.config
     model = self.helper.build_model(self.run_config.seed)
     model.set_weights(self.model.get_weights())
-    batches = [
-      images.numpy()
-      for images, _ in self.helper.train_batches(_GRAM_BATCH, self.stream_seed('gram')).take(
-        _GRAM_IMAGES // _GRAM_BATCH
-      )
-    ]
+    index, nb_ranks = distributed.shard()
+    samples = self.helper.train_batches(_GRAM_BATCH, self.stream_seed('gram'))
+    mine = samples.take(_GRAM_IMAGES // _GRAM_BATCH).shard(nb_ranks, index)
+    batches = [images.numpy() for images, _ in mine]
     grams = gram_matrices(
       model, list(self._kernels), batches, seed=self.run_config.seed, points=_GRAM_POINTS
     )
@@ -397,6 +396,7 @@ class WeightSparseLearner(CompressionLearner):
       weight_decay=self.weight_decay,
       decayed=self.decayed_variables(model),
       masks=masks,
+      compression=self.train_config.grad_compression,
     )
     effort = Effort(config.nb_iters_rg, config.lrn_rate_rg, config.nb_iters_ft)
     stream = self.stream_seed('search')
@@ -406,7 +406,7 @@ class WeightSparseLearner(CompressionLearner):
       masks,
       grams,
       step,
-      lambda: iter(self.helper.train_batches(self.batch_size, stream)),
+      lambda: iter(self.helper.train_batches(self.batch_size, stream, shard=distributed.shard())),
       self._judge(model),
       effort,
       OBJECTIVES[config.reward_type],

@@ -73,13 +73,17 @@ class ModelHelper:
     """Number of samples of split `train`, `val` or `eval`."""
     return self.dataset.nb_samples(split)
 
-  def train_batches(self, batch_size: int, seed: int, start: int = 0) -> tf.data.Dataset:
-    """Endless augmented training batches from step `start` on."""
-    return self.dataset.train_batches(batch_size, seed, start)
+  def train_batches(
+    self, batch_size: int, seed: int, start: int = 0, *, shard: tuple[int, int] = (0, 1)
+  ) -> tf.data.Dataset:
+    """Endless augmented training batches from step `start` on, for one of several processes."""
+    return self.dataset.train_batches(batch_size, seed, start, shard=shard)
 
-  def eval_batches(self, split: str, batch_size: int) -> tf.data.Dataset:
-    """Every sample of a split exactly once."""
-    return self.dataset.eval_batches(split, batch_size)
+  def eval_batches(
+    self, split: str, batch_size: int, *, shard: tuple[int, int] = (0, 1)
+  ) -> tf.data.Dataset:
+    """Every sample of a split, or of a process's part of it, exactly once."""
+    return self.dataset.eval_batches(split, batch_size, shard=shard)
 
   def calibration_images(self, nb_images: int) -> np.ndarray:
     """Training images as the network sees them, float32 [n, h, w, c]."""

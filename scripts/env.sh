@@ -2,7 +2,8 @@
 # Makes and enters the project's virtual environment; sourced by the other scripts, from any folder.
 #
 # .venv is made once and installed into again only when setup.py or the Python version has changed.
-# SECATEURS_PYTHON names another interpreter, SECATEURS_VENV another folder.
+# SECATEURS_PYTHON names another interpreter, SECATEURS_VENV another folder; with
+# SECATEURS_SYSTEM_PACKAGES=1 the environment sees what that interpreter has installed.
 
 secateurs_fail() {
   echo "Error: $*" >&2
@@ -10,9 +11,11 @@ secateurs_fail() {
 }
 
 secateurs_make_venv() {
+  local options=()
+  [ -z "${SECATEURS_SYSTEM_PACKAGES:-}" ] || options=(--system-site-packages)
   # Some systems ship venv without ensurepip; the interpreter's own pip can stand in for it.
-  "$1" -m venv "$SECATEURS_VENV" || {
-    "$1" -m venv --clear --without-pip "$SECATEURS_VENV" &&
+  "$1" -m venv "${options[@]}" "$SECATEURS_VENV" || {
+    "$1" -m venv --clear --without-pip "${options[@]}" "$SECATEURS_VENV" &&
       "$1" -m pip --python "$SECATEURS_VENV/bin/python" install pip
   }
 }

@@ -17,6 +17,7 @@ import numpy as np
 from secateurs.nets.datasets.images import Augmentation, DataConfig, ImageDataset, Split, hold_out
 from secateurs.nets.datasets.locate import data_folder
 from secateurs.utils.errors import UserError
+from secateurs.utils.training import distributed
 
 CLASSES = (
   'airplane automobile bird cat deer dog frog horse ship truck'.split()  # noqa: SIM905
@@ -38,7 +39,8 @@ def load(config: DataConfig) -> ImageDataset:
   """
   named = data_folder('cifar10', config.data_dir_local)
   if named is None:
-    folder, read = _find(_downloaded()) or _not_found(_cache_folder(), 'the download cache')
+    folder = distributed.first_on_host(_downloaded)
+    folder, read = _find(folder) or _not_found(folder, 'the download cache')
   else:
     folder, read = _find(named[0]) or _not_found(*named)
   train = _concatenate([read(folder, f'data_batch_{i}') for i in range(1, 6)])

@@ -3,6 +3,9 @@
 The order of samples and every random choice of the augmentation are functions of a seed and the step
 alone. A run that resumes at step t therefore reads exactly what it would have read, and no iterator
 state is ever saved.
+
+With several processes a step's batch is that of one process with as many times the samples, cut into
+equal parts, and so are its random choices: who takes which part is `shard`, (index, count).
 """
 
 from __future__ import annotations
@@ -99,7 +102,13 @@ def normalize(images: tf.Tensor) -> tf.Tensor:
   return tf.cast(images, tf.float32) * scale + offset
 
 
-def augment(images: tf.Tensor, augmentation: Augmentation, seed: int, step: tf.Tensor) -> tf.Tensor:
+def augment(
+  images: tf.Tensor,
+  augmentation: Augmentation,
+  seed: int,
+  step: tf.Tensor,
+  shard: tuple[int, int] = (0, 1),
+) -> tf.Tensor:
   """Shifts and mirrors each image of a batch by its own random choice, in one gather.
 
   Args:
@@ -107,6 +116,7 @@ def augment(images: tf.Tensor, augmentation: Augmentation, seed: int, step: tf.T
     augmentation: what may happen to an image.
     seed: any integer.
     step: scalar int64; the same seed and step give the same batch.
+    shard: which part (index, count) of the step's whole batch these images are.
 
   Returns:
     uint8 [n, h, w, c].
@@ -115,15 +125,21 @@ def augment(images: tf.Tensor, augmentation: Augmentation, seed: int, step: tf.T
   if not pad and not augmentation.flip:
     return images
   nb, height, width, channels = tf.shape(images)[0], *images.shape[1:]
+  index, count = shard
+
+  def mine(whole: tf.Tensor) -> tf.Tensor:
+    return whole[index * nb : (index + 1) * nb]
+
   step = tf.cast(step, tf.int32)
   rows, columns = tf.range(height)[None], tf.range(width)[None]
   if pad:
     seeds = [seed * 4 + _CROP_STREAM, step]
-    shift = tf.random.stateless_uniform([nb, 2], seeds, 0, 2 * pad + 1, tf.int32)
+    shift = mine(tf.random.stateless_uniform([nb * count, 2], seeds, 0, 2 * pad + 1, tf.int32))
     rows, columns = rows + shift[:, :1], columns + shift[:, 1:]
     images = tf.pad(images, [[0, 0], [pad, pad], [pad, pad], [0, 0]])
   if augmentation.flip:
-    mirrored = tf.random.stateless_uniform([nb, 1], [seed * 4 + _FLIP_STREAM, step]) < 0.5
+    seeds = [seed * 4 + _FLIP_STREAM, step]
+    mirrored = mine(tf.random.stateless_uniform([nb * count, 1], seeds)) < 0.5
     columns = tf.where(mirrored, columns[:, ::-1], columns)
   pixels = rows[:, :, None] * (width + 2 * pad) + columns[:, None, :]
   pixels = tf.broadcast_to(pixels, [nb, height, width])
@@ -184,32 +200,53 @@ class ImageDataset:
     return len(self.splits[split])
 
   def train_batches(
-    self, batch_size: int, seed: int, start: int = 0, *, augmented: bool = True
+    self,
+    batch_size: int,
+    seed: int,
+    start: int = 0,
+    *,
+    augmented: bool = True,
+    shard: tuple[int, int] = (0, 1),
   ) -> tf.data.Dataset:
-    """Endless training batches from step `start` on; a function of seed and step alone."""
-    indices = sample_order(self.nb_samples('train'), seed, start * batch_size)
-    images = self._gathered(self._tensors('train'), indices, batch_size, drop_remainder=True)
+    """Endless training batches from step `start` on; a function of seed, step and shard alone.
+
+    With `shard` (index, count), `batch_size` is that of one process; the parts of a step's whole batch
+    follow each other in the order of samples.
+    """
+    index, count = shard
+    indices = sample_order(self.nb_samples('train'), seed, start * batch_size * count)
+    parts = indices.batch(batch_size * count, drop_remainder=True)
+    if count > 1:
+      first = index * batch_size
+      parts = parts.map(lambda i: i[first : first + batch_size], num_parallel_calls=1)
+    images = self._gathered(self._tensors('train'), parts, batch_size, drop_remainder=True)
     augmentation = self._augmentation if augmented else Augmentation()
 
     def finish(step: tf.Tensor, batch: tuple) -> tuple:
-      changed = augment(batch[0], augmentation, seed, step)
+      changed = augment(batch[0], augmentation, seed, step, shard)
       return normalize(changed), batch[1]
 
     steps = tf.data.Dataset.range(start, np.iinfo(np.int64).max)
     batches = tf.data.Dataset.zip((steps, images)).map(finish, num_parallel_calls=1)
     return batches.prefetch(2).with_options(_options())
 
-  def eval_batches(self, split: str, batch_size: int) -> tf.data.Dataset:
-    """Every sample of a split exactly once, in order; the last batch may be smaller."""
-    indices = tf.data.Dataset.range(self.nb_samples(split))
-    batches = self._gathered(self._tensors(split), indices, batch_size, drop_remainder=False)
+  def eval_batches(
+    self, split: str, batch_size: int, *, shard: tuple[int, int] = (0, 1)
+  ) -> tf.data.Dataset:
+    """Every sample of a split, or of its part, exactly once, in order; the last batch may be smaller.
+
+    Part `index` of `count` is every count-th sample from number `index` on: it may be empty.
+    """
+    indices = tf.data.Dataset.range(shard[0], self.nb_samples(split), shard[1])
+    parts = indices.batch(batch_size)
+    batches = self._gathered(self._tensors(split), parts, batch_size, drop_remainder=False)
     batches = batches.map(lambda x, y: (normalize(x), y), num_parallel_calls=1)
     return batches.prefetch(2).with_options(_options())
 
   def calibration_images(self, nb_images: int) -> np.ndarray:
     """The first training images without augmentation, float32 [nb_images or fewer, h, w, c]."""
     nb_images = min(nb_images, self.nb_samples('train'))
-    indices = tf.data.Dataset.range(nb_images)
+    indices = tf.data.Dataset.range(nb_images).batch(nb_images)
     batches = self._gathered(self._tensors('train'), indices, nb_images, drop_remainder=False)
     return normalize(next(iter(batches))[0]).numpy()
 
@@ -231,14 +268,14 @@ class ImageDataset:
     *,
     drop_remainder: bool,
   ) -> tf.data.Dataset:
-    """Batches of (uint8 images, labels) at some indices."""
+    """Batches of (uint8 images, labels) at batches of indices."""
     images, labels = tensors
     if self._decode is None:
-      return indices.batch(batch_size, drop_remainder=drop_remainder).map(
+      return indices.map(
         lambda i: (_with_shape(tf.gather(images, i), self.image_shape), tf.gather(labels, i)),
         num_parallel_calls=1,
       )
-    decoded = indices.map(
+    decoded = indices.unbatch().map(
       lambda i: (self._decode(images[i]), labels[i]), num_parallel_calls=tf.data.AUTOTUNE
     )
     return decoded.batch(batch_size, drop_remainder=drop_remainder)

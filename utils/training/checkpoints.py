@@ -3,7 +3,7 @@
 A checkpoint is a tf.train checkpoint (`<prefix>-<n>.index`, `<prefix>-<n>.data-*`) plus a record
 `<prefix>-<n>.json` with the run's state and the size and CRC-32 of each of its files. The record is
 written last and moved into place in one step: a checkpoint without one, or whose files differ from it,
-is torn and never chosen.
+is torn and never chosen. With several processes the chief reads and writes for all.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import tensorflow as tf
 
 from secateurs.utils.errors import UserError
 from secateurs.utils.files import atomic_path
+from secateurs.utils.training import distributed
 from secateurs.utils.training.weights import assign_weights, checkpoint_values
 
 _NB_KEPT = 2
@@ -51,7 +52,7 @@ class Saved:
   def values(self, group: str) -> dict[str, np.ndarray]:
     """The arrays of one group by name, without the group's own name."""
     start = f'{group}/'
-    tensors = checkpoint_values(self.prefix)
+    tensors = distributed.from_chief(lambda: checkpoint_values(self.prefix))
     return {n.removeprefix(start): v for n, v in tensors.items() if n.startswith(start)}
 
 
@@ -71,6 +72,11 @@ class CheckpointStore:
     Raises:
       UserError: the folder cannot be written to.
     """
+    distributed.from_chief(lambda: self._save(groups, state))
+
+  def _save(
+    self, groups: Mapping[str, Mapping[str, tf.Variable]], state: Mapping[str, Any]
+  ) -> None:
     numbers = self._numbers()
     number = max(numbers, default=0) + 1
     target = self._path(number)
@@ -91,6 +97,9 @@ class CheckpointStore:
 
   def latest(self) -> Saved | None:
     """The newest whole checkpoint, or None."""
+    return distributed.from_chief(self._latest)
+
+  def _latest(self) -> Saved | None:
     for number in sorted(self._numbers(), reverse=True):
       prefix = self._path(number)
       record = _read_record(prefix)

@@ -1,4 +1,4 @@
-"""Accuracy over every sample exactly once."""
+"""Accuracy over every sample exactly once, each process taking its share of them."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
+from secateurs.utils.training import distributed
 from secateurs.utils.training.objectives import cross_entropy
 
 _TOP_K = 5
@@ -33,7 +34,10 @@ class Evaluation:
 
 
 def evaluate(model: keras.Model, batches: tf.data.Dataset) -> Evaluation:
-  """Evaluates a model that gives logits on batches of (images, labels) of any sizes."""
+  """Evaluates a model that gives logits on batches of (images, labels) of any sizes.
+
+  With several processes each is given other batches (`distributed.shard`), and all get the totals.
+  """
 
   @tf.function
   def totals(data: tf.data.Dataset) -> tuple:
@@ -48,13 +52,13 @@ def evaluate(model: keras.Model, batches: tf.data.Dataset) -> Evaluation:
 def evaluate_function(
   predict: Callable[[np.ndarray], np.ndarray], batches: tf.data.Dataset
 ) -> Evaluation:
-  """Evaluates any function from images to logits, such as an interpreter's."""
+  """Evaluates any function from images to logits, such as an interpreter's; batches as above."""
   sums, nb_classes = (np.int64(0), np.int64(0), np.float32(0), np.int64(0)), 0
   for images, labels in batches:
     logits = predict(images.numpy())
     nb_classes = logits.shape[-1]
     sums = _add(sums, tf.constant(logits), labels)
-  return _summary(sums, nb_classes)
+  return _summary(sums, max(distributed.gather_objects(nb_classes)))
 
 
 def _add(sums: tuple, logits: tf.Tensor, labels: tf.Tensor) -> tuple:
@@ -71,7 +75,7 @@ def _add(sums: tuple, logits: tf.Tensor, labels: tf.Tensor) -> tuple:
 
 
 def _summary(sums: tuple, nb_classes: int) -> Evaluation:
-  right, top5, loss, count = (float(total) for total in sums)
+  right, top5, loss, count = (float(total) for total in distributed.sum(*map(np.float64, sums)))
   if not count:
     raise ValueError('There is nothing to evaluate on: the split has no samples.')
   has_top5 = nb_classes >= _MIN_CLASSES_FOR_TOP_K

@@ -15,6 +15,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 from secateurs.utils.errors import UserError
+from secateurs.utils.training import distributed
 from secateurs.utils.training.masks import MaskSet
 
 _SECONDS_PER_CALL = 0.5  # Ctrl-C and the progress bar wait no longer than about this.
@@ -43,6 +44,9 @@ class TrainStep:
   grad = d loss / d w + weight_decay * w for the variables in `decayed`: the gradient of the L2 term
   weight_decay / 2 * ||w||^2, without a pass over all weights for its value. After the optimizer,
   `masks` set pruned weights back to zero.
+
+  With several processes gradients, loss and metrics are means over all of them, so that every process
+  makes the same step and sees the same divergence.
   """
 
   def __init__(
@@ -54,13 +58,16 @@ class TrainStep:
     weight_decay: float = 0.0,
     decayed: Iterable[tf.Variable] = (),
     masks: MaskSet | None = None,
+    compression: str = 'none',
   ) -> None:
+    """`compression`: how gradients travel between processes, see `distributed.mean`."""
     self.optimizer = optimizer
     self._objective = objective
     self._variables = list(variables)
     self._weight_decay = weight_decay
     self._decayed = {v.ref() for v in decayed}
     self._masks = masks
+    self._compression = compression
     optimizer.build(self._variables)
     self._run = tf.function(self._run_steps)
 
@@ -75,8 +82,9 @@ class TrainStep:
     Returns:
       How many of the steps had a finite loss, and the means of loss and metrics over those.
     """
-    nb_done, totals = self._run(batches, tf.constant(nb_steps))
-    nb_done = int(nb_done)
+    with distributed.explained():
+      nb_done, totals = self._run(batches, tf.constant(nb_steps))
+      nb_done = int(nb_done)
     return nb_done, {name: float(total) / max(nb_done, 1) for name, total in totals.items()}
 
   def _step(self, batch: tuple) -> dict[str, tf.Tensor]:
@@ -84,6 +92,7 @@ class TrainStep:
       tape.watch(self._variables)
       loss, metrics = self._objective(batch)
     gradients = tape.gradient(loss, self._variables)
+    gradients, values = self._averaged(gradients, {'loss': tf.cast(loss, tf.float32), **metrics})
     if self._weight_decay:
       gradients = [
         g + self._weight_decay * v if g is not None and v.ref() in self._decayed else g
@@ -92,7 +101,23 @@ class TrainStep:
     self.optimizer.apply_gradients(zip(gradients, self._variables, strict=True))
     if self._masks is not None:
       self._masks.apply()
-    return {'loss': tf.cast(loss, tf.float32), **metrics}
+    return values
+
+  def _averaged(
+    self, gradients: list[tf.Tensor | None], values: dict[str, tf.Tensor]
+  ) -> tuple[list[tf.Tensor | None], dict[str, tf.Tensor]]:
+    """Means over all processes; loss and metrics travel as they are."""
+    if distributed.size() == 1:
+      return gradients, values
+    present = [tf.convert_to_tensor(g) for g in gradients if g is not None]
+    if self._compression == 'none':
+      *present, packed = distributed.mean([*present, tf.stack(list(values.values()))])
+    else:
+      (packed,) = distributed.mean([tf.stack(list(values.values()))])
+      present = distributed.mean(present, self._compression)
+    means = iter(present)
+    gradients = [None if g is None else next(means) for g in gradients]
+    return gradients, dict(zip(values, tf.unstack(packed), strict=True))
 
   def _run_steps(
     self, batches: Iterator, nb_steps: tf.Tensor

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import tensorflow as tf
 
+from secateurs.utils.training import distributed
 from secateurs.utils.training.patterns import Pattern, Unstructured
 
 
@@ -50,7 +51,8 @@ class MaskSet:
     """Chooses new masks by magnitude, one sparsity in [0, 1] per variable, and applies them.
 
     Weights are compared by the values that they last had while unpruned, and so may come back; unless
-    `revive` is unset: then what has gone counts as zero.
+    `revive` is unset: then what has gone counts as zero. With several processes all take the chief's
+    choice.
     """
     for variable, mask, backup, sparsity in zip(
       self.variables, self.masks, self.backups, sparsities, strict=True
@@ -60,6 +62,7 @@ class MaskSet:
       backup.assign(unpruned)
       mask.assign(kept.astype(np.float32))
       variable.assign(np.where(kept, unpruned, 0))
+    distributed.broadcast_variables([*self.masks, *self.backups, *self.variables])
 
   def reset(self) -> None:
     """Takes all masks off and the variables' values as they are."""

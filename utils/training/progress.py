@@ -27,17 +27,26 @@ class Progress:
     stop: steps at the end.
     batch_size: samples of one step.
     stream: where to write; a bar if it is a terminal, else one line per `summary`.
+    shown: whether to write at all.
   """
 
   def __init__(
-    self, phase: str, start: int, stop: int, batch_size: int, stream: TextIO | None = None
+    self,
+    phase: str,
+    start: int,
+    stop: int,
+    batch_size: int,
+    stream: TextIO | None = None,
+    *,
+    shown: bool = True,
   ) -> None:
     self._phase, self._stop, self._batch_size = phase, stop, batch_size
     self._stream = stream or sys.stdout
     self._bar = None
     self._from_step, self._began = start, time.perf_counter()
     self._compiled, self._speed = False, 0.0
-    if self._stream.isatty():
+    self._shown = shown
+    if shown and self._stream.isatty():
       from tqdm import tqdm
 
       self._bar = tqdm(
@@ -62,7 +71,7 @@ class Progress:
 
   def summary(self, step: int, means: Mapping[str, float]) -> None:
     """Writes a plain line, where there is no bar."""
-    if self._bar is not None:
+    if self._bar is not None or not self._shown:
       return
     eta = ''
     if self._speed:

@@ -30,6 +30,31 @@ class PiecewiseConstant(keras.optimizers.schedules.LearningRateSchedule):
     return {'initial': self.initial, 'boundaries': self.boundaries, 'decay': self.decay}
 
 
+class GradualWarmUp(keras.optimizers.schedules.LearningRateSchedule):
+  """Another schedule, whose rate rises linearly from a share of itself to all of it.
+
+  rate(t) = schedule(t) * (share + (1 - share) * min(t / steps, 1))
+
+  Goyal et al. 2017, "Accurate, Large Minibatch SGD" (arXiv:1706.02677), section 2.2: a rate that was
+  raised k-fold for a k-fold batch starts at share = 1 / k, the rate of the small batch.
+  """
+
+  def __init__(
+    self, schedule: keras.optimizers.schedules.LearningRateSchedule, share: float, steps: int
+  ) -> None:
+    super().__init__()
+    self.schedule, self.share, self.steps = schedule, float(share), int(steps)
+
+  def __call__(self, step: tf.Tensor) -> tf.Tensor:
+    """Returns the scalar float32 rate at a step."""
+    done = tf.minimum(tf.cast(step, tf.float32) / max(self.steps, 1), 1.0)
+    return self.schedule(step) * (self.share + (1.0 - self.share) * done)
+
+  def get_config(self) -> dict:
+    """Constructor arguments."""
+    return {'schedule': self.schedule, 'share': self.share, 'steps': self.steps}
+
+
 class WarmUpCosine(keras.optimizers.schedules.LearningRateSchedule):
   """A linear rise over the first steps, then half a cosine down to zero.
 

@@ -11,6 +11,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 from secateurs.utils.errors import UserError
+from secateurs.utils.training import distributed
 
 _NB_LISTED = 8
 _CHECKPOINT_PREFIX = 'variables/'
@@ -49,10 +50,15 @@ def read_weights(path: str | Path) -> dict[str, np.ndarray]:
     path: an .npz archive with keys `<layer>/<weight>`; a model as .keras, .h5 or SavedModel folder; or
       the prefix of a checkpoint of this project, with or without its number.
 
+  With several processes the chief reads.
+
   Raises:
     UserError: nothing there, or not readable.
   """
-  path = Path(path)
+  return distributed.from_chief(lambda: _read_weights(Path(path)))
+
+
+def _read_weights(path: Path) -> dict[str, np.ndarray]:
   if path.suffix == '.npz':
     return _read_npz(_existing(path))
   if path.suffix in ('.keras', '.h5', '.hdf5') or (path / 'saved_model.pb').is_file():
@@ -61,19 +67,25 @@ def read_weights(path: str | Path) -> dict[str, np.ndarray]:
 
 
 def load_model(path: str | Path) -> keras.Model:
-  """Loads a whole tf_keras model for inference.
+  """Loads a whole tf_keras model for inference; with several processes, the chief's file.
 
   Raises:
     UserError: the file is of Keras 3, damaged, or holds weights only.
   """
-  path = _existing(Path(path))
-  if _is_keras3(path):
+  path = distributed.from_chief(lambda: _existing(Path(path)))
+  with distributed.chiefs_file(path) as copy:
+    return _load_model(path, copy)
+
+
+def _load_model(path: Path, copy: Path) -> keras.Model:
+  """Loads the file at `copy`, which is called `path`."""
+  if _is_keras3(copy):
     raise UserError(
       f'{path} was saved by Keras 3, but tf_keras (Keras 2) files were expected: save the model with '
       'tf_keras, or its weights as .npz with keys <layer>/<weight>.'
     )
   try:
-    return keras.models.load_model(path, compile=False)
+    return keras.models.load_model(copy, compile=False)
   except Exception as error:  # tf_keras raises many types for a file that it cannot read.
     raise UserError(
       f'{path} cannot be loaded as a tf_keras model ({_first_line(error)}): a whole model saved as '

@@ -1,0 +1,133 @@
+"""Several processes under horovodrun, shown to the user as one job."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from typing import IO
+
+from job import ROOT, Job, UsageError
+
+# A cycle is how long Horovod waits for more tensors to send: there is but one here. Ranks wait for
+# rank 0 while it exports and times, so a stall is told late; dead ranks are noticed at once.
+TUNING = ('--cycle-time-ms', '0.5', '--stall-check-warning-time-seconds', '900')
+_OF_RANK = re.compile(r'^\[(\d+)\]<(stdout|stderr)>:(.*)$', re.DOTALL)
+_ENDED = re.compile(r'^Process (\d+) exit with status code (-?\d+)')
+_CHATTER = re.compile(
+  r'^(WARNING: All log messages before absl|[IWE]\d{4} |To enable the following)'
+)
+_NB_TOLD = 8
+
+
+def command(job: Job, hosts: str) -> list[str]:
+  """The command for the processes of a job: horovodrun, unless there is but one."""
+  script = ['python', job.script, *job.script_flags()]
+  if job.nb_processes == 1 and hosts.startswith('localhost'):
+    return script
+  port = ['-p', job.options['ssh_port']] if 'ssh_port' in job.options else []
+  number = str(job.nb_processes)
+  return ['horovodrun', '--gloo', '-np', number, '-H', hosts, *port, *TUNING, *script]
+
+
+def run(words: list[str], environment: dict[str, str]) -> int:
+  """Runs a command inside the project's environment and returns its exit code.
+
+  A single process takes this process's place. Of several, rank 0 is shown as it is and the others'
+  errors with their number; the first that fails ends the job, and its exit code is the job's.
+  """
+  if words[0] != 'horovodrun':
+    os.execvpe('bash', _in_environment('exec "$@"', words), environment)
+  needed = (
+    'command -v horovodrun >/dev/null || secateurs_fail "several processes (-n) need Horovod, which '
+    'is not installed: run ./scripts/install_horovod.sh."; exec "$@"'
+  )
+  return _Job(_in_environment(needed, words), environment).wait()
+
+
+def _in_environment(script: str, words: list[str]) -> list[str]:
+  return ['bash', '-c', f'source "$0"; {script}', str(ROOT / 'scripts' / 'env.sh'), *words]
+
+
+class _Job:
+  """A running horovodrun."""
+
+  def __init__(self, words: list[str], environment: dict[str, str]) -> None:
+    self.ended: tuple[int, int] | None = None
+    self._own_lines: list[str] = []
+    self._stopped_by: int | None = None
+    self._process = subprocess.Popen(
+      words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, bufsize=1
+    )
+    for number in (signal.SIGINT, signal.SIGTERM):
+      signal.signal(number, self._stop)
+    pipes = ((self._process.stdout, sys.stdout), (self._process.stderr, sys.stderr))
+    self._threads = [threading.Thread(target=self._show, args=pipe, daemon=True) for pipe in pipes]
+    for thread in self._threads:
+      thread.start()
+
+  def _stop(self, number: int, frame: object) -> None:
+    del frame
+    self._stopped_by = number
+    self._process.send_signal(signal.SIGTERM)
+
+  def _show(self, pipe: IO[str], target: IO[str]) -> None:
+    for line in pipe:
+      match = _OF_RANK.match(line)
+      if match:
+        rank, stream, text = int(match[1]), match[2], match[3]
+        if not _CHATTER.match(text):
+          print(text if rank == 0 else f'[rank {rank}] {text}', end='', flush=True,
+                file=sys.stderr if stream == 'stderr' else target)  # fmt: skip
+        continue
+      ended = _ENDED.match(line)
+      if ended:
+        self.ended = self.ended or (int(ended[1]), int(ended[2]))
+      elif line.startswith('Error: '):
+        print(line, end='', file=sys.stderr, flush=True)
+      elif line.strip() and not _CHATTER.match(line):
+        self._own_lines.append(line)
+
+  def wait(self) -> int:
+    """Waits for the end; tells what went wrong."""
+    code = self._process.wait()
+    for thread in self._threads:
+      thread.join(timeout=5)
+    if self._stopped_by is not None:
+      print('Error: Interrupted: run the same command again to go on.', file=sys.stderr)
+      return 128 + self._stopped_by
+    if code and self.ended is not None:
+      rank, status = self.ended
+      status = 128 - status if status < 0 else status
+      how = f'was killed by signal {status - 128}' if status > 128 else f'ended with code {status}'
+      print(
+        f'Error: process {rank} of the job {how}, so all of it was ended; run the same command again '
+        'to go on from the last checkpoint.',
+        file=sys.stderr,
+      )
+      return status
+    if code and self._own_lines:
+      sys.stderr.writelines(self._own_lines[-_NB_TOLD:])
+    return code
+
+
+def check_hosts(hosts: str, nb_processes: int) -> str:
+  """Hosts as horovodrun takes them.
+
+  Raises:
+    UsageError: no such list, or too few places.
+  """
+  slots = 0
+  for host in hosts.split(','):
+    match = re.fullmatch(r'[\w.-]+:([1-9]\d*)', host.strip())
+    if not match:
+      raise UsageError(
+        f'--hosts takes hosts with their numbers of processes, as in a:4,b:4, but {hosts!r} was given.'
+      )
+    slots += int(match[1])
+  if slots < nb_processes:
+    raise UsageError(f'-n asks for {nb_processes} processes, but --hosts has room for {slots}.')
+  return ','.join(host.strip() for host in hosts.split(','))

@@ -1,0 +1,9 @@
+#!/usr/bin/env bash
+# ./scripts/run_docker.sh nets/<net>_at_<data set>_run.py [-n=K] [flags]; -h tells more.
+set -euo pipefail
+python="${SECATEURS_PYTHON:-python3}"
+command -v "$python" >/dev/null || {
+  echo "Error: $python was not found: install Python 3.10, 3.11 or 3.12." >&2
+  exit 1
+}
+exec "$python" "$(dirname "$0")/launcher" docker "$@"
