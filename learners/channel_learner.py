@@ -188,22 +188,3 @@ class ChannelLearner(CompressionLearner):
         self.sgd(self.fine_tune_schedule(nb_steps)),
         nb_steps=nb_steps,
       )
-
-
-def dropped_inputs(units: Sequence[Unit], kept: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-  """Which input channels of each layer are dropped, from masks over the units' channels."""
-  dropped: dict[str, np.ndarray] = {}
-  for unit in units:
-    if unit.name not in kept:
-      continue
-    for name, elements in unit.elements.items():
-      gone = (elements >= 0) & ~kept[unit.name][elements]
-      dropped[name] = dropped[name] | gone if name in dropped else gone
-  return dropped
-
-
-def unit_masks(units: Sequence[Unit], kept: Mapping[str, list[int]]) -> dict[str, np.ndarray]:
-  """Bool arrays over the units' channels, from lists of the kept ones."""
-  return {
-    unit.name: np.isin(np.arange(unit.size), kept[unit.name]) for unit in units if unit.name in kept
-  }

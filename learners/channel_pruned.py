@@ -30,14 +30,9 @@ import tf_keras as keras
 
 from secateurs.learners import register
 from secateurs.learners.abstract_learner import Phase
-from secateurs.learners.channel_learner import (
-  ChannelConfig,
-  ChannelLearner,
-  dropped_inputs,
-  unit_masks,
-)
+from secateurs.learners.channel_learner import ChannelConfig, ChannelLearner
 from secateurs.learners.channel_pass import Method, prune, statistics
-from secateurs.learners.channel_units import Unit, nb_kept, read_ratios
+from secateurs.learners.channel_units import Unit, dropped_inputs, nb_kept, read_ratios, unit_masks
 from secateurs.learners.ratio_search import Allocation, Reward, best_candidates, search
 from secateurs.utils.config import option
 from secateurs.utils.graph import ChannelGraph

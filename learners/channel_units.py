@@ -185,6 +185,25 @@ def keep_of(units: Sequence[Unit], kept: Mapping[str, Sequence[int]]) -> dict:
   return {unit.key: list(kept[unit.name]) for unit in units if unit.name in kept}
 
 
+def dropped_inputs(units: Sequence[Unit], kept: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+  """Which input channels of each layer are dropped, from masks over the units' channels."""
+  dropped: dict[str, np.ndarray] = {}
+  for unit in units:
+    if unit.name not in kept:
+      continue
+    for name, elements in unit.elements.items():
+      gone = (elements >= 0) & ~kept[unit.name][elements]
+      dropped[name] = dropped[name] | gone if name in dropped else gone
+  return dropped
+
+
+def unit_masks(units: Sequence[Unit], kept: Mapping[str, list[int]]) -> dict[str, np.ndarray]:
+  """Bool arrays over the units' channels, from lists of the kept ones."""
+  return {
+    unit.name: np.isin(np.arange(unit.size), kept[unit.name]) for unit in units if unit.name in kept
+  }
+
+
 def read_ratios(path: str, units: Sequence[Unit], flag: str) -> list[float]:
   """Reads a list of ratios: one for each unit, in order.
 

@@ -6,10 +6,16 @@ import tensorflow as tf
 import tf_keras as keras
 
 from secateurs.learners import get_learner
-from secateurs.learners.channel_learner import dropped_inputs
 from secateurs.learners.channel_pass import Method, prune
 from secateurs.learners.channel_pruned import CpConfig
-from secateurs.learners.channel_units import find_units, keep_of, macs_of, nb_kept, read_ratios
+from secateurs.learners.channel_units import (
+  dropped_inputs,
+  find_units,
+  keep_of,
+  macs_of,
+  nb_kept,
+  read_ratios,
+)
 from secateurs.learners.ratio_search import Allocation, levels, search
 from secateurs.learners.reconstruction import Features, kernel_matrix, patches
 from secateurs.nets.resnet import cifar_resnet
