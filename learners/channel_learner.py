@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -11,12 +11,13 @@ import tensorflow as tf
 import tf_keras as keras
 
 from secateurs.learners import measuring
-from secateurs.learners.channel_units import TRUNKS, Unit, Units, find_units, keep_of
+from secateurs.learners.channel_units import TRUNKS, Units, find_units, keep_of
 from secateurs.learners.compression import CompressionLearner
 from secateurs.utils.config import Config, option
 from secateurs.utils.deploy import model_block
 from secateurs.utils.errors import UserError
 from secateurs.utils.graph import ChannelGraph, apply_plan, count, masked, plan_slice
+from secateurs.utils.graph.planning import Keep
 from secateurs.utils.training.batch_norm import reestimate
 from secateurs.utils.training.masks import MaskSet
 from secateurs.utils.training.weights import assign_weights, load_model, named_weights
@@ -121,7 +122,7 @@ class ChannelLearner(CompressionLearner):
     state = self.state['algorithm']
     model = self.in_float32(self.model)
     graph = ChannelGraph(model)
-    slim, difference = self.sliced(graph, self.units(graph).units, state['kept'])
+    slim, difference = self.sliced(graph, self.keep(graph))
     state['slim_vs_masked'] = difference
     state['pruned'] = self._measured(slim)
     self.say_accuracy('Pruned, before any training', state['pruned'])
@@ -132,11 +133,13 @@ class ChannelLearner(CompressionLearner):
   def before_training(self, graph: ChannelGraph) -> None:
     """What else a subclass measures at this moment, given the masked network's graph."""
 
-  def sliced(
-    self, graph: ChannelGraph, units: Sequence[Unit], kept: Mapping[str, list[int]]
-  ) -> tuple[keras.Model, float]:
+  def keep(self, graph: ChannelGraph) -> Keep:
+    """What slicing keeps, given the masked network's graph."""
+    return keep_of(self.units(graph).units, self.state['algorithm']['kept'])
+
+  def sliced(self, graph: ChannelGraph, keep: Keep) -> tuple[keras.Model, float]:
     """The slim model, and how far its outputs are from the masked one's, as a share of their range."""
-    plan = plan_slice(graph, keep_of(units, kept))
+    plan = plan_slice(graph, keep)
     slim = apply_plan(plan)
     images = self.helper.calibration_images(_NB_PARITY_IMAGES)
     with masked(plan):

@@ -32,7 +32,14 @@ from secateurs.learners import register
 from secateurs.learners.abstract_learner import Phase
 from secateurs.learners.channel_learner import ChannelConfig, ChannelLearner
 from secateurs.learners.channel_pass import Method, prune, statistics
-from secateurs.learners.channel_units import Unit, dropped_inputs, nb_kept, read_ratios, unit_masks
+from secateurs.learners.channel_units import (
+  Unit,
+  dropped_inputs,
+  keep_of,
+  nb_kept,
+  read_ratios,
+  unit_masks,
+)
 from secateurs.learners.ratio_search import Allocation, Reward, best_candidates, search
 from secateurs.utils.config import option
 from secateurs.utils.graph import ChannelGraph
@@ -328,7 +335,7 @@ class ChannelPrunedLearner(ChannelLearner):
       masks, _ = prune(original, model, units, counts, batches, method)
       kept = {name: np.flatnonzero(mask).tolist() for name, mask in masks.items()}
       for title, network in ((f'{selection}, refit', model), (selection, original)):
-        slim, _ = self.sliced(ChannelGraph(network), units, kept)
+        slim, _ = self.sliced(ChannelGraph(network), keep_of(units, kept))
         results[title] = self.accuracies(slim)
         self.say_accuracy(f'For comparison, {title}', results[title])
     return results

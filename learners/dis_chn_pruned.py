@@ -11,12 +11,13 @@ last one has the loss L of the network. For each block in turn
 with L^(R) the distance of the layer's output to that in the original network. Then the slim network is
 trained.
 
-Deviations. Channels are removed, as the document has it, unless `dcp_greedy add`: the paper starts with
-none and adds the best. Block-wise training minimises the sum of both losses; the paper steps on one
-after the other. While a layer is pruned nothing before it changes: the tensors that cross the cut before
-it are computed once, and only the layers from there to the end of the block are run, over sampled images
-and with normalisation at its moving statistics. Several channels change in one step
-(`dcp_chns_per_step`). docs/dis_chn_pruned.md has what each of these costs.
+Deviations. Channels are removed, as the document has it, unless `dcp_greedy add`: the paper starts
+with none and adds the best. Block-wise training minimises the sum of both losses; the paper steps on
+one after the other. Branches start from a logistic regression, not at random. While a layer is pruned
+nothing before it changes: the tensors that cross the cut before it are computed once, and only the
+layers from there to the end of the block are run, over sampled images and with normalisation at its
+moving statistics. Several channels change in one step (`dcp_chns_per_step`).
+docs/dis_chn_pruned.md has what each of these costs.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ from secateurs.learners.discrimination import (
   find_blocks,
   first_calls,
   make_branch,
+  start_branch,
 )
 from secateurs.learners.frontier import Frontier, bytes_per_image
 from secateurs.learners.greedy_channels import SELECTIONS, Greedy, UnitPruning, count_steps
@@ -197,6 +199,8 @@ class DisChnPrunedLearner(ChannelLearner):
     variables = list(self.model.trainable_variables)
     if branch is not None:
       variables += branch.trainable_variables
+      if self.starts_over(f'block{block.number}_finetune'):
+        self._start_branch(block, branch)
     nb_iters = self.config.nb_iters_block
     schedule = WarmUpCosine(self.config.lrn_rate_adam, nb_iters)
     self.fit(
@@ -207,6 +211,12 @@ class DisChnPrunedLearner(ChannelLearner):
       variables=variables,
       masks=self.kernel_masks(self._dropped()),
     )
+
+  def _start_branch(self, block: Block, branch: keras.Model) -> None:
+    images, labels = self._samples()
+    frontier = Frontier(flatten_model(self.model), images)
+    frontier.advance(block.end)
+    start_branch(branch, frontier.tensors[block.tensor].astype(np.float32), labels)
 
   # Selection.
 
@@ -221,7 +231,7 @@ class DisChnPrunedLearner(ChannelLearner):
     flats = flatten_model(self.original()), flatten_model(self.model)
     if [c.name for c in flats[0].calls] != [c.name for c in flats[1].calls]:
       raise RuntimeError('The network and its original differ in their layers.')
-    images, labels = self._samples(flats[1])
+    images, labels = self._samples()
     before, now = (Frontier(flat, images) for flat in flats)
     first = first_calls(flats[1])
     clock = _Clock(count_steps(self._method(), block.units, counts))
@@ -248,7 +258,7 @@ class DisChnPrunedLearner(ChannelLearner):
     target: int,
     before: Frontier,
     now: Frontier,
-    labels: tf.Tensor,
+    labels: np.ndarray,
   ) -> dict[str, Any]:
     """Chooses a unit's channels; returns its record."""
     end, branch = self._end(block, unit, now.flat)
@@ -261,7 +271,7 @@ class DisChnPrunedLearner(ChannelLearner):
       branch,
       {number: tf.constant(array) for number, array in now.tensors.items()},
       {number: tf.constant(array) for number, array in before.peek(outputs).items()},
-      labels,
+      tf.constant(labels),
     )
     pruning = UnitPruning(
       unit,
@@ -305,10 +315,10 @@ class DisChnPrunedLearner(ChannelLearner):
       seed=self.run_config.seed,
     )
 
-  def _samples(self, flat: FlatModel) -> tuple[np.ndarray, tf.Tensor]:
+  def _samples(self) -> tuple[np.ndarray, np.ndarray]:
     """Images float32 [n, h, w, c] and labels, as many as the memory for their maps allows."""
-    config, first = self.config, first_calls(flat)
-    need = 0
+    config, flat = self.config, flatten_model(self.model)
+    first, need = first_calls(flat), 0
     for unit in self._found_units.units:
       calls = flat.calls_by_layer()
       shapes = [flat.shapes[calls[name][0].outputs[0]] for name in unit.readers]
@@ -326,7 +336,7 @@ class DisChnPrunedLearner(ChannelLearner):
     size = min(config.batch_size, nb)
     batches = self.helper.train_batches(size, self.stream_seed('select')).take(-(-nb // size))
     images, labels = zip(*((x.numpy(), y.numpy()) for x, y in batches))
-    return np.concatenate(images)[:nb], tf.constant(np.concatenate(labels)[:nb])
+    return np.concatenate(images)[:nb], np.concatenate(labels)[:nb]
 
   def _last_layer(self, block: Block) -> str:
     flat = flatten_model(self.model)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 
+import numpy as np
 import tensorflow as tf
 import tf_keras as keras
+from sklearn.linear_model import LogisticRegression
 
 from secateurs.learners.channel_units import Unit
 from secateurs.utils.graph.cuts import calls_between, even_necks, run_calls
@@ -14,7 +16,10 @@ from secateurs.utils.graph.walk import FlatModel
 from secateurs.utils.training.objectives import Classification, cross_entropy
 
 L = keras.layers
-_BN_MOMENTUM = 0.9  # Block-wise fine-tuning may be no more than some tens of steps.
+_BN_MOMENTUM = 0.9  # Block-wise training may be no more than some tens of steps.
+_BATCH = 128
+_TINY = 1e-6
+_INVERSE_PENALTY, _TOLERANCE = 1.0, 1e-3
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -82,6 +87,37 @@ def make_branch(shape: tuple, nb_classes: int, name: str, seed: int) -> keras.Mo
   start = keras.initializers.GlorotUniform(seed)
   logits = L.Dense(nb_classes, kernel_initializer=start, dtype='float32', name='logits')(x)
   return keras.Model(inputs, logits, name=name)
+
+
+def start_branch(branch: keras.Model, maps: np.ndarray, labels: np.ndarray) -> None:
+  """Gives a new branch the weights that suit a block as it is, so that training need not find them.
+
+  Normalisation takes the mean and variance of the maps, the linear layer is fit by logistic
+  regression to what it then receives.
+
+  Args:
+    branch: from `make_branch`.
+    maps: the block's output [n, h, w, c] for some images.
+    labels: their labels [n].
+  """
+  norm, linear = branch.get_layer('norm'), branch.get_layer('logits')
+  axes = tuple(range(maps.ndim - 1))
+  norm.moving_mean.assign(maps.mean(axes, np.float64))
+  norm.moving_variance.assign(maps.var(axes, np.float64))
+  pooled = keras.Model(branch.input, linear.input).predict(maps, batch_size=_BATCH, verbose=0)
+  mean, size = pooled.mean(axis=0), np.maximum(pooled.std(axis=0), _TINY)
+  found = LogisticRegression(C=_INVERSE_PENALTY, tol=_TOLERANCE).fit((pooled - mean) / size, labels)
+  kernel, bias = np.zeros(linear.kernel.shape), np.full(linear.bias.shape, found.intercept_.min())
+  kernel[:, found.classes_] = _per_class(found.coef_).T / size[:, None]
+  bias[found.classes_] = _per_class(found.intercept_)
+  bias -= mean @ kernel
+  linear.kernel.assign(kernel)
+  linear.bias.assign(bias)
+
+
+def _per_class(values: np.ndarray) -> np.ndarray:
+  """One row for each class; scikit-learn gives a single one for two classes."""
+  return np.concatenate([-values, values]) / 2 if len(values) == 1 else values
 
 
 class BlockObjective:
