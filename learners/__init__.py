@@ -14,7 +14,7 @@ from secateurs.utils.errors import UserError
 if TYPE_CHECKING:
   from secateurs.learners.abstract_learner import Learner
 
-_MODULES = ('full_precision', 'weight_sparse', 'channel_pruned')
+_MODULES = ('full_precision', 'weight_sparse', 'channel_pruned', 'dis_chn_pruned')
 _LEARNERS: dict[str, type[Learner]] = {}
 
 

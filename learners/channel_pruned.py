@@ -23,48 +23,36 @@ are refit, too (`cp_refit_all`), because what reaches them has changed.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 import tf_keras as keras
 
-from secateurs.learners import measuring, register
+from secateurs.learners import register
 from secateurs.learners.abstract_learner import Phase
+from secateurs.learners.channel_learner import ChannelConfig, ChannelLearner
 from secateurs.learners.channel_pass import Method, prune, statistics
 from secateurs.learners.channel_units import (
-  TRUNKS,
   Unit,
-  Units,
-  find_units,
+  dropped_inputs,
   keep_of,
   nb_kept,
   read_ratios,
+  unit_masks,
 )
-from secateurs.learners.compression import CompressionLearner
 from secateurs.learners.judging import Judge, judging_note, judging_samples, judging_split
 from secateurs.learners.ratio_search import Allocation, Reward
 from secateurs.learners.trials import best_candidates, search
-from secateurs.utils.config import Config, option
-from secateurs.utils.deploy import model_block
-from secateurs.utils.errors import UserError
-from secateurs.utils.graph import ChannelGraph, apply_plan, count, masked, plan_slice
-from secateurs.utils.training import distributed
-from secateurs.utils.training.batch_norm import reestimate
+from secateurs.utils.config import option
+from secateurs.utils.graph import ChannelGraph
 from secateurs.utils.training.channel_choice import SELECTIONS
-from secateurs.utils.training.masks import MaskSet
 from secateurs.utils.training.schedules import WarmUpCosine
-from secateurs.utils.training.weights import assign_weights, load_model, named_weights
 
-_NB_BN_BATCHES = 20
-_NB_PARITY_IMAGES = 64
 _NB_FINALISTS = 3
-_MAX_SLIM_DIFFERENCE = 1e-4
 
 
 @dataclasses.dataclass(frozen=True)
-class CpConfig(Config):
+class CpConfig(ChannelConfig):
   """Hyper-parameters of `chn-pruned`."""
 
   prefix = 'cp_'
@@ -104,15 +92,6 @@ class CpConfig(Config):
   refit_all: bool = option(
     True, 'Refit layers that keep all of their inputs, too, where these have changed.'
   )
-  trunk: str = option(
-    'keep',
-    'Channels joined by residual additions: keep all, couple (drop for all layers of the trunk), or '
-    'gather (each convolution chooses its own).',
-    choices=TRUNKS,
-  )
-  skip: str | None = option(
-    None, 'Names or patterns of layers, separated by commas, whose channels stay whole.'
-  )
   quadruple: bool = option(False, 'Round numbers of kept channels up to multiples of four.')
   nb_points_per_layer: int = option(10, 'Points sampled per image and layer.', low=1)
   nb_batches: int = option(30, 'Batches of training images to sample from.', low=1)
@@ -135,14 +114,9 @@ class CpConfig(Config):
     """How channels are chosen."""
     return self.select if self.lasso else 'magnitude'
 
-  @property
-  def skipped(self) -> list[str]:
-    """Patterns of layers to leave whole."""
-    return [name.strip() for name in (self.skip or '').split(',') if name.strip()]
-
 
 @register
-class ChannelPrunedLearner(CompressionLearner):
+class ChannelPrunedLearner(ChannelLearner):
   """Drops input channels of convolutions, refits what is left, slices, and fine-tunes."""
 
   name = 'chn-pruned'
@@ -155,22 +129,9 @@ class ChannelPrunedLearner(CompressionLearner):
     return [
       *search,
       Phase('prune', self._prune),
-      Phase('slim', self._slim),
-      Phase('finetune', self._finetune),
+      Phase('slim', self.slim),
+      Phase('finetune', self.finetune),
     ]
-
-  def build(self) -> keras.Model:
-    """The slim network, once there is one."""
-    slim = self.state.get('algorithm', {}).get('slim')
-    return super().build() if slim is None else keras.models.model_from_json(slim)
-
-  def pruned_block(self) -> dict[str, Any] | None:
-    """The slim model before its fine-tuning."""
-    return self.state['algorithm']['pruned']
-
-  def parity(self) -> dict[str, float]:
-    """Slim against masked."""
-    return {'slim_vs_masked': self.state['algorithm']['slim_vs_masked']}
 
   def extra(self) -> dict[str, Any]:
     """Kept channels, reconstruction errors, and the comparison of selections."""
@@ -187,23 +148,13 @@ class ChannelPrunedLearner(CompressionLearner):
     return {'preserve_ratio': config.uniform_preserve_ratio}
 
   def notes(self) -> list[str]:
-    """What stayed whole."""
-    left = self.state['algorithm'].get('left_whole', [])
-    notes = [f'Channels that stayed whole: {"; ".join(left)}.'] if left else []
+    """What stayed whole, and what the search was judged on."""
+    notes = super().notes()
     if 'search' in self.state['algorithm']:
       notes += judging_note(self.helper, 'Candidates of the search')
     return notes
 
   # Pruning.
-
-  def _units(self, graph: ChannelGraph) -> Units:
-    found = find_units(graph, self.config.trunk, self.config.skipped)
-    if not found.units:
-      raise UserError(
-        f'No convolution of {self.helper.net} has channels that can go '
-        f'({"; ".join(found.left) or "there are none"}): loosen --cp_skip or --cp_trunk.'
-      )
-    return found
 
   def _counts(self, units: list[Unit]) -> dict[str, int]:
     """Channels to keep by unit name."""
@@ -211,7 +162,7 @@ class ChannelPrunedLearner(CompressionLearner):
     if config.prune_option == 'auto':
       return self.state['algorithm']['counts']
     if config.prune_option == 'list':
-      ratios = read_ratios(config.prune_list_file, units)
+      ratios = read_ratios(config.prune_list_file, units, 'cp_prune_list_file')
     else:
       ratios = [config.uniform_preserve_ratio] * len(units)
     return {
@@ -232,26 +183,13 @@ class ChannelPrunedLearner(CompressionLearner):
     )
     return dataclasses.replace(method, **changes)
 
-  def _images(self, purpose: str, nb_batches: int) -> list[np.ndarray]:
-    """This process's share of some batches of training images, float32 [n, h, w, c]."""
-    index, nb_ranks = distributed.shard()
-    batches = self.helper.train_batches(self.config.batch_size, self.stream_seed(purpose))
-    mine = batches.take(nb_batches).shard(nb_ranks, index)
-    return [images.numpy() for images, _ in mine]
-
-  def _original(self) -> keras.Model:
-    model = self.helper.build_model(self.run_config.seed)
-    values = {n: w.numpy() for n, w in named_weights(load_model(self.original_keras)).items()}
-    assign_weights(named_weights(model), values, str(self.original_keras))
-    return model
-
   def _search(self) -> None:
     config, state = self.config, self.state['algorithm']
     path = self.trials_path()
-    original, working = self._original(), self._original()
+    original, working = self.original(), self.original()
     graph = ChannelGraph(original)
-    units, method = self._units(graph).units, self._method()
-    batches = self._images('prune', config.nb_batches)
+    units, method = self.units(graph).units, self._method()
+    batches = self.images('prune', config.nb_batches, config.batch_size)
     images, labels = judging_samples(self.helper, config.nb_smpls_reward, self.say)
     judge = Judge(working, images, labels)
     readers = statistics(original, working, units, batches, method)
@@ -293,16 +231,16 @@ class ChannelPrunedLearner(CompressionLearner):
 
   def _prune(self) -> None:
     config, state = self.config, self.state['algorithm']
-    original = self._original()
+    original = self.original()
     graph = ChannelGraph(original)
-    found = self._units(graph)
+    found = self.units(graph)
     counts = self._counts(found.units)
     state.setdefault('kept', {})
     state.setdefault('layers', [])
     state['left_whole'] = found.left
     size = config.list_group if config.finetune else len(found.units)
     groups = [found.units[i : i + size] for i in range(0, len(found.units), size)]
-    batches = self._images('prune', config.nb_batches)
+    batches = self.images('prune', config.nb_batches, config.batch_size)
     for number, group in enumerate(groups, 1):
       if any(unit.name not in state['kept'] for unit in group):
         self._prune_group(original, found.units, group, counts, batches)
@@ -330,7 +268,7 @@ class ChannelPrunedLearner(CompressionLearner):
       counts,
       batches,
       self._method(),
-      dropped=dropped_inputs(units, _masks(units, state['kept'])),
+      dropped=dropped_inputs(units, unit_masks(units, state['kept'])),
       progress=self._say_layer,
     )
     self.model.set_weights(model.get_weights())
@@ -351,122 +289,36 @@ class ChannelPrunedLearner(CompressionLearner):
     done = self.state['algorithm'].setdefault('groups_tuned', [])
     if not nb_steps or name in done:
       return
-    dropped = dropped_inputs(units, _masks(units, self.state['algorithm']['kept']))
-    kernels = {layer.name: layer.kernel for layer in self.model.layers if layer.name in dropped}
-    masks = MaskSet(list(kernels.values()))
-    for layer, mask in zip(kernels, masks.masks, strict=True):
-      mask.assign(tf.ones_like(mask) * (~dropped[layer]).astype(np.float32)[:, None])
+    dropped = dropped_inputs(units, unit_masks(units, self.state['algorithm']['kept']))
     self.fit(
       name,
       self.classification(),
       self.sgd(WarmUpCosine(self.scaled_rate(config.lrn_rate_ft), nb_steps)),
       nb_steps=nb_steps,
-      masks=masks,
+      masks=self.kernel_masks(dropped),
     )
     done.append(name)
     self.save('prune', 0)
 
-  # Slicing and measuring.
+  # Comparison.
 
-  def _slim(self) -> None:
-    state = self.state['algorithm']
-    model = self.in_float32(self.model)
-    graph = ChannelGraph(model)
-    units = self._units(graph).units
-    slim, difference = self._sliced(graph, units, state['kept'])
-    state['slim_vs_masked'] = difference
-    state['pruned'] = self._measured(slim)
-    self._say_accuracy('Pruned, before any training', state['pruned'])
+  def before_training(self, graph: ChannelGraph) -> None:
+    """Compares with other selections, if asked to."""
     if self.config.compare:
-      state['comparison'] = self._comparison(units)
-    state['slim'] = slim.to_json()
-    self.model = self.in_training_precision(slim)
-
-  def _sliced(
-    self, graph: ChannelGraph, units: list[Unit], kept: Mapping[str, list[int]]
-  ) -> tuple[keras.Model, float]:
-    """The slim model, and how far its outputs are from the masked one's, as a share of their range."""
-    plan = plan_slice(graph, keep_of(units, kept))
-    slim = apply_plan(plan)
-    images = self.helper.calibration_images(_NB_PARITY_IMAGES)
-    with masked(plan):
-      expected = graph.model(images, training=False).numpy()
-    found = slim(images, training=False).numpy()
-    difference = float(np.abs(found - expected).max() / (np.ptp(expected) or 1.0))
-    if difference > _MAX_SLIM_DIFFERENCE:
-      raise RuntimeError(
-        f"The slim network differs from the masked one by {difference:.1e} of the outputs' range, "
-        f'where at most {_MAX_SLIM_DIFFERENCE:.0e} was expected.'
-      )
-    return slim, difference
-
-  def _measured(self, model: keras.Model) -> dict[str, Any]:
-    """Block of the report of a slim model that has not been trained."""
-    evaluation = measuring.evaluate_model(model, self.helper, self.run_config)
-    return model_block(
-      count=count(model),
-      accuracy_top5=evaluation.accuracy_top5,
-      loss=evaluation.loss,
-      **self._accuracies(model, evaluation.accuracy),
-      **measuring.sparsities(model),
-    )
-
-  def _accuracies(self, model: keras.Model, accuracy: float | None = None) -> dict[str, float]:
-    """Accuracy as it is, and with BN's statistics taken anew; the model stays as it is."""
-    if accuracy is None:
-      accuracy = measuring.evaluate_model(model, self.helper, self.run_config).accuracy
-    weights = model.get_weights()
-    reestimate(model, self._images('batch_norm', _NB_BN_BATCHES))
-    renewed = measuring.evaluate_model(model, self.helper, self.run_config)
-    model.set_weights(weights)
-    return {'accuracy': accuracy, 'accuracy_bn_reestimated': renewed.accuracy}
+      self.state['algorithm']['comparison'] = self._comparison(self.units(graph).units)
 
   def _comparison(self, units: list[Unit]) -> dict[str, dict[str, float]]:
     """Magnitude and random selection with the same numbers of channels, refit and as they are."""
-    original, results = self._original(), {}
+    config, original, results = self.config, self.original(), {}
     counts = {name: len(kept) for name, kept in self.state['algorithm']['kept'].items()}
-    batches = self._images('prune', self.config.nb_batches)
+    batches = self.images('prune', config.nb_batches, config.batch_size)
     for selection in ('magnitude', 'random'):
-      model = self._original()
+      model = self.original()
       method = self._method(selection=selection, refit=True)
       masks, _ = prune(original, model, units, counts, batches, method)
       kept = {name: np.flatnonzero(mask).tolist() for name, mask in masks.items()}
       for title, network in ((f'{selection}, refit', model), (selection, original)):
-        slim, _ = self._sliced(ChannelGraph(network), units, kept)
-        results[title] = self._accuracies(slim)
-        self._say_accuracy(f'For comparison, {title}', results[title])
+        slim, _ = self.sliced(ChannelGraph(network), keep_of(units, kept))
+        results[title] = self.accuracies(slim)
+        self.say_accuracy(f'For comparison, {title}', results[title])
     return results
-
-  def _say_accuracy(self, title: str, block: Mapping[str, Any]) -> None:
-    self.say(
-      f'{title}: accuracy {100 * block["accuracy"]:.2f} %, with BN re-estimated '
-      f'{100 * block["accuracy_bn_reestimated"]:.2f} %'
-    )
-
-  def _finetune(self) -> None:
-    nb_steps = self.fine_tune_steps()
-    if nb_steps:
-      self.fit(
-        'finetune',
-        self.classification(),
-        self.sgd(self.fine_tune_schedule(nb_steps)),
-        nb_steps=nb_steps,
-      )
-
-
-def dropped_inputs(units: list[Unit], kept: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-  """Which input channels of each layer are dropped, from masks over the units' channels."""
-  dropped: dict[str, np.ndarray] = {}
-  for unit in units:
-    if unit.name not in kept:
-      continue
-    for name, elements in unit.elements.items():
-      gone = (elements >= 0) & ~kept[unit.name][elements]
-      dropped[name] = dropped[name] | gone if name in dropped else gone
-  return dropped
-
-
-def _masks(units: list[Unit], kept: Mapping[str, list[int]]) -> dict[str, np.ndarray]:
-  return {
-    unit.name: np.isin(np.arange(unit.size), kept[unit.name]) for unit in units if unit.name in kept
-  }

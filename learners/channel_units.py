@@ -63,7 +63,9 @@ def is_refittable(layer: keras.layers.Layer, rank: int) -> bool:
   return fits and int(np.prod(layer.kernel.shape[:-1])) <= _MAX_ROWS
 
 
-def find_units(graph: ChannelGraph, trunk: str, skip: Sequence[str] = ()) -> Units:
+def find_units(
+  graph: ChannelGraph, trunk: str, skip: Sequence[str] = (), *, prefix: str = 'cp_'
+) -> Units:
   """Finds the channels that convolutions make and that layers read that can be refit.
 
   Args:
@@ -72,6 +74,7 @@ def find_units(graph: ChannelGraph, trunk: str, skip: Sequence[str] = ()) -> Uni
       `couple` drops them for all layers of the trunk, `gather` lets every convolution that reads
       them choose its own.
     skip: patterns with * and ?; units of which a reading or making layer matches are left whole.
+    prefix: of the flags that messages name.
 
   Raises:
     UserError: a pattern matches no layer.
@@ -80,19 +83,19 @@ def find_units(graph: ChannelGraph, trunk: str, skip: Sequence[str] = ()) -> Uni
   for pattern in skip:
     if not fnmatch.filter(names, pattern):
       raise UserError(
-        f'--cp_skip names {pattern!r}, but no layer of {graph.model.name} is called so: give names '
-        'or patterns such as stage1_*, separated by commas.'
+        f'--{prefix}skip names {pattern!r}, but no layer of {graph.model.name} is called so: give '
+        'names or patterns such as stage1_*, separated by commas.'
       )
   units: list[Unit] = []
   left: list[str] = []
   for group in graph.groups:
-    found, reason = _units_of(graph, group, trunk)
+    found, reason = _units_of(graph, group, trunk, prefix)
     for unit in found:
       touched = {*unit.readers}
       if isinstance(unit.key, int):
         touched |= {*group.layers(PRODUCES)}
       if any(fnmatch.filter(touched, pattern) for pattern in skip):
-        left.append(f'{unit.name}: named by --cp_skip')
+        left.append(f'{unit.name}: named by --{prefix}skip')
       else:
         units.append(unit)
     if reason:
@@ -101,7 +104,9 @@ def find_units(graph: ChannelGraph, trunk: str, skip: Sequence[str] = ()) -> Uni
   return Units(sorted(units, key=lambda unit: order[unit.name]), left)
 
 
-def _units_of(graph: ChannelGraph, group: Group, trunk: str) -> tuple[list[Unit], str | None]:
+def _units_of(
+  graph: ChannelGraph, group: Group, trunk: str, prefix: str
+) -> tuple[list[Unit], str | None]:
   """The units of a group, or why there are none."""
   calls = graph.traced.flat.calls_by_layer()
   shapes = graph.traced.flat.shapes
@@ -120,7 +125,7 @@ def _units_of(graph: ChannelGraph, group: Group, trunk: str) -> tuple[list[Unit]
   }
   joined = _is_trunk(graph, group)
   if joined and trunk == 'keep':
-    return [], 'residual additions join its channels and --cp_trunk is keep'
+    return [], f'residual additions join its channels and --{prefix}trunk is keep'
   if joined and trunk == 'gather':
     found = []
     for name in readers:
@@ -180,10 +185,34 @@ def keep_of(units: Sequence[Unit], kept: Mapping[str, Sequence[int]]) -> dict:
   return {unit.key: list(kept[unit.name]) for unit in units if unit.name in kept}
 
 
-def read_ratios(path: str, units: Sequence[Unit]) -> list[float]:
-  """Reads a list of preserve ratios: one for each unit, in order.
+def dropped_inputs(units: Sequence[Unit], kept: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+  """Which input channels of each layer are dropped, from masks over the units' channels."""
+  dropped: dict[str, np.ndarray] = {}
+  for unit in units:
+    if unit.name not in kept:
+      continue
+    for name, elements in unit.elements.items():
+      gone = (elements >= 0) & ~kept[unit.name][elements]
+      dropped[name] = dropped[name] | gone if name in dropped else gone
+  return dropped
+
+
+def unit_masks(units: Sequence[Unit], kept: Mapping[str, list[int]]) -> dict[str, np.ndarray]:
+  """Bool arrays over the units' channels, from lists of the kept ones."""
+  return {
+    unit.name: np.isin(np.arange(unit.size), kept[unit.name]) for unit in units if unit.name in kept
+  }
+
+
+def read_ratios(path: str, units: Sequence[Unit], flag: str) -> list[float]:
+  """Reads a list of ratios: one for each unit, in order.
 
   Numbers are separated by blanks, commas or new lines; # starts a comment.
+
+  Args:
+    path: of a text file.
+    units: what the ratios are for.
+    flag: that named the file, for messages.
 
   Raises:
     UserError: no such file, not a number, out of [0, 1], or another number of them than of units.
@@ -192,8 +221,8 @@ def read_ratios(path: str, units: Sequence[Unit]) -> list[float]:
     lines = Path(path).expanduser().read_text(encoding='utf-8').splitlines()
   except (OSError, UnicodeDecodeError) as error:
     raise UserError(
-      f'--cp_prune_list_file {path} cannot be read ({error}): a text file with one preserve ratio '
-      'for each layer was expected.'
+      f'--{flag} {path} cannot be read ({error}): a text file with one ratio for each layer was '
+      'expected.'
     ) from error
   words = ' '.join(line.split('#')[0] for line in lines).replace(',', ' ').split()
   ratios = []
@@ -203,14 +232,12 @@ def read_ratios(path: str, units: Sequence[Unit]) -> list[float]:
     except ValueError:
       ratio = float('nan')
     if not 0 <= ratio <= 1:
-      raise UserError(
-        f'--cp_prune_list_file {path} takes numbers in [0, 1], but {word!r} stands in it.'
-      )
+      raise UserError(f'--{flag} {path} takes numbers in [0, 1], but {word!r} stands in it.')
     ratios.append(ratio)
   if len(ratios) != len(units):
     names = ', '.join(unit.name for unit in units)
     raise UserError(
-      f'--cp_prune_list_file {path} holds {len(ratios)} ratios, but {len(units)} were expected, one '
+      f'--{flag} {path} holds {len(ratios)} ratios, but {len(units)} were expected, one '
       f'for the inputs of each of: {names}.'
     )
   return ratios

@@ -7,8 +7,15 @@ import tf_keras as keras
 
 from secateurs.learners import get_learner
 from secateurs.learners.channel_pass import Method, prune
-from secateurs.learners.channel_pruned import CpConfig, dropped_inputs
-from secateurs.learners.channel_units import find_units, keep_of, macs_of, nb_kept, read_ratios
+from secateurs.learners.channel_pruned import CpConfig
+from secateurs.learners.channel_units import (
+  dropped_inputs,
+  find_units,
+  keep_of,
+  macs_of,
+  nb_kept,
+  read_ratios,
+)
 from secateurs.learners.ratio_search import Allocation, levels
 from secateurs.learners.reconstruction import Features, kernel_matrix, patches
 from secateurs.nets.resnet import cifar_resnet
@@ -268,7 +275,17 @@ def test_ratio_lists(tmp_path):
   units = find_units(ChannelGraph(cifar_resnet(20)), 'keep').units
   path = tmp_path / 'ratio.list'
   path.write_text('0.1, 0.2 0.3  # stage 1\n0.4\n0.5\n\n0.6\n0.7\n1\n0\n')
-  assert read_ratios(str(path), units) == [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 1.0, 0.0]
+  assert read_ratios(str(path), units, 'cp_prune_list_file') == [
+    0.1,
+    0.2,
+    0.3,
+    0.4,
+    0.5,
+    0.6,
+    0.7,
+    1.0,
+    0.0,
+  ]
   for text, error in [
     ('0.5\n' * 8, 'holds 8 ratios, but 9 were expected, one for the inputs of each of: stage1'),
     ('1.5\n' * 9, r"takes numbers in \[0, 1\], but '1.5'"),
@@ -276,9 +293,9 @@ def test_ratio_lists(tmp_path):
   ]:
     path.write_text(text)
     with pytest.raises(UserError, match=error):
-      read_ratios(str(path), units)
+      read_ratios(str(path), units, 'cp_prune_list_file')
   with pytest.raises(UserError, match='cannot be read'):
-    read_ratios(str(tmp_path / 'none'), units)
+    read_ratios(str(tmp_path / 'none'), units, 'cp_prune_list_file')
 
 
 # The learner.

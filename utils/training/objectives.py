@@ -57,8 +57,12 @@ class Classification:
 
   def __call__(self, batch: tuple) -> tuple[tf.Tensor, Mapping[str, tf.Tensor]]:
     """Loss and accuracy of a batch of (images, labels) in training mode."""
+    return self.of(self._model(batch[0], training=True), batch)
+
+  def of(self, logits: tf.Tensor, batch: tuple) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+    """Loss and accuracy of a batch, given the model's outputs [n, c] for it."""
     images, labels = batch
-    logits = tf.cast(self._model(images, training=True), tf.float32)
+    logits = tf.cast(logits, tf.float32)
     loss = cross_entropy(labels, logits)
     correct = tf.cast(tf.argmax(logits, -1, tf.int32) == labels, tf.float32)
     metrics = {'accuracy': tf.reduce_mean(correct)}

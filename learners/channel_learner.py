@@ -1,0 +1,196 @@
+"""What all learners share that drop channels: units, masks, slicing, training of the slim network."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+import tf_keras as keras
+
+from secateurs.learners import measuring
+from secateurs.learners.channel_units import TRUNKS, Units, find_units, keep_of
+from secateurs.learners.compression import CompressionLearner
+from secateurs.utils.config import Config, option
+from secateurs.utils.deploy import model_block
+from secateurs.utils.errors import UserError
+from secateurs.utils.graph import ChannelGraph, apply_plan, count, masked, plan_slice
+from secateurs.utils.graph.planning import Keep
+from secateurs.utils.training import distributed
+from secateurs.utils.training.batch_norm import reestimate
+from secateurs.utils.training.masks import MaskSet
+from secateurs.utils.training.weights import assign_weights, load_model, named_weights
+
+_NB_BN_BATCHES, _BN_BATCH = 20, 64
+_NB_PARITY_IMAGES = 64
+_MAX_SLIM_DIFFERENCE = 1e-4
+
+
+@dataclasses.dataclass(frozen=True)
+class ChannelConfig(Config):
+  """Which channels may go."""
+
+  trunk: str = option(
+    'keep',
+    'Channels joined by residual additions: keep all, couple (drop for all layers of the trunk), or '
+    'gather (each convolution chooses its own).',
+    choices=TRUNKS,
+  )
+  skip: str | None = option(
+    None, 'Names or patterns of layers, separated by commas, whose channels stay whole.'
+  )
+
+  @property
+  def skipped(self) -> list[str]:
+    """Patterns of layers to leave whole."""
+    return [name.strip() for name in (self.skip or '').split(',') if name.strip()]
+
+
+class ChannelLearner(CompressionLearner):
+  """A learner that drops channels on masks, slices them away, and trains the slim network.
+
+  A subclass gives `compression_phases`, of which the last two are usually `slim` and `finetune`, and
+  leaves in `self.state['algorithm']` before `slim`: `kept` (lists of channels by unit name) and
+  `left_whole` (sentences).
+  """
+
+  config: ChannelConfig
+
+  def build(self) -> keras.Model:
+    """The slim network, once there is one."""
+    slim = self.state.get('algorithm', {}).get('slim')
+    return super().build() if slim is None else keras.models.model_from_json(slim)
+
+  def pruned_block(self) -> dict[str, Any] | None:
+    """The slim model before its fine-tuning."""
+    return self.state['algorithm']['pruned']
+
+  def parity(self) -> dict[str, float]:
+    """Slim against masked."""
+    return {'slim_vs_masked': self.state['algorithm']['slim_vs_masked']}
+
+  def notes(self) -> list[str]:
+    """What stayed whole."""
+    left = self.state['algorithm'].get('left_whole', [])
+    return [f'Channels that stayed whole: {"; ".join(left)}.'] if left else []
+
+  def units(self, graph: ChannelGraph) -> Units:
+    """What can be pruned.
+
+    Raises:
+      UserError: nothing.
+    """
+    config = self.config
+    found = find_units(graph, config.trunk, config.skipped, prefix=config.prefix)
+    if not found.units:
+      raise UserError(
+        f'No convolution of {self.helper.net} has channels that can go '
+        f'({"; ".join(found.left) or "there are none"}): loosen --{config.prefix}skip or '
+        f'--{config.prefix}trunk.'
+      )
+    return found
+
+  def images(self, purpose: str, nb_batches: int, batch_size: int) -> list[np.ndarray]:
+    """This process's share of some batches of training images, float32 [n, h, w, c]."""
+    index, nb_ranks = distributed.shard()
+    batches = self.helper.train_batches(batch_size, self.stream_seed(purpose))
+    mine = batches.take(nb_batches).shard(nb_ranks, index)
+    return [images.numpy() for images, _ in mine]
+
+  def original(self) -> keras.Model:
+    """The network before compression, float32."""
+    model = self.helper.build_model(self.run_config.seed)
+    values = {n: w.numpy() for n, w in named_weights(load_model(self.original_keras)).items()}
+    assign_weights(named_weights(model), values, str(self.original_keras))
+    return model
+
+  def kernel_masks(self, dropped: Mapping[str, np.ndarray]) -> MaskSet:
+    """Masks that keep the kernel rows of dropped input channels of the model at zero.
+
+    Args:
+      dropped: bool arrays over input channels by layer name, as `dropped_inputs` gives.
+    """
+    kernels = {layer.name: layer.kernel for layer in self.model.layers if layer.name in dropped}
+    masks = MaskSet(list(kernels.values()))
+    for layer, mask in zip(kernels, masks.masks, strict=True):
+      mask.assign(tf.ones_like(mask) * (~dropped[layer]).astype(np.float32)[:, None])
+    return masks
+
+  # Slicing and measuring.
+
+  def slim(self) -> None:
+    """The phase that slices the dropped channels away and measures what is left."""
+    state = self.state['algorithm']
+    model = self.in_float32(self.model)
+    graph = ChannelGraph(model)
+    slim, difference = self.sliced(graph, self.keep(graph))
+    state['slim_vs_masked'] = difference
+    state['pruned'] = self._measured(slim)
+    self.say_accuracy('Pruned, before any training', state['pruned'])
+    self.before_training(graph)
+    state['slim'] = slim.to_json()
+    self.model = self.in_training_precision(slim)
+
+  def before_training(self, graph: ChannelGraph) -> None:
+    """What else a subclass measures at this moment, given the masked network's graph."""
+
+  def keep(self, graph: ChannelGraph) -> Keep:
+    """What slicing keeps, given the masked network's graph."""
+    return keep_of(self.units(graph).units, self.state['algorithm']['kept'])
+
+  def sliced(self, graph: ChannelGraph, keep: Keep) -> tuple[keras.Model, float]:
+    """The slim model, and how far its outputs are from the masked one's, as a share of their range."""
+    plan = plan_slice(graph, keep)
+    slim = apply_plan(plan)
+    images = self.helper.calibration_images(_NB_PARITY_IMAGES)
+    with masked(plan):
+      expected = graph.model(images, training=False).numpy()
+    found = slim(images, training=False).numpy()
+    difference = float(np.abs(found - expected).max() / (np.ptp(expected) or 1.0))
+    if difference > _MAX_SLIM_DIFFERENCE:
+      raise RuntimeError(
+        f"The slim network differs from the masked one by {difference:.1e} of the outputs' range, "
+        f'where at most {_MAX_SLIM_DIFFERENCE:.0e} was expected.'
+      )
+    return slim, difference
+
+  def _measured(self, model: keras.Model) -> dict[str, Any]:
+    """Block of the report of a slim model that has not been trained."""
+    evaluation = measuring.evaluate_model(model, self.helper, self.run_config)
+    return model_block(
+      count=count(model),
+      accuracy_top5=evaluation.accuracy_top5,
+      loss=evaluation.loss,
+      **self.accuracies(model, evaluation.accuracy),
+      **measuring.sparsities(model),
+    )
+
+  def accuracies(self, model: keras.Model, accuracy: float | None = None) -> dict[str, float]:
+    """Accuracy as it is, and with BN's statistics taken anew; the model stays as it is."""
+    if accuracy is None:
+      accuracy = measuring.evaluate_model(model, self.helper, self.run_config).accuracy
+    weights = model.get_weights()
+    reestimate(model, self.images('batch_norm', _NB_BN_BATCHES, _BN_BATCH))
+    renewed = measuring.evaluate_model(model, self.helper, self.run_config)
+    model.set_weights(weights)
+    return {'accuracy': accuracy, 'accuracy_bn_reestimated': renewed.accuracy}
+
+  def say_accuracy(self, title: str, block: Mapping[str, Any]) -> None:
+    """Tells both accuracies."""
+    self.say(
+      f'{title}: accuracy {100 * block["accuracy"]:.2f} %, with BN re-estimated '
+      f'{100 * block["accuracy_bn_reestimated"]:.2f} %'
+    )
+
+  def finetune(self) -> None:
+    """The phase that trains the slim network."""
+    nb_steps = self.fine_tune_steps()
+    if nb_steps:
+      self.fit(
+        'finetune',
+        self.classification(),
+        self.sgd(self.fine_tune_schedule(nb_steps)),
+        nb_steps=nb_steps,
+      )

@@ -1,0 +1,70 @@
+"""L1 pruning of channel groups on the learners' terms: what channel pruning learners compare with.
+
+Usage: python scripts/l1_group_pruning.py --l1_macs_ratio 0.51 [--nb_epochs_ft 3] [common flags]
+
+Li et al. 2017: the channels of the least L1 norm go, equal shares of every group, residual trunks
+included, until at most so many MACs are left; then the slim network is trained. Data, training,
+resuming and the report are those of every learner; the network is a ResNet on CIFAR-10.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from typing import Any
+
+from secateurs.utils.quiet import quiet_tensorflow
+
+quiet_tensorflow()
+
+from secateurs.learners import cli, register  # noqa: E402
+from secateurs.learners.abstract_learner import Phase  # noqa: E402
+from secateurs.learners.channel_learner import ChannelConfig, ChannelLearner  # noqa: E402
+from secateurs.nets.model_helper import RESNET_AT_CIFAR10  # noqa: E402
+from secateurs.utils.config import option  # noqa: E402
+from secateurs.utils.graph import (  # noqa: E402
+  ChannelGraph,
+  channel_scores,
+  choose_channels,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class L1Config(ChannelConfig):
+  """Hyper-parameters of `l1-groups`."""
+
+  prefix = 'l1_'
+
+  save_path: str = option('./models_l1/model.ckpt', 'Checkpoints.', affects_result=False)
+  save_path_eval: str = option('./models_l1_eval/model', 'Exported files.', affects_result=False)
+  macs_ratio: float = option(0.5, 'Share of the MACs that may stay.', low=0.0, high=1.0)
+
+
+@register
+class L1GroupLearner(ChannelLearner):
+  """Drops the channels of the least L1 norm, group by group."""
+
+  name = 'l1-groups'
+  Config = L1Config
+
+  def compression_phases(self) -> list[Phase]:
+    """Choice, slicing, training."""
+    phases = {'choose': self._choose, 'slim': self.slim, 'finetune': self.finetune}
+    return [Phase(name, run) for name, run in phases.items()]
+
+  def requested(self) -> dict[str, Any]:
+    """The share of MACs."""
+    return {'macs_ratio': self.config.macs_ratio}
+
+  def keep(self, graph: ChannelGraph) -> dict:
+    """What the choice keeps, by group."""
+    return {int(group): kept for group, kept in self.state['algorithm']['kept'].items()}
+
+  def _choose(self) -> None:
+    graph = ChannelGraph(self.in_float32(self.model))
+    found = choose_channels(graph, channel_scores(graph, 'l1'), macs=self.config.macs_ratio)
+    self.state['algorithm']['kept'] = {str(group): kept.tolist() for group, kept in found.items()}
+
+
+if __name__ == '__main__':
+  cli.main(lambda: RESNET_AT_CIFAR10, [sys.argv[0], '--learner', 'l1-groups', *sys.argv[1:]])
