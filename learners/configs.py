@@ -43,7 +43,9 @@ class RunConfig(Config):
   bench_threads: str = option(
     '1,2', 'Numbers of threads to time with, separated by commas.', affects_result=False
   )
-  batch_size_eval: int = option(500, 'Batch size of evaluations.', low=1, affects_result=False)
+  batch_size_eval: int | None = option(
+    None, "Batch size of evaluations; default: the recipe's.", low=1, affects_result=False
+  )
 
   def __post_init__(self) -> None:
     super().__post_init__()

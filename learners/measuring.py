@@ -88,13 +88,17 @@ def add_latency(
 
 def evaluate_model(model: keras.Model, helper: Helper, run: RunConfig) -> Evaluation:
   """Evaluates over every evaluation sample exactly once."""
-  return evaluate(model, helper.eval_batches('eval', run.batch_size_eval))
+  return evaluate(model, _eval_batches(helper, run))
+
+
+def _eval_batches(helper: Helper, run: RunConfig) -> tf.data.Dataset:
+  return helper.eval_batches('eval', run.batch_size_eval or helper.recipe.batch_size_eval)
 
 
 def evaluate_tflite(path: Path, helper: Helper, run: RunConfig) -> Evaluation:
   """Evaluates a .tflite file itself over every evaluation sample exactly once."""
   interpreter = TFLiteModel(path, nb_threads=max(run.threads))
-  return evaluate_function(interpreter.predict, helper.eval_batches('eval', run.batch_size_eval))
+  return evaluate_function(interpreter.predict, _eval_batches(helper, run))
 
 
 def prunable_kernels(model: keras.Model) -> dict[str, tf.Variable]:
