@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
@@ -28,7 +29,7 @@ from secateurs.utils.training.metrics import MetricsWriter
 from secateurs.utils.training.precision import with_policy
 from secateurs.utils.training.progress import Progress, format_seconds
 from secateurs.utils.training.schedules import GradualWarmUp
-from secateurs.utils.training.weights import leaf_layers, named_weights
+from secateurs.utils.training.weights import leaf_layers, named_weights, read_weights
 
 _MAX_SEED = 1 << 28
 
@@ -407,6 +408,14 @@ class Learner:
   def in_float32(self, model: keras.Model) -> keras.Model:
     """The model as it is measured and exported: bfloat16 is no format of TensorFlow Lite."""
     return with_policy(model, 'float32') if self.run_config.enbl_bf16 else model
+
+  def read_weights(self, path: str | Path) -> dict[str, np.ndarray]:
+    """Weights from a file, by the network's names.
+
+    Raises:
+      UserError: nothing there, or not readable.
+    """
+    return dict(self.helper.own_weights(read_weights(path)))
 
   def say(self, text: str) -> None:
     """Tells the user something; of several processes one does."""

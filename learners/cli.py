@@ -19,7 +19,7 @@ from typing import Any
 from absl import flags
 
 from secateurs.utils.config import Config
-from secateurs.utils.errors import UserError
+from secateurs.utils.errors import UserError, told_in
 
 _MODES = ('train', 'eval', 'export', 'benchmark')
 _EXIT_USER_ERROR = 1
@@ -63,7 +63,8 @@ def main(experiment: Callable[[], Any], argv: Sequence[str] | None = None) -> No
       os._exit(_EXIT_USER_ERROR)
     reason = str(error).strip().splitlines()[0:1]
     _complain(
-      f'{type(error).__name__}: {reason[0] if reason else "no reason given"} (this is not a '
+      str(told_in(error) or '')
+      or f'{type(error).__name__}: {reason[0] if reason else "no reason given"} (this is not a '
       'mistake of yours that the program knows; --debug shows where it happened).'
     )
     code = _EXIT_USER_ERROR

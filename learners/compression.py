@@ -26,7 +26,6 @@ from secateurs.utils.training.weights import (
   assign_weights,
   load_model,
   named_weights,
-  read_weights,
 )
 
 
@@ -142,7 +141,7 @@ class CompressionLearner(Learner):
   def _baseline_weights(self) -> tuple[dict[str, np.ndarray], str]:
     run = self.run_config
     if run.warm_start_path:
-      return read_weights(run.warm_start_path), run.warm_start_path
+      return self.read_weights(run.warm_start_path), run.warm_start_path
     path = self.path(self.baseline_config, 'save_path')
     saved = CheckpointStore(path).latest()
     if saved is not None and TRAIN in saved.state.get('done', ()):

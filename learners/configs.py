@@ -43,7 +43,9 @@ class RunConfig(Config):
   bench_threads: str = option(
     '1,2', 'Numbers of threads to time with, separated by commas.', affects_result=False
   )
-  batch_size_eval: int = option(500, 'Batch size of evaluations.', low=1, affects_result=False)
+  batch_size_eval: int | None = option(
+    None, "Batch size of evaluations; default: the recipe's.", low=1, affects_result=False
+  )
   enbl_multi_gpu: bool = option(
     False, 'Refuse to run as a single process: tells if -n=K was forgotten.', affects_result=False
   )

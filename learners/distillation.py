@@ -15,7 +15,6 @@ from secateurs.utils.training.weights import (
   assign_weights,
   load_model,
   named_weights,
-  read_weights,
 )
 
 if TYPE_CHECKING:
@@ -64,7 +63,7 @@ def load_teacher(learner: Learner, baseline: Path | None) -> keras.Model:
     source, teacher = path, load_model(path)
   elif CheckpointStore(path).latest() is not None or path.suffix == '.npz':
     source, teacher = path, learner.helper.build_model(learner.run_config.seed)
-    assign_weights(named_weights(teacher), read_weights(path), str(path))
+    assign_weights(named_weights(teacher), learner.read_weights(path), str(path))
   elif baseline is not None:
     source, teacher = baseline, load_model(baseline)
   else:

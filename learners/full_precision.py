@@ -12,7 +12,7 @@ from secateurs.learners.configs import FullPrecConfig
 from secateurs.learners.distillation import classification
 from secateurs.utils.graph import count
 from secateurs.utils.training.schedules import PiecewiseConstant
-from secateurs.utils.training.weights import assign_weights, named_weights, read_weights
+from secateurs.utils.training.weights import assign_weights, named_weights
 
 TRAIN = 'train'
 
@@ -43,7 +43,7 @@ class FullPrecLearner(Learner):
     if not path:
       return None
     model = self.build()
-    assign_weights(named_weights(model), read_weights(path), path)
+    assign_weights(named_weights(model), self.read_weights(path), path)
     return model
 
   @property
@@ -55,7 +55,7 @@ class FullPrecLearner(Learner):
     recipe, ratio = self.helper.recipe, self.train_config.nb_epochs_rat
     path = self.run_config.warm_start_path
     if path and self.starts_over(TRAIN):
-      assign_weights(named_weights(self.model), read_weights(path), path)
+      assign_weights(named_weights(self.model), self.read_weights(path), path)
     boundaries = [self.nb_steps(epoch * ratio) for epoch in recipe.decay_epochs]
     nb_steps = self.nb_steps(recipe.nb_epochs * ratio)
     schedule = PiecewiseConstant(self.lrn_rate_init, boundaries, recipe.decay)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Protocol
 
 import numpy as np
@@ -26,6 +27,7 @@ class Recipe(Protocol):
   decay_epochs: tuple[float, ...]
   decay: float
   weight_decay: float
+  batch_size_eval: int
 
 
 class Helper(Protocol):
@@ -38,6 +40,12 @@ class Helper(Protocol):
 
   def build_model(self, seed: int) -> keras.Model:
     """A new functional model that gives logits, with weights that follow from the seed."""
+
+  def own_weights(self, weights: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
+    """Weights by the network's own names, from those of any source that it knows."""
+
+  def notes(self) -> list[str]:
+    """What the reader of a report must know of the data."""
 
   def nb_samples(self, split: str) -> int:
     """Number of samples of split `train`, `val` or `eval`."""

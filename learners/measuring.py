@@ -114,7 +114,8 @@ def evaluate_tflite(path: Path, helper: Helper, run: RunConfig) -> Evaluation:
 
 def _eval_batches(helper: Helper, run: RunConfig) -> tf.data.Dataset:
   """This process's part of the evaluation split."""
-  return helper.eval_batches('eval', run.batch_size_eval, shard=distributed.shard())
+  size = run.batch_size_eval or helper.recipe.batch_size_eval
+  return helper.eval_batches('eval', size, shard=distributed.shard())
 
 
 def prunable_kernels(model: keras.Model) -> dict[str, tf.Variable]:

@@ -71,7 +71,7 @@ def build_report(
     'achieved': achieved(original, compressed),
     'layers': layer_rows(*counts, layer_sparsities),
     'parity': parity,
-    'notes': notes or [],
+    'notes': [*(notes or []), *learner.helper.notes()],
     'extra': extra or {},
   }
 

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import tf_keras as keras
 
+from secateurs.nets.network import Network
+
 L = keras.layers
+
+
+def network() -> Network:
+  """LeNet-5."""
+  return Network('lenet', lenet)
 
 
 def lenet(input_shape: tuple[int, int, int] = (32, 32, 3), nb_classes: int = 10) -> keras.Model:

@@ -10,9 +10,10 @@ import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
-from secateurs.nets import lenet, resnet
-from secateurs.nets.datasets import cifar10, digits, image_folder
-from secateurs.nets.datasets.images import DataConfig, ImageDataset
+from secateurs.nets import lenet, mobilenet, resnet, vgg
+from secateurs.nets.datasets import cifar10, digits, ilsvrc12, image_folder
+from secateurs.nets.datasets.images import DataConfig, ImageSource
+from secateurs.nets.network import Network, Weights, unchanged
 from secateurs.utils.config import Config
 
 
@@ -28,6 +29,7 @@ class Recipe:
     decay: factor at each of them.
     momentum: of SGD.
     weight_decay: factor of the L2 term over everything but BN.
+    batch_size_eval: samples of an evaluation's batch.
   """
 
   batch_size: int
@@ -37,11 +39,18 @@ class Recipe:
   decay: float = 0.1
   momentum: float = 0.9
   weight_decay: float = 2e-4
+  batch_size_eval: int = 500
 
 
 CIFAR10_RECIPE = Recipe(128, 250, 0.1, (100, 150, 200))
 DIGITS_RECIPE = Recipe(64, 40, 0.1, (20, 30))
 FOLDER_RECIPE = Recipe(32, 60, 0.025, (30, 45))
+ILSVRC12_RECIPE = Recipe(
+  256, 90, 0.1, (30, 60, 80), weight_decay=1e-4, batch_size_eval=100
+)  # Goyal et al. 2017
+ILSVRC12_MOBILE_RECIPE = Recipe(
+  256, 300, 0.045, tuple(range(1, 300)), decay=0.98, weight_decay=4e-5, batch_size_eval=100
+)  # Sandler et al. 2018, with SGD
 
 
 class ModelHelper:
@@ -54,10 +63,15 @@ class ModelHelper:
   """
 
   def __init__(
-    self, net: str, build: Callable[[], keras.Model], dataset: ImageDataset, recipe: Recipe
+    self,
+    net: str,
+    build: Callable[[], keras.Model],
+    dataset: ImageSource,
+    recipe: Recipe,
+    own_weights: Callable[[Weights], Weights] = unchanged,
   ) -> None:
     self.net, self.dataset, self.recipe = net, dataset, recipe
-    self._build = build
+    self._build, self._own_weights = build, own_weights
 
   @property
   def name(self) -> str:
@@ -68,6 +82,14 @@ class ModelHelper:
     """Builds the network with new weights, the same for the same seed."""
     keras.utils.set_random_seed(seed)
     return self._build()
+
+  def own_weights(self, weights: Weights) -> Weights:
+    """Weights by the network's own names, from those of any source that it knows."""
+    return self._own_weights(weights)
+
+  def notes(self) -> list[str]:
+    """What the reader of a report must know of the data."""
+    return self.dataset.notes()
 
   def nb_samples(self, split: str) -> int:
     """Number of samples of split `train`, `val` or `eval`."""
@@ -105,42 +127,90 @@ class Experiment:
   make: Callable[..., ModelHelper]
 
 
-def _resnet_on(load: Callable, recipe: Recipe, net: resnet.ResNetConfig, data: DataConfig):
-  dataset = load(data)
-  build = functools.partial(
-    resnet.cifar_resnet, net.resnet_size, dataset.image_shape, dataset.nb_classes
-  )
-  return ModelHelper(f'resnet{net.resnet_size}', build, dataset, recipe)
+def _experiment(
+  name: str,
+  network: Callable[..., Network],
+  load: Callable[..., ImageSource],
+  configs: tuple[type[Config], ...],
+  recipe: Recipe,
+) -> Experiment:
+  """An experiment whose last config is that of the data set, and the others those of the network."""
+
+  def make(*values: Config) -> ModelHelper:
+    dataset, net = load(values[-1]), network(*values[:-1])
+    build = functools.partial(net.build, dataset.image_shape, dataset.nb_classes)
+    return ModelHelper(net.name, build, dataset, recipe, net.own_weights)
+
+  return Experiment(name, configs, make)
 
 
-def _lenet_on(load: Callable, recipe: Recipe, data: DataConfig):
-  dataset = load(data)
-  build = functools.partial(lenet.lenet, dataset.image_shape, dataset.nb_classes)
-  return ModelHelper('lenet', build, dataset, recipe)
-
-
-RESNET_AT_CIFAR10 = Experiment(
+RESNET_AT_CIFAR10 = _experiment(
   'resnet_at_cifar10',
+  resnet.cifar_network,
+  cifar10.load,
   (resnet.ResNetConfig, DataConfig),
-  functools.partial(_resnet_on, cifar10.load, CIFAR10_RECIPE),
+  CIFAR10_RECIPE,
 )
-RESNET_AT_DIGITS = Experiment(
+RESNET_AT_DIGITS = _experiment(
   'resnet_at_digits',
+  resnet.cifar_network,
+  digits.load,
   (resnet.ResNetConfig, DataConfig),
-  functools.partial(_resnet_on, digits.load, DIGITS_RECIPE),
+  DIGITS_RECIPE,
 )
-RESNET_AT_IMAGE_FOLDER = Experiment(
+RESNET_AT_IMAGE_FOLDER = _experiment(
   'resnet_at_image_folder',
+  resnet.cifar_network,
+  image_folder.load,
   (resnet.ResNetConfig, image_folder.ImageFolderConfig),
-  functools.partial(_resnet_on, image_folder.load, FOLDER_RECIPE),
+  FOLDER_RECIPE,
 )
-LENET_AT_DIGITS = Experiment(
+LENET_AT_DIGITS = _experiment(
   'lenet_at_digits',
+  lenet.network,
+  digits.load,
   (DataConfig,),
-  functools.partial(_lenet_on, digits.load, dataclasses.replace(DIGITS_RECIPE, lrn_rate=0.02)),
+  dataclasses.replace(DIGITS_RECIPE, lrn_rate=0.02),
 )
-LENET_AT_CIFAR10 = Experiment(
+LENET_AT_CIFAR10 = _experiment(
   'lenet_at_cifar10',
+  lenet.network,
+  cifar10.load,
   (DataConfig,),
-  functools.partial(_lenet_on, cifar10.load, dataclasses.replace(CIFAR10_RECIPE, lrn_rate=0.02)),
+  dataclasses.replace(CIFAR10_RECIPE, lrn_rate=0.02),
+)
+MOBILENET_AT_CIFAR10 = _experiment(
+  'mobilenet_at_cifar10',
+  mobilenet.cifar_network,
+  cifar10.load,
+  (mobilenet.MobileNetConfig, DataConfig),
+  CIFAR10_RECIPE,
+)
+VGG_AT_CIFAR10 = _experiment(
+  'vgg_at_cifar10',
+  vgg.cifar_network,
+  cifar10.load,
+  (vgg.VggConfig, DataConfig),
+  dataclasses.replace(CIFAR10_RECIPE, lrn_rate=0.05, weight_decay=5e-4),
+)
+RESNET_AT_ILSVRC12 = _experiment(
+  'resnet_at_ilsvrc12',
+  resnet.imagenet_network,
+  ilsvrc12.load,
+  (resnet.ImagenetResNetConfig, ilsvrc12.Ilsvrc12Config),
+  ILSVRC12_RECIPE,
+)
+MOBILENET_AT_ILSVRC12 = _experiment(
+  'mobilenet_at_ilsvrc12',
+  mobilenet.imagenet_network,
+  ilsvrc12.load,
+  (mobilenet.MobileNetConfig, ilsvrc12.Ilsvrc12Config),
+  ILSVRC12_MOBILE_RECIPE,
+)
+VGG_AT_ILSVRC12 = _experiment(
+  'vgg_at_ilsvrc12',
+  vgg.imagenet_network,
+  ilsvrc12.load,
+  (vgg.VggConfig, ilsvrc12.Ilsvrc12Config),
+  dataclasses.replace(ILSVRC12_RECIPE, lrn_rate=0.01),
 )

@@ -1,19 +1,25 @@
-"""Residual networks for 32x32 images, as functional tf_keras models."""
+"""Residual networks, as functional tf_keras models."""
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 
 import tf_keras as keras
 
+from secateurs.nets import applications
+from secateurs.nets.layers import INIT, batch_norm, conv
+from secateurs.nets.network import Network
 from secateurs.utils.config import Config, option
 from secateurs.utils.errors import UserError
 
 L = keras.layers
 CIFAR_SIZES = (20, 32, 44, 56, 110)
-_WIDTHS = (16, 32, 64)
-_BN_EPSILON = 1e-5
-_INIT = 'he_normal'
+IMAGENET_BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
+_CIFAR_WIDTHS = (16, 32, 64)
+_IMAGENET_WIDTHS = (64, 128, 256, 512)
+_BOTTLENECK_SIZES = (50, 101)
+_EXPANSION = 4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,6 +27,32 @@ class ResNetConfig(Config):
   """Which residual network."""
 
   resnet_size: int = option(20, f'Layers of the ResNet: {", ".join(map(str, CIFAR_SIZES))}.')
+
+
+@dataclasses.dataclass(frozen=True)
+class ImagenetResNetConfig(Config):
+  """Which residual network for ILSVRC-12."""
+
+  resnet_size: int = option(50, f'Layers of the ResNet: {", ".join(map(str, IMAGENET_BLOCKS))}.')
+  resnet_version: str = option(
+    '1.5',
+    'Where bottlenecks have their stride: 1.5 in the 3x3 convolution, 1 in the 1x1 before it.',
+    choices=('1', '1.5'),
+  )
+
+
+def cifar_network(config: ResNetConfig) -> Network:
+  """The ResNet that a config asks for, for 32x32 images."""
+  size = config.resnet_size
+  return Network(f'resnet{size}', functools.partial(cifar_resnet, size))
+
+
+def imagenet_network(config: ImagenetResNetConfig) -> Network:
+  """The ResNet that a config asks for, for large images."""
+  size, version = config.resnet_size, config.resnet_version
+  build = functools.partial(imagenet_resnet, size, version=version)
+  suffix = '' if version == '1.5' or size not in _BOTTLENECK_SIZES else '_v1'
+  return Network(f'resnet{size}{suffix}', build, applications.resnet_weights)
 
 
 def cifar_resnet(
@@ -42,39 +74,88 @@ def cifar_resnet(
       'was given.'
     )
   inputs = L.Input(input_shape, name='images')
-  x = _conv(inputs, _WIDTHS[0], 3, 1, 'stem_conv')
-  x = L.ReLU(name='stem_relu')(_bn(x, 'stem_bn'))
-  for stage, width in enumerate(_WIDTHS, 1):
+  x = conv(inputs, _CIFAR_WIDTHS[0], 3, 1, 'stem_conv')
+  x = L.ReLU(name='stem_relu')(batch_norm(x, 'stem_bn'))
+  for stage, width in enumerate(_CIFAR_WIDTHS, 1):
     for block in range(1, (size - 2) // 6 + 1):
       stride = 2 if stage > 1 and block == 1 else 1
       x = _basic_block(x, width, stride, f'stage{stage}_block{block}')
-  x = L.GlobalAveragePooling2D(name='pool')(x)
-  logits = L.Dense(nb_classes, kernel_initializer=_INIT, name='logits')(x)
-  return keras.Model(inputs, logits, name=f'resnet{size}')
+  return _classified(inputs, x, nb_classes, f'resnet{size}')
+
+
+def imagenet_resnet(
+  size: int = 50,
+  input_shape: tuple[int, int, int] = (224, 224, 3),
+  nb_classes: int = 1000,
+  *,
+  version: str = '1.5',
+) -> keras.Model:
+  """Builds the ResNet of He et al. 2016 for ImageNet (table 1); outputs are logits.
+
+  Four stages with 64 to 512 channels: basic blocks for 18 and 34 layers, bottlenecks with four times
+  as many output channels for 50 and 101. The padding is symmetric throughout.
+
+  Args:
+    size: 18, 34, 50 or 101.
+    input_shape: sides are divided by 32 in all, rounded up.
+    nb_classes: number of logits.
+    version: `1` has a bottleneck's stride in its first 1x1 convolution, as the paper and
+      tf_keras.applications; `1.5` in its 3x3 convolution, as most training code since.
+
+  Raises:
+    UserError: no such size.
+  """
+  if size not in IMAGENET_BLOCKS:
+    raise UserError(
+      f'--resnet_size takes one of {", ".join(map(str, IMAGENET_BLOCKS))} for ILSVRC-12, but {size} '
+      'was given.'
+    )
+  block_of = _basic_block
+  if size in _BOTTLENECK_SIZES:
+    block_of = functools.partial(_bottleneck, version=version)
+  inputs = L.Input(input_shape, name='images')
+  x = conv(inputs, _IMAGENET_WIDTHS[0], 7, 2, 'stem_conv')
+  x = L.ReLU(name='stem_relu')(batch_norm(x, 'stem_bn'))
+  x = L.ZeroPadding2D(1, name='stem_pool_pad')(x)  # As good as -inf behind a ReLU.
+  x = L.MaxPooling2D(3, 2, name='stem_pool')(x)
+  for stage, width in enumerate(_IMAGENET_WIDTHS, 1):
+    for block in range(1, IMAGENET_BLOCKS[size][stage - 1] + 1):
+      stride = 2 if stage > 1 and block == 1 else 1
+      x = block_of(x, width, stride, f'stage{stage}_block{block}')
+  return _classified(inputs, x, nb_classes, f'resnet{size}')
 
 
 def _basic_block(x, width: int, stride: int, name: str):  # noqa: ANN001
   """conv-BN-ReLU-conv-BN beside a shortcut, added, ReLU (He et al. 2016, figure 2)."""
-  shortcut = x
-  if stride != 1 or x.shape[-1] != width:
-    shortcut = _conv(x, width, 1, stride, f'{name}_shortcut_conv')
-    shortcut = _bn(shortcut, f'{name}_shortcut_bn')
-  x = _conv(x, width, 3, stride, f'{name}_conv1')
-  x = L.ReLU(name=f'{name}_relu1')(_bn(x, f'{name}_bn1'))
-  x = _conv(x, width, 3, 1, f'{name}_conv2')
-  x = L.Add(name=f'{name}_add')([_bn(x, f'{name}_bn2'), shortcut])
+  shortcut = _shortcut(x, width, stride, name)
+  x = conv(x, width, 3, stride, f'{name}_conv1')
+  x = L.ReLU(name=f'{name}_relu1')(batch_norm(x, f'{name}_bn1'))
+  x = conv(x, width, 3, 1, f'{name}_conv2')
+  x = L.Add(name=f'{name}_add')([batch_norm(x, f'{name}_bn2'), shortcut])
   return L.ReLU(name=f'{name}_relu2')(x)
 
 
-def _conv(x, width: int, kernel: int, stride: int, name: str):  # noqa: ANN001
-  padding = 'same'
-  if stride > 1 and kernel > 1:
-    x = L.ZeroPadding2D(kernel // 2, name=f'{name}_pad')(x)
-    padding = 'valid'
-  return L.Conv2D(
-    width, kernel, stride, padding, use_bias=False, kernel_initializer=_INIT, name=name
-  )(x)
+def _bottleneck(x, width: int, stride: int, name: str, *, version: str):  # noqa: ANN001
+  """1x1, 3x3 and 1x1 conv, each with BN, beside a shortcut (He et al. 2016, figure 5)."""
+  strides = (stride, 1) if version == '1' else (1, stride)
+  shortcut = _shortcut(x, _EXPANSION * width, stride, name)
+  for number, (kernel, step) in enumerate(zip((1, 3), strides, strict=True), 1):
+    x = conv(x, width, kernel, step, f'{name}_conv{number}')
+    x = L.ReLU(name=f'{name}_relu{number}')(batch_norm(x, f'{name}_bn{number}'))
+  x = conv(x, _EXPANSION * width, 1, 1, f'{name}_conv3')
+  x = L.Add(name=f'{name}_add')([batch_norm(x, f'{name}_bn3'), shortcut])
+  return L.ReLU(name=f'{name}_relu3')(x)
 
 
-def _bn(x, name: str):  # noqa: ANN001
-  return L.BatchNormalization(epsilon=_BN_EPSILON, momentum=0.9, name=name)(x)
+def _shortcut(x, width: int, stride: int, name: str):  # noqa: ANN001
+  """The block's input, projected where its shape changes."""
+  if stride == 1 and x.shape[-1] == width:
+    return x
+  x = conv(x, width, 1, stride, f'{name}_shortcut_conv')
+  return batch_norm(x, f'{name}_shortcut_bn')
+
+
+def _classified(inputs, x, nb_classes: int, name: str) -> keras.Model:  # noqa: ANN001
+  x = L.GlobalAveragePooling2D(name='pool')(x)
+  logits = L.Dense(nb_classes, kernel_initializer=INIT, name='logits')(x)
+  return keras.Model(inputs, logits, name=name)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import numpy as np
 import tensorflow as tf
@@ -21,8 +22,39 @@ from secateurs.utils.errors import UserError
 
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
+PREPROCESSINGS = ('torch', 'tf', 'caffe')
+_CAFFE_MEAN = (103.939, 116.779, 123.68)  # BGR
 _HOLD_OUT_SEED = 2018  # One fixed choice, so that every run holds out the same validation samples.
 _SHUFFLE_STREAM, _CROP_STREAM, _FLIP_STREAM = 0, 1, 2
+
+
+# Which of several processes reads: (index, number of processes).
+Shard = tuple[int, int]
+
+
+class ImageSource(Protocol):
+  """What a network is trained and evaluated on: labelled images in three splits."""
+
+  name: str
+  image_shape: tuple[int, int, int]
+  nb_classes: int
+
+  def nb_samples(self, split: str) -> int:
+    """Number of samples of split `train`, `val` or `eval`."""
+
+  def notes(self) -> list[str]:
+    """What the reader of a report must know of the data."""
+
+  def train_batches(
+    self, batch_size: int, seed: int, start: int = 0, *, shard: Shard = (0, 1)
+  ) -> tf.data.Dataset:
+    """Endless augmented batches from step `start` on; a function of seed, step and shard alone."""
+
+  def eval_batches(self, split: str, batch_size: int, *, shard: Shard = (0, 1)) -> tf.data.Dataset:
+    """Every sample of a split, or of a process's part of it, exactly once."""
+
+  def calibration_images(self, nb_images: int) -> np.ndarray:
+    """The first training images without augmentation, float32 [n, h, w, c]."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,37 +101,68 @@ class Split:
     return Split([self.images[i] for i in indices], self.labels[indices])
 
 
+def check_counts(nb_train: int, nb_eval: int, config: DataConfig) -> tuple[int, int]:
+  """How many training and evaluation images the config asks for, given how many there are.
+
+  Raises:
+    UserError: a split has fewer samples than asked for.
+  """
+  wanted = nb_train - config.nb_smpls_val
+  if config.nb_smpls_train is not None:
+    wanted = config.nb_smpls_train
+  if wanted < 1 or wanted + config.nb_smpls_val > nb_train:
+    raise UserError(
+      f'The data set has {nb_train} training images, but --nb_smpls_train and --nb_smpls_val ask '
+      f'for {wanted} and {config.nb_smpls_val}: lower one of them.'
+    )
+  wanted_eval = config.nb_smpls_eval or nb_eval
+  if wanted_eval > nb_eval:
+    raise UserError(
+      f'The data set has {nb_eval} evaluation images, but --nb_smpls_eval asks for '
+      f'{wanted_eval}: lower it.'
+    )
+  return wanted, wanted_eval
+
+
 def hold_out(train: Split, evaluation: Split, config: DataConfig) -> tuple[Split, Split, Split]:
   """Cuts the splits as the config asks: training, validation (out of training), evaluation.
 
   Raises:
     UserError: a split has fewer samples than asked for.
   """
-  nb_train = len(train) - config.nb_smpls_val
-  if config.nb_smpls_train is not None:
-    nb_train = config.nb_smpls_train
-  if nb_train < 1 or nb_train + config.nb_smpls_val > len(train):
-    raise UserError(
-      f'The data set has {len(train)} training images, but --nb_smpls_train and --nb_smpls_val ask '
-      f'for {nb_train} and {config.nb_smpls_val}: lower one of them.'
-    )
-  nb_eval = config.nb_smpls_eval or len(evaluation)
-  if nb_eval > len(evaluation):
-    raise UserError(
-      f'The data set has {len(evaluation)} evaluation images, but --nb_smpls_eval asks for '
-      f'{nb_eval}: lower it.'
-    )
+  nb_train, nb_eval = check_counts(len(train), len(evaluation), config)
   order = np.random.RandomState(_HOLD_OUT_SEED).permutation(len(train))
   validation = train.take(np.sort(order[len(train) - config.nb_smpls_val :]))
   training = train if nb_train == len(train) else train.take(np.sort(order[:nb_train]))
   return training, validation, evaluation.take(np.arange(nb_eval))
 
 
-def normalize(images: tf.Tensor) -> tf.Tensor:
-  """Maps uint8 images [..., c] to float32, `(x / 255 - mean) / std` per channel."""
-  scale = tf.constant([1.0 / (255.0 * s) for s in STD])
-  offset = tf.constant([-m / s for m, s in zip(MEAN, STD)])
-  return tf.cast(images, tf.float32) * scale + offset
+def normalize(images: tf.Tensor, preprocess: str = 'torch') -> tf.Tensor:
+  """Maps pixels [..., width, 3] of 0 to 255 to float32 numbers for a network.
+
+  Args:
+    images: RGB, uint8 or float32, of known width.
+    preprocess: `torch` gives `(x / 255 - mean) / std` per channel, `tf` gives `x / 127.5 - 1`, `caffe`
+      gives BGR with the mean taken away: the modes of tf_keras.applications.
+  """
+  images = tf.cast(images, tf.float32)
+  if preprocess == 'tf':
+    return images * (1 / 127.5) - 1.0
+  if preprocess == 'caffe':
+    return _affine(images[..., ::-1], [1.0] * 3, [-m for m in _CAFFE_MEAN])
+  return _affine(images, [1 / (255 * s) for s in STD], [-m / s for m, s in zip(MEAN, STD)])
+
+
+def _affine(images: tf.Tensor, scale: Sequence[float], offset: Sequence[float]) -> tf.Tensor:
+  """Scales and shifts each channel, whole rows at a time.
+
+  Broadcasting over a last axis of three is five times as slow.
+  """
+  width, channels = images.shape[-2:]
+  shape = tf.shape(images)
+  rows = tf.reshape(images, tf.concat([shape[:-2], [width * channels]], 0))
+  rows = rows * tf.constant(scale * width) + tf.constant(offset * width)
+  return tf.ensure_shape(tf.reshape(rows, shape), images.shape)
 
 
 def augment(
@@ -199,6 +262,10 @@ class ImageDataset:
     """Number of samples of a split."""
     return len(self.splits[split])
 
+  def notes(self) -> list[str]:
+    """Nothing: every sample was checked when it was loaded."""
+    return []
+
   def train_batches(
     self,
     batch_size: int,
@@ -228,7 +295,7 @@ class ImageDataset:
 
     steps = tf.data.Dataset.range(start, np.iinfo(np.int64).max)
     batches = tf.data.Dataset.zip((steps, images)).map(finish, num_parallel_calls=1)
-    return batches.prefetch(2).with_options(_options())
+    return batches.prefetch(2).with_options(pipeline_options())
 
   def eval_batches(
     self, split: str, batch_size: int, *, shard: tuple[int, int] = (0, 1)
@@ -241,7 +308,7 @@ class ImageDataset:
     parts = indices.batch(batch_size)
     batches = self._gathered(self._tensors(split), parts, batch_size, drop_remainder=False)
     batches = batches.map(lambda x, y: (normalize(x), y), num_parallel_calls=1)
-    return batches.prefetch(2).with_options(_options())
+    return batches.prefetch(2).with_options(pipeline_options())
 
   def calibration_images(self, nb_images: int) -> np.ndarray:
     """The first training images without augmentation, float32 [nb_images or fewer, h, w, c]."""
@@ -286,7 +353,8 @@ def _with_shape(images: tf.Tensor, shape: tuple[int, int, int]) -> tf.Tensor:
   return images
 
 
-def _options() -> tf.data.Options:
+def pipeline_options() -> tf.data.Options:
+  """Options of every pipeline: elements come in order, and nothing is sharded behind our back."""
   options = tf.data.Options()
   options.deterministic = True
   options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF

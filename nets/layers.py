@@ -1,0 +1,47 @@
+"""Convolution and normalisation as all networks here have them."""
+
+from __future__ import annotations
+
+import tf_keras as keras
+
+L = keras.layers
+INIT = 'he_normal'
+_BN_EPSILON = 1e-5
+_BN_MOMENTUM = 0.9
+
+
+def conv(x, width: int, kernel: int, stride: int, name: str, *, symmetric: bool = True):  # noqa: ANN001, ANN201
+  """Convolution without bias that keeps the size, or divides it by `stride`.
+
+  Args:
+    x: Keras tensor [n, h, w, c].
+    width: filters.
+    kernel: height and width of the kernel, odd.
+    stride: in both directions.
+    name: of the layer; `<name>_pad` is that of its padding.
+    symmetric: whether a strided layer is padded alike on all sides, as most weights in circulation
+      expect; otherwise as TensorFlow's SAME, which pads an even size at its end only.
+  """
+  x, padding = _padded(x, kernel, stride, name, symmetric)
+  return L.Conv2D(
+    width, kernel, stride, padding, use_bias=False, kernel_initializer=INIT, name=name
+  )(x)
+
+
+def depthwise(x, stride: int, name: str, *, symmetric: bool = True):  # noqa: ANN001, ANN201
+  """Depthwise 3x3 convolution without bias; arguments as for `conv`."""
+  x, padding = _padded(x, 3, stride, name, symmetric)
+  return L.DepthwiseConv2D(
+    3, stride, padding, use_bias=False, depthwise_initializer=INIT, name=name
+  )(x)
+
+
+def batch_norm(x, name: str, epsilon: float = _BN_EPSILON):  # noqa: ANN001, ANN201
+  """Batch normalisation over the last axis."""
+  return L.BatchNormalization(epsilon=epsilon, momentum=_BN_MOMENTUM, name=name)(x)
+
+
+def _padded(x, kernel: int, stride: int, name: str, symmetric: bool):  # noqa: ANN001
+  if stride == 1 or kernel == 1 or not symmetric:
+    return x, 'same'
+  return L.ZeroPadding2D(kernel // 2, name=f'{name}_pad')(x), 'valid'

@@ -1,0 +1,89 @@
+"""VGG-16 for CIFAR-10 and ILSVRC-12, as functional tf_keras models."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+
+import tf_keras as keras
+
+from secateurs.nets import applications
+from secateurs.nets.layers import INIT, batch_norm
+from secateurs.nets.network import Network
+from secateurs.utils.config import Config, option
+
+L = keras.layers
+_STAGES = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))
+_CIFAR_HIDDEN, _IMAGENET_HIDDEN = (512,), (4096, 4096)
+
+
+@dataclasses.dataclass(frozen=True)
+class VggConfig(Config):
+  """Which VGG network."""
+
+  vgg_batch_norm: bool = option(True, 'Normalise behind every convolution.')
+
+
+def cifar_network(config: VggConfig) -> Network:
+  """VGG-16 with one hidden layer of 512 units."""
+  return _network(config, _CIFAR_HIDDEN)
+
+
+def imagenet_network(config: VggConfig) -> Network:
+  """VGG-16 with two hidden layers of 4096 units."""
+  return _network(config, _IMAGENET_HIDDEN)
+
+
+def _network(config: VggConfig, hidden: tuple[int, ...]) -> Network:
+  normed = config.vgg_batch_norm
+  build = functools.partial(vgg16, hidden=hidden, normed=normed)
+  translate = functools.partial(applications.vgg_weights, normed=normed)
+  return Network('vgg16' if normed else 'vgg16_plain', build, translate)
+
+
+def vgg16(
+  input_shape: tuple[int, int, int] = (224, 224, 3),
+  nb_classes: int = 1000,
+  *,
+  hidden: tuple[int, ...] = _IMAGENET_HIDDEN,
+  normed: bool = True,
+  width_mult: float = 1.0,
+) -> keras.Model:
+  """Builds VGG-16 (Simonyan & Zisserman 2015, table 1, column D); outputs are logits.
+
+  Deviations: batch normalisation behind the convolutions, and no dropout: a run that is resumed goes on
+  with the same numbers. With `hidden=(512,)` and 32x32 images it is the network that Li et al. 2017
+  prune on CIFAR-10.
+
+  Args:
+    input_shape: (height, width, channels); sides of at least 32.
+    nb_classes: number of logits.
+    hidden: units of the dense layers before the last.
+    normed: whether convolutions are normalised; they have a bias otherwise.
+    width_mult: factor of the convolutions' widths.
+  """
+  inputs = x = L.Input(input_shape, name='images')
+  for stage, (width, repeats) in enumerate(_STAGES, 1):
+    for number in range(1, repeats + 1):
+      x = _conv_relu(x, max(int(width * width_mult), 1), f'{stage}_{number}', normed)
+    x = L.MaxPooling2D(2, name=f'pool{stage}')(x)
+  x = L.Flatten(name='flatten')(x)
+  for number, units in enumerate(hidden, len(_STAGES) + 1):
+    x = L.Dense(units, kernel_initializer=INIT, name=f'fc{number}')(x)
+    x = L.ReLU(name=f'relu{number}')(x)
+  logits = L.Dense(nb_classes, kernel_initializer=INIT, name='logits')(x)
+  return keras.Model(inputs, logits, name='vgg16')
+
+
+def _conv_relu(x, width: int, number: str, normed: bool):  # noqa: ANN001
+  x = L.Conv2D(
+    width,
+    3,
+    padding='same',
+    use_bias=not normed,
+    kernel_initializer=INIT,
+    name=f'conv{number}',
+  )(x)
+  if normed:
+    x = batch_norm(x, f'bn{number}')
+  return L.ReLU(name=f'relu{number}')(x)
