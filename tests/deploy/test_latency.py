@@ -1,7 +1,7 @@
 """The form of latency figures; never their size."""
 
 import pytest
-from conftest import build
+from small_nets import build
 
 from secateurs.utils.deploy.export import export_model
 from secateurs.utils.deploy.interpreter import TFLiteModel

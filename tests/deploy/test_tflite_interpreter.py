@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from conftest import build
+from small_nets import build
 
 from secateurs.utils.deploy.export import export_model
 from secateurs.utils.deploy.interpreter import PREDICT_BATCH, TFLiteModel, dequantize, quantize

@@ -3,8 +3,8 @@ import io
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import COLOURS, example, jpeg, write_shards
 from PIL import Image
+from record_files import COLOURS, example, jpeg, write_shards
 
 from secateurs.nets.datasets import crops, ilsvrc12
 from secateurs.nets.datasets.ilsvrc12 import Ilsvrc12Config, explain
