@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 import time
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -19,7 +20,7 @@ from secateurs.learners.helper import Helper
 from secateurs.utils.config import Config
 from secateurs.utils.deploy import versions
 from secateurs.utils.errors import UserError
-from secateurs.utils.files import require_writable
+from secateurs.utils.files import atomic_path, explain_os_errors, require_writable
 from secateurs.utils.provenance import code_checksum
 from secateurs.utils.training import distributed, loop
 from secateurs.utils.training.checkpoints import CheckpointStore, Saved
@@ -55,6 +56,28 @@ class Result:
   model: keras.Model
   report: dict[str, Any]
   files: dict[str, Path]
+
+  def export(self, path: str | Path) -> Path:
+    """Copies the exported file of the path's ending: .tflite, .keras or .pb.
+
+    `<name>_int8.tflite` and `<name>_sparse.tflite` mean those files.
+
+    Raises:
+      UserError: there is no such file.
+    """
+    path = Path(path).expanduser()
+    kind = path.suffix.removeprefix('.')
+    for other in ('int8', 'sparse'):
+      if path.stem.endswith(f'_{other}'):
+        kind = f'{kind}_{other}'
+    if kind not in self.files:
+      raise UserError(
+        f'{path} cannot be exported: the run has made {", ".join(self.files)}; take an ending of '
+        'these, or set export_int8 for int8.'
+      )
+    with explain_os_errors(path.parent), atomic_path(path) as partial:
+      shutil.copyfile(self.files[kind], partial)
+    return path
 
 
 class Learner:
@@ -179,7 +202,7 @@ class Learner:
     self.run_phases()
     report = reporting.publish(self)
     files = distributed.from_chief(lambda: reporting.exported_files(self))
-    return Result(self.in_float32(self.model), report, files)
+    return Result(self.helper.deployable(self.in_float32(self.model)), report, files)
 
   def run_phases(self, until: str | None = None) -> None:
     """Runs the phases that have not been run yet, up to and with one of them."""
@@ -441,6 +464,7 @@ class Learner:
       'net': self.helper.net,
       'dataset': self.helper.dataset.name,
       'samples': splits,
+      **self.helper.identity(),
       **workers,
       **{f'--{name}': value for name, value in flags.items()},
     }

@@ -137,11 +137,29 @@ class CompressionLearner(Learner):
     )
     self.state['original'] = measured.block
     self.say(f'Baseline accuracy {100 * measured.block["accuracy"]:.2f} %')
+    for note in self._chance_notes():
+      self.say(f'Warning: {note}')
+
+  def _chance_notes(self) -> list[str]:
+    """A sentence where the baseline is no better than guessing, within three standard errors."""
+    chance = 1 / self.helper.dataset.nb_classes
+    noise = math.sqrt(chance * (1 - chance) / max(self.helper.nb_samples('eval'), 1))
+    accuracy = self.state['original']['accuracy']
+    if accuracy > chance + 3 * noise:
+      return []
+    return [
+      f'The baseline guesses: its accuracy of {100 * accuracy:.2f} % is that of chance among '
+      f'{self.helper.dataset.nb_classes} classes; are the weights trained, the classes in the order of '
+      'the training, and the pixels normalised as then (--preprocess, where there is that flag)?'
+    ]
 
   def _baseline_weights(self) -> tuple[dict[str, np.ndarray], str]:
     run = self.run_config
     if run.warm_start_path:
       return self.read_weights(run.warm_start_path), run.warm_start_path
+    given = self.helper.given_weights()
+    if given is not None:
+      return given, f'the weights that {self.helper.net} came with'
     path = self.path(self.baseline_config, 'save_path')
     saved = CheckpointStore(path).latest()
     if saved is not None and TRAIN in saved.state.get('done', ()):
@@ -194,6 +212,6 @@ class CompressionLearner(Learner):
       layer_sparsities=measuring.layer_sparsities(model),
       parity=measured.export.parity_figures() | self.parity(),
       requested=self.requested(),
-      notes=self.notes(),
+      notes=[*self.notes(), *self._chance_notes()],
       extra=self.extra(),
     )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import tf_keras as keras
 
 from secateurs.utils.errors import UserError
+from secateurs.utils.graph.classifier import as_classifier
 from secateurs.utils.training import distributed
 from secateurs.utils.training.checkpoints import CheckpointStore
 from secateurs.utils.training.objectives import Classification
@@ -60,12 +61,12 @@ def load_teacher(learner: Learner, baseline: Path | None) -> keras.Model:
   path = learner.path(learner.distill_config, 'save_path_dst')
   is_saved_model = distributed.from_chief((path / 'saved_model.pb').is_file)
   if path.suffix in _MODEL_ENDINGS or is_saved_model:
-    source, teacher = path, load_model(path)
+    source, teacher = path, as_classifier(load_model(path))[0]
   elif CheckpointStore(path).latest() is not None or path.suffix == '.npz':
     source, teacher = path, learner.helper.build_model(learner.run_config.seed)
     assign_weights(named_weights(teacher), learner.read_weights(path), str(path))
   elif baseline is not None:
-    source, teacher = baseline, load_model(baseline)
+    source, teacher = baseline, as_classifier(load_model(baseline))[0]
   else:
     raise UserError(
       f'--enbl_dst needs a teacher, but nothing lies at {path}: give one with --save_path_dst.'

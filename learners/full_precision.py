@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import tf_keras as keras
 
 from secateurs.learners import measuring, register, reporting
@@ -38,13 +39,21 @@ class FullPrecLearner(Learner):
     return self.in_float32(self.model)
 
   def given_model(self) -> keras.Model | None:
-    """The network with the weights of --warm_start_path."""
-    path = self.run_config.warm_start_path
-    if not path:
+    """The network with the weights of --warm_start_path, or those that it came with."""
+    given = self._given_weights()
+    if given is None:
       return None
     model = self.build()
-    assign_weights(named_weights(model), self.read_weights(path), path)
+    assign_weights(named_weights(model), *given)
     return model
+
+  def _given_weights(self) -> tuple[dict[str, np.ndarray], str] | None:
+    """Weights to start from, and where they come from."""
+    path = self.run_config.warm_start_path
+    if path:
+      return self.read_weights(path), path
+    given = self.helper.given_weights()
+    return None if given is None else (given, f'the weights that {self.helper.net} came with')
 
   @property
   def original_prefix(self) -> Path:
@@ -53,9 +62,9 @@ class FullPrecLearner(Learner):
 
   def _train(self) -> None:
     recipe, ratio = self.helper.recipe, self.train_config.nb_epochs_rat
-    path = self.run_config.warm_start_path
-    if path and self.starts_over(TRAIN):
-      assign_weights(named_weights(self.model), self.read_weights(path), path)
+    given = self._given_weights()
+    if given is not None and self.starts_over(TRAIN):
+      assign_weights(named_weights(self.model), *given)
     boundaries = [self.nb_steps(epoch * ratio) for epoch in recipe.decay_epochs]
     nb_steps = self.nb_steps(recipe.nb_epochs * ratio)
     schedule = PiecewiseConstant(self.lrn_rate_init, boundaries, recipe.decay)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import tensorflow as tf
@@ -40,6 +40,22 @@ class Helper(Protocol):
 
   def build_model(self, seed: int) -> keras.Model:
     """A new functional model that gives logits, with weights that follow from the seed."""
+
+  def given_weights(self) -> dict[str, np.ndarray] | None:
+    """Trained weights that the network came with, by name; None if it came with none."""
+
+  @property
+  def gives_probabilities(self) -> bool:
+    """Whether exported models end in a softmax; those that are trained give logits."""
+
+  def deployable(self, model: keras.Model) -> keras.Model:
+    """A trained model as it is exported."""
+
+  def history(self) -> list[dict[str, Any]]:
+    """Links of the chain of runs that the network came out of, as reports tell them."""
+
+  def identity(self) -> dict[str, str]:
+    """What tells this network from others of the same name, for runs that go on."""
 
   def own_weights(self, weights: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
     """Weights by the network's own names, from those of any source that it knows."""

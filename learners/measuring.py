@@ -23,6 +23,7 @@ from secateurs.utils.training import distributed
 from secateurs.utils.training.evaluation import Evaluation, evaluate, evaluate_function
 from secateurs.utils.training.weights import leaf_layers
 
+_TINY = 1e-12
 _PRUNABLE = ('kernel', 'depthwise_kernel', 'pointwise_kernel')
 
 
@@ -57,7 +58,7 @@ def measure(
   calibration = helper.calibration_images(run.nb_smpls_calib)
   export = distributed.from_chief(
     lambda: export_model(
-      model, prefix, calibration=calibration, int8=run.export_int8, sparse=sparse
+      helper.deployable(model), prefix, calibration=calibration, int8=run.export_int8, sparse=sparse
     )
   )
   extra: dict[str, Any] = sparsities(model, prunable)
@@ -109,7 +110,12 @@ def evaluate_tflite(path: Path, helper: Helper, run: RunConfig) -> Evaluation:
   """Evaluates a .tflite file itself over every evaluation sample exactly once."""
   with distributed.chiefs_file(path) as copy:
     interpreter = TFLiteModel(copy, nb_threads=max(run.threads))
-    return evaluate_function(interpreter.predict, _eval_batches(helper, run))
+
+    def logits(images: np.ndarray) -> np.ndarray:
+      found = interpreter.predict(images)
+      return np.log(np.maximum(found, _TINY)) if helper.gives_probabilities else found
+
+    return evaluate_function(logits, _eval_batches(helper, run))
 
 
 def _eval_batches(helper: Helper, run: RunConfig) -> tf.data.Dataset:

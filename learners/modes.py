@@ -13,6 +13,7 @@ from secateurs.learners.reporting import exported_files
 from secateurs.utils.deploy import export_model, file_size, measure_latency
 from secateurs.utils.errors import UserError
 from secateurs.utils.files import atomic_path
+from secateurs.utils.graph.classifier import as_classifier
 from secateurs.utils.training import distributed
 from secateurs.utils.training.evaluation import Evaluation
 from secateurs.utils.training.weights import load_model
@@ -25,6 +26,8 @@ def evaluate(learner: Learner) -> dict[str, Evaluation]:
   """Evaluates the .keras model and each .tflite file over every evaluation sample once."""
   helper, run = learner.helper, learner.run_config
   model, source = _model(learner)
+  if helper.gives_probabilities:
+    model = as_classifier(model)[0]
   results = {source: measuring.evaluate_model(model, helper, run)}
   files = distributed.from_chief(lambda: exported_files(learner))
   for kind in ('tflite', 'tflite_int8', 'tflite_sparse'):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +10,9 @@ from secateurs.utils.deploy import (
   SCHEMA,
   achieved,
   format_table,
+  history_path,
   layer_rows,
+  link_of,
   versions,
   write_report,
 )
@@ -91,7 +94,11 @@ def _publish(learner: Learner) -> dict[str, Any]:
     'images_per_sec': max(speeds, default=None),
     'seconds_total': sum(p['seconds'] for p in phases.values()),
   }
+  earlier = learner.helper.history()
+  if earlier:
+    report['links'] = [*earlier, link_of(report)]
   written = write_report(report, learner.log_dir)
+  shutil.copyfile(written['json'], history_path(learner.save_path_eval))
   learner.say(f'\n{format_table(report)}\n')
   for kind, path in exported_files(learner).items():
     learner.say(f'{kind:<12} {path}')

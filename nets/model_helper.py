@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import zlib
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -12,9 +14,13 @@ import tf_keras as keras
 
 from secateurs.nets import lenet, mobilenet, resnet, vgg
 from secateurs.nets.datasets import cifar10, digits, ilsvrc12, image_folder
+from secateurs.nets.datasets.given import GivenData, Pair
 from secateurs.nets.datasets.images import DataConfig, ImageSource
 from secateurs.nets.network import Network, Weights, unchanged
 from secateurs.utils.config import Config
+from secateurs.utils.errors import UserError
+from secateurs.utils.graph.classifier import as_classifier, at_size, with_softmax
+from secateurs.utils.training.weights import named_weights
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,6 +78,40 @@ class ModelHelper:
   ) -> None:
     self.net, self.dataset, self.recipe = net, dataset, recipe
     self._build, self._own_weights = build, own_weights
+    self._history: list[dict[str, Any]] = []
+
+  @classmethod
+  def from_model(
+    cls,
+    model: keras.Model,
+    train: ImageSource | Pair | tf.data.Dataset,
+    evaluation: Pair | tf.data.Dataset | None = None,
+    *,
+    name: str | None = None,
+    recipe: Recipe | None = None,
+    shape: tuple[int, int, int] | None = None,
+    history: list[dict[str, Any]] | None = None,
+  ) -> ModelHelper:
+    """A trained model of the user's on the user's data, for any learner.
+
+    Args:
+      model: a tf_keras image classifier, functional or Sequential, nested or not, that ends in logits
+        or a softmax. It stays as it is.
+      train: (images [n, h, w, c], labels [n]) as arrays, or a tf.data.Dataset of (image, label), in
+        batches or not, finite; as the model sees them, augmented if at all. Or a whole data set of
+        `nets.datasets`, without `evaluation`.
+      evaluation: the same for evaluation.
+      name: of the network; default: the model's.
+      recipe: batch size, epochs and rates; default: those for image folders.
+      shape: (height, width, channels), where the model takes any size.
+      history: links of the chain of runs that it came out of.
+
+    Raises:
+      UserError: the model is no image classifier, or the data does not fit it.
+    """
+    helper = GivenModelHelper(model, train, evaluation, name=name, recipe=recipe, shape=shape)
+    helper._history = list(history or [])
+    return helper
 
   @property
   def name(self) -> str:
@@ -82,6 +122,27 @@ class ModelHelper:
     """Builds the network with new weights, the same for the same seed."""
     keras.utils.set_random_seed(seed)
     return self._build()
+
+  def given_weights(self) -> dict[str, np.ndarray] | None:
+    """Trained weights that the network came with, by name."""
+    return None
+
+  @property
+  def gives_probabilities(self) -> bool:
+    """Whether exported models end in a softmax; those that are trained give logits."""
+    return False
+
+  def deployable(self, model: keras.Model) -> keras.Model:
+    """A trained model as it is exported."""
+    return model
+
+  def history(self) -> list[dict[str, Any]]:
+    """Links of the chain of runs that the network came out of, as reports tell them."""
+    return self._history
+
+  def identity(self) -> dict[str, str]:
+    """What tells this network from others of the same name, for runs that go on."""
+    return {}
 
   def own_weights(self, weights: Weights) -> Weights:
     """Weights by the network's own names, from those of any source that it knows."""
@@ -110,6 +171,59 @@ class ModelHelper:
   def calibration_images(self, nb_images: int) -> np.ndarray:
     """Training images as the network sees them, float32 [n, h, w, c]."""
     return self.dataset.calibration_images(nb_images)
+
+
+class GivenModelHelper(ModelHelper):
+  """A network that came with its trained weights; see `ModelHelper.from_model`."""
+
+  def __init__(
+    self,
+    model: keras.Model,
+    train: ImageSource | Pair | tf.data.Dataset,
+    evaluation: Pair | tf.data.Dataset | None,
+    *,
+    name: str | None,
+    recipe: Recipe | None,
+    shape: tuple[int, int, int] | None,
+  ) -> None:
+    classifier, self._had_softmax = as_classifier(model)
+    if shape is not None and classifier.input_shape[1:] != tuple(shape):
+      classifier = at_size(classifier, shape)
+    if evaluation is None:
+      dataset = train
+    else:
+      dataset = GivenData(
+        train, evaluation, classifier.input_shape[1:], classifier.output_shape[-1]
+      )
+    if dataset.nb_classes != classifier.output_shape[-1]:
+      raise UserError(
+        f'The model tells {classifier.output_shape[-1]} classes apart, but the data set has '
+        f'{dataset.nb_classes}: give the images that it was trained for, one folder a class.'
+      )
+    self._config = classifier.get_config()
+    self._weights = {n: w.numpy() for n, w in named_weights(classifier).items()}
+    build = functools.partial(type(classifier).from_config, self._config)
+    super().__init__(name or model.name, build, dataset, recipe or FOLDER_RECIPE)
+
+  def given_weights(self) -> dict[str, np.ndarray] | None:
+    """The weights that the model came with."""
+    return dict(self._weights)
+
+  @property
+  def gives_probabilities(self) -> bool:
+    """Whether the model came with a softmax."""
+    return self._had_softmax
+
+  def deployable(self, model: keras.Model) -> keras.Model:
+    """With a softmax if the model came with one."""
+    return with_softmax(model) if self._had_softmax else model
+
+  def identity(self) -> dict[str, str]:
+    """A checksum of the weights."""
+    checksum = 0
+    for name, value in sorted(self._weights.items()):
+      checksum = zlib.crc32(value.tobytes(), zlib.crc32(name.encode(), checksum))
+    return {'weights': f'{checksum:08x}'}
 
 
 @dataclasses.dataclass(frozen=True)

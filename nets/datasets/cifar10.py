@@ -31,8 +31,12 @@ _BINARY = 'cifar-10-batches-bin'
 _PYTHON = 'cifar-10-batches-py'
 
 
-def load(config: DataConfig) -> ImageDataset:
+def load(config: DataConfig, preprocess: str = 'torch') -> ImageDataset:
   """Loads CIFAR-10: 50,000 training and 10,000 evaluation images.
+
+  Args:
+    config: where it lies, and how much of it is used.
+    preprocess: how pixels are normalised, see `images.normalize`.
 
   Raises:
     UserError: no data where it was named, a damaged file, or no way to download it.
@@ -47,7 +51,8 @@ def load(config: DataConfig) -> ImageDataset:
   evaluation = read(folder, 'test_batch')
   names = ('train', 'val', 'eval')
   splits = dict(zip(names, hold_out(train, evaluation, config), strict=True))
-  return ImageDataset('cifar10', _SHAPE, CLASSES, splits, Augmentation(pad=4, flip=True))
+  augmentation = Augmentation(pad=4, flip=True)
+  return ImageDataset('cifar10', _SHAPE, CLASSES, splits, augmentation, preprocess=preprocess)
 
 
 def _find(root: Path) -> tuple | None:

@@ -29,13 +29,22 @@ class ImageFolderConfig(DataConfig):
   image_size: int = option(64, 'Height and width that images are cut and resized to.', low=8)
 
 
-def load(config: ImageFolderConfig) -> ImageDataset:
+def load(
+  config: ImageFolderConfig,
+  shape: tuple[int, int, int] | None = None,
+  preprocess: str = 'torch',
+) -> ImageDataset:
   """Loads a folder of class folders; classes are numbered in the order of their names.
 
   With DIR/train and DIR/val (or DIR/test) these are the splits. Otherwise a fifth of each class is
   held out for evaluation, chosen by a hash of the file's name, so that adding images moves none of
   the others. Images are decoded once and kept as uint8 while they fit into 4 GiB, else decoded
   whenever they are read.
+
+  Args:
+    config: where they lie, and how large they are made.
+    shape: (height, width, channels) instead; one channel makes them grey.
+    preprocess: how pixels are normalised, see `images.normalize`.
 
   Raises:
     UserError: no folder, no classes, an empty class, or a file that is no image.
@@ -51,30 +60,35 @@ def load(config: ImageFolderConfig) -> ImageDataset:
   _check_images([*train.images, *evaluation.images])
   names = ('train', 'val', 'eval')
   splits = dict(zip(names, hold_out(train, evaluation, config), strict=True))
-  shape = (config.image_size, config.image_size, 3)
-  augmentation = Augmentation(pad=max(config.image_size // 8, 1), flip=True)
+  shape = shape or (config.image_size, config.image_size, 3)
+  augmentation = Augmentation(pad=max(min(shape[:2]) // 8, 1), flip=True)
 
   def decode(path: tf.Tensor) -> tf.Tensor:
-    return decode_image(path, config.image_size)
+    return decode_image(path, shape)
 
   nb_bytes = sum(len(split) for split in splits.values()) * int(np.prod(shape))
   if nb_bytes > _CACHE_BYTES:
-    return ImageDataset('image_folder', shape, classes, splits, augmentation, decode)
+    return ImageDataset(
+      'image_folder', shape, classes, splits, augmentation, decode, preprocess=preprocess
+    )
   cached = {name: _decoded(split, shape, decode) for name, split in splits.items()}
-  return ImageDataset('image_folder', shape, classes, cached, augmentation)
+  return ImageDataset('image_folder', shape, classes, cached, augmentation, preprocess=preprocess)
 
 
-def decode_image(path: tf.Tensor, size: int) -> tf.Tensor:
-  """Reads a JPEG or PNG file as uint8 [size, size, 3]: the central square, resized bilinearly."""
-  image = tf.io.decode_image(tf.io.read_file(path), channels=3, expand_animations=False)
+def decode_image(path: tf.Tensor, shape: tuple[int, int, int]) -> tf.Tensor:
+  """Reads a JPEG or PNG file as uint8 [height, width, channels].
+
+  It is the largest central part of that aspect, resized bilinearly.
+  """
+  rows, columns, channels = shape
+  image = tf.io.decode_image(tf.io.read_file(path), channels=channels, expand_animations=False)
   height, width = tf.shape(image)[0], tf.shape(image)[1]
-  side = tf.minimum(height, width)
-  square = tf.image.crop_to_bounding_box(
-    image, (height - side) // 2, (width - side) // 2, side, side
-  )
-  resized = tf.image.resize(square, [size, size], antialias=True)
+  side = tf.minimum(height * columns, width * rows)  # Of the part, times rows and columns.
+  tall, wide = tf.maximum(side // columns, 1), tf.maximum(side // rows, 1)
+  part = tf.image.crop_to_bounding_box(image, (height - tall) // 2, (width - wide) // 2, tall, wide)
+  resized = tf.image.resize(part, [rows, columns], antialias=True)
   pixels = tf.cast(tf.clip_by_value(tf.round(resized), 0, 255), tf.uint8)
-  return tf.ensure_shape(pixels, [size, size, 3])
+  return tf.ensure_shape(pixels, shape)
 
 
 def _scan(root: Path) -> tuple[list[str], Split, Split]:

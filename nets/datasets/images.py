@@ -22,7 +22,7 @@ from secateurs.utils.errors import UserError
 
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
-PREPROCESSINGS = ('torch', 'tf', 'caffe')
+PREPROCESSINGS = ('torch', 'tf', 'caffe', '0..1', 'none')
 _CAFFE_MEAN = (103.939, 116.779, 123.68)  # BGR
 _HOLD_OUT_SEED = 2018  # One fixed choice, so that every run holds out the same validation samples.
 _SHUFFLE_STREAM, _CROP_STREAM, _FLIP_STREAM = 0, 1, 2
@@ -143,9 +143,15 @@ def normalize(images: tf.Tensor, preprocess: str = 'torch') -> tf.Tensor:
   Args:
     images: RGB, uint8 or float32, of known width.
     preprocess: `torch` gives `(x / 255 - mean) / std` per channel, `tf` gives `x / 127.5 - 1`, `caffe`
-      gives BGR with the mean taken away: the modes of tf_keras.applications.
+      gives BGR with the mean taken away (the modes of tf_keras.applications), `0..1` gives `x / 255`,
+      `none` the numbers as they are. Grey images have no channel means: `torch` and `caffe` need
+      three channels.
   """
   images = tf.cast(images, tf.float32)
+  if preprocess == 'none':
+    return images
+  if preprocess == '0..1':
+    return images * (1 / 255)
   if preprocess == 'tf':
     return images * (1 / 127.5) - 1.0
   if preprocess == 'caffe':
@@ -244,6 +250,7 @@ class ImageDataset:
     splits: dict[str, Split],
     augmentation: Augmentation,
     decode: Callable[[tf.Tensor], tf.Tensor] | None = None,
+    preprocess: str = 'torch',
   ) -> None:
     self.name = name
     self.image_shape = tuple(image_shape)
@@ -251,6 +258,7 @@ class ImageDataset:
     self.splits = splits
     self._augmentation = augmentation
     self._decode = decode
+    self._preprocess = preprocess
     self._made: dict[str, tuple[tf.Tensor, tf.Tensor]] = {}
 
   @property
@@ -291,7 +299,7 @@ class ImageDataset:
 
     def finish(step: tf.Tensor, batch: tuple) -> tuple:
       changed = augment(batch[0], augmentation, seed, step, shard)
-      return normalize(changed), batch[1]
+      return normalize(changed, self._preprocess), batch[1]
 
     steps = tf.data.Dataset.range(start, np.iinfo(np.int64).max)
     batches = tf.data.Dataset.zip((steps, images)).map(finish, num_parallel_calls=1)
@@ -307,7 +315,7 @@ class ImageDataset:
     indices = tf.data.Dataset.range(shard[0], self.nb_samples(split), shard[1])
     parts = indices.batch(batch_size)
     batches = self._gathered(self._tensors(split), parts, batch_size, drop_remainder=False)
-    batches = batches.map(lambda x, y: (normalize(x), y), num_parallel_calls=1)
+    batches = batches.map(lambda x, y: (normalize(x, self._preprocess), y), num_parallel_calls=1)
     return batches.prefetch(2).with_options(pipeline_options())
 
   def calibration_images(self, nb_images: int) -> np.ndarray:
@@ -315,7 +323,7 @@ class ImageDataset:
     nb_images = min(nb_images, self.nb_samples('train'))
     indices = tf.data.Dataset.range(nb_images).batch(nb_images)
     batches = self._gathered(self._tensors('train'), indices, nb_images, drop_remainder=False)
-    return normalize(next(iter(batches))[0]).numpy()
+    return normalize(next(iter(batches))[0], self._preprocess).numpy()
 
   def _tensors(self, split: str) -> tuple[tf.Tensor, tf.Tensor]:
     """A split's images (or paths) and labels as eager tensors, made once.

@@ -8,6 +8,7 @@ import importlib
 _MODULES = {
   'blocks': ('UNSTRUCTURED_NOTE', 'achieved', 'layer_rows', 'model_block', 'versions'),
   'export': ('Export', 'ExportedFile', 'check_exportable', 'export_model'),
+  'history': ('history_path', 'link_of', 'read_history'),
   'interpreter': ('TFLiteModel',),
   'latency': ('measure_latency',),
   'metrics': ('parse_metrics', 'read_metrics'),

@@ -1,0 +1,99 @@
+"""A user's model file on a user's images, as an experiment."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+from secateurs.nets.datasets import cifar10, ilsvrc12, image_folder
+from secateurs.nets.datasets.images import DataConfig, ImageSource
+from secateurs.nets.given_model import read_model
+from secateurs.nets.model_helper import (
+  CIFAR10_RECIPE,
+  FOLDER_RECIPE,
+  ILSVRC12_RECIPE,
+  Experiment,
+  ModelHelper,
+)
+from secateurs.utils.config import option
+from secateurs.utils.deploy import read_history
+from secateurs.utils.errors import UserError
+
+_PREPROCESS = {'imagenet': 'caffe', 'torch': 'torch', '0..1': '0..1', '-1..1': 'tf', 'none': 'none'}
+_NEED_THREE_CHANNELS = ('imagenet', 'torch')
+_RECIPES = {
+  'image_folder': FOLDER_RECIPE,
+  'cifar10': CIFAR10_RECIPE,
+  'ilsvrc12': ILSVRC12_RECIPE,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class SavedModelConfig(DataConfig):
+  """Your model, and how your images are handed to it."""
+
+  model: str | None = option(
+    None, 'Model file: .keras, .h5 or a SavedModel folder of tf_keras.', affects_result=False
+  )
+  custom_objects: str | None = option(
+    None, 'Module (dotted name or .py file) that defines layers of your own.'
+  )
+  data_set: str = option('image_folder', 'What kind of data it is.', choices=tuple(_RECIPES))
+  preprocess: str = option(
+    'torch',
+    'How the model wants its pixels: imagenet (BGR, mean taken away, as the ResNets and VGGs of '
+    'tf_keras.applications), torch ((x / 255 - mean) / std), 0..1, -1..1 (as its MobileNets), or none '
+    '(0 to 255).',
+    choices=tuple(_PREPROCESS),
+  )
+  image_size: int = option(
+    224, 'Height and width of images, where the model takes any size.', low=8
+  )
+
+
+def _make(config: SavedModelConfig) -> ModelHelper:
+  if config.model is None:
+    raise UserError('No model was named: give --model FILE (.keras, .h5, or a SavedModel folder).')
+  model = read_model(config.model, config.custom_objects)
+  shape = _image_shape(model.inputs[0].shape if len(model.inputs or ()) == 1 else (), config)
+  data = _load(config, shape)
+  return ModelHelper.from_model(
+    model,
+    data,
+    name=Path(config.model).stem,
+    recipe=_RECIPES[config.data_set],
+    shape=shape,
+    history=read_history(Path(config.model)),
+  )
+
+
+def _image_shape(shape: tuple, config: SavedModelConfig) -> tuple[int, int, int]:
+  if len(shape) != 4 or shape[-1] not in (1, 3):
+    raise UserError(
+      f'{config.model} takes inputs of shape {tuple(shape[1:])}, but images of (height, width, 3) or '
+      '(height, width, 1) were expected: give an image classifier with one input.'
+    )
+  if shape[-1] == 1 and config.preprocess in _NEED_THREE_CHANNELS:
+    raise UserError(
+      f'{config.model} takes grey images, but --preprocess {config.preprocess} is for colours: give '
+      '0..1, -1..1 or none.'
+    )
+  size = config.image_size
+  return (shape[1] or size, shape[2] or size, shape[3])
+
+
+def _load(config: SavedModelConfig, shape: tuple[int, int, int]) -> ImageSource:
+  mode = _PREPROCESS[config.preprocess]
+  shared = {field.name: getattr(config, field.name) for field in dataclasses.fields(DataConfig)}
+  if config.data_set == 'image_folder':
+    return image_folder.load(image_folder.ImageFolderConfig(**shared), shape, mode)
+  if config.data_set == 'cifar10':
+    return cifar10.load(DataConfig(**shared), mode)
+  if shape[0] != shape[1] or shape[2] != 3:
+    raise UserError(
+      f'{config.model} takes images of {shape}, but those of ilsvrc12 are square and in colour.'
+    )
+  return ilsvrc12.load(ilsvrc12.Ilsvrc12Config(**shared, image_size=shape[0], preprocess=mode))
+
+
+SAVED_MODEL = Experiment('saved_model', (SavedModelConfig,), _make)

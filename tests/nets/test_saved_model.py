@@ -1,0 +1,331 @@
+"""A user's own model on a user's own data: from files and from Python."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tf_keras as keras
+from PIL import Image
+
+from secateurs.learners import get_learner, learners
+from secateurs.learners.configs import RunConfig, TrainConfig
+from secateurs.nets.model_helper import ModelHelper
+from secateurs.nets.saved_model import SAVED_MODEL, SavedModelConfig
+from secateurs.utils.errors import UserError
+from secateurs.utils.graph.classifier import as_classifier, at_size, with_softmax
+
+ROOT = Path(__file__).parents[2]
+layers = keras.layers
+COLOURS = {'blue': (40, 40, 220), 'green': (40, 220, 40), 'red': (220, 40, 40)}
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+  """Images of three colours with noise."""
+  root, rng = tmp_path_factory.mktemp('images'), np.random.default_rng(0)
+  for name, colour in COLOURS.items():
+    (root / name).mkdir()
+    for i in range(24):
+      pixels = np.clip(np.array(colour) + rng.normal(0, 60, (20, 26, 3)), 0, 255)
+      Image.fromarray(pixels.astype(np.uint8)).save(root / name / f'{i}.png')
+  return root
+
+
+def net(classes=3, size=16, channels=3, last='softmax', seed=0):
+  keras.utils.set_random_seed(seed)
+  return keras.Sequential(
+    [
+      keras.Input((size, size, channels)),
+      layers.Conv2D(8, 3, padding='same', use_bias=False),
+      layers.BatchNormalization(),
+      layers.ReLU(),
+      keras.Sequential([layers.Conv2D(12, 3, strides=2, activation='relu')], name='inner'),
+      layers.GlobalAveragePooling2D(),
+      layers.Dense(classes, activation=last),
+    ],
+    name='mine',
+  )
+
+
+def arrays(nb=90, size=16, channels=3, seed=0):
+  rng = np.random.default_rng(seed)
+  labels = rng.integers(0, 3, nb)
+  images = rng.normal(0, 0.5, (nb, size, size, channels)).astype(np.float32)
+  images[np.arange(nb), :, :, labels % channels] += 1.0
+  return images, labels
+
+
+def helper_of(model, **options):
+  return ModelHelper.from_model(model, arrays(), arrays(seed=1), **options)
+
+
+def short(tmp_path, **options):
+  run = {'run_dir': str(tmp_path), 'bench_frames': 3, 'bench_threads': '1'} | options
+  return {'run': RunConfig(**run), 'training': TrainConfig(nb_epochs_ft=1, nb_epochs_rat=0.02)}
+
+
+# Outputs.
+
+
+@pytest.mark.parametrize('last', ['softmax', None])
+def test_a_softmax_is_taken_off_and_put_on_again(last):
+  model = net(last=last)
+  classifier, had = as_classifier(model)
+  assert had is (last == 'softmax')
+  x = arrays(8)[0]
+  expected = model(x).numpy()
+  np.testing.assert_allclose(
+    (with_softmax(classifier) if had else classifier)(x).numpy(), expected, atol=1e-6
+  )
+  if had:
+    np.testing.assert_allclose(tf.nn.softmax(classifier(x)).numpy(), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+  'end', [layers.Softmax(), layers.Activation('softmax'), tf.nn.softmax], ids=['layer', 'act', 'op']
+)
+def test_a_softmax_layer_is_taken_off(end):
+  inner = net(last=None)
+  model = keras.Model(inner.inputs, end(inner.outputs[0]))
+  classifier, had = as_classifier(model)
+  assert had
+  x = arrays(8)[0]
+  np.testing.assert_allclose(classifier(x).numpy(), inner(x).numpy(), atol=1e-5)
+
+
+def test_probabilities_of_another_kind_are_told():
+  inner = net(last=None)
+  powers = layers.Lambda(lambda x: tf.exp(x) / tf.reduce_sum(tf.exp(x), -1, keepdims=True))
+  with pytest.raises(UserError, match=r'gives probabilities, but not by a softmax'):
+    as_classifier(keras.Model(inner.inputs, powers(inner.outputs[0])))
+
+
+def test_what_is_no_classifier():
+  with pytest.raises(UserError, match=r'at least two classes was expected'):
+    as_classifier(net(classes=1, last='sigmoid'))
+  two = keras.Input((4, 4, 3))
+  with pytest.raises(UserError, match=r'has 1 inputs and 2 outputs'):
+    as_classifier(keras.Model(two, [layers.Flatten()(two), layers.Flatten()(two)]))
+  with pytest.raises(UserError, match=r'A tf_keras model was expected, but a builtins.str'):
+    as_classifier('model')
+
+
+def test_models_of_any_size():
+  x = keras.Input((None, None, 3))
+  pooled = layers.GlobalAveragePooling2D()(layers.Conv2D(4, 3, name='c')(x))
+  model = keras.Model(x, layers.Dense(3, name='d')(pooled))
+  fixed = at_size(model, (16, 20, 3))
+  assert fixed.input_shape == (None, 16, 20, 3)
+  x = np.ones((2, 16, 20, 3), np.float32)
+  np.testing.assert_allclose(fixed(x), model(x), atol=1e-6)
+
+
+# Python.
+
+
+@pytest.mark.parametrize('name', sorted(learners()))
+def test_every_learner_takes_a_model_of_the_user(name, tmp_path):
+  model = net()
+  before = [w.copy() for w in model.get_weights()]
+  learner = get_learner(name)(helper_of(model), **short(tmp_path))
+  result = learner.train()
+  images, labels = arrays(seed=1)
+  outputs = result.model(images).numpy()
+  np.testing.assert_allclose(outputs.sum(-1), 1, atol=1e-5)  # It came with a softmax.
+  accuracy = float(np.mean(outputs.argmax(-1) == labels))
+  assert accuracy == pytest.approx(result.report['compressed']['accuracy'], abs=1e-6)
+  for a, b in zip(before, model.get_weights(), strict=True):
+    np.testing.assert_array_equal(a, b)
+  evaluated = learner.evaluate()
+  assert evaluated['keras'].loss == pytest.approx(result.report['compressed']['loss'], abs=1e-3)
+  assert evaluated['tflite'].loss == pytest.approx(evaluated['keras'].loss, abs=1e-3)
+  small = result.export(tmp_path / 'small.tflite')
+  assert small.read_bytes() == result.files['tflite'].read_bytes()
+
+
+def test_a_teacher_with_a_softmax_gives_logits(tmp_path):
+  from secateurs.learners.configs import DistillConfig
+
+  net().save(tmp_path / 'teacher.keras')
+  dst = DistillConfig(enbl_dst=True, save_path_dst=str(tmp_path / 'teacher.keras'))
+  learner = get_learner('weight-sparse')(helper_of(net()), **short(tmp_path), distillation=dst)
+  learner.train()
+  from secateurs.learners.distillation import load_teacher
+
+  teacher = load_teacher(learner, None)
+  assert (teacher(arrays()[0]).numpy() < 0).any()
+
+
+def test_pipelines_arrays_and_one_hot_labels_are_the_same_data():
+  images, labels = arrays()
+  pairs = tf.data.Dataset.from_tensor_slices((images, labels))
+  kinds = [
+    (images, labels),
+    (images, np.eye(3)[labels]),
+    pairs,
+    pairs.batch(7),
+    tf.data.Dataset.from_tensor_slices((images, np.eye(3)[labels])).batch(32),
+  ]
+  model = net()
+  seen = []
+  for data in kinds:
+    helper = ModelHelper.from_model(model, data, data)
+    assert helper.nb_samples('train') == 90
+    assert helper.nb_samples('val') == 0
+    batches = list(helper.eval_batches('eval', 40))
+    assert [len(b[1]) for b in batches] == [40, 40, 10]
+    seen.append(np.concatenate([b[1].numpy() for b in batches]))
+    whole = helper.train_batches(8, seed=3)
+    later = helper.train_batches(8, seed=3, start=20)
+    for a, b in zip(whole.skip(20).take(3), later.take(3)):
+      np.testing.assert_array_equal(a[0], b[0])
+      assert a[0].dtype == tf.float32
+    halves = [helper.train_batches(4, seed=3, shard=(i, 2)).take(1) for i in range(2)]
+    both = np.sort(np.concatenate([next(iter(h))[1].numpy() for h in halves]))
+    np.testing.assert_array_equal(both, np.sort(next(iter(whole))[1].numpy()))
+  for labels_seen in seen:
+    np.testing.assert_array_equal(labels_seen, labels)
+
+
+@pytest.mark.parametrize(
+  ('train', 'message'),
+  [
+    (arrays(size=12), r'has images \(90, 12, 12, 3\)'),
+    ((arrays()[0], arrays()[1] + 1), r'labels go from 1 to 3, but the model tells 3 classes'),
+    ((arrays()[0], arrays()[1][:5]), r'labels \(5,\)'),
+    (tf.data.Dataset.from_tensor_slices(arrays()).repeat(), r'never ends'),
+    (tf.data.Dataset.from_tensor_slices(arrays()[0]), r'must give \(image, label\) pairs'),
+    (tf.data.Dataset.from_tensor_slices(arrays(size=12)), r'gives images of \(12, 12, 3\)'),
+    (None, r'must be \(images, labels\) as arrays'),
+  ],
+)
+def test_data_that_does_not_fit(train, message):
+  with pytest.raises(UserError, match=message):
+    ModelHelper.from_model(net(), train, arrays())
+
+
+def test_another_model_is_another_run(tmp_path):
+  get_learner('weight-sparse')(helper_of(net()), **short(tmp_path)).train()
+  with pytest.raises(UserError, match=r'weights \w+, now \w+'):
+    get_learner('weight-sparse')(helper_of(net(seed=1)), **short(tmp_path)).train()
+
+
+# Files.
+
+
+def make(folder, path, **options):
+  return SAVED_MODEL.make(SavedModelConfig(data_dir_local=str(folder), model=str(path), **options))
+
+
+@pytest.mark.parametrize('ending', ['.keras', '.h5', ''])
+def test_every_kind_of_file(folder, tmp_path, ending):
+  path = tmp_path / f'mine{ending}'
+  model = net()
+  model.save(path, save_format=None if ending else 'tf')
+  helper = make(folder, path)
+  assert helper.net == 'mine'
+  assert helper.dataset.image_shape == (16, 16, 3)
+  built = helper.build_model(0)
+  from secateurs.utils.training.weights import assign_weights, named_weights
+
+  assign_weights(named_weights(built), helper.given_weights(), 'x')
+  x = arrays(4)[0]
+  np.testing.assert_allclose(helper.deployable(built)(x), model(x), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+  ('mode', 'expected'),
+  [('0..1', [1, 0, 0.2]), ('-1..1', [1, -1, -0.6]), ('none', [255, 0, 51]),
+   ('imagenet', [51 - 103.939, -116.779, 255 - 123.68])],
+)  # fmt: skip
+def test_preprocessing(tmp_path, mode, expected):
+  for name in 'ab':
+    (tmp_path / name).mkdir()
+    for i in range(3):
+      Image.new('RGB', (20, 20), (255, 0, 51)).save(tmp_path / name / f'{i}.png')
+  net(classes=2).save(tmp_path / 'm.keras')
+  helper = make(tmp_path, tmp_path / 'm.keras', preprocess=mode)
+  pixels = helper.calibration_images(1)[0, 8, 8]
+  np.testing.assert_allclose(pixels, expected, atol=1e-2)
+
+
+def test_grey_models(folder, tmp_path):
+  net(channels=1).save(tmp_path / 'grey.keras')
+  with pytest.raises(UserError, match=r'takes grey images, but --preprocess torch is for colours'):
+    make(folder, tmp_path / 'grey.keras')
+  helper = make(folder, tmp_path / 'grey.keras', preprocess='0..1')
+  assert helper.calibration_images(2).shape == (2, 16, 16, 1)
+
+
+def test_files_that_do_not_fit(folder, tmp_path):
+  net(classes=4).save(tmp_path / 'four.keras')
+  with pytest.raises(UserError, match=r'tells 4 classes apart, but the data set has 3'):
+    make(folder, tmp_path / 'four.keras')
+  with pytest.raises(UserError, match=r'No model was named: give --model FILE'):
+    SAVED_MODEL.make(SavedModelConfig(data_dir_local=str(folder)))
+  (tmp_path / 'text.keras').write_text('no model')
+  with pytest.raises(UserError, match=r'cannot be loaded as a tf_keras model'):
+    make(folder, tmp_path / 'text.keras')
+  with pytest.raises(UserError, match=r'--custom_objects no_such_module cannot be imported'):
+    make(folder, tmp_path / 'four.keras', custom_objects='no_such_module')
+
+
+def test_layers_of_your_own(folder, tmp_path):
+  (tmp_path / 'mine.py').write_text(
+    'import tf_keras as keras\n'
+    'class Twice(keras.layers.Layer):\n'
+    '  def call(self, x):\n'
+    '    return 2 * x\n'
+  )
+  code = (
+    'import sys; sys.path.insert(0, sys.argv[1]); import mine, tf_keras as keras;'
+    'L = keras.layers;'
+    'keras.Sequential([keras.Input((8, 8, 3)), L.Conv2D(4, 3), mine.Twice(),'
+    'L.GlobalAveragePooling2D(), L.Dense(3)]).save(sys.argv[2])'
+  )
+  path = tmp_path / 'own.keras'
+  subprocess.run([sys.executable, '-c', code, str(tmp_path), str(path)], check=True)
+  with pytest.raises(UserError, match=r'name the module that defines it with --custom_objects'):
+    make(folder, path)
+  helper = make(folder, path, custom_objects=str(tmp_path / 'mine.py'))
+  assert helper.build_model(0).output_shape == (None, 3)
+
+
+def test_the_command_line(folder, tmp_path):
+  """A model that guesses is warned of; chains go on from what a learner has written."""
+  net().save(tmp_path / 'mine.keras')
+  command = [sys.executable, 'nets/saved_model_run.py', '--data_dir_local', str(folder)]
+  common = [
+    '--nb_epochs_ft',
+    '1',
+    '--bench_frames',
+    '3',
+    '--bench_threads',
+    '1',
+    '--batch_size',
+    '8',
+  ]
+  first = [
+    '--model', str(tmp_path / 'mine.keras'), '--run_dir', str(tmp_path / 'a'),
+    '--learner', 'chn-pruned', '--cp_nb_batches', '2', '--nocp_compare',
+  ]  # fmt: skip
+  done = subprocess.run([*command, *common, *first], cwd=ROOT, capture_output=True, text=True)
+  assert done.returncode == 0, done.stdout + done.stderr
+  small = tmp_path / 'a' / 'models_cp_eval' / 'model.keras'
+  second = ['--model', str(small), '--run_dir', str(tmp_path / 'b'), '--learner', 'weight-sparse']
+  done = subprocess.run([*command, *common, *second], cwd=ROOT, capture_output=True, text=True)
+  assert done.returncode == 0, done.stdout + done.stderr
+  report = json.loads((tmp_path / 'b' / 'logs' / 'weight-sparse' / 'report.json').read_text())
+  assert (
+    report['original']['macs']
+    < 0.8
+    * json.loads((tmp_path / 'a' / 'logs' / 'chn-pruned' / 'report.json').read_text())['original'][
+      'macs'
+    ]
+  )
+  assert report['compressed']['sparsity'] > 0.7
+  assert [link['learner'] for link in report['links']] == ['chn-pruned', 'weight-sparse']

@@ -1,0 +1,37 @@
+"""How an exported model came about: its report lies beside it, for whoever compresses it further."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from secateurs.utils.deploy.report import read_report
+
+_LINK_KEYS = (
+  'learner',
+  'original',
+  'pruned',
+  'compressed',
+  'requested',
+  'achieved',
+  'parity',
+  'seconds_total',
+)
+
+
+def history_path(prefix: Path) -> Path:
+  """Where the report of the model exported as `<prefix>.keras` lies."""
+  return prefix.with_name(f'{prefix.name}_report.json')
+
+
+def link_of(report: dict[str, Any]) -> dict[str, Any]:
+  """A run as one link of a chain, for the `links` of a report."""
+  return {key: report[key] for key in _LINK_KEYS if key in report}
+
+
+def read_history(model: Path) -> list[dict[str, Any]]:
+  """The links that led to an exported .keras file; none if nothing is known of it."""
+  try:
+    report = read_report(history_path(model.with_suffix('')))
+  except (OSError, ValueError, json.JSONDecodeError):
+    return []
+  return report.get('links') or [link_of(report)]
