@@ -49,6 +49,7 @@ from secateurs.learners.greedy_channels import SELECTIONS, Greedy, UnitPruning, 
 from secateurs.utils.config import option
 from secateurs.utils.graph import ChannelGraph
 from secateurs.utils.graph.walk import FlatModel, flatten_model
+from secateurs.utils.training import distributed
 from secateurs.utils.training.gradient_choice import GREEDY
 from secateurs.utils.training.progress import format_seconds
 from secateurs.utils.training.schedules import WarmUpCosine
@@ -201,7 +202,7 @@ class DisChnPrunedLearner(ChannelLearner):
       variables += branch.trainable_variables
       if self.starts_over(f'block{block.number}_finetune'):
         self._start_branch(block, branch)
-    nb_iters = self.config.nb_iters_block
+    nb_iters = self._per_rank(self.config.nb_iters_block)
     schedule = WarmUpCosine(self.config.lrn_rate_adam, nb_iters)
     self.fit(
       f'block{block.number}_finetune',
@@ -229,8 +230,6 @@ class DisChnPrunedLearner(ChannelLearner):
       {'output': self._last_layer(b), 'units': [u.name for u in b.units]} for b in self._blocks()
     ]
     flats = flatten_model(self.original()), flatten_model(self.model)
-    if [c.name for c in flats[0].calls] != [c.name for c in flats[1].calls]:
-      raise RuntimeError('The network and its original differ in their layers.')
     images, labels = self._samples()
     before, now = (Frontier(flat, images) for flat in flats)
     first = first_calls(flats[1])
@@ -308,15 +307,19 @@ class DisChnPrunedLearner(ChannelLearner):
       select=config.select,
       greedy=config.greedy,
       per_step=config.chns_per_step,
-      nb_iters=config.nb_iters_layer,
+      nb_iters=self._per_rank(config.nb_iters_layer),
       nb_batches_score=config.nb_batches_score,
       batch_size=config.batch_size,
       lrn_rate=config.lrn_rate_adam,
       seed=self.run_config.seed,
     )
 
+  def _per_rank(self, nb_iters: int) -> int:
+    """Steps of each process, from those of all together."""
+    return -(-nb_iters // distributed.size())
+
   def _samples(self) -> tuple[np.ndarray, np.ndarray]:
-    """Images float32 [n, h, w, c] and labels, as many as the memory for their maps allows."""
+    """This process's images float32 [n, h, w, c] and labels, no more than the memory allows."""
     config, flat = self.config, flatten_model(self.model)
     first, need = first_calls(flat), 0
     for unit in self._found_units.units:
@@ -324,7 +327,8 @@ class DisChnPrunedLearner(ChannelLearner):
       shapes = [flat.shapes[calls[name][0].outputs[0]] for name in unit.readers]
       targets = 2 * sum(int(np.prod(shape[1:])) for shape in shapes)
       need = max(need, 2 * bytes_per_image(flat, first[unit.name]) + targets)
-    nb = min(config.nb_smpls_layer, self.helper.nb_samples('train'))
+    wanted = min(config.nb_smpls_layer, self.helper.nb_samples('train'))
+    nb = self._per_rank(wanted)
     room = max(config.cache_mb * _MEGABYTE // need, min(config.batch_size, nb))
     if room < nb:
       self.say(
@@ -332,9 +336,11 @@ class DisChnPrunedLearner(ChannelLearner):
         f'many are sampled in place of {nb}.'
       )
       nb = room
-    self.state['algorithm']['samples'] = nb
+    self.state['algorithm']['samples'] = nb * distributed.size()
     size = min(config.batch_size, nb)
-    batches = self.helper.train_batches(size, self.stream_seed('select')).take(-(-nb // size))
+    batches = self.helper.train_batches(
+      size, self.stream_seed('select'), shard=distributed.shard()
+    ).take(-(-nb // size))
     images, labels = zip(*((x.numpy(), y.numpy()) for x, y in batches))
     return np.concatenate(images)[:nb], np.concatenate(labels)[:nb]
 

@@ -11,7 +11,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 from secateurs.learners.channel_units import Unit, dropped_inputs
-from secateurs.utils.training import loop
+from secateurs.utils.training import distributed, loop
 from secateurs.utils.training.gradient_choice import channel_norms, next_mask
 from secateurs.utils.training.loop import DivergenceError, Objective
 from secateurs.utils.training.masks import MaskSet
@@ -90,6 +90,7 @@ class UnitPruning:
       objective, [*self._kernels, *biases], self._optimizer, masks=self._masks
     )
     self._rng = np.random.default_rng([method.seed, zlib.crc32(unit.name.encode())])
+    self._random = self._rng.random(unit.size)
     self._summed_norms = tf.function(self._sum_norms)
     self.mask = np.full(unit.size, method.greedy == 'remove')
     self.means: dict[str, float] = {}
@@ -115,19 +116,20 @@ class UnitPruning:
   def scores(self) -> np.ndarray:
     """The channels' scores, [unit.size]: greater is better.
 
-    `gradient`: Frobenius norms of the gradient of L^(R) + L_p, averaged over batches.
+    `gradient`: Frobenius norms of the gradient of L^(R) + L_p, averaged over batches and processes.
     """
     method, unit = self._method, self._unit
     elements = [unit.elements[name] for name in unit.readers]
     if method.select == 'random':
-      return self._rng.random(unit.size)
+      return self._random
     if method.select == 'magnitude':
       scores = np.zeros(unit.size)
       for kernel, element in zip(self._masks.backups, elements, strict=True):
         rows = np.abs(kernel.numpy()).sum(axis=tuple(range(len(kernel.shape) - 2)) + (-1,))
         np.add.at(scores, element[element >= 0], rows[element >= 0])
       return scores
-    scores = self._summed_norms(tf.constant(self._batches(method.nb_batches_score))).numpy()
+    batches = tf.constant(self._batches(method.nb_batches_score))
+    scores = distributed.sum(self._summed_norms(batches).numpy()) / distributed.size()
     if not np.isfinite(scores).all():
       raise DivergenceError(
         f'The gradient became infinite or NaN in phase {self._phase} with learning rate '
