@@ -18,7 +18,8 @@ TUNING = ('--cycle-time-ms', '0.5', '--stall-check-warning-time-seconds', '900')
 _OF_RANK = re.compile(r'^\[(\d+)\]<(stdout|stderr)>:(.*)$', re.DOTALL)
 _ENDED = re.compile(r'^Process (\d+) exit with status code (-?\d+)')
 _CHATTER = re.compile(
-  r'^(WARNING: All log messages before absl|[IWE]\d{4} |To enable the following)'
+  r'^(WARNING: All log messages before absl|[IWE]\d{4} |To enable the following|Terminated$)'
+  r'|Horovod background loop uncaught exception'  # Of a rank that has lost another.
 )
 _NB_TOLD = 8
 
@@ -102,12 +103,15 @@ class _Job:
     if code and self.ended is not None:
       rank, status = self.ended
       status = 128 - status if status < 0 else status
-      how = f'was killed by signal {status - 128}' if status > 128 else f'ended with code {status}'
-      print(
-        f'Error: process {rank} of the job {how}, so all of it was ended; run the same command again '
-        'to go on from the last checkpoint.',
-        file=sys.stderr,
-      )
+      if status > 128:
+        how = f'was killed by signal {status - 128}'
+        then = '; run the same command again to go on from the last checkpoint'
+      else:
+        how, then = f'ended with code {status}', ''
+      if rank or status > 128:  # Rank 0 has told its own error.
+        print(
+          f'Error: process {rank} of the job {how}, which ended all of it{then}.', file=sys.stderr
+        )
       return status
     if code and self._own_lines:
       sys.stderr.writelines(self._own_lines[-_NB_TOLD:])
