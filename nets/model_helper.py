@@ -119,8 +119,12 @@ class ModelHelper:
     return f'{self.net}_at_{self.dataset.name}'
 
   def build_model(self, seed: int) -> keras.Model:
-    """Builds the network with new weights, the same for the same seed."""
+    """Builds the network with new weights, the same for the same seed.
+
+    Layers without a name of their own are numbered afresh, so that weights find them by name.
+    """
     keras.utils.set_random_seed(seed)
+    keras.backend.reset_uids()
     return self._build()
 
   def given_weights(self) -> dict[str, np.ndarray] | None:

@@ -1,0 +1,60 @@
+"""The code of the guides runs as it stands."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SHORT = ['--nb_epochs_rat', '0.05', '--bench_frames', '3', '--bench_threads', '1']
+
+
+def code_blocks(page):
+  return re.findall(r'```python\n(.*?)```', (ROOT / 'docs' / page).read_text(), flags=re.DOTALL)
+
+
+def python(*command):
+  done = subprocess.run([sys.executable, *command], cwd=ROOT, capture_output=True, text=True)
+  assert done.returncode == 0, done.stdout + done.stderr
+  return done.stdout
+
+
+@pytest.fixture(scope='module')
+def extensions():
+  return dict(zip(('learner', 'net', 'data'), code_blocks('extend.md'), strict=True))
+
+
+@pytest.mark.parametrize('kind', ['learner', 'net', 'data'])
+def test_extensions_are_short(extensions, kind):
+  assert len([line for line in extensions[kind].splitlines() if line.strip()]) < 40
+
+
+def test_a_learner_of_ones_own(extensions, tmp_path):
+  (tmp_path / 'random_sparse.py').write_text(extensions['learner'])
+  run = (
+    f'import sys; sys.path.insert(0, {str(tmp_path)!r}); import random_sparse\n'
+    'from secateurs.learners import cli\n'
+    'from secateurs.nets.model_helper import LENET_AT_DIGITS\n'
+    f'argv = ["x", "--learner", "random-sparse", "--run_dir", {str(tmp_path / "run")!r}, '
+    f'"--rs_prune_ratio", "0.3", *{SHORT!r}]\n'
+    'cli.main(lambda: LENET_AT_DIGITS, argv)\n'
+  )
+  assert re.search(r'zeros in prunable kernels +0.00 % +(29|30|31)\.', python('-c', run))
+
+
+@pytest.mark.parametrize(('kind', 'learner'), [('net', 'chn-pruned'), ('data', 'weight-sparse')])
+def test_a_net_and_a_data_set_of_ones_own(extensions, tmp_path, kind, learner):
+  script = tmp_path / 'own_run.py'
+  script.write_text(extensions[kind])
+  flags = ['--learner', learner, '--run_dir', str(tmp_path / 'run')]
+  out = python(str(script), *flags, '--nocp_compare', *SHORT)
+  assert 'accuracy' in out
+
+
+def test_the_python_guide(tmp_path):
+  (block,) = code_blocks('own_model.md')
+  code = block.replace('/tmp/mine', str(tmp_path))
+  assert 'macs_ratio' in python('-c', code)
+  assert (tmp_path / 'small.tflite').stat().st_size > 1000
