@@ -23,6 +23,7 @@ are refit, too (`cp_refit_all`), because what reaches them has changed.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -37,14 +38,17 @@ from secateurs.learners.channel_units import (
   dropped_inputs,
   keep_of,
   nb_kept,
+  plan_of,
   read_ratios,
   unit_masks,
 )
 from secateurs.learners.judging import Judge, judging_note, judging_samples, judging_split
+from secateurs.learners.latency_target import share_for
 from secateurs.learners.ratio_search import Allocation, Reward
 from secateurs.learners.trials import best_candidates, search
 from secateurs.utils.config import option
-from secateurs.utils.graph import ChannelGraph
+from secateurs.utils.errors import UserError
+from secateurs.utils.graph import ChannelGraph, apply_plan
 from secateurs.utils.training.channel_choice import SELECTIONS
 from secateurs.utils.training.schedules import WarmUpCosine
 
@@ -75,6 +79,13 @@ class CpConfig(ChannelConfig):
   prune_list_file: str = option('ratio.list', 'File of preserve ratios, one a layer, for list.')
   preserve_ratio: float = option(
     0.5, 'Share of all MACs that may stay, for auto.', low=0.0, high=1.0
+  )
+  target_latency: float | None = option(
+    None,
+    "Share of the original's measured .tflite latency to come down to; takes the place of the "
+    'preserve ratio of uniform or auto.',
+    low=0.01,
+    high=1.0,
   )
   nb_rlouts: int = option(200, 'Candidates that auto tries.', low=2)
   nb_rlouts_min: int = option(50, 'Of these, how many are drawn at random first.', low=1)
@@ -109,6 +120,14 @@ class CpConfig(ChannelConfig):
     True, 'Report what magnitude and random selection give at the same numbers of channels.'
   )
 
+  def __post_init__(self) -> None:
+    super().__post_init__()
+    if self.target_latency is not None and self.prune_option == 'list':
+      raise UserError(
+        '--cp_target_latency chooses how much stays, but --cp_prune_option list gives that: leave one '
+        'of the two out.'
+      )
+
   @property
   def selection(self) -> str:
     """How channels are chosen."""
@@ -125,9 +144,10 @@ class ChannelPrunedLearner(ChannelLearner):
 
   def compression_phases(self) -> list[Phase]:
     """Pruning on masks, slicing, training of the slim network."""
-    search = [Phase('search', self._search)] if self.config.prune_option == 'auto' else []
+    auto, target = self.config.prune_option == 'auto', self.config.target_latency is not None
     return [
-      *search,
+      *([Phase('latency', self._meet_latency)] if target else []),
+      *([Phase('search', self._search)] if auto else []),
       Phase('prune', self._prune),
       Phase('slim', self.slim),
       Phase('finetune', self.finetune),
@@ -135,12 +155,14 @@ class ChannelPrunedLearner(ChannelLearner):
 
   def extra(self) -> dict[str, Any]:
     """Kept channels, reconstruction errors, and the comparison of selections."""
-    keys = ('kept', 'layers', 'comparison', 'left_whole', 'search')
+    keys = ('kept', 'layers', 'comparison', 'left_whole', 'search', 'latency')
     return {key: self.state['algorithm'][key] for key in keys if key in self.state['algorithm']}
 
   def requested(self) -> dict[str, Any]:
-    """The preserve ratios."""
+    """The preserve ratios, or the latency that they follow from."""
     config = self.config
+    if config.target_latency is not None:
+      return {'latency_ratio': config.target_latency}
     if config.prune_option == 'list':
       return {'preserve_ratios': config.prune_list_file}
     if config.prune_option == 'auto':
@@ -163,12 +185,58 @@ class ChannelPrunedLearner(ChannelLearner):
       return self.state['algorithm']['counts']
     if config.prune_option == 'list':
       ratios = read_ratios(config.prune_list_file, units, 'cp_prune_list_file')
+    elif config.target_latency is not None:
+      return self._uniform_counts(units, self.state['algorithm']['latency']['share'])
     else:
-      ratios = [config.uniform_preserve_ratio] * len(units)
+      return self._uniform_counts(units, config.uniform_preserve_ratio)
     return {
       unit.name: nb_kept(unit.size, ratio, config.quadruple)
       for unit, ratio in zip(units, ratios, strict=True)
     }
+
+  def _uniform_counts(self, units: list[Unit], ratio: float) -> dict[str, int]:
+    return {unit.name: nb_kept(unit.size, ratio, self.config.quadruple) for unit in units}
+
+  # A target in latency.
+
+  def _meet_latency(self) -> None:
+    """Finds the preserve ratio, or for auto the share of MACs with equal ratios, that is as fast."""
+    graph = ChannelGraph(self.original())
+    units = self.units(graph).units
+    auto, step = self.config.prune_option == 'auto', 4 if self.config.quadruple else 1
+    flat = {unit.name: np.linspace(0, 1, unit.size + 1) for unit in units}
+    allocation = Allocation(graph, units, flat, step)
+    total = graph.counts().macs
+
+    def counts(share: float) -> dict[str, int]:
+      return allocation.equal(share * total) if auto else self._uniform_counts(units, share)
+
+    least = allocation.least() / total + 1e-6 if auto else 1e-6
+    self.state['algorithm']['latency'] = self._share_of_time(graph, units, counts, least)
+
+  def _share_of_time(
+    self,
+    graph: ChannelGraph,
+    units: list[Unit],
+    counts: Callable[[float], dict[str, int]],
+    least: float,
+  ) -> dict[str, float]:
+    """The share at which networks of these numbers of channels have the latency asked for."""
+
+    def build(share: float) -> keras.Model:
+      found = counts(share)
+      masks = [np.arange(unit.size) < found[unit.name] for unit in units]
+      return apply_plan(plan_of(graph, units, masks))
+
+    share, measured = share_for(
+      self.config.target_latency,
+      build,
+      self.original_prefix.with_name('original.tflite'),
+      least=least,
+      nb_threads=min(self.run_config.threads),
+      say=self.say,
+    )
+    return {'share': share, 'measured': measured}
 
   def _method(self, **changes: Any) -> Method:
     config = self.config
@@ -195,7 +263,9 @@ class ChannelPrunedLearner(ChannelLearner):
     readers = statistics(original, working, units, batches, method)
     reward = Reward(original, working, units, readers, method, judge)
     allocation = Allocation(graph, units, reward.losses, 4 if config.quadruple else 1)
-    budget = config.preserve_ratio * graph.counts().macs
+    total = graph.counts().macs
+    target = config.target_latency is not None
+    budget = (state['latency']['share'] if target else config.preserve_ratio) * total
     trials = search(
       [unit.name for unit in units],
       lambda factors: allocation.candidate(budget, factors),
@@ -217,6 +287,15 @@ class ChannelPrunedLearner(ChannelLearner):
       )
     accuracy, best = max(finals, key=lambda one: one[0])
     state['counts'] = best.counts
+    if target:  # Other ratios of the same MACs are not quite as fast.
+
+      def counts(share: float) -> dict[str, int]:
+        return allocation.candidate(share * total, best.factors).counts
+
+      state['latency'] = self._share_of_time(
+        graph, units, counts, allocation.least() / total + 1e-6
+      )
+      state['counts'] = counts(state['latency']['share'])
     state['search'] = {
       'trials': len(trials),
       'best_trial': best.number,
@@ -224,7 +303,7 @@ class ChannelPrunedLearner(ChannelLearner):
       'reward_equal_ratios': trials[1].reward,
       'accuracy_reconstructed': accuracy,
       'macs': best.cost,
-      'counts': best.counts,
+      'counts': state['counts'],
       'samples': len(labels),
       'split': judging_split(self.helper),
     }

@@ -464,3 +464,39 @@ def test_auto(make, baseline, capsys):
   assert len(learner.save_path.with_name('search.jsonl').read_text().splitlines()) == 6
   assert any('--nb_smpls_val holds others out' in note for note in report['notes'])
   assert json.loads((learner.log_dir / 'report.json').read_text())['extra']['search'] == found
+
+
+# A target in latency.
+
+
+def times(monkeypatch, seconds):
+  """Lets latency be a function of the number of parameters."""
+  monkeypatch.setattr(
+    'secateurs.learners.latency_target.latency_ratio',
+    lambda original, model, nb_threads: seconds(model.count_params()),
+  )
+
+
+@pytest.mark.parametrize('option', ['uniform', 'auto'])
+def test_a_latency_target_is_met(make, baseline, monkeypatch, option):
+  search = {'nb_rlouts': 3, 'nb_rlouts_min': 2, 'nb_smpls_reward': 100}
+  learner = learn(make, baseline, prune_option=option, target_latency=0.6, **search)
+  whole = learner.helper.build_model(0).count_params()
+  times(monkeypatch, lambda params: params / whole)
+  report = learner.train().report
+  assert report['requested'] == {'latency_ratio': 0.6}
+  assert report['extra']['latency']['measured'] == pytest.approx(0.6, rel=0.05)
+  assert report['achieved']['params_ratio'] == pytest.approx(0.6, rel=0.05)
+  assert report['achieved']['latency_ratio'] > 0
+
+
+def test_a_latency_target_out_of_reach(make, baseline, monkeypatch):
+  times(monkeypatch, lambda params: 0.8)
+  learner = learn(make, baseline, target_latency=0.6)
+  with pytest.raises(UserError, match=r'asks for 0.6 of .* latency, but 0.800 stay'):
+    learner.train()
+
+
+def test_a_latency_target_and_a_list():
+  with pytest.raises(UserError, match=r'--cp_target_latency chooses how much stays'):
+    CpConfig(target_latency=0.5, prune_option='list')

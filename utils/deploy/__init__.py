@@ -7,7 +7,7 @@ import importlib
 
 _MODULES = {
   'blocks': ('UNSTRUCTURED_NOTE', 'achieved', 'layer_rows', 'model_block', 'versions'),
-  'export': ('Export', 'ExportedFile', 'check_exportable', 'export_model'),
+  'export': ('Export', 'ExportedFile', 'check_exportable', 'export_model', 'tflite_bytes'),
   'history': ('history_path', 'link_of', 'read_history'),
   'interpreter': ('TFLiteModel',),
   'latency': ('measure_latency',),

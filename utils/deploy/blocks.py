@@ -67,12 +67,19 @@ def achieved(original: Mapping, compressed: Mapping) -> dict[str, float | None]:
   figures = {
     'macs_ratio': _ratio(original.get('macs'), compressed.get('macs')),
     'params_ratio': _ratio(original.get('params'), compressed.get('params')),
+    'latency_ratio': _ratio(_latency(original), _latency(compressed)),
     'sparsity': compressed.get('sparsity'),
     'sparsity_params': compressed.get('sparsity_params'),
   }
   macs_ratio, sparsity = figures['macs_ratio'], figures['sparsity']
   removed = None if macs_ratio is None else 1 - macs_ratio
   return {'prune_ratio': removed or sparsity, **figures}
+
+
+def _latency(block: Mapping) -> float | None:
+  """Median latency at the fewest threads."""
+  entries = block.get('latency') or ()
+  return min(entries, key=lambda entry: entry['threads'])['p50_ms'] if entries else None
 
 
 def _ratio(original: float | None, compressed: float | None) -> float | None:

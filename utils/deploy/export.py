@@ -180,6 +180,15 @@ def _tflite(
       ) from error
 
 
+def tflite_bytes(model: keras.Model) -> bytes:
+  """The content of a float .tflite file, unproven: for timing a network, not for shipping it.
+
+  Raises:
+    UserError: the model cannot be exported.
+  """
+  return _tflite(_frozen(model, check_exportable(model), batch=1), model.name)
+
+
 def _first_line(error: Exception) -> str:
   """The converter's own reason, which stands behind the word 'error:' when it is long."""
   lines = [line for line in str(error).splitlines() if line.strip()] or ['no reason given']

@@ -198,6 +198,7 @@ _NAMES = {
   'prune_ratio': 'removed part',
   'macs_ratio': 'MACs ratio',
   'params_ratio': 'parameters ratio',
+  'latency_ratio': 'latency ratio',
   'sparsity': 'zeros in prunable kernels',
   'sparsity_params': 'zeros in all parameters',
 }

@@ -115,7 +115,15 @@ _BLOCK = _keyed(
   },
 )
 _ACHIEVED = _keyed(
-  {}, _numbers('prune_ratio', 'macs_ratio', 'params_ratio', 'sparsity', 'sparsity_params')
+  {},
+  _numbers(
+    'prune_ratio',
+    'macs_ratio',
+    'params_ratio',
+    'latency_ratio',
+    'sparsity',
+    'sparsity_params',
+  ),
 )
 _PAIR = _list_of(_number, 2)
 _LAYER = _keyed(
