@@ -2,12 +2,12 @@
 
   horovodrun --gloo -np 2 -H localhost:2 python scripts/bench_scaling.py [--rounds N] [--steps N]
 
-Three things take turns inside one job, window by window, so that whatever else the machine does falls
-on all of them: rank 0 by itself on one core, without any exchange; all ranks with gradients packed into
-one tensor (what the project does); all ranks with a tensor per gradient (as Horovod's
-DistributedGradientTape does). Efficiency is the throughput of all ranks divided by that of one times
-their number; the median over the rounds is printed. `cpu` is the same from processor time in place of
-wall time: what exchanging costs where nobody waits for a core.
+Four things take turns inside one job, window by window, so that whatever else the machine does falls
+on all of them: rank 0 by itself on one core; all ranks, each by itself (what the machine allows); all
+ranks with gradients packed into one tensor (what the project does); all ranks with a tensor per
+gradient (as Horovod's DistributedGradientTape does). Efficiency is the throughput of all ranks divided
+by that of one times their number; the median over the rounds is printed. `cpu` is the same from
+processor time in place of wall time: what exchanging costs where nobody waits for a core.
 """
 
 from __future__ import annotations
@@ -78,7 +78,8 @@ def block_phase() -> tuple:
 
 def measure(make, batches: tf.data.Dataset, nb_rounds: int, nb_steps: int) -> dict:  # noqa: ANN001
   """(wall, processor) seconds of a step on rank 0, by way and round."""
-  ways = {'alone': _step(make), 'packed': _step(make), 'one by one': _step(make, one_by_one=True)}
+  ways = {way: _step(make) for way in ('alone', 'no exchange', 'packed')}
+  ways['one by one'] = _step(make, one_by_one=True)
   found: dict[str, list[tuple[float, float]]] = {way: [] for way in ways}
   for turn in range(nb_rounds + 1):
     for way, step in ways.items():
@@ -112,7 +113,7 @@ def _window(
 ) -> tuple[float, float]:
   iterator = iter(batches)
   wall, processor = time.perf_counter(), time.process_time()
-  if way == 'alone':
+  if way in ('alone', 'no exchange'):
     with distributed.alone():
       step.run(iterator, nb_steps)
   else:
