@@ -57,16 +57,16 @@ def main(experiment: Callable[[], Any], argv: Sequence[str] | None = None) -> No
   except Exception as error:
     if debug:
       traceback.print_exc()
-    if type(error).__name__ == 'LostPeerError':
-      _complain(str(error), _SECONDS_FOR_LOST)
-      sys.stdout.flush()
-      os._exit(_EXIT_USER_ERROR)
     reason = str(error).strip().splitlines()[0:1]
-    _complain(
-      str(told_in(error) or '')
-      or f'{type(error).__name__}: {reason[0] if reason else "no reason given"} (this is not a '
-      'mistake of yours that the program knows; --debug shows where it happened).'
-    )
+    if type(error).__name__ == 'LostPeerError':
+      time.sleep(_SECONDS_FOR_LOST)
+      _complain(str(error))
+    else:
+      _complain(
+        str(told_in(error) or '')
+        or f'{type(error).__name__}: {reason[0] if reason else "no reason given"} (this is not a '
+        'mistake of yours that the program knows; --debug shows where it happened).'
+      )
     code = _EXIT_USER_ERROR
   sys.stdout.flush()
   # Worker threads of TensorFlow may outlive an interrupted step; they must not delay the exit.
@@ -201,7 +201,7 @@ def _leave_job() -> None:
     distributed.stop()
 
 
-def _complain(text: str, seconds: float = _SECONDS_FOR_CHIEF) -> None:
-  if not _is_chief() or seconds > _SECONDS_FOR_CHIEF:
-    time.sleep(seconds)
+def _complain(text: str) -> None:
+  if not _is_chief():
+    time.sleep(_SECONDS_FOR_CHIEF)
   print(f'Error: {text}', file=sys.stderr, flush=True)

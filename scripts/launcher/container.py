@@ -45,10 +45,21 @@ def run_command(job: Job, image: str, gpus: list[str]) -> list[str]:
     words += ['-v', f'{folder}:{folder}{access}']
   cache = Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache') / 'secateurs'
   words += ['-v', f'{cache}:{_HOME}/.cache/secateurs', '-v', f'{ROOT}:{PROJECT}:ro']
-  script = Path(job.script).resolve()
-  inside = f'{PROJECT}/{script.relative_to(ROOT)}' if script.is_relative_to(ROOT) else str(script)
   number = [f'-n={job.nb_processes}'] if job.nb_processes > 1 else []
-  return [*words, image, f'{PROJECT}/scripts/run_local.sh', inside, *number, *job.script_flags()]
+  return [
+    *words,
+    image,
+    f'{PROJECT}/scripts/run_local.sh',
+    script_inside(job),
+    *number,
+    *job.script_flags(),
+  ]
+
+
+def script_inside(job: Job) -> str:
+  """Where the image has the entry script; one that is not the project's is at its own path."""
+  script = Path(job.script).resolve()
+  return f'{PROJECT}/{script.relative_to(ROOT)}' if script.is_relative_to(ROOT) else str(script)
 
 
 def mounts(job: Job) -> dict[str, str]:

@@ -11,7 +11,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from container import PROJECT
+from container import script_inside
 from job import Job, UsageError
 from processes import TUNING
 
@@ -36,9 +36,8 @@ def manifest(job: Job) -> str:
     )
   script = Path(job.script)
   name = re.sub(r'[^a-z0-9]+', '-', script.stem.lower()).strip('-')
-  inside = str(script) if script.is_absolute() else f'{PROJECT}/{script}'
   command = ['horovodrun', '--gloo', '-np', str(job.nb_processes), '--hostfile', _HOSTFILE, *TUNING,
-             'python', inside, *job.script_flags()]  # fmt: skip
+             'python', script_inside(job), *job.script_flags()]  # fmt: skip
   worker = _pod(job, 'worker', ['/usr/sbin/sshd', '-De'])
   worker['containers'][0]['resources'] = {'limits': {'nvidia.com/gpu': slots}}
   launcher = _pod(job, 'launcher', command)

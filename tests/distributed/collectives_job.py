@@ -57,6 +57,9 @@ given = {
   'chief': distributed.from_chief(lambda: (distributed.rank(), distributed.size())),
   'refused': message(lambda: distributed.from_chief(refuse)),
   'disagreement': message(lambda: distributed.require_agreement({'--seed': rank, 'net': 'lenet'})),
+  'different flags': message(
+    jobs.make('full-prec', folder / 'never', 2, momentum=0.9 - 0.1 * rank).train
+  ),
   'agreement': message(lambda: distributed.require_agreement({'--seed': 0})),
 }
 variables = [tf.Variable([1.0, 5.0 * rank]), tf.Variable([rank], dtype=tf.int64)]

@@ -15,7 +15,17 @@ from secateurs.nets.model_helper import LENET_AT_DIGITS, ModelHelper
 L = keras.layers
 NB_STEPS = 20
 # What of a learner's configuration makes it short; others run with their defaults.
-SHORT = {'chn-pruned': {'nb_batches': 5, 'finetune': True, 'list_group': 1, 'compare': False}}
+SHORT = {
+  'chn-pruned': {'nb_batches': 5, 'finetune': True, 'list_group': 1, 'compare': False},
+  'dis-chn-pruned': {
+    'nb_stages': 1,
+    'nb_iters_block': 12,
+    'nb_iters_layer': 2,
+    'nb_smpls_layer': 128,
+    'nb_batches_score': 1,
+    'chns_per_step': 40,
+  },
+}
 
 
 def small_net(frozen):
