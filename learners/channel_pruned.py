@@ -23,6 +23,7 @@ are refit, too (`cp_refit_all`), because what reaches them has changed.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -49,9 +50,12 @@ from secateurs.learners.trials import best_candidates, search
 from secateurs.utils.config import option
 from secateurs.utils.errors import UserError
 from secateurs.utils.graph import ChannelGraph, apply_plan
+from secateurs.utils.graph.walk import flatten_model
 from secateurs.utils.training.channel_choice import SELECTIONS
 from secateurs.utils.training.schedules import WarmUpCosine
 
+_NB_BATCHES, _NB_POINTS = 30, 10
+_MAX_MAP_BYTES, _FLOAT_BYTES = 1 << 30, 4
 _NB_FINALISTS = 3
 
 
@@ -104,8 +108,15 @@ class CpConfig(ChannelConfig):
     True, 'Refit layers that keep all of their inputs, too, where these have changed.'
   )
   quadruple: bool = option(False, 'Round numbers of kept channels up to multiples of four.')
-  nb_points_per_layer: int = option(10, 'Points sampled per image and layer.', low=1)
-  nb_batches: int = option(30, 'Batches of training images to sample from.', low=1)
+  nb_points_per_layer: int | None = option(
+    None, 'Points sampled per image and layer; default: 10, more where batches are fewer.', low=1
+  )
+  nb_batches: int | None = option(
+    None,
+    'Batches of training images to sample from; default: 30, fewer where a feature map of all their '
+    'images would take more than 1 GiB.',
+    low=1,
+  )
   batch_size: int = option(64, 'Images of one of these batches.', low=1)
   ridge: float = option(
     1e-4, 'Penalty of least squares, relative to the mean energy of an input.', low=0.0, high=1.0
@@ -247,9 +258,23 @@ class ChannelPrunedLearner(ChannelLearner):
       refit_all=config.refit and config.refit_all,
       ridge=config.ridge,
       seed=self.run_config.seed,
-      nb_points=config.nb_points_per_layer,
+      nb_points=config.nb_points_per_layer or self._nb_points(),
     )
     return dataclasses.replace(method, **changes)
+
+  def _nb_batches(self) -> int:
+    """Batches to sample from: as many as the memory for a feature map of all of them allows."""
+    config = self.config
+    if config.nb_batches:
+      return config.nb_batches
+    shapes = flatten_model(self.helper.build_model(self.run_config.seed)).shapes
+    largest = max(math.prod(shape[1:]) for shape in shapes)
+    room = _MAX_MAP_BYTES // (largest * _FLOAT_BYTES * config.batch_size)
+    return min(max(room, 1), _NB_BATCHES)
+
+  def _nb_points(self) -> int:
+    """Points per image and layer that make up for batches that are left out."""
+    return math.ceil(_NB_POINTS * max(_NB_BATCHES / self._nb_batches(), 1))
 
   def _search(self) -> None:
     config, state = self.config, self.state['algorithm']
@@ -257,7 +282,7 @@ class ChannelPrunedLearner(ChannelLearner):
     original, working = self.original(), self.original()
     graph = ChannelGraph(original)
     units, method = self.units(graph).units, self._method()
-    batches = self.images('prune', config.nb_batches, config.batch_size)
+    batches = self.images('prune', self._nb_batches(), config.batch_size)
     images, labels = judging_samples(self.helper, config.nb_smpls_reward, self.say)
     judge = Judge(working, images, labels)
     readers = statistics(original, working, units, batches, method)
@@ -319,7 +344,7 @@ class ChannelPrunedLearner(ChannelLearner):
     state['left_whole'] = found.left
     size = config.list_group if config.finetune else len(found.units)
     groups = [found.units[i : i + size] for i in range(0, len(found.units), size)]
-    batches = self.images('prune', config.nb_batches, config.batch_size)
+    batches = self.images('prune', self._nb_batches(), config.batch_size)
     for number, group in enumerate(groups, 1):
       if any(unit.name not in state['kept'] for unit in group):
         self._prune_group(original, found.units, group, counts, batches)
@@ -390,7 +415,7 @@ class ChannelPrunedLearner(ChannelLearner):
     """Magnitude and random selection with the same numbers of channels, refit and as they are."""
     config, original, results = self.config, self.original(), {}
     counts = {name: len(kept) for name, kept in self.state['algorithm']['kept'].items()}
-    batches = self.images('prune', config.nb_batches, config.batch_size)
+    batches = self.images('prune', self._nb_batches(), config.batch_size)
     for selection in ('magnitude', 'random'):
       model = self.original()
       method = self._method(selection=selection, refit=True)

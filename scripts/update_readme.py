@@ -20,12 +20,16 @@ def flag_tables() -> str:
   """One Markdown table per config class."""
   from secateurs.learners import learners
   from secateurs.learners.configs import DistillConfig, FullPrecConfig, RunConfig, TrainConfig
+  from secateurs.nets.datasets.ilsvrc12 import Ilsvrc12Config
   from secateurs.nets.datasets.image_folder import ImageFolderConfig
   from secateurs.nets.datasets.images import DataConfig
-  from secateurs.nets.resnet import ResNetConfig
+  from secateurs.nets.mobilenet import MobileNetConfig
+  from secateurs.nets.resnet import ImagenetResNetConfig, ResNetConfig
+  from secateurs.nets.vgg import VggConfig
 
   classes = [RunConfig, FullPrecConfig, TrainConfig, DistillConfig, DataConfig]
-  classes += [ResNetConfig, ImageFolderConfig]
+  classes += [ResNetConfig, ImagenetResNetConfig, MobileNetConfig, VggConfig]
+  classes += [ImageFolderConfig, Ilsvrc12Config]
   classes += [learner.Config for learner in learners().values()]
   sections, seen = [], set()
   for config_class in dict.fromkeys(classes):
@@ -33,9 +37,10 @@ def flag_tables() -> str:
     hints = typing.get_type_hints(config_class)
     for field in dataclasses.fields(config_class):
       name = config_class.flag_name(field)
-      if name in seen:
+      # One name may have another default elsewhere, such as --resnet_size on another data set.
+      if (name, field.default) in seen:
         continue
-      seen.add(name)
+      seen.add((name, field.default))
       kinds = typing.get_args(hints[field.name]) or (hints[field.name],)
       default = '' if field.default is None else f'`{field.default}`'
       rows.append(f'| `--{name}` | {kinds[0].__name__} | {default} | {field.metadata["help"]} |')

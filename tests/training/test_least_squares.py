@@ -107,3 +107,14 @@ def test_float32_samples_give_nearly_the_same_sums():
     expected = getattr(exact, name)
     assert getattr(found, name).dtype == np.float64
     np.testing.assert_allclose(getattr(found, name), expected, atol=3e-6 * np.abs(expected).max())
+
+
+def test_inputs_that_vary_less_than_sums_are_rounded_keep_their_weights():
+  """Sums in float32 give such inputs a variance of any sign."""
+  rng = np.random.default_rng(0)
+  x = (1.0 + 1e-5 * rng.normal(size=(64, 40))).astype(np.float32)
+  y = rng.normal(size=(64, 3)).astype(np.float32)
+  sums = NormalEquations((x.T @ x), (x.T @ y), x.sum(0), y.sum(0), np.square(y).sum(0), len(x))
+  moments, prior = sums.moments(True), rng.normal(size=(40, 3))
+  assert not moments.gram.any()
+  np.testing.assert_array_equal(refit(moments, np.ones(40, bool), 1e-4, prior), prior)

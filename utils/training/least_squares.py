@@ -17,6 +17,7 @@ import numpy as np
 from scipy import linalg
 
 _MAX_TRIES = 8
+_ROUNDING = 1e-6
 
 
 @dataclasses.dataclass
@@ -76,8 +77,12 @@ class NormalEquations:
     mean_x, mean_y = self.sum_x / n, self.sum_y / n
     gram, cross, energy = self.gram / n, self.cross / n, self.energy / n
     if intercept:
+      # What varies less than sums in float32 are rounded says nothing, and may say it with a wrong sign.
+      squares = np.diag(gram)
       gram = gram - np.outer(mean_x, mean_x)
-      cross = cross - np.outer(mean_x, mean_y)
+      varies = np.diag(gram) > _ROUNDING * squares
+      gram *= np.outer(varies, varies)
+      cross = (cross - np.outer(mean_x, mean_y)) * varies[:, None]
       energy = np.maximum(energy - mean_y**2, 0.0)
     if not (np.isfinite(gram).all() and np.isfinite(cross).all()):
       raise ValueError('The sampled features are not finite, so no channels can be chosen.')
@@ -156,7 +161,9 @@ def solve(
   """
   if not len(gram):
     return np.zeros_like(cross)
-  scale = max(float(np.trace(gram)) / len(gram), np.finfo(np.float64).tiny)
+  scale = float(np.trace(gram)) / len(gram)
+  if scale <= 0:  # Nothing varies, so that there is nothing to fit.
+    return np.zeros_like(cross) if prior is None else prior.copy()
   strength = ridge
   for _ in range(_MAX_TRIES):
     try:
