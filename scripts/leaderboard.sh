@@ -1,0 +1,56 @@
+#!/usr/bin/env bash
+# Runs every learner on one network and data set with the same training, and compares them on one page.
+#
+#   ./scripts/leaderboard.sh nets/<net>_at_<data set>_run.py [flags for all of them]
+#
+# Environment:
+#   OUT      folder of the runs and of compare.html (./leaderboard)
+#   SEEDS    seeds of each learner (0)
+#   RATIO    part that goes: of the MACs for learners of channels, of the weights for weight-sparse (0.5)
+#   LEARNERS which learners (all that compress)
+#
+# What was stopped goes on when the same command is run again; what is finished is not run again.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+if [ $# -eq 0 ] || [ "$1" = -h ] || [ "$1" = --help ]; then
+  sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//;p}' "$0"
+  exit 0
+fi
+entry="$1"
+shift
+out="${OUT:-./leaderboard}" seeds="${SEEDS:-0}" ratio="${RATIO:-0.5}"
+# shellcheck source=scripts/env.sh
+source scripts/env.sh
+stay="$(python -c "print(round(1 - $ratio, 6))")"
+names="${LEARNERS:-$(python -c '
+from secateurs.utils.quiet import quiet_tensorflow
+quiet_tensorflow()
+from secateurs.learners import learners
+print(*[name for name in learners() if name != "full-prec"])')}"
+
+baseline=()
+case " $* " in
+  *' --warm_start_path'*) ;;
+  *)
+    # One baseline for all, so that they start alike.
+    ./scripts/run_local.sh "$entry" --learner full-prec --run_dir "$out/baseline" "$@"
+    baseline=(--warm_start_path "$out/baseline/models/model.ckpt")
+    ;;
+esac
+runs=()
+for seed in $seeds; do
+  for name in $names; do
+    case "$name" in
+      chn-pruned) own=(--cp_prune_option auto --cp_preserve_ratio "$stay") ;;
+      dis-chn-pruned) own=(--dcp_prune_ratio "$ratio") ;;
+      weight-sparse) own=(--ws_prune_ratio "$ratio") ;;
+      *) own=() ;;
+    esac
+    run="$out/$name-seed$seed"
+    echo "== $name, seed $seed"
+    ./scripts/run_local.sh "$entry" --learner "$name" --run_dir "$run" --seed "$seed" \
+      "${baseline[@]}" "${own[@]}" "$@"
+    runs+=("$run")
+  done
+done
+python -m secateurs.utils.deploy.compare "${runs[@]}" --out "$out"
