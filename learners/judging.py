@@ -68,7 +68,8 @@ class Judge:
   def _sum(self) -> tuple[tf.Tensor, tf.Tensor]:
     correct, loss = tf.constant(0.0), tf.constant(0.0)
     rank, size = distributed.shard()
-    for start in tf.range(rank * _BATCH, tf.shape(self._labels)[0], size * _BATCH):
+    total = tf.shape(self._labels)[0]
+    for start in tf.range(tf.minimum(rank * _BATCH, total), total, size * _BATCH):
       images, labels = self._images[start : start + _BATCH], self._labels[start : start + _BATCH]
       logits = tf.cast(self._model(images, training=False), tf.float32)
       hits = tf.cast(tf.argmax(logits, -1, labels.dtype) == labels, tf.float32)

@@ -19,7 +19,7 @@ _OF_RANK = re.compile(r'^\[(\d+)\]<(stdout|stderr)>:(.*)$', re.DOTALL)
 _ENDED = re.compile(r'^Process (\d+) exit with status code (-?\d+)')
 _CHATTER = re.compile(
   r'^(WARNING: All log messages before absl|[IWE]\d{4} |To enable the following|Terminated$)'
-  r'|Horovod background loop uncaught exception'  # Of a rank that has lost another.
+  r'|^\[20\S+ \S+ E .*Horovod background loop uncaught exception'  # Of a rank that has lost another.
 )
 _NB_TOLD = 8
 
@@ -80,7 +80,7 @@ class _Job:
       match = _OF_RANK.match(line)
       if match:
         rank, stream, text = int(match[1]), match[2], match[3]
-        if not _CHATTER.match(text):
+        if not _CHATTER.search(text):
           print(text if rank == 0 else f'[rank {rank}] {text}', end='', flush=True,
                 file=sys.stderr if stream == 'stderr' else target)  # fmt: skip
         continue
@@ -89,7 +89,7 @@ class _Job:
         self.ended = self.ended or (int(ended[1]), int(ended[2]))
       elif line.startswith('Error: '):
         print(line, end='', file=sys.stderr, flush=True)
-      elif line.strip() and not _CHATTER.match(line):
+      elif line.strip() and not _CHATTER.search(line):
         self._own_lines.append(line)
 
   def wait(self) -> int:

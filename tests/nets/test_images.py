@@ -119,3 +119,30 @@ def test_digits():
   np.testing.assert_array_equal(data.splits['eval'].images, again.splits['eval'].images)
   assert set(np.unique(data.splits['eval'].labels)) == set(range(10))
   assert data.calibration_images(5).shape == (5, 32, 32, 3)
+
+
+@pytest.mark.parametrize('augmented', [False, True])
+@pytest.mark.parametrize('start', [0, 5])
+def test_shards_of_a_step_are_the_parts_of_the_whole_batch(augmented, start):
+  """Order and augmentation are those of one process; 50 samples and batches of 12 cross epochs."""
+  data = dataset()
+  whole = data.train_batches(12, seed=1, start=start, augmented=augmented).take(6)
+  parts = [
+    data.train_batches(4, seed=1, start=start, augmented=augmented, shard=(index, 3)).take(6)
+    for index in range(3)
+  ]
+  for (x, y), *others in zip(whole, *parts, strict=True):
+    np.testing.assert_array_equal(x, np.concatenate([part[0] for part in others]))
+    np.testing.assert_array_equal(y, np.concatenate([part[1] for part in others]))
+
+
+@pytest.mark.parametrize('count', [2, 3, 60])
+def test_shards_of_an_evaluation_hold_every_sample_once(count):
+  """With more processes than samples some have none."""
+  labels = [
+    int(label)
+    for index in range(count)
+    for _, batch in dataset().eval_batches('eval', 7, shard=(index, count))
+    for label in batch
+  ]
+  assert sorted(labels) == list(range(50))

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import tensorflow as tf
 
-from secateurs.utils.training.schedules import PiecewiseConstant, WarmUpCosine
+from secateurs.utils.training.schedules import GradualWarmUp, PiecewiseConstant, WarmUpCosine
 
 
 def rates(schedule, nb_steps):
@@ -26,7 +26,16 @@ def test_cosine_with_warm_up():
   np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
+def test_gradual_warm_up_starts_at_the_small_batchs_rate_and_keeps_the_schedules_decay():
+  found = rates(GradualWarmUp(PiecewiseConstant(0.4, [6], 0.1), share=0.25, steps=3), 8)
+  np.testing.assert_allclose(found, [0.1, 0.2, 0.3, 0.4, 0.4, 0.4, 0.04, 0.04], rtol=1e-5)
+
+
 def test_configs_rebuild_them():
-  for schedule in (PiecewiseConstant(0.1, [3], 0.5), WarmUpCosine(0.1, 9, 1)):
+  for schedule in (
+    PiecewiseConstant(0.1, [3], 0.5),
+    WarmUpCosine(0.1, 9, 1),
+    GradualWarmUp(WarmUpCosine(0.1, 9), 0.5, 4),
+  ):
     twin = type(schedule).from_config(schedule.get_config())
     assert rates(twin, 9) == rates(schedule, 9)
