@@ -77,7 +77,7 @@ class NormalEquations:
     mean_x, mean_y = self.sum_x / n, self.sum_y / n
     gram, cross, energy = self.gram / n, self.cross / n, self.energy / n
     if intercept:
-      # What varies less than sums in float32 are rounded says nothing, and may say it with a wrong sign.
+      # What varies less than sums in float32 are rounded says nothing, maybe with a wrong sign.
       squares = np.diag(gram)
       gram = gram - np.outer(mean_x, mean_x)
       varies = np.diag(gram) > _ROUNDING * squares
