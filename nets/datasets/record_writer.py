@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from secateurs.utils.errors import UserError
 from secateurs.utils.files import atomic_path, require_writable
+from secateurs.utils.quiet import quiet_tensorflow
 
 SUFFIXES = ('.jpeg', '.jpg', '.png')
 MANIFEST, LEFT_OUT = 'build.json', 'left_out.txt'
@@ -138,13 +139,7 @@ def build(
   _check_manifest(items, out, nb_shards)
   results, nb_left_out = {}, 0
   for split, images in items.items():
-    order = np.random.RandomState(_ORDER_SEED).permutation(len(images))
-    parts = np.array_split(order, nb_shards[split])
-    tasks = [
-      (out / f'{split}-{number:05d}-of-{len(parts):05d}', [images[i] for i in part])
-      for number, part in enumerate(parts)
-    ]
-    tasks = [task for task in tasks if not task[0].exists()]
+    tasks = _tasks(out, split, images, nb_shards[split])
     left_out: list[tuple[str, str]] = []
     nb_images = sum(len(part) for _, part in tasks)
     with tqdm(total=nb_images, desc=split, unit='image') as progress:
@@ -160,6 +155,18 @@ def build(
           )
     results[split] = Written(nb_images, nb_images - len(left_out), tuple(left_out))
   return results
+
+
+def _tasks(
+  out: Path, split: str, images: list[Item], nb_shards: int
+) -> list[tuple[Path, list[Item]]]:
+  """The shards of a split that are not there yet, each with its images; classes are mixed."""
+  parts = np.array_split(np.random.RandomState(_ORDER_SEED).permutation(len(images)), nb_shards)
+  tasks = [
+    (out / f'{split}-{number:05d}-of-{nb_shards:05d}', [images[i] for i in part])
+    for number, part in enumerate(parts)
+  ]
+  return [task for task in tasks if not task[0].exists()]
 
 
 def _check_manifest(items: dict[str, list[Item]], out: Path, nb_shards: dict[str, int]) -> None:
@@ -179,11 +186,13 @@ def _check_manifest(items: dict[str, list[Item]], out: Path, nb_shards: dict[str
 
 
 def _written(tasks: Sequence[tuple[Path, list[Item]]], nb_workers: int) -> Iterator[Written]:
-  if nb_workers <= 1:
+  if min(nb_workers, len(tasks)) <= 1:
     yield from map(_write_shard, tasks)
     return
   # TensorFlow does not survive a fork.
-  with ProcessPoolExecutor(nb_workers, get_context('spawn')) as pool:
+  with ProcessPoolExecutor(
+    min(nb_workers, len(tasks)), get_context('spawn'), quiet_tensorflow
+  ) as pool:
     yield from pool.map(_write_shard, tasks)
 
 
@@ -242,7 +251,9 @@ def _example(item: Item, data: bytes, height: int, width: int) -> bytes:
     'image/class/label': numbers(item.label),
     'image/class/synset': texts(item.synset.encode()),
   }
-  return tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString()
+  # A map's order is any otherwise, and a shard that is written again would be another file.
+  example = tf.train.Example(features=tf.train.Features(feature=features))
+  return example.SerializeToString(deterministic=True)
 
 
 def _log(path: Path, left_out: Sequence[tuple[str, str]]) -> None:

@@ -144,5 +144,7 @@ def test_a_grey_jpeg_stays_as_it_is(tmp_path):
 def test_several_processes_write_the_same(source, tmp_path):
   write(source, tmp_path / 'one')
   write(source, tmp_path / 'two', nb_workers=2)
-  for path in (tmp_path / 'one').glob('*-of-*'):
+  paths = sorted((tmp_path / 'one').glob('*-of-*'))
+  assert len(paths) == 5
+  for path in paths:
     assert path.read_bytes() == (tmp_path / 'two' / path.name).read_bytes()
