@@ -81,8 +81,9 @@ class Ilsvrc12:
   """Three splits of images as batches of (float32 [n, size, size, 3], int32 [n]).
 
   Training images are random crops, others central ones. The order of samples and all random choices
-  are functions of seed, shard and step alone, as for `images.ImageDataset`; the memory does not
-  depend on how many images there are.
+  are functions of seed, shard and step alone; the memory does not depend on how many images there
+  are. Of several processes each reads chunks of records of its own, so that none reads what it does
+  not use: their batches are disjoint, but not those that one process alone would have made.
 
   Attributes:
     name: `ilsvrc12`.
@@ -117,7 +118,9 @@ class Ilsvrc12:
     shard: Shard = (0, 1),
   ) -> tf.data.Dataset:
     """Endless training batches from step `start` on; a function of seed, shard and step alone."""
-    decode = functools.partial(self._train_example, seed) if augmented else self._eval_example
+    decode = (
+      functools.partial(self._train_example, seed, shard) if augmented else self._eval_example
+    )
     stream = self._stream('train', decode, seed, shard)
     return _batched(stream.endless(start * batch_size), batch_size, drop_remainder=True)
 
@@ -141,11 +144,12 @@ class Ilsvrc12:
     return RecordStream(chunks, seed, decode, explain, self._faults)
 
   def _train_example(
-    self, seed: int, record: tf.Tensor, position: tf.Tensor
+    self, seed: int, shard: Shard, record: tf.Tensor, position: tf.Tensor
   ) -> tuple[tf.Tensor, tf.Tensor]:
     data, label = _example(record)
-    # Two numbers a position: one for the crop, one for the mirror.
-    seeds = tf.stack([tf.constant(seed, tf.int64), 2 * position])
+    # Two numbers a position, for the crop and for the mirror, others in every process.
+    index, count = shard
+    seeds = tf.stack([tf.constant(seed, tf.int64), 2 * (position * count + index)])
     # Normalised here, while the image is in the cache.
     return normalize(random_crop(data, self.image_shape[0], seeds), self._preprocess), label
 

@@ -1,0 +1,130 @@
+"""Compares the latency of sliced networks: python scripts/bench_slim_latency.py [what].
+
+  dense     networks whose inner channels were cut in half, against networks built with those widths
+  macs      MobileNet-v2 with a growing share of its inner channels cut: latency against MACs
+  rounding  MobileNet-v2 at odd widths: channels as they fall, and rounded up to multiples of 4 and 8
+
+TensorFlow Lite files, one thread, all files in turns; weights are random, as they change no latency.
+Each line gives MACs and the median of latency, and their ratios to those of a base.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from secateurs.utils.quiet import quiet_tensorflow
+
+quiet_tensorflow()
+
+import numpy as np  # noqa: E402
+import tf_keras as keras  # noqa: E402
+
+from secateurs.learners.channel_units import find_units  # noqa: E402
+from secateurs.nets.mobilenet import mobilenet_v2  # noqa: E402
+from secateurs.nets.vgg import vgg16  # noqa: E402
+from secateurs.utils.deploy import export_model, measure_latency  # noqa: E402
+from secateurs.utils.graph import ChannelGraph, count, slice_model  # noqa: E402
+from secateurs.utils.training.weights import named_weights  # noqa: E402
+
+FRAMES = 30
+
+
+def sliced(model: keras.Model, share: float, *, round_to: int = 1, skip: tuple = ()) -> keras.Model:
+  """Keeps a share of the channels that `chn-pruned` would choose from, spread over the layer."""
+  graph = ChannelGraph(model)
+  keep = {}
+  for unit in find_units(graph, 'keep', skip).units:
+    nb = max(round(share * unit.size), 1)
+    nb = min(-(-nb // round_to) * round_to, unit.size)
+    keep[unit.key] = np.linspace(0, unit.size - 1, nb).round().astype(int)
+  return slice_model(graph, keep)
+
+
+def measure(models: dict[str, keras.Model], rounds: int) -> dict[str, tuple[int, list[float]]]:
+  """MACs and the median latencies (ms, one per round) of each model."""
+  results: dict[str, tuple[int, list[float]]] = {}
+  with tempfile.TemporaryDirectory() as folder:
+    paths = {}
+    for number, (name, model) in enumerate(models.items()):
+      exported = export_model(model, Path(folder) / str(number))
+      paths[name] = exported.tflite.path
+      results[name] = (count(model).macs, [])
+    for _ in range(rounds):
+      timed = measure_latency(paths, nb_frames=FRAMES, threads=[1], warmup=5)
+      for name, (entry,) in timed.items():
+        results[name][1].append(entry['p50_ms'])
+  return results
+
+
+def show(results: dict[str, tuple[int, list[float]]], base: str) -> None:
+  """Prints MACs and latency as ratios to a base."""
+  print(f'{"":<34}{"M MACs":>9}{"ratio":>8}{"ms":>9}{"ratio":>8}{"min":>7}{"max":>7}')
+  base_macs, base_ms = results[base]
+  for name, (macs, ms) in results.items():
+    ratios = [one / other for one, other in zip(ms, base_ms, strict=True)]
+    print(
+      f'{name:<34}{macs / 1e6:>9.1f}{macs / base_macs:>8.3f}{statistics.median(ms):>9.3f}'
+      f'{statistics.median(ratios):>8.3f}{min(ratios):>7.3f}{max(ratios):>7.3f}'
+    )
+
+
+def dense(rounds: int) -> None:
+  """Sliced against built."""
+  # The first block of MobileNet-v2 does not widen, and its head and VGG's last convolution have no
+  # counterpart in the builders; they stay whole.
+  skip = ('block1_project_conv', 'logits')
+  pairs: dict[str, tuple[Callable[[], keras.Model], Callable[[], keras.Model]]] = {
+    'MobileNet-v2, 3 for 6': (
+      lambda: sliced(mobilenet_v2(), 0.5, skip=skip),
+      lambda: mobilenet_v2(expansion=3),
+    ),
+    'VGG-16 for CIFAR-10, half': (
+      lambda: sliced(vgg16((32, 32, 3), 10, hidden=()), 0.5),
+      lambda: vgg16((32, 32, 3), 10, hidden=(), width_mult=0.5),
+    ),
+  }
+  for name, (cut, built) in pairs.items():
+    models = {f'{name}: built': built(), f'{name}: sliced': cut()}
+    shapes = [
+      {n: tuple(w.shape) for n, w in named_weights(model).items()} for model in models.values()
+    ]
+    if shapes[0] != shapes[1]:
+      differing = sorted(n for n in shapes[0] if shapes[0][n] != shapes[1].get(n))
+      raise RuntimeError(f'{name}: the two networks differ in {", ".join(differing)}.')
+    show(measure(models, rounds), f'{name}: built')
+
+
+def macs(rounds: int) -> None:
+  """Latency against MACs."""
+  model = mobilenet_v2()
+  models = {'MobileNet-v2': model}
+  for share in (0.75, 0.5, 0.25):
+    models[f'inner channels x {share}'] = sliced(model, share)
+  show(measure(models, rounds), 'MobileNet-v2')
+
+
+def rounding(rounds: int) -> None:
+  """Odd widths, rounded up or not."""
+  model = mobilenet_v2()
+  for share in (0.45, 0.55, 0.7):
+    names = {f'x {share}, to multiples of {r}': r for r in (1, 4, 8)}
+    models = {name: sliced(model, share, round_to=r) for name, r in names.items()}
+    show(measure(models, rounds), next(iter(names)))
+
+
+def main() -> None:
+  """Measures what was asked for."""
+  ways = {'dense': dense, 'macs': macs, 'rounding': rounding}
+  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+  parser.add_argument('what', nargs='?', default='dense', choices=ways)
+  parser.add_argument('--rounds', type=int, default=5)
+  options = parser.parse_args()
+  ways[options.what](options.rounds)
+
+
+if __name__ == '__main__':
+  main()

@@ -1,0 +1,122 @@
+"""The recipes: their flags are known, their heads complete, and their short variants run."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from absl import flags
+
+from secateurs.learners import cli, get_learner, learners
+from secateurs.learners.configs import DistillConfig, RunConfig, TrainConfig
+from secateurs.nets import model_helper
+
+ROOT = Path(__file__).parents[2]
+FOLDER = ROOT / 'nets' / 'recipes'
+RECIPES = sorted(p.stem for p in FOLDER.glob('*.flags') if 'smoke' not in p.stem)
+# Those that differ from one of these in a ratio alone run in no more than one of the tests.
+SMOKES = [
+  'agp_mobilenet_v1_90',
+  'cp_resnet50_2x',
+  'cp_vgg16_5x',
+  'dcp_mobilenet_v2',
+  'dcp_resnet18_50',
+  'dcp_resnet50_50',
+  'dcp_resnet56',
+]
+# The commands of the documents that the project comes from, launcher and number of processes left out.
+SEEDS = {
+  'nets/resnet_at_cifar10_run.py': '--learner dis-chn-pruned --dcp_prune_ratio 0.75',
+  'nets/resnet_at_ilsvrc12_run.py': '--learner dis-chn-pruned --resnet_size 34 --dcp_nb_stages 4',
+  'nets/mobilenet_at_ilsvrc12_run.py': (
+    '--learner dis-chn-pruned --mobilenet_version 2 --enbl_dst'
+  ),
+}
+
+
+@pytest.fixture(autouse=True)
+def at_the_root(monkeypatch):
+  """Recipes name each other from there."""
+  monkeypatch.chdir(ROOT)
+
+
+def entry_script(recipe):
+  return re.search(r'nets/\w+_run\.py', (FOLDER / f'{recipe}.flags').read_text())[0]
+
+
+def experiment(script):
+  return getattr(model_helper, Path(script).stem.removesuffix('_run').upper())
+
+
+def parse(script, *args):
+  """The flags' values as configs by class, and the learner's name."""
+  values = flags.FlagValues()
+  flags.DEFINE_string('learner', 'full-prec', '', flag_values=values)
+  spec = experiment(script)
+  configs = [RunConfig, TrainConfig, DistillConfig, *spec.configs]
+  configs += [learner.Config for learner in learners().values()]
+  for config in configs:
+    cli.define_flags(config, values)
+  assert values(['x', *args]) == ['x']
+  return {c: cli.read_config(c, values) for c in configs}, values.learner
+
+
+@pytest.mark.parametrize('recipe', RECIPES)
+def test_a_recipe_is_complete(recipe):
+  text = (FOLDER / f'{recipe}.flags').read_text()
+  for word in ('Expected: ', 'Cost: ', f'--flagfile=nets/recipes/{recipe}.flags'):
+    assert word in text
+  script = entry_script(recipe)
+  assert (ROOT / script).is_file()
+  _, learner = parse(script, f'--flagfile=nets/recipes/{recipe}.flags')
+  assert f'--learner={learner}' in text
+  assert parse(script, f'--flagfile=nets/recipes/{recipe}_smoke.flags')[1] == learner
+  assert set(SMOKES) <= set(RECIPES)
+
+
+@pytest.mark.parametrize('script', SEEDS)
+def test_the_documents_commands_are_understood(script):
+  configs, learner = parse(script, *SEEDS[script].split())
+  assert get_learner(learner).name == 'dis-chn-pruned'
+  networks = {type(c).__name__: c for c in configs.values()}
+  if 'resnet_at_ilsvrc12' in script:
+    assert networks['ImagenetResNetConfig'].resnet_size == 34
+    assert networks['DcpConfig'].nb_stages == 4
+  if 'mobilenet' in script:
+    assert networks['MobileNetConfig'].mobilenet_version == 2
+    assert configs[DistillConfig].enbl_dst
+
+
+def phases(log_dir):
+  """Losses by phase, in order."""
+  found = {}
+  for line in (log_dir / 'metrics.jsonl').read_text().splitlines():
+    entry = json.loads(line)
+    found.setdefault(entry['phase'], []).append(entry['loss'])
+  return found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('recipe', SMOKES)
+def test_a_smoke_run(recipe, tmp_path, request):
+  script = entry_script(recipe)
+  fixture = 'tiny_ilsvrc12' if 'ilsvrc12' in script else 'cifar10_folder'
+  data = request.getfixturevalue(fixture)
+  argv = ['x', f'--flagfile=nets/recipes/{recipe}_smoke.flags', f'--data_dir_local={data}']
+  assert cli._run(lambda: experiment(script), [*argv, f'--run_dir={tmp_path}']) == 0
+  losses = phases(tmp_path / 'logs' / 'full-prec')['train']
+  assert losses[-1] < losses[0]
+  (log_dir,) = [p for p in (tmp_path / 'logs').iterdir() if p.name != 'full-prec']
+  report = json.loads((log_dir / 'report.json').read_text())
+  assert report['parity']['tflite_vs_keras'] < 1e-3
+  requested, achieved = report['requested'], report['achieved']
+  if 'sparsity' in requested:
+    assert achieved['sparsity'] == pytest.approx(requested['sparsity'], abs=1e-3)
+    return
+  assert report['parity']['slim_vs_masked'] <= 1e-4
+  if 'macs_ratio' in requested:
+    assert 0.95 * requested['macs_ratio'] < achieved['macs_ratio'] <= requested['macs_ratio']
+  else:
+    kept = [(r['kept'], r['of']) for r in report['extra']['layers']]
+    ratio = requested['prune_ratio']
+    assert all(nb == max(of - int(ratio * of), 1) for nb, of in kept)
