@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
 from secateurs.learners import measuring
-from secateurs.learners.channel_units import TRUNKS, Units, find_units, keep_of
+from secateurs.learners.channel_units import MAX_ROWS, TRUNKS, Units, find_units, keep_of
 from secateurs.learners.compression import CompressionLearner
 from secateurs.utils.config import Config, option
 from secateurs.utils.deploy import model_block
@@ -57,6 +57,7 @@ class ChannelLearner(CompressionLearner):
   """
 
   config: ChannelConfig
+  max_rows: ClassVar[int | None] = MAX_ROWS  # Of kernels that can be pruned by their inputs.
 
   def build(self) -> keras.Model:
     """The slim network, once there is one."""
@@ -83,7 +84,9 @@ class ChannelLearner(CompressionLearner):
       UserError: nothing.
     """
     config = self.config
-    found = find_units(graph, config.trunk, config.skipped, prefix=config.prefix)
+    found = find_units(
+      graph, config.trunk, config.skipped, prefix=config.prefix, max_rows=self.max_rows
+    )
     if not found.units:
       raise UserError(
         f'No convolution of {self.helper.net} has channels that can go '

@@ -18,7 +18,7 @@ L = keras.layers
 TRUNKS = ('keep', 'couple', 'gather')
 _ADDITIONS = ('__operators__.add', 'math.add')
 _QUADRUPLE = 4
-_MAX_ROWS = 10_000  # Their normal equations take 800 MB.
+MAX_ROWS = 10_000  # Their normal equations take 800 MB.
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -54,17 +54,22 @@ def is_addition(layer: keras.layers.Layer) -> bool:
   return type(layer) is L.Add or getattr(layer, 'symbol', None) in _ADDITIONS
 
 
-def is_refittable(layer: keras.layers.Layer, rank: int) -> bool:
+def is_refittable(layer: keras.layers.Layer, rank: int, max_rows: int | None = MAX_ROWS) -> bool:
   """Whether a layer can be refit: a plain Conv2D, or a Dense on flat rows, of no enormous kernel."""
   if type(layer) is L.Conv2D:
     fits = layer.groups == 1 and layer.data_format == 'channels_last'
   else:
     fits = type(layer) is L.Dense and rank == 2
-  return fits and int(np.prod(layer.kernel.shape[:-1])) <= _MAX_ROWS
+  return fits and (max_rows is None or int(np.prod(layer.kernel.shape[:-1])) <= max_rows)
 
 
 def find_units(
-  graph: ChannelGraph, trunk: str, skip: Sequence[str] = (), *, prefix: str = 'cp_'
+  graph: ChannelGraph,
+  trunk: str,
+  skip: Sequence[str] = (),
+  *,
+  prefix: str = 'cp_',
+  max_rows: int | None = MAX_ROWS,
 ) -> Units:
   """Finds the channels that convolutions make and that layers read that can be refit.
 
@@ -75,6 +80,7 @@ def find_units(
       them choose its own.
     skip: patterns with * and ?; units of which a reading or making layer matches are left whole.
     prefix: of the flags that messages name.
+    max_rows: most rows of a reading layer's kernel; None for any number.
 
   Raises:
     UserError: a pattern matches no layer.
@@ -89,7 +95,7 @@ def find_units(
   units: list[Unit] = []
   left: list[str] = []
   for group in graph.groups:
-    found, reason = _units_of(graph, group, trunk, prefix)
+    found, reason = _units_of(graph, group, trunk, prefix, max_rows)
     for unit in found:
       touched = {*unit.readers}
       if isinstance(unit.key, int):
@@ -105,7 +111,7 @@ def find_units(
 
 
 def _units_of(
-  graph: ChannelGraph, group: Group, trunk: str, prefix: str
+  graph: ChannelGraph, group: Group, trunk: str, prefix: str, max_rows: int | None
 ) -> tuple[list[Unit], str | None]:
   """The units of a group, or why there are none."""
   calls = graph.traced.flat.calls_by_layer()
@@ -121,7 +127,7 @@ def _units_of(
     name
     for name in readers
     if len(calls[name]) == 1
-    and is_refittable(calls[name][0].layer, len(shapes[calls[name][0].inputs[0]]))
+    and is_refittable(calls[name][0].layer, len(shapes[calls[name][0].inputs[0]]), max_rows)
   }
   joined = _is_trunk(graph, group)
   if joined and trunk == 'keep':

@@ -115,6 +115,7 @@ class DisChnPrunedLearner(ChannelLearner):
 
   name = 'dis-chn-pruned'
   Config = DcpConfig
+  max_rows = None
 
   def compression_phases(self) -> list[Phase]:
     """For each block training and selection, then slicing, then training of the slim network."""
