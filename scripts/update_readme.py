@@ -25,11 +25,13 @@ def flag_tables() -> str:
   from secateurs.nets.datasets.images import DataConfig
   from secateurs.nets.mobilenet import MobileNetConfig
   from secateurs.nets.resnet import ImagenetResNetConfig, ResNetConfig
+  from secateurs.nets.saved_model import SavedModelConfig
   from secateurs.nets.vgg import VggConfig
 
   classes = [RunConfig, FullPrecConfig, TrainConfig, DistillConfig, DataConfig]
   classes += [ResNetConfig, ImagenetResNetConfig, MobileNetConfig, VggConfig]
   classes += [ImageFolderConfig, Ilsvrc12Config]
+  classes += [SavedModelConfig]
   classes += [learner.Config for learner in learners().values()]
   sections, seen = [], set()
   for config_class in dict.fromkeys(classes):
