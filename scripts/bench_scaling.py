@@ -6,8 +6,9 @@ Four things take turns inside one job, window by window, so that whatever else t
 on all of them: rank 0 by itself on one core; all ranks, each by itself (what the machine allows); all
 ranks with gradients packed into one tensor (what the project does); all ranks with a tensor per
 gradient (as Horovod's DistributedGradientTape does). Efficiency is the throughput of all ranks divided
-by that of one times their number; the median over the rounds is printed. `cpu` is the same from
-processor time in place of wall time: what exchanging costs where nobody waits for a core.
+by that of one times their number; the median over the rounds is printed. `best` compares the fastest
+windows of each, which others disturbed the least; `cpu` is the median from processor time in place of
+wall time, without what ranks wait for each other.
 """
 
 from __future__ import annotations
@@ -124,16 +125,18 @@ def _window(
 def show(title: str, figures: dict, size: int) -> None:
   """Prints images/s and efficiency of one kind of training."""
   print(f'{title}, ResNet-20, batch {BATCH} a rank')
-  print(f'{"":<24}{"ranks":>6}{"images/s":>10}{"efficiency":>12}{"range":>14}{"cpu":>7}')
+  print(f'{"":<24}{"ranks":>6}{"images/s":>10}{"efficiency":>12}{"range":>14}{"best":>7}{"cpu":>7}')
   alone = figures['alone']
   for way, found in figures.items():
     ranks = 1 if way == 'alone' else size
     speed = statistics.median(BATCH * ranks / wall for wall, _ in found)
     shares = sorted(a / b for (a, _), (b, _) in zip(alone, found, strict=True))
     cpu = statistics.median(a / b for (_, a), (_, b) in zip(alone, found, strict=True))
+    best = min(wall for wall, _ in alone) / min(wall for wall, _ in found)
     spread = f'{shares[0]:.2f}..{shares[-1]:.2f}'
     print(
-      f'{way:<24}{ranks:>6}{speed:>10.0f}{statistics.median(shares):>12.3f}{spread:>14}{cpu:>7.3f}',
+      f'{way:<24}{ranks:>6}{speed:>10.0f}{statistics.median(shares):>12.3f}{spread:>14}'
+      f'{best:>7.3f}{cpu:>7.3f}',
       flush=True,
     )
 
