@@ -16,14 +16,15 @@ with none and adds the best. Block-wise training minimises the sum of both losse
 one after the other. Branches start from a logistic regression, not at random. While a layer is pruned
 nothing before it changes: the tensors that cross the cut before it are computed once, and only the
 layers from there to the end of the block are run, over sampled images and with normalisation at its
-moving statistics. Several channels change in one step (`dcp_chns_per_step`).
-docs/dis_chn_pruned.md has what each of these costs.
+moving statistics. Several channels change in one step (`dcp_chns_per_step`), and least squares may set
+the kernel before its last training (`dcp_refit`). docs/dis_chn_pruned.md has what was measured.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import time
+import zlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -34,7 +35,13 @@ import tf_keras as keras
 from secateurs.learners import register
 from secateurs.learners.abstract_learner import Phase
 from secateurs.learners.channel_learner import ChannelConfig, ChannelLearner
-from secateurs.learners.channel_units import Unit, dropped_inputs, read_ratios, unit_masks
+from secateurs.learners.channel_units import (
+  MAX_ROWS,
+  Unit,
+  dropped_inputs,
+  read_ratios,
+  unit_masks,
+)
 from secateurs.learners.discrimination import (
   Block,
   BlockObjective,
@@ -46,6 +53,7 @@ from secateurs.learners.discrimination import (
 )
 from secateurs.learners.frontier import Frontier, bytes_per_image
 from secateurs.learners.greedy_channels import SELECTIONS, Greedy, UnitPruning, count_steps
+from secateurs.learners.reconstruction import fit_maps
 from secateurs.utils.config import option
 from secateurs.utils.graph import ChannelGraph
 from secateurs.utils.graph.walk import FlatModel, flatten_model
@@ -56,6 +64,7 @@ from secateurs.utils.training.schedules import WarmUpCosine
 from secateurs.utils.training.weights import named_weights
 
 _MEGABYTE = 1 << 20
+_RIDGE, _NB_POINTS = 1e-4, 10
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,6 +107,9 @@ class DcpConfig(ChannelConfig):
     'gradient',
     'What channels are judged by: gradient; magnitude and random are for comparison.',
     choices=SELECTIONS,
+  )
+  refit: bool = option(
+    False, 'Refit the kept weights by least squares before the last training of a layer.'
   )
   nb_batches_score: int = option(8, 'Batches that gradients are taken over for a choice.', low=1)
   batch_size: int = option(64, 'Samples of a layer-wise step.', low=1)
@@ -264,13 +276,14 @@ class DisChnPrunedLearner(ChannelLearner):
     end, branch = self._end(block, unit, now.flat)
     calls = now.flat.calls_by_layer()
     outputs = [calls[name][0].outputs[0] for name in unit.readers]
+    wanted = before.peek(outputs)
     objective = LayerObjective(
       now.flat,
       now.position,
       end,
       branch,
       {number: tf.constant(array) for number, array in now.tensors.items()},
-      {number: tf.constant(array) for number, array in before.peek(outputs).items()},
+      {number: tf.constant(array) for number, array in wanted.items()},
       tf.constant(labels),
     )
     pruning = UnitPruning(
@@ -282,8 +295,25 @@ class DisChnPrunedLearner(ChannelLearner):
       dropped=self._dropped(),
       phase=f'block{block.number}_select of layer {unit.name}',
     )
+
+    def refit(mask: np.ndarray) -> None:
+      dropped = dropped_inputs([unit], {unit.name: mask})
+      for name, output in zip(unit.readers, outputs, strict=True):
+        call = calls[name][0]
+        if is_linear(call.layer):
+          (number,) = call.inputs
+          fit_maps(
+            call.layer,
+            now.peek([number])[number],
+            wanted[output],
+            ~(dropped[name] | self._dropped().get(name, False)),
+            ridge=_RIDGE,
+            nb_points=_NB_POINTS,
+            rng=np.random.default_rng([self.run_config.seed, zlib.crc32(name.encode())]),
+          )
+
     if target < unit.size:
-      pruning.run(target)
+      pruning.run(target, refit if self.config.refit else None)
     else:
       pruning.keep_all()
     kept = np.flatnonzero(pruning.mask).tolist()
@@ -348,6 +378,12 @@ class DisChnPrunedLearner(ChannelLearner):
   def _last_layer(self, block: Block) -> str:
     flat = flatten_model(self.model)
     return flat.calls[block.end - 1].name
+
+
+def is_linear(layer: keras.layers.Layer) -> bool:
+  """Whether least squares can fit a layer: no activation in it, and a kernel of no enormous size."""
+  rows = int(np.prod(layer.kernel.shape[:-1]))
+  return rows <= MAX_ROWS and layer.activation in (None, keras.activations.linear)
 
 
 class _Clock:
