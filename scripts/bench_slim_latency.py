@@ -76,7 +76,7 @@ def dense(rounds: int) -> None:
   """Sliced against built."""
   # The first block of MobileNet-v2 does not widen, and its head and VGG's last convolution have no
   # counterpart in the builders; they stay whole.
-  skip = ('block1_project_conv', 'logits')
+  skip = ('block1_project_conv', 'head_conv', 'logits')
   pairs: dict[str, tuple[Callable[[], keras.Model], Callable[[], keras.Model]]] = {
     'MobileNet-v2, 3 for 6': (
       lambda: sliced(mobilenet_v2(), 0.5, skip=skip),
