@@ -18,6 +18,7 @@ from typing import Any
 
 from absl import flags
 
+from secateurs.utils import interrupts
 from secateurs.utils.config import Config
 from secateurs.utils.errors import UserError, told_in
 
@@ -40,6 +41,7 @@ def main(experiment: Callable[[], Any], argv: Sequence[str] | None = None) -> No
   """
   argv = list(sys.argv if argv is None else argv)
   debug = any(arg in ('--debug', '-debug', '--debug=true') for arg in argv)
+  interrupts.arm()
   try:
     code = _run(experiment, argv)
     _leave_job()

@@ -14,6 +14,7 @@ from typing import Protocol
 import tensorflow as tf
 import tf_keras as keras
 
+from secateurs.utils import interrupts
 from secateurs.utils.errors import UserError
 from secateurs.utils.training import distributed
 from secateurs.utils.training.masks import MaskSet
@@ -199,6 +200,7 @@ def run(
   iterator = iter(batches)
   done, chunk = start, 1
   while done < stop:
+    interrupts.check()
     due = [f for event in events if (f := event.following(done)) is not None]
     wanted = min([stop, done + chunk, *due]) - done
     began = time.perf_counter()

@@ -1,0 +1,38 @@
+"""Ctrl-C that cannot get lost.
+
+Python raises KeyboardInterrupt wherever the main thread happens to be. In a destructor or in a callback
+of the garbage collector it is printed and ignored, and a program that makes many short-lived objects
+would go on as if nothing had been pressed. `check` asks again at moments where it is heard.
+"""
+
+from __future__ import annotations
+
+import signal
+from types import FrameType
+
+
+class _Interrupts:
+  """Whether Ctrl-C was pressed since `arm`."""
+
+  def __init__(self) -> None:
+    self.pressed = False
+
+  def handle(self, number: int, frame: FrameType | None) -> None:
+    del number, frame
+    self.pressed = True
+    raise KeyboardInterrupt
+
+
+_interrupts = _Interrupts()
+
+
+def arm() -> None:
+  """Remembers Ctrl-C from here on; for the main thread of a program, not for a library."""
+  _interrupts.pressed = False
+  signal.signal(signal.SIGINT, _interrupts.handle)
+
+
+def check() -> None:
+  """Raises KeyboardInterrupt if Ctrl-C was pressed, whatever became of it then."""
+  if _interrupts.pressed:
+    raise KeyboardInterrupt
