@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -105,9 +106,12 @@ class ChannelLearner(CompressionLearner):
   def original(self) -> keras.Model:
     """The network before compression, float32."""
     model = self.helper.build_model(self.run_config.seed)
-    values = {n: w.numpy() for n, w in named_weights(load_model(self.original_keras)).items()}
-    assign_weights(named_weights(model), values, str(self.original_keras))
+    assign_weights(named_weights(model), self._original_weights, str(self.original_keras))
     return model
+
+  @functools.cached_property
+  def _original_weights(self) -> dict[str, np.ndarray]:
+    return {n: w.numpy() for n, w in named_weights(load_model(self.original_keras)).items()}
 
   def kernel_masks(self, dropped: Mapping[str, np.ndarray]) -> MaskSet:
     """Masks that keep the kernel rows of dropped input channels of the model at zero.

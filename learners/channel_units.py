@@ -11,7 +11,8 @@ import numpy as np
 import tf_keras as keras
 
 from secateurs.utils.errors import UserError
-from secateurs.utils.graph import ChannelGraph, Group, Plan, plan_cost
+from secateurs.utils.graph import ChannelGraph, Group, Plan
+from secateurs.utils.graph.costs import MacsForm
 from secateurs.utils.graph.groups import CONSUMES, PRODUCES
 
 L = keras.layers
@@ -168,10 +169,14 @@ def nb_kept(size: int, ratio: float, quadruple: bool) -> int:
   return min(kept, size)
 
 
-def macs_of(graph: ChannelGraph, units: Sequence[Unit], counts: Sequence[int]) -> int:
-  """MACs of the network when so many channels of each unit stay."""
-  masks = [np.arange(unit.size) < count for unit, count in zip(units, counts, strict=True)]
-  return plan_cost(plan_of(graph, units, masks))[0]
+def macs_form(graph: ChannelGraph, units: Sequence[Unit]) -> MacsForm:
+  """MACs of the network as a function of how many channels of each unit have gone."""
+
+  def plan(less: int | None = None) -> Plan:
+    masks = [np.arange(unit.size) < unit.size - (i == less) for i, unit in enumerate(units)]
+    return plan_of(graph, units, masks)
+
+  return MacsForm(plan(), [plan(i) for i in range(len(units))])
 
 
 def plan_of(graph: ChannelGraph, units: Sequence[Unit], masks: Sequence[np.ndarray]) -> Plan:

@@ -15,14 +15,15 @@ import numpy as np
 import tf_keras as keras
 
 from secateurs.learners.channel_pass import Method, scarcity
-from secateurs.learners.channel_units import Unit, macs_of
+from secateurs.learners.channel_units import Unit, macs_form
 from secateurs.learners.judging import Judge
 from secateurs.learners.reconstruction import find_target, kernel_matrix, row_channels
 from secateurs.learners.trials import Candidate
 from secateurs.utils.errors import UserError
 from secateurs.utils.graph import ChannelGraph
 from secateurs.utils.graph.walk import flatten_model
-from secateurs.utils.training.channel_choice import Reader, backward_order, choose
+from secateurs.utils.training.channel_choice import Reader, choose
+from secateurs.utils.training.elimination import backward_order
 from secateurs.utils.training.least_squares import refit
 
 
@@ -39,12 +40,13 @@ class Allocation:
     """`losses`: by unit name, [size + 1], after so many channels have gone; `step`: widths."""
     self.graph, self.units = graph, list(units)
     self.levels = [levels(unit.size, step) for unit in units]
-    full = [unit.size for unit in units]
-    total = macs_of(graph, units, full)
+    self._sizes = np.array([unit.size for unit in units])
+    self._macs_without = macs_form(graph, units)
+    none = np.zeros(len(units), int)
+    total = self._macs_without(none)
     self.rises = []
     for i, unit in enumerate(units):
-      less = [size - (j == i) for j, size in enumerate(full)]
-      cost = max(total - macs_of(graph, units, less), 1)
+      cost = max(total - self._macs_without(none + (np.arange(len(units)) == i)), 1)
       values = losses[unit.name][unit.size - np.array(self.levels[i])]
       channels = -np.diff(self.levels[i])
       self.rises.append(np.maximum.accumulate(np.diff(values) / (channels * cost)))
@@ -52,7 +54,7 @@ class Allocation:
   def macs(self, places: Sequence[int]) -> int:
     """MACs when unit i stands at level `places[i]`."""
     counts = [levels[place] for levels, place in zip(self.levels, places, strict=True)]
-    return macs_of(self.graph, self.units, counts)
+    return self._macs_without(self._sizes - counts)
 
   def least(self) -> int:
     """MACs when every unit stands at its lowest level."""
@@ -75,8 +77,8 @@ class Allocation:
       if factors
       else self.equal(budget)
     )
-    macs = macs_of(self.graph, self.units, [counts[unit.name] for unit in self.units])
-    return Candidate(counts, macs)
+    gone = [unit.size - counts[unit.name] for unit in self.units]
+    return Candidate(counts, self._macs_without(gone))
 
   def equal(self, budget: float) -> dict[str, int]:
     """The numbers of channels when all units keep the same share, as far as that is possible."""
@@ -105,10 +107,14 @@ class Allocation:
       else:
         low = middle + 1
     found = places(low)
+    full = np.zeros(len(self.units), bool)  # What does not fit now does not later either.
     for unit in order[:low][::-1]:
+      if full[unit]:
+        continue
       found[unit] -= 1
       if self.macs(found) > budget:
         found[unit] += 1
+        full[unit] = True
     return {
       unit.name: kept[place]
       for unit, kept, place in zip(self.units, self.levels, found, strict=True)

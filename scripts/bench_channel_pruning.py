@@ -26,10 +26,10 @@ from threadpoolctl import threadpool_limits
 
 from secateurs.utils.training.channel_choice import (
   Reader,
-  backward_order,
   channel_moments,
   lasso_keep,
 )
+from secateurs.utils.training.elimination import backward_order
 from secateurs.utils.training.least_squares import NormalEquations, refit
 
 TAPS, BATCH, RIDGE, TRIES = 9, 640, 1e-6, 40

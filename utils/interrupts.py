@@ -27,9 +27,13 @@ _interrupts = _Interrupts()
 
 
 def arm() -> None:
-  """Remembers Ctrl-C from here on; for the main thread of a program, not for a library."""
+  """Remembers Ctrl-C from here on; for the main thread of a program, not for a library.
+
+  Where it is ignored, as in background jobs of a shell script, it stays so.
+  """
   _interrupts.pressed = False
-  signal.signal(signal.SIGINT, _interrupts.handle)
+  if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+    signal.signal(signal.SIGINT, _interrupts.handle)
 
 
 def check() -> None:

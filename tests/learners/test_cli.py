@@ -115,6 +115,8 @@ def start(args, cwd):
     stdout=subprocess.PIPE,
     text=True,
     stderr=subprocess.PIPE,
+    # Where the tests run in a shell script's background, Ctrl-C is ignored and children inherit that.
+    preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
   )
 
 

@@ -7,12 +7,12 @@ from sklearn.linear_model import Lasso, lars_path
 from secateurs.utils.training.channel_choice import (
   SELECTIONS,
   Reader,
-  backward_order,
   channel_moments,
   choose,
   lasso_keep,
   lasso_path,
 )
+from secateurs.utils.training.elimination import backward_order
 from secateurs.utils.training.least_squares import NormalEquations, refit
 
 C, K, Q, N = 6, 3, 4, 500  # channels, rows of each, outputs, samples

@@ -8,7 +8,7 @@ from secateurs.utils import interrupts
 
 @pytest.fixture(autouse=True)
 def restored():
-  before = signal.getsignal(signal.SIGINT)
+  before = signal.signal(signal.SIGINT, signal.default_int_handler)
   yield
   interrupts.arm()  # Nothing is pending for tests that follow.
   signal.signal(signal.SIGINT, before)
@@ -38,3 +38,10 @@ def test_an_interrupt_is_raised_at_once():
   interrupts.arm()
   with pytest.raises(KeyboardInterrupt):
     press()
+
+
+def test_where_it_is_ignored_it_stays_so():
+  signal.signal(signal.SIGINT, signal.SIG_IGN)
+  interrupts.arm()
+  press()
+  interrupts.check()

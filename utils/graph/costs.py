@@ -2,13 +2,41 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
+from collections.abc import Sequence
+
+import numpy as np
 
 from secateurs.utils.graph.planning import Plan
 from secateurs.utils.graph.rebuild import weight_names
 from secateurs.utils.graph.rules.kernels import Dense
 
 _KERNELS = ('kernel', 'depthwise_kernel', 'pointwise_kernel')
+
+
+@dataclasses.dataclass(frozen=True)
+class LayerCost:
+  """What slicing does to one layer.
+
+  Attributes:
+    name: the layer's name.
+    macs: multiply-adds of the whole layer.
+    whole: shapes of its kernels.
+    kept: shapes of its sliced kernels.
+    params: number of weights that stay.
+  """
+
+  name: str
+  macs: int
+  whole: list[tuple[int, ...]]
+  kept: list[tuple[int, ...]]
+  params: int
+
+  def macs_at(self, kept: Sequence[Sequence[int]]) -> int:
+    """Multiply-adds with kernels of these shapes: as many positions, smaller kernels."""
+    old = sum(math.prod(shape) for shape in self.whole)
+    return self.macs * sum(math.prod(shape) for shape in kept) // old if old else self.macs
 
 
 def plan_cost(plan: Plan) -> tuple[int, int]:
@@ -18,7 +46,13 @@ def plan_cost(plan: Plan) -> tuple[int, int]:
   kernels, because the number of positions at which they are applied does not change. (A Dense
   layer along another axis than the channels is the exception.)
   """
-  macs = params = 0
+  costs = layer_costs(plan)
+  return sum(cost.macs_at(cost.kept) for cost in costs), sum(cost.params for cost in costs)
+
+
+def layer_costs(plan: Plan) -> list[LayerCost]:
+  """The layers with weights that are left, in topological order."""
+  costs = []
   rows = {row.name: row for row in plan.graph.counts().layers}
   left = _layers_left(plan)
   for name, trace in plan.graph.traced.first_traces().items():
@@ -27,24 +61,53 @@ def plan_cost(plan: Plan) -> tuple[int, int]:
       continue
     cut = plan.cut(trace)
     axes = trace.rule.axes(cut)
-    old_kernel = new_kernel = new_params = 0
+    whole, kept, params = [], [], 0
     for weight, variable in zip(weight_names(cut.layer), cut.layer.weights):
       shape = list(variable.shape)
-      old = math.prod(shape)
       for axis, mask in axes.get(weight, ()):
         shape[axis] = int(mask.sum())
-      new = math.prod(shape)
-      new_params += new
+      params += math.prod(shape)
       if weight in _KERNELS:
-        old_kernel, new_kernel = old_kernel + old, new_kernel + new
+        whole.append(tuple(variable.shape))
+        kept.append(tuple(shape))
     if name in plan.added_bias and not cut.layer.use_bias:
-      new_params += int(cut.outs[0].sum())
+      params += int(cut.outs[0].sum())
     if trace.consumed is None and isinstance(trace.rule, Dense):
       # The channels are positions here: fewer of them, the kernel whole.
-      old_kernel, new_kernel = len(cut.outs[0]), int(cut.outs[0].sum())
-    macs += row.macs * new_kernel // old_kernel if old_kernel else row.macs
-    params += new_params
-  return macs, params
+      whole, kept = [(len(cut.outs[0]),)], [(int(cut.outs[0].sum()),)]
+    costs.append(LayerCost(name, row.macs, whole, kept, params))
+  return costs
+
+
+class MacsForm:
+  """MACs in closed form, where channels go in several units and only their numbers matter.
+
+  Every side of every kernel is linear in the units' numbers of channels, so that planning the whole
+  network and one channel less of each unit tells all of them.
+  """
+
+  def __init__(self, whole: Plan, less: Sequence[Plan]) -> None:
+    """`less[u]`: the plan in which one channel of unit u is gone; every layer stays in all of them."""
+    self._costs = layer_costs(whole)
+    self._sides = _sides(self._costs)
+    self._slopes = np.array([self._sides - _sides(layer_costs(plan)) for plan in less])
+
+  def __call__(self, gone: Sequence[int]) -> int:
+    """MACs for one sample when `gone[u]` channels of unit u have gone, and no unit is empty."""
+    flat = (self._sides - np.asarray(gone, int) @ self._slopes).tolist()
+    total = start = 0
+    for cost in self._costs:
+      shapes = []
+      for shape in cost.whole:
+        shapes.append(flat[start : start + len(shape)])
+        start += len(shape)
+      total += cost.macs_at(shapes)
+    return total
+
+
+def _sides(costs: Sequence[LayerCost]) -> np.ndarray:
+  """All sides of all kernels, one after the other."""
+  return np.array([side for cost in costs for shape in cost.kept for side in shape], int)
 
 
 def _layers_left(plan: Plan) -> set[str]:

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from secateurs.utils.training.elimination import backward_order
 from secateurs.utils.training.least_squares import Moments, refit
 
 SELECTIONS = ('lasso', 'backward', 'magnitude', 'random')
@@ -163,81 +164,6 @@ def alternating_keep(
   return keep
 
 
-def backward_order(
-  readers: Sequence[Reader], nb_channels: int, ridge: float
-) -> tuple[np.ndarray, np.ndarray]:
-  """Backward elimination: each time the channel goes whose loss, all others refit, is the least.
-
-  With P the inverse of the Gram matrix and W the least-squares weights of the channels that are
-  left, dropping the rows of channel i raises the squared error by tr(W_i^T (P_ii)^-1 W_i) and gives
-  W - P_:i (P_ii)^-1 W_i and P - P_:i (P_ii)^-1 P_i:, so no system is solved anew.
-
-  Returns:
-    (order, losses): channels in the order in which they go, [c], and the weighted mean squared
-    error, summed over readers as shares of their energies, after 0, 1, ..., c of them have gone
-    [c + 1].
-  """
-  states = [_Elimination(reader, nb_channels, ridge) for reader in readers]
-  left = np.ones(nb_channels, bool)
-  order, losses = [], [sum(state.loss for state in states)]
-  for _ in range(nb_channels):
-    candidates = np.flatnonzero(left)
-    rises = sum(state.rises(candidates) for state in states)
-    worst = candidates[int(np.argmin(rises))]
-    for state in states:
-      state.drop(worst)
-    left[worst] = False
-    order.append(worst)
-    losses.append(losses[-1] + float(rises.min()))
-  return np.array(order), np.array(losses)
-
-
-class _Elimination:
-  """One reader's inverse Gram matrix and weights while channels go."""
-
-  def __init__(self, reader: Reader, nb_channels: int, ridge: float):
-    gram = reader.moments.gram
-    scale = max(float(np.trace(gram)) / len(gram), np.finfo(np.float64).tiny)
-    self.inverse = np.linalg.inv(gram + max(ridge, 1e-9) * scale * np.eye(len(gram)))
-    self.inverse = (self.inverse + self.inverse.T) / 2
-    self.weights = self.inverse @ (reader.moments.cross * reader.scale)
-    self.total = reader.total
-    cross = reader.moments.cross * reader.scale
-    explained = float(np.einsum('ij,ij->', self.weights, cross))
-    self.loss = max(self.total - explained, 0.0) / self.total
-    self.rows = [np.flatnonzero(reader.owner == i) for i in range(nb_channels)]
-    self.even = len({len(rows) for rows in self.rows}) == 1
-
-  def rises(self, candidates: np.ndarray) -> np.ndarray:
-    """What dropping each of the channels adds to the loss."""
-    if self.even:
-      rows = np.stack([self.rows[i] for i in candidates])
-      blocks = self.inverse[rows[:, :, None], rows[:, None, :]]
-      weights = self.weights[rows]
-      rises = np.einsum('cmq,cmq->c', weights, np.linalg.solve(blocks, weights))
-      return rises / self.total
-    return np.array([self._rise(self.rows[i]) for i in candidates]) / self.total
-
-  def _rise(self, rows: np.ndarray) -> float:
-    if not len(rows):
-      return 0.0
-    block = self.inverse[np.ix_(rows, rows)]
-    return float(np.sum(self.weights[rows] * np.linalg.solve(block, self.weights[rows])))
-
-  def drop(self, channel: int) -> None:
-    """Removes a channel."""
-    rows = self.rows[channel]
-    if not len(rows):
-      return
-    columns = self.inverse[:, rows]
-    factor = np.linalg.solve(self.inverse[np.ix_(rows, rows)], columns.T)
-    self.weights -= factor.T @ self.weights[rows]
-    self.inverse -= columns @ factor
-    self.weights[rows] = 0
-    self.inverse[rows] = 0
-    self.inverse[:, rows] = 0
-
-
 def choose(
   readers: Sequence[Reader],
   nb_channels: int,
@@ -270,8 +196,8 @@ def choose(
   elif selection == 'magnitude':
     keep[np.argsort(-magnitudes(readers, nb_channels), kind='stable')[:nb_keep]] = True
   elif selection == 'backward':
-    order, _ = backward_order(readers, nb_channels, ridge)
-    keep[order[nb_channels - nb_keep :]] = True
+    order, _ = backward_order(readers, nb_channels, ridge, nb_channels - nb_keep)
+    keep = ~np.isin(np.arange(nb_channels), order)
   elif alternating:
     keep = alternating_keep(readers, nb_channels, nb_keep, ridge)
   else:

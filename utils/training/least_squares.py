@@ -164,19 +164,37 @@ def solve(
   scale = float(np.trace(gram)) / len(gram)
   if scale <= 0:  # Nothing varies, so that there is nothing to fit.
     return np.zeros_like(cross) if prior is None else prior.copy()
-  strength = ridge
+  factor, strength = cholesky(gram, ridge)
+  right = cross if prior is None else cross + strength * scale * prior
+  return linalg.cho_solve((factor, True), right, check_finite=False)
+
+
+def cholesky(gram: np.ndarray, ridge: float) -> tuple[np.ndarray, float]:
+  """Lower Cholesky factor [p, p] of gram + ridge * mean(diag(gram)) * I, and the ridge it took.
+
+  The ridge grows tenfold as long as the matrix is not numerically positive definite; what stands
+  above the factor's diagonal is arbitrary.
+
+  Raises:
+    ValueError: no ridge helps, or the matrix is not finite.
+  """
+  scale = float(np.trace(gram)) / len(gram) or 1.0
   for _ in range(_MAX_TRIES):
-    try:
-      factor = linalg.cho_factor(gram + strength * scale * np.eye(len(gram)), lower=True)
-    except linalg.LinAlgError:
-      strength = max(10 * strength, 1e-10)
-      continue
-    right = cross if prior is None else cross + strength * scale * prior
-    solution = linalg.cho_solve(factor, right)
-    if np.isfinite(solution).all():
-      return solution
-    strength = max(10 * strength, 1e-10)
+    shifted = gram.copy(order='F')
+    shifted[np.diag_indices(len(gram))] += ridge * scale
+    factor, failed = linalg.lapack.dpotrf(shifted, lower=True, clean=False, overwrite_a=True)
+    if not failed and np.isfinite(np.diag(factor)).all():
+      return factor, ridge
+    ridge = max(10 * ridge, 1e-10)
   raise ValueError('The normal equations cannot be solved: their matrix is not semi-definite.')
+
+
+def inverse_of(factor: np.ndarray) -> np.ndarray:
+  """The inverse [p, p] of the matrix with this lower Cholesky factor."""
+  inverse, _ = linalg.lapack.dpotri(factor, lower=True)
+  inverse = np.tril(inverse)
+  inverse += np.tril(inverse, -1).T
+  return inverse
 
 
 def refit(
