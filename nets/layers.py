@@ -41,6 +41,11 @@ def batch_norm(x, name: str, epsilon: float = _BN_EPSILON):  # noqa: ANN001, ANN
   return L.BatchNormalization(epsilon=epsilon, momentum=_BN_MOMENTUM, name=name)(x)
 
 
+def widened(width: int, factor: float) -> int:
+  """`factor` times as many channels, rounded down, at least one."""
+  return max(int(width * factor), 1)
+
+
 def _padded(x, kernel: int, stride: int, name: str, symmetric: bool):  # noqa: ANN001
   if stride == 1 or kernel == 1 or not symmetric:
     return x, 'same'

@@ -8,8 +8,8 @@ import functools
 import tf_keras as keras
 
 from secateurs.nets import applications
-from secateurs.nets.layers import INIT, batch_norm, conv, depthwise
-from secateurs.nets.network import Network
+from secateurs.nets.layers import INIT, batch_norm, conv, depthwise, widened
+from secateurs.nets.network import Network, width_suffix
 from secateurs.utils.config import Config, option
 
 L = keras.layers
@@ -66,8 +66,7 @@ def _network(config: MobileNetConfig, nb_halvings: int) -> Network:
     symmetric=config.mobilenet_padding == 'symmetric',
     nb_halvings=nb_halvings,
   )
-  suffix = '' if factor == 1.0 else f'_{factor:g}'
-  return Network(f'mobilenet_v{version}{suffix}', build, translate)
+  return Network(f'mobilenet_v{version}{width_suffix(factor)}', build, translate)
 
 
 def mobilenet_v1(
@@ -91,7 +90,7 @@ def mobilenet_v1(
       the network satisfies tfmot's PruneForLatencyOnXNNPack.
     nb_halvings: how often the size is halved; fewer than 5 leave out the first ones.
   """
-  widen = functools.partial(_floor_width, depth_mult)
+  widen = functools.partial(widened, factor=depth_mult)
   strides = _strides((2, *(stride for _, stride in _V1_BLOCKS)), nb_halvings)
   inputs = L.Input(input_shape, name='images')
   x = _conv_bn_relu(inputs, widen(_STEM), 3, strides[0], 'stem', symmetric)
@@ -175,10 +174,6 @@ def _strides(strides: tuple[int, ...], nb_halvings: int) -> list[int]:
       surplus, stride = surplus - 1, 1
     result.append(stride)
   return result
-
-
-def _floor_width(factor: float, width: int) -> int:
-  return max(int(width * factor), 1)
 
 
 def _round_width(factor: float, width: int) -> int:

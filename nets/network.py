@@ -30,3 +30,8 @@ class Network:
   name: str
   build: Callable[[Shape, int], keras.Model]
   own_weights: Callable[[Weights], Weights] = unchanged
+
+
+def width_suffix(factor: float) -> str:
+  """What a factor of all widths adds to a network's name."""
+  return '' if factor == 1.0 else f'_{factor:g}'

@@ -8,8 +8,8 @@ import functools
 import tf_keras as keras
 
 from secateurs.nets import applications
-from secateurs.nets.layers import INIT, batch_norm, conv
-from secateurs.nets.network import Network
+from secateurs.nets.layers import INIT, batch_norm, conv, widened
+from secateurs.nets.network import Network, width_suffix
 from secateurs.utils.config import Config, option
 from secateurs.utils.errors import UserError
 
@@ -39,6 +39,7 @@ class ImagenetResNetConfig(Config):
     'Where bottlenecks have their stride: 1.5 in the 3x3 convolution, 1 in the 1x1 before it.',
     choices=('1', '1.5'),
   )
+  resnet_width_mult: float = option(1.0, 'Factor of all widths.', low=0.01, high=4.0)
 
 
 def cifar_network(config: ResNetConfig) -> Network:
@@ -49,10 +50,10 @@ def cifar_network(config: ResNetConfig) -> Network:
 
 def imagenet_network(config: ImagenetResNetConfig) -> Network:
   """The ResNet that a config asks for, for large images."""
-  size, version = config.resnet_size, config.resnet_version
-  build = functools.partial(imagenet_resnet, size, version=version)
+  size, version, factor = config.resnet_size, config.resnet_version, config.resnet_width_mult
+  build = functools.partial(imagenet_resnet, size, version=version, width_mult=factor)
   suffix = '' if version == '1.5' or size not in _BOTTLENECK_SIZES else '_v1'
-  return Network(f'resnet{size}{suffix}', build, applications.resnet_weights)
+  return Network(f'resnet{size}{suffix}{width_suffix(factor)}', build, applications.resnet_weights)
 
 
 def cifar_resnet(
@@ -89,6 +90,7 @@ def imagenet_resnet(
   nb_classes: int = 1000,
   *,
   version: str = '1.5',
+  width_mult: float = 1.0,
 ) -> keras.Model:
   """Builds the ResNet of He et al. 2016 for ImageNet (table 1); outputs are logits.
 
@@ -101,6 +103,7 @@ def imagenet_resnet(
     nb_classes: number of logits.
     version: `1` has a bottleneck's stride in its first 1x1 convolution, as the paper and
       tf_keras.applications; `1.5` in its 3x3 convolution, as most training code since.
+    width_mult: factor of all widths, rounded down.
 
   Raises:
     UserError: no such size.
@@ -114,11 +117,12 @@ def imagenet_resnet(
   if size in _BOTTLENECK_SIZES:
     block_of = functools.partial(_bottleneck, version=version)
   inputs = L.Input(input_shape, name='images')
-  x = conv(inputs, _IMAGENET_WIDTHS[0], 7, 2, 'stem_conv')
+  widths = [widened(width, width_mult) for width in _IMAGENET_WIDTHS]
+  x = conv(inputs, widths[0], 7, 2, 'stem_conv')
   x = L.ReLU(name='stem_relu')(batch_norm(x, 'stem_bn'))
   x = L.ZeroPadding2D(1, name='stem_pool_pad')(x)  # As good as -inf behind a ReLU.
   x = L.MaxPooling2D(3, 2, name='stem_pool')(x)
-  for stage, width in enumerate(_IMAGENET_WIDTHS, 1):
+  for stage, width in enumerate(widths, 1):
     for block in range(1, IMAGENET_BLOCKS[size][stage - 1] + 1):
       stride = 2 if stage > 1 and block == 1 else 1
       x = block_of(x, width, stride, f'stage{stage}_block{block}')

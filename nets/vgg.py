@@ -8,8 +8,8 @@ import functools
 import tf_keras as keras
 
 from secateurs.nets import applications
-from secateurs.nets.layers import INIT, batch_norm
-from secateurs.nets.network import Network
+from secateurs.nets.layers import INIT, batch_norm, widened
+from secateurs.nets.network import Network, width_suffix
 from secateurs.utils.config import Config, option
 
 L = keras.layers
@@ -22,6 +22,7 @@ class VggConfig(Config):
   """Which VGG network."""
 
   vgg_batch_norm: bool = option(True, 'Normalise behind every convolution.')
+  vgg_width_mult: float = option(1.0, 'Factor of all widths.', low=0.01, high=4.0)
 
 
 def cifar_network(config: VggConfig) -> Network:
@@ -35,10 +36,11 @@ def imagenet_network(config: VggConfig) -> Network:
 
 
 def _network(config: VggConfig, hidden: tuple[int, ...]) -> Network:
-  normed = config.vgg_batch_norm
-  build = functools.partial(vgg16, hidden=hidden, normed=normed)
+  normed, factor = config.vgg_batch_norm, config.vgg_width_mult
+  build = functools.partial(vgg16, hidden=hidden, normed=normed, width_mult=factor)
   translate = functools.partial(applications.vgg_weights, normed=normed)
-  return Network('vgg16' if normed else 'vgg16_plain', build, translate)
+  name = 'vgg16' if normed else 'vgg16_plain'
+  return Network(f'{name}{width_suffix(factor)}', build, translate)
 
 
 def vgg16(
@@ -60,15 +62,16 @@ def vgg16(
     nb_classes: number of logits.
     hidden: units of the dense layers before the last.
     normed: whether convolutions are normalised; they have a bias otherwise.
-    width_mult: factor of the convolutions' widths.
+    width_mult: factor of all widths but the last, rounded down.
   """
   inputs = x = L.Input(input_shape, name='images')
   for stage, (width, repeats) in enumerate(_STAGES, 1):
     for number in range(1, repeats + 1):
-      x = _conv_relu(x, max(int(width * width_mult), 1), f'{stage}_{number}', normed)
+      x = _conv_relu(x, widened(width, width_mult), f'{stage}_{number}', normed)
     x = L.MaxPooling2D(2, name=f'pool{stage}')(x)
   x = L.Flatten(name='flatten')(x)
   for number, units in enumerate(hidden, len(_STAGES) + 1):
+    units = widened(units, width_mult)
     x = L.Dense(units, kernel_initializer=INIT, name=f'fc{number}')(x)
     x = L.ReLU(name=f'relu{number}')(x)
   logits = L.Dense(nb_classes, kernel_initializer=INIT, name='logits')(x)
