@@ -14,8 +14,8 @@ import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
-from secateurs.learners import modes, reporting
-from secateurs.learners.configs import DistillConfig, RunConfig, TrainConfig
+from secateurs.learners import modes, quantized, reporting
+from secateurs.learners.configs import DistillConfig, QuantConfig, RunConfig, TrainConfig
 from secateurs.learners.helper import Helper
 from secateurs.utils.config import Config
 from secateurs.utils.deploy import versions
@@ -29,6 +29,7 @@ from secateurs.utils.training.masks import MaskSet
 from secateurs.utils.training.metrics import MetricsWriter
 from secateurs.utils.training.precision import with_policy
 from secateurs.utils.training.progress import Progress, format_seconds
+from secateurs.utils.training.quantization import quantized_twin, wrapped
 from secateurs.utils.training.schedules import GradualWarmUp
 from secateurs.utils.training.weights import leaf_layers, named_weights, read_weights
 
@@ -90,6 +91,7 @@ class Learner:
 
   Attributes:
     model: the network that the phases work on, in the precision of the training.
+    quantized: with --enbl_qat, its float32 twin that simulates 8 bits, from that phase on.
     state: JSON object that is saved with every checkpoint.
   """
 
@@ -105,13 +107,16 @@ class Learner:
     run: RunConfig | None = None,
     training: TrainConfig | None = None,
     distillation: DistillConfig | None = None,
+    quantization: QuantConfig | None = None,
   ) -> None:
     self.helper = helper
     self.config = config if config is not None else self.Config()
     self.run_config = run or RunConfig()
     self.train_config = training or TrainConfig()
     self.distill_config = distillation or DistillConfig()
+    self.quant_config = quantization or QuantConfig()
     self.model: keras.Model | None = None
+    self.quantized: keras.Model | None = None
     self.state: dict[str, Any] = {}
     self._saved: Saved | None = None
 
@@ -131,6 +136,16 @@ class Learner:
 
   def prepare(self) -> None:
     """Makes what `extra_variables` gives; runs once, when there is a model but no phase has run."""
+
+  def compressed_model(self) -> keras.Model:
+    """The float32 model that is exported."""
+    return self.in_float32(self.model)
+
+  def quantization_phases(self) -> list[Phase]:
+    """What stands between the training and the measuring of the result."""
+    if not self.quant_config.enbl_qat:
+      return []
+    return [Phase(quantized.PHASE, lambda: quantized.train_quantized(self))]
 
   def given_model(self) -> keras.Model | None:
     """The network with weights that the user gave, where that alone is worth evaluating."""
@@ -248,6 +263,9 @@ class Learner:
     self.prepare()
     self._saved.restore(named_weights(self.model), group='model')
     self._saved.restore(dict(self.extra_variables()), group='extra')
+    if quantized.PHASE in (self.state['phase'], *self.state['done']):
+      self.quantized = quantized_twin(self.compressed_model())
+      self._saved.restore(named_weights(self.quantized), group='quantized')
     self.say(f'Going on from {self._saved.prefix}: done are {self._describe_done()}.')
 
   def join(self) -> None:
@@ -280,6 +298,9 @@ class Learner:
     if optimizer is not None:
       groups['optimizer'] = _optimizer_variables(optimizer)
     distributed.mean_variables(self.model.non_trainable_weights)
+    if self.quantized is not None:
+      groups['quantized'] = named_weights(self.quantized)
+      distributed.mean_variables(self.quantized.non_trainable_weights)
     distributed.broadcast_variables(v for group in groups.values() for v in group.values())
     self.store.save(groups, self.state)
 
@@ -290,6 +311,7 @@ class Learner:
     optimizer: keras.optimizers.Optimizer,
     *,
     nb_steps: int,
+    model: keras.Model | None = None,
     variables: Sequence[tf.Variable] | None = None,
     masks: MaskSet | None = None,
     events: Iterable[loop.Event] = (),
@@ -302,25 +324,27 @@ class Learner:
       objective: what is minimised.
       optimizer: a fresh one; its slots are restored if the run was saved inside this phase.
       nb_steps: steps of the whole phase.
+      model: what the objective runs; default: the learner's model.
       variables: what is trained; default: all trainable variables of the model.
       masks: kept at zero where pruned.
       events: what else is due behind certain steps, before the checkpoint of that step.
       extra_metrics: further metrics at a summary.
     """
-    variables = list(self.model.trainable_variables if variables is None else variables)
+    model = self.model if model is None else model
+    variables = list(model.trainable_variables if variables is None else variables)
     batch_size = self.batch_size_total
     step = loop.TrainStep(
       objective,
       variables,
       optimizer,
       weight_decay=self.weight_decay,
-      decayed=self.decayed_variables(),
+      decayed=self.decayed_variables(model),
       masks=masks,
       compression=self.train_config.grad_compression,
     )
     start = self._restore_optimizer(phase, optimizer)
     distributed.broadcast_variables(
-      [*self.model.weights, *self.extra_variables().values(), *optimizer.variables]
+      [*model.weights, *self.extra_variables().values(), *optimizer.variables]
     )
     if distributed.is_chief():
       self.metrics.forget(phase, start)
@@ -359,7 +383,7 @@ class Learner:
       )
     finally:
       progress.close()
-    distributed.mean_variables(self.model.non_trainable_weights)
+    distributed.mean_variables(model.non_trainable_weights)
     self._set_seconds(phase, before, began, nb_steps, progress.images_per_sec)
 
   # What phases need.
@@ -416,7 +440,7 @@ class Learner:
     return [
       variable
       for layer in leaf_layers(model or self.model)
-      if 'Normalization' not in type(layer).__name__
+      if 'Normalization' not in type(wrapped(layer)).__name__
       for variable in layer.trainable_weights
     ]
 
@@ -450,7 +474,8 @@ class Learner:
   def flags(self, *, affecting_result: bool = False) -> dict[str, Any]:
     """Flag names and values of all configs; only those that change the result if asked."""
     flags: dict[str, Any] = {}
-    for config in (self.config, self.run_config, self.train_config, self.distill_config):
+    shared = (self.run_config, self.train_config, self.distill_config, self.quant_config)
+    for config in (self.config, *shared):
       flags |= config.as_flags(affecting_result=affecting_result)
     return flags
 

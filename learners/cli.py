@@ -80,11 +80,11 @@ def _run(experiment: Callable[[], Any], argv: list[str]) -> int:
 
   quiet_tensorflow()
   from secateurs.learners import get_learner, learners
-  from secateurs.learners.configs import DistillConfig, RunConfig, TrainConfig
+  from secateurs.learners.configs import DistillConfig, QuantConfig, RunConfig, TrainConfig
   from secateurs.utils.training import distributed
 
   spec = experiment()
-  common = (RunConfig, TrainConfig, DistillConfig, *spec.configs)
+  common = (RunConfig, TrainConfig, DistillConfig, QuantConfig, *spec.configs)
   values = flags.FlagValues()
   flags.DEFINE_string('learner', 'full-prec', 'Which learner.', flag_values=values)
   flags.DEFINE_enum('exec_mode', 'train', _MODES, 'What to do.', flag_values=values)
@@ -114,6 +114,7 @@ def _run(experiment: Callable[[], Any], argv: list[str]) -> int:
     run=read_config(RunConfig, values),
     training=read_config(TrainConfig, values),
     distillation=read_config(DistillConfig, values),
+    quantization=read_config(QuantConfig, values),
   )
   {
     'train': learner.train,

@@ -46,10 +46,6 @@ class CompressionLearner(Learner):
     """The phases between the baseline and the measuring."""
     raise NotImplementedError
 
-  def compressed_model(self) -> keras.Model:
-    """The float32 model that is exported."""
-    return self.in_float32(self.model)
-
   def prunable(self, model: keras.Model) -> dict[str, tf.Variable]:
     """The kernels over which the report tells sparsity, by name."""
     return measuring.prunable_kernels(model)
@@ -79,6 +75,7 @@ class CompressionLearner(Learner):
     return [
       Phase('baseline', self._baseline),
       *self.compression_phases(),
+      *self.quantization_phases(),
       Phase('measure', self._measure),
     ]
 
@@ -199,6 +196,8 @@ class CompressionLearner(Learner):
       self.save_path_eval,
       self.prunable(model),
       sparse=self.leaves_zeros,
+      quantized=self.quantized,
+      post_training_accuracy=self.state.get('post_training_accuracy'),
     )
     blocks = {'original': self.state['original'], 'compressed': measured.block}
     prefixes = {'original': self.original_prefix, 'compressed': self.save_path_eval}

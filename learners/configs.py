@@ -125,3 +125,16 @@ class DistillConfig(Config):
   save_path_dst: str = option(
     './models_dst/model.ckpt', "The teacher's weights; without them the baseline is the teacher."
   )
+
+
+@dataclasses.dataclass(frozen=True)
+class QuantConfig(Config):
+  """Quantisation-aware fine-tuning at the end (Jacob et al. 2018)."""
+
+  enbl_qat: bool = option(
+    False, 'Train a twin that computes in simulated 8 bits, which gives the full-integer .tflite.'
+  )
+  nb_epochs_qat: float = option(1.0, 'Epochs of it.', low=0.0)
+  lrn_rate_qat: float | None = option(
+    None, 'Its peak learning rate; default: a hundredth of lrn_rate_init.', low=0.0
+  )

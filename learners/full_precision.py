@@ -27,7 +27,11 @@ class FullPrecLearner(Learner):
 
   def phases(self) -> list[Phase]:
     """Training, then measuring."""
-    return [Phase(TRAIN, self._train), Phase('measure', self._measure)]
+    return [
+      Phase(TRAIN, self._train),
+      *self.quantization_phases(),
+      Phase('measure', self._measure),
+    ]
 
   def trained_model(self) -> keras.Model:
     """Trains, or goes on training, without measuring; float32.
@@ -77,7 +81,14 @@ class FullPrecLearner(Learner):
 
   def _measure(self) -> None:
     model = self.in_float32(self.model)
-    measured = measuring.measure(model, self.helper, self.run_config, self.save_path_eval)
+    measured = measuring.measure(
+      model,
+      self.helper,
+      self.run_config,
+      self.save_path_eval,
+      quantized=self.quantized,
+      post_training_accuracy=self.state.get('post_training_accuracy'),
+    )
     blocks = {'compressed': measured.block}
     measuring.add_latency(blocks, {'compressed': self.save_path_eval}, self.run_config)
     self.state['report'] = reporting.build_report(

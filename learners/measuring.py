@@ -43,6 +43,8 @@ def measure(
   prunable: Mapping[str, tf.Variable] | None = None,
   *,
   sparse: bool = False,
+  quantized: keras.Model | None = None,
+  post_training_accuracy: float | None = None,
 ) -> Measured:
   """Evaluates and exports a float32 model.
 
@@ -53,12 +55,19 @@ def measure(
     prefix: start of the files' names.
     prunable: kernels over which sparsity is told; default: all of `prunable_kernels`.
     sparse: whether a .tflite file without the zeros is written, too.
+    quantized: twin of the model that gives the int8 file, which is written then whatever `run` says.
+    post_training_accuracy: of the int8 file that quantising the model itself gave.
   """
   evaluation = evaluate_model(model, helper, run)
   calibration = helper.calibration_images(run.nb_smpls_calib)
   export = distributed.from_chief(
     lambda: export_model(
-      helper.deployable(model), prefix, calibration=calibration, int8=run.export_int8, sparse=sparse
+      helper.deployable(model),
+      prefix,
+      calibration=calibration,
+      int8=run.export_int8,
+      sparse=sparse,
+      quantized=None if quantized is None else helper.deployable(quantized),
     )
   )
   extra: dict[str, Any] = sparsities(model, prunable)
@@ -66,6 +75,7 @@ def measure(
   if export.tflite_int8 is not None:
     int8 = evaluate_tflite(export.tflite_int8.path, helper, run)
     extra['int8_accuracy'] = int8.accuracy
+    extra['int8_post_training_accuracy'] = post_training_accuracy
   block = model_block(
     count=count(model),
     export=export,

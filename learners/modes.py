@@ -47,6 +47,10 @@ def export(learner: Learner) -> dict[str, Path]:
   """Writes all formats again from the .keras model, and shows their sizes."""
   run = learner.run_config
   model, _ = _model(learner)
+  quantized = None
+  if learner.quant_config.enbl_qat:
+    learner.resume()
+    quantized = learner.quantized and learner.helper.deployable(learner.quantized)
   calibration = learner.helper.calibration_images(run.nb_smpls_calib)
   exported = distributed.from_chief(
     lambda: export_model(
@@ -55,6 +59,7 @@ def export(learner: Learner) -> dict[str, Path]:
       calibration=calibration,
       int8=run.export_int8,
       sparse='tflite_sparse' in exported_files(learner),
+      quantized=quantized,
     )
   )
   for kind, file in exported.files.items():

@@ -19,7 +19,13 @@ BEGIN, END = '<!-- flags: begin -->', '<!-- flags: end -->'
 def flag_tables() -> str:
   """One Markdown table per config class."""
   from secateurs.learners import learners
-  from secateurs.learners.configs import DistillConfig, FullPrecConfig, RunConfig, TrainConfig
+  from secateurs.learners.configs import (
+    DistillConfig,
+    FullPrecConfig,
+    QuantConfig,
+    RunConfig,
+    TrainConfig,
+  )
   from secateurs.nets.datasets.ilsvrc12 import Ilsvrc12Config
   from secateurs.nets.datasets.image_folder import ImageFolderConfig
   from secateurs.nets.datasets.images import DataConfig
@@ -28,7 +34,7 @@ def flag_tables() -> str:
   from secateurs.nets.saved_model import SavedModelConfig
   from secateurs.nets.vgg import VggConfig
 
-  classes = [RunConfig, FullPrecConfig, TrainConfig, DistillConfig, DataConfig]
+  classes = [RunConfig, FullPrecConfig, TrainConfig, DistillConfig, QuantConfig, DataConfig]
   classes += [ResNetConfig, ImagenetResNetConfig, MobileNetConfig, VggConfig]
   classes += [ImageFolderConfig, Ilsvrc12Config]
   classes += [SavedModelConfig]

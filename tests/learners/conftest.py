@@ -4,7 +4,7 @@ import io
 import pytest
 
 from secateurs.learners import get_learner
-from secateurs.learners.configs import DistillConfig, RunConfig, TrainConfig
+from secateurs.learners.configs import DistillConfig, QuantConfig, RunConfig, TrainConfig
 from secateurs.nets.datasets.images import DataConfig
 from secateurs.nets.model_helper import LENET_AT_DIGITS
 
@@ -18,7 +18,9 @@ def helper():
 def make(tmp_path, helper):
   """Makes a learner whose runs are short and whose files lie in a folder of the test."""
 
-  def make_learner(name, folder='run', run=None, training=None, distillation=None, **config):
+  def make_learner(
+    name, folder='run', run=None, training=None, distillation=None, quantization=None, **config
+  ):
     cls = get_learner(name)
     run = {'summ_step': 10, 'save_step': 10, 'bench_frames': 5, 'bench_threads': '1'} | (run or {})
     training = {'nb_epochs_rat': 0.05} | (training or {})
@@ -28,6 +30,7 @@ def make(tmp_path, helper):
       run=RunConfig(run_dir=str(tmp_path / folder), **run),
       training=TrainConfig(**training),
       distillation=DistillConfig(**(distillation or {})),
+      quantization=QuantConfig(**(quantization or {})),
     )
 
   return make_learner

@@ -23,6 +23,7 @@ def model_block(
   latency: Sequence[Mapping] | None = None,
   int8_latency: Sequence[Mapping] | None = None,
   int8_accuracy: float | None = None,
+  int8_post_training_accuracy: float | None = None,
   **measured: float | None,
 ) -> dict[str, Any]:
   """Returns an `original`, `pruned` or `compressed` block.
@@ -33,6 +34,8 @@ def model_block(
     latency: the float file's entry of `measure_latency`.
     int8_latency: the integer file's entry.
     int8_accuracy: accuracy of the integer file, in [0, 1].
+    int8_post_training_accuracy: that of the one which quantisation after training gave, where the
+      integer file comes from quantisation-aware training.
     **measured: any other key of a block, e.g. accuracy, accuracy_top5, loss, sparsity,
       sparsity_params.
   """
@@ -50,6 +53,8 @@ def model_block(
     int8['latency'] = [dict(entry) for entry in int8_latency]
   if int8_accuracy is not None:
     int8['accuracy'] = int8_accuracy
+  if int8_post_training_accuracy is not None:
+    int8['post_training_accuracy'] = int8_post_training_accuracy
   if int8:
     block['int8'] = int8
   if export is not None and export.tflite_sparse is not None:

@@ -150,8 +150,11 @@ def _tflite(
   model_name: str,
   calibration: np.ndarray | None = None,
   sparse: bool = False,
+  simulated: bool = False,
 ) -> bytes:
   """Converts to TensorFlow Lite: float, or full-integer when there are calibration images.
+
+  A function that simulates 8 bits (`simulated`) holds its ranges itself.
 
   With `sparse`, kernels with many zeros are stored without them (TensorFlow Lite's
   EXPERIMENTAL_SPARSITY, which its XNNPACK runtime does not take for integer kernels).
@@ -161,11 +164,12 @@ def _tflite(
   with quiet_native():
     converter = tf.lite.TFLiteConverter.from_concrete_functions([frozen])
     if calibration is not None:
-      converter.optimizations = [tf.lite.Optimize.DEFAULT]
       converter.representative_dataset = lambda: (
         [calibration[i : i + 1]] for i in range(len(calibration))
       )
       converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+    if calibration is not None or simulated:
+      converter.optimizations = [tf.lite.Optimize.DEFAULT]
       converter.inference_input_type = tf.int8
       converter.inference_output_type = tf.int8
     if sparse:
@@ -173,7 +177,7 @@ def _tflite(
     try:
       return converter.convert()
     except (ConverterError, RuntimeError, ValueError) as error:
-      kind = 'float' if calibration is None else 'full-integer'
+      kind = 'full-integer' if calibration is not None or simulated else 'float'
       raise UserError(
         f"TensorFlow Lite cannot convert model '{model_name}' to a {kind} file "
         f'({_first_line(error)}); expected layers that it has operators for: replace that one.'
@@ -187,6 +191,20 @@ def tflite_bytes(model: keras.Model) -> bytes:
     UserError: the model cannot be exported.
   """
   return _tflite(_frozen(model, check_exportable(model), batch=1), model.name)
+
+
+def int8_bytes(model: keras.Model, calibration: np.ndarray) -> bytes:
+  """The content of a full-integer .tflite file, quantised after training.
+
+  Args:
+    model: a functional tf_keras classifier that computes in float32.
+    calibration: as for `export_model`.
+
+  Raises:
+    UserError: the model or the images cannot be exported.
+  """
+  shape = check_exportable(model)
+  return _tflite(_frozen(model, shape, batch=1), model.name, _calibration(calibration, shape))
 
 
 def _first_line(error: Exception) -> str:
@@ -252,6 +270,7 @@ def export_model(
   int8: bool = False,
   sparse: bool = False,
   parity_images: np.ndarray | None = None,
+  quantized: keras.Model | None = None,
 ) -> Export:
   """Writes `<prefix>.keras`, `.pb`, `.tflite` and, if asked for, `_int8.tflite`, `_sparse.tflite`.
 
@@ -268,6 +287,8 @@ def export_model(
     sparse: also write the float file whose kernels leave their zeros out.
     parity_images: images for the comparison, of which the first NB_PARITY_IMAGES are taken; by
       default the first calibration images, else seeded Gaussian noise.
+    quantized: a twin of the model that simulates 8 bits; the full-integer file is made from it (and
+      compared with it), with or without `int8`.
 
   Raises:
     UserError: the model or the images cannot be exported, or the folder cannot be written.
@@ -275,7 +296,8 @@ def export_model(
   """
   started = time.perf_counter()
   shape = check_exportable(model)
-  if int8:
+  int8 = int8 or quantized is not None
+  if int8 and quantized is None:
     calibration = _calibration(calibration, shape)
   images = _parity_images(parity_images, calibration, shape)
   reference = keras_outputs(model, images)
@@ -304,11 +326,17 @@ def export_model(
     )
 
     frozen = _frozen(model, shape, batch=1)
+    twin = None if quantized is None else _frozen(quantized, shape, batch=1)
     for partial, path, kind in zip(partials[2:], paths[2:], [*suffixes][2:], strict=True):
-      ranges = calibration if kind == 'tflite_int8' else None
-      partial.write_bytes(_tflite(frozen, model.name, ranges, sparse=kind == 'tflite_sparse'))
+      expected = reference
+      if kind == 'tflite_int8' and twin is not None:
+        partial.write_bytes(_tflite(twin, model.name, simulated=True))
+        expected = keras_outputs(quantized, images)
+      else:
+        ranges = calibration if kind == 'tflite_int8' else None
+        partial.write_bytes(_tflite(frozen, model.name, ranges, sparse=kind == 'tflite_sparse'))
       parities.append(
-        check_tflite(partial, reference, images, name=path.name, tolerance=FLOAT_TOLERANCE)
+        check_tflite(partial, expected, images, name=path.name, tolerance=FLOAT_TOLERANCE)
       )
     sizes = [file_size(partial) for partial in partials]
 

@@ -115,6 +115,14 @@ def _int8_rows(blocks: tuple[Mapping, ...]) -> list[Row]:
     *_latency_rows(blocks, prefix='int8/'),
     _row(blocks, 'accuracy', 'int8 accuracy', units.fmt_percent, 'points', prefix='int8/'),
     _row(
+      blocks,
+      'post_training_accuracy',
+      'int8, without training',
+      units.fmt_percent,
+      'points',
+      prefix='int8/',
+    ),
+    _row(
       blocks, 'accuracy_top5', 'int8 accuracy, top 5', units.fmt_percent, 'points', prefix='int8/'
     ),
     _row(blocks, 'loss', 'int8 loss', units.fmt_loss, 'less', prefix='int8/'),

@@ -91,7 +91,11 @@ def _numbers(*keys: str) -> dict[str, Check]:
 _LATENCY = _list_of(_keyed({'threads': _whole, **_numbers('p50_ms', 'p90_ms', 'fps')}, {}))
 _INT8 = _keyed(
   {},
-  {**_numbers('accuracy', 'accuracy_top5', 'loss', 'bytes', 'gzip_bytes'), 'latency': _LATENCY},
+  {
+    **_numbers('accuracy', 'accuracy_top5', 'post_training_accuracy', 'loss'),
+    **_numbers('bytes', 'gzip_bytes'),
+    'latency': _LATENCY,
+  },
 )
 _SPARSE = _keyed({}, {**_numbers('bytes', 'gzip_bytes'), 'latency': _or_none(_LATENCY)})
 _BLOCK = _keyed(

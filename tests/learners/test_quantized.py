@@ -1,0 +1,151 @@
+"""Quantisation-aware fine-tuning behind any learner."""
+
+import json
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tf_keras as keras
+
+from secateurs.learners import learners
+from secateurs.utils.deploy import export_model
+from secateurs.utils.errors import UserError
+from secateurs.utils.graph import save_model, slice_model
+from secateurs.utils.training import loop
+from secateurs.utils.training.quantization import quantized_twin, zero_masks
+
+L = keras.layers
+QAT = {'enbl_qat': True, 'nb_epochs_qat': 1.0}
+
+
+def integer_kernels(path):
+  """The int8 constants of a .tflite file that have the size of kernels."""
+  interpreter = tf.lite.Interpreter(str(path))
+  interpreter.allocate_tensors()
+  kernels = []
+  for detail in interpreter.get_tensor_details():
+    if detail['dtype'] is np.int8 and np.prod(detail['shape']) > 1000:
+      try:
+        kernels.append(interpreter.get_tensor(detail['index']))
+      except ValueError:  # An activation, which holds nothing yet.
+        continue
+  return kernels
+
+
+@pytest.mark.parametrize('name', sorted(learners()))
+def test_the_integer_file_comes_from_training(name, make, baseline, capsys):
+  learner = make(name, run={'warm_start_path': baseline}, quantization=QAT)
+  result = learner.train()
+  report = json.loads((learner.log_dir / 'report.json').read_text())
+  assert [p['name'] for p in report['phases']][-2:] == ['qat', 'measure']
+  int8 = report['compressed']['int8']
+  assert int8['accuracy'] > 0.3
+  assert f'accuracy {100 * int8["post_training_accuracy"]:.2f} %' in capsys.readouterr().out
+  assert report['parity']['int8_top1_agreement'] > 0.9
+  # The float files are those of the model before.
+  assert report['parity']['tflite_vs_keras'] < 1e-3
+  twin = learner.quantized
+  assert twin.layers[2].name.startswith('quant_')
+  assert any('kernel_min' in weight.name for weight in twin.weights)
+  detail = tf.lite.Interpreter(str(result.files['tflite_int8'])).get_input_details()[0]
+  assert detail['dtype'] is np.int8
+  found = make(name, run={'warm_start_path': baseline}, quantization=QAT).evaluate()
+  assert found['tflite_int8'].accuracy == int8['accuracy']
+  before = result.files['tflite_int8'].read_bytes()
+  again = make(name, run={'warm_start_path': baseline}, quantization=QAT)
+  assert again.export()['tflite_int8'].read_bytes() == before
+
+
+def test_zeros_stay(make, baseline):
+  learner = make(
+    'weight-sparse', run={'warm_start_path': baseline}, quantization=QAT, prune_ratio=0.75
+  )
+  result = learner.train()
+  kernels = [w for w in result.model.get_weights() if w.size > 1000]
+  stored = integer_kernels(result.files['tflite_int8'])
+  assert sum(k.size for k in stored) == sum(k.size for k in kernels)
+  assert sum(np.sum(k == 0) for k in stored) >= sum(np.sum(k == 0) for k in kernels) > 30_000
+
+
+class Killed(BaseException):
+  """Stands for a kill: nothing in the program catches it."""
+
+
+def test_a_killed_phase_goes_on_to_the_same_end(make, baseline, monkeypatch):
+  options = {'run': {'warm_start_path': baseline, 'save_step': 3}, 'quantization': QAT}
+  whole = make('chn-pruned', 'whole', **options)
+  whole.train()
+  run, seen = loop.TrainStep.run, []
+
+  def run_and_die(self, batches, nb_steps):
+    if killed.quantized is not None:
+      seen.append(nb_steps)
+      if len(seen) > 2:
+        raise Killed
+    return run(self, batches, nb_steps)
+
+  killed = make('chn-pruned', 'killed', **options)
+  with monkeypatch.context() as patch:
+    patch.setattr(loop.TrainStep, 'run', run_and_die)
+    with pytest.raises(Killed):
+      killed.train()
+  resumed = make('chn-pruned', 'killed', **options)
+  resumed.train()
+  assert resumed.state['phases']['qat']['iters'] == whole.state['phases']['qat']['iters']
+  for one, other in zip(whole.quantized.weights, resumed.quantized.weights, strict=True):
+    np.testing.assert_array_equal(one.numpy(), other.numpy())
+
+
+def small_net(middle):
+  inputs = L.Input((8, 8, 3))
+  x = L.Conv2D(4, 3, padding='same', use_bias=False)(inputs)
+  x = L.ReLU()(L.BatchNormalization()(x))
+  return keras.Model(inputs, L.Dense(3)(L.GlobalAveragePooling2D()(middle(x))))
+
+
+def test_a_twin_has_its_own_weights():
+  model = small_net(L.Activation('linear'))
+  before = model.get_weights()
+  twin = quantized_twin(model)
+  twin.trainable_weights[0].assign(tf.zeros_like(twin.trainable_weights[0]))
+  for one, other in zip(before, model.get_weights(), strict=True):
+    np.testing.assert_array_equal(one, other)
+
+
+def test_choices_of_channels_are_left_as_they_are(tmp_path):
+  model = keras.Sequential(
+    [L.Conv2D(8, 3, input_shape=(8, 8, 3)), L.ReLU(), L.GlobalAveragePooling2D(), L.Dense(3)]
+  )
+  slim = slice_model(model, {('dense', 'input'): [0, 2, 3, 7]})
+  images = np.random.default_rng(0).normal(size=(32, 8, 8, 3)).astype(np.float32)
+  save_model(slim, tmp_path / 'slim.keras')
+  for network in (slim, keras.models.load_model(tmp_path / 'slim.keras')):
+    twin = quantized_twin(network)
+    for _ in range(20):
+      twin(images, training=True)
+    exported = export_model(network, tmp_path / 'model', quantized=twin, parity_images=images)
+    assert exported.tflite_int8.parity.top1_agreement > 0.9
+    assert exported.tflite_int8.parity.max_diff_steps < 4
+
+
+def test_masks_are_those_of_the_zeros():
+  model = small_net(L.Activation('linear'))
+  assert zero_masks(quantized_twin(model)) is None
+  kernel = model.layers[1].kernel
+  pattern = np.random.default_rng(0).uniform(size=kernel.shape) < 0.5
+  kernel.assign(kernel * pattern)
+  masks = zero_masks(quantized_twin(model))
+  assert len(masks.masks) == 1
+  np.testing.assert_array_equal(masks.masks[0].numpy(), pattern)
+
+
+def test_a_layer_without_an_integer_form_is_told():
+  class Odd(L.Layer):
+    def call(self, inputs):
+      return inputs * 2
+
+  with (
+    keras.utils.custom_object_scope({'Odd': Odd}),
+    pytest.raises(UserError, match=r'--enbl_qat cannot simulate 8-bit arithmetic for .*[Oo]dd'),
+  ):
+    quantized_twin(small_net(Odd()))

@@ -1,0 +1,85 @@
+"""Networks that compute as their full-integer .tflite files will, for training.
+
+tensorflow-model-optimization rounds kernels and activations to 8 bits in the forward pass and lets
+gradients through (Jacob et al. 2018, "Quantization and Training of Neural Networks for Efficient
+Integer-Arithmetic-Only Inference", arXiv:1712.05877, section 3). Kernels are rounded symmetrically
+about zero, so that zeros stay zeros.
+"""
+
+from __future__ import annotations
+
+import tensorflow as tf
+import tf_keras as keras
+
+from secateurs.utils.errors import UserError
+from secateurs.utils.graph.selection import ChannelSelection
+from secateurs.utils.training.masks import MaskSet
+from secateurs.utils.training.weights import leaf_layers
+
+_OPERATIONS = ('TFOpLambda', 'SlicingOpLambda')  # What a saved ChannelSelection is loaded as.
+_KERNELS = ('kernel', 'depthwise_kernel', 'pointwise_kernel')
+
+
+def quantized_twin(model: keras.Model) -> keras.Model:
+  """A model with its own copy of the weights that simulates 8-bit arithmetic.
+
+  Its layers are called `quant_<layer>`, its weights as before; ranges of activations are learned while
+  it trains.
+
+  Args:
+    model: functional, float32.
+
+  Raises:
+    UserError: a layer has no 8-bit form.
+  """
+  from tensorflow_model_optimization.quantization import keras as quantization
+
+  from secateurs.utils.graph.quantization import NoOpQuantizeConfig
+
+  try:
+    twin = keras.models.clone_model(model)
+    twin.set_weights(model.get_weights())
+    keras.backend.reset_uids()  # Its new layers are numbered alike each time: checkpoints find them.
+    annotated = keras.models.clone_model(twin, clone_function=_annotated)
+    with quantization.quantize_scope({'NoOpQuantizeConfig': NoOpQuantizeConfig}):
+      return quantization.quantize_apply(annotated)
+  except (RuntimeError, ValueError, NotImplementedError) as error:
+    raise UserError(
+      f'--enbl_qat cannot simulate 8-bit arithmetic for {model.name} '
+      f'({str(error).strip().splitlines()[0][:200]}): replace that layer, or leave the flag out; '
+      '--export_int8 quantises after training.'
+    ) from error
+
+
+def _annotated(layer: keras.layers.Layer) -> keras.layers.Layer:
+  """The layer, marked for 8 bits; choices of channels are marked to need no range of their own."""
+  from tensorflow_model_optimization.quantization.keras import quantize_annotate_layer
+
+  from secateurs.utils.graph.quantization import NoOpQuantizeConfig
+
+  if isinstance(layer, keras.layers.InputLayer) or type(layer).__name__ in _OPERATIONS:
+    return layer
+  chooses = isinstance(layer, ChannelSelection)
+  return quantize_annotate_layer(layer, NoOpQuantizeConfig() if chooses else None)
+
+
+def wrapped(layer: keras.layers.Layer) -> keras.layers.Layer:
+  """The layer that a layer of a quantized twin stands for, or the layer itself."""
+  return getattr(layer, 'layer', layer)
+
+
+def zero_masks(model: keras.Model) -> MaskSet | None:
+  """Masks that keep the zeros of a quantized twin's kernels, or None where it has none."""
+  kernels = [
+    weight
+    for layer in leaf_layers(model)
+    for weight in layer.trainable_weights
+    if weight.name.split(':')[0].rsplit('/', 1)[-1] in _KERNELS
+    and not bool(tf.reduce_all(weight != 0))
+  ]
+  if not kernels:
+    return None
+  masks = MaskSet(kernels)
+  for mask, kernel in zip(masks.masks, kernels, strict=True):
+    mask.assign(tf.cast(kernel != 0, tf.float32))
+  return masks
