@@ -61,10 +61,10 @@ def test_zeros_stay(make, baseline):
     'weight-sparse', run={'warm_start_path': baseline}, quantization=QAT, prune_ratio=0.75
   )
   result = learner.train()
-  kernels = [w for w in result.model.get_weights() if w.size > 1000]
-  stored = integer_kernels(result.files['tflite_int8'])
-  assert sum(k.size for k in stored) == sum(k.size for k in kernels)
-  assert sum(np.sum(k == 0) for k in stored) >= sum(np.sum(k == 0) for k in kernels) > 30_000
+  stored = {kernel.size: kernel for kernel in integer_kernels(result.files['tflite_int8'])}
+  for kernel in (weights for weights in result.model.get_weights() if weights.size > 10_000):
+    zeros = np.sum(kernel == 0)
+    assert np.sum(stored[kernel.size] == 0) >= zeros > 0.7 * kernel.size
 
 
 class Killed(BaseException):
