@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -19,6 +20,7 @@ from secateurs.utils.deploy import model_block
 from secateurs.utils.errors import UserError
 from secateurs.utils.graph import ChannelGraph, apply_plan, count, masked, plan_slice
 from secateurs.utils.graph.planning import Keep
+from secateurs.utils.graph.walk import flatten_model
 from secateurs.utils.training import distributed
 from secateurs.utils.training.batch_norm import reestimate
 from secateurs.utils.training.masks import MaskSet
@@ -27,6 +29,7 @@ from secateurs.utils.training.weights import assign_weights, load_model, named_w
 _NB_BN_BATCHES, _BN_BATCH = 20, 64
 _NB_PARITY_IMAGES = 64
 _MAX_SLIM_DIFFERENCE = 1e-4
+_MAX_MAP_BYTES, _FLOAT_BYTES = 1 << 30, 4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,6 +105,21 @@ class ChannelLearner(CompressionLearner):
     batches = self.helper.train_batches(batch_size, self.stream_seed(purpose))
     mine = batches.take(nb_batches).shard(nb_ranks, index)
     return [images.numpy() for images, _ in mine]
+
+  def working_model(self) -> keras.Model:
+    """A float32 model with the weights of the run's, of its own."""
+    model = self.in_float32(self.model)
+    if model is self.model:
+      model = self.helper.build_model(self.run_config.seed)
+      model.set_weights(self.model.get_weights())
+    return model
+
+  def nb_batches_within(self, wanted: int, batch_size: int) -> int:
+    """As many batches as the memory for a feature map of all of them allows, at most `wanted`."""
+    shapes = flatten_model(self.helper.build_model(self.run_config.seed)).shapes
+    largest = max(math.prod(shape[1:]) for shape in shapes)
+    room = _MAX_MAP_BYTES // (largest * _FLOAT_BYTES * batch_size)
+    return min(max(room, 1), wanted)
 
   def original(self) -> keras.Model:
     """The network before compression, float32."""

@@ -20,7 +20,7 @@ from secateurs.learners.reconstruction import (
   kernel_matrix,
   row_channels,
 )
-from secateurs.utils.graph.walk import flatten_model
+from secateurs.utils.graph.walk import FlatModel, flatten_model
 from secateurs.utils.training import distributed
 from secateurs.utils.training.channel_choice import Reader, choose
 from secateurs.utils.training.least_squares import Moments, refit
@@ -60,6 +60,7 @@ def prune(
   method: Method,
   *,
   dropped: Mapping[str, np.ndarray] | None = None,
+  given: Mapping[str, np.ndarray] | None = None,
   progress: Callable[[int, int, dict[str, Any]], None] | None = None,
 ) -> tuple[dict[str, np.ndarray], list[dict[str, Any]]]:
   """Masks channels of a network and refits the layers that read them, in order.
@@ -74,6 +75,8 @@ def prune(
     method: how.
     dropped: bool arrays over input channels by layer name, for channels that an earlier pass
       dropped: they stay zero.
+    given: choices that were made elsewhere, bool array [unit.size] by the name of every unit; then
+      layers that cannot be refit are left as they are, and `counts` is not looked at.
     progress: called behind each layer with its number, how many there are, and its record.
 
   Returns:
@@ -81,7 +84,7 @@ def prune(
     name, kept channels, and error before and after, as shares of its output's variance.
   """
   with _blas_threads(units, original):
-    return _prune(original, pruned, units, counts, batches, method, dropped, progress)
+    return _prune(original, pruned, units, counts, batches, method, dropped, given, progress)
 
 
 def _prune(
@@ -92,13 +95,17 @@ def _prune(
   batches: Sequence[np.ndarray],
   method: Method,
   dropped: Mapping[str, np.ndarray] | None,
+  given: Mapping[str, np.ndarray] | None,
   progress: Callable[[int, int, dict[str, Any]], None] | None,
 ) -> tuple[dict[str, np.ndarray], list[dict[str, Any]]]:
   features = _features(original, pruned, batches, method)
   readers = _readers_in_order(features, units)
   if method.refit_all:
     readers = _all_behind(features, readers)
-  kept = _joint_choices(original, pruned, units, counts, batches, method)
+  if given is None:
+    kept = _joint_choices(original, pruned, units, counts, batches, method)
+  else:
+    kept, readers = dict(given), [name for name in readers if _can_refit(features.original, name)]
   pending, records = set(readers), []
   for name in readers:
     target = find_target(features.original, name)
@@ -202,9 +209,14 @@ def _all_behind(features: Features, readers: list[str]) -> list[str]:
       found.append(call.name)
     elif behind.intersection(call.inputs):
       behind |= set(call.outputs)
-      if len(calls[call.name]) == 1 and is_refittable(call.layer, len(flat.shapes[call.inputs[0]])):
+      if _can_refit(flat, call.name):
         found.append(call.name)
   return found
+
+
+def _can_refit(flat: FlatModel, name: str) -> bool:
+  calls = flat.calls_by_layer()[name]
+  return len(calls) == 1 and is_refittable(calls[0].layer, len(flat.shapes[calls[0].inputs[0]]))
 
 
 def _joint_choices(

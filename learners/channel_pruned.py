@@ -50,12 +50,10 @@ from secateurs.learners.trials import best_candidates, search
 from secateurs.utils.config import option
 from secateurs.utils.errors import UserError
 from secateurs.utils.graph import ChannelGraph, apply_plan
-from secateurs.utils.graph.walk import flatten_model
 from secateurs.utils.training.channel_choice import SELECTIONS
 from secateurs.utils.training.schedules import WarmUpCosine
 
 _NB_BATCHES, _NB_POINTS = 30, 10
-_MAX_MAP_BYTES, _FLOAT_BYTES = 1 << 30, 4
 _NB_FINALISTS = 3
 
 
@@ -265,12 +263,7 @@ class ChannelPrunedLearner(ChannelLearner):
   def _nb_batches(self) -> int:
     """Batches to sample from: as many as the memory for a feature map of all of them allows."""
     config = self.config
-    if config.nb_batches:
-      return config.nb_batches
-    shapes = flatten_model(self.helper.build_model(self.run_config.seed)).shapes
-    largest = max(math.prod(shape[1:]) for shape in shapes)
-    room = _MAX_MAP_BYTES // (largest * _FLOAT_BYTES * config.batch_size)
-    return min(max(room, 1), _NB_BATCHES)
+    return config.nb_batches or self.nb_batches_within(_NB_BATCHES, config.batch_size)
 
   def _nb_points(self) -> int:
     """Points per image and layer that make up for batches that are left out."""
@@ -361,10 +354,7 @@ class ChannelPrunedLearner(ChannelLearner):
     batches: list[np.ndarray],
   ) -> None:
     state = self.state['algorithm']
-    model = self.in_float32(self.model)
-    if model is self.model:
-      model = self.helper.build_model(self.run_config.seed)
-      model.set_weights(self.model.get_weights())
+    model = self.working_model()
     kept, records = prune(
       original,
       model,

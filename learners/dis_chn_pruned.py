@@ -16,15 +16,17 @@ with none and adds the best. Block-wise training minimises the sum of both losse
 one after the other. Branches start from a logistic regression, not at random. While a layer is pruned
 nothing before it changes: the tensors that cross the cut before it are computed once, and only the
 layers from there to the end of the block are run, over sampled images and with normalisation at its
-moving statistics. Several channels change in one step (`dcp_chns_per_step`), and least squares may set
-the kernel before its last training (`dcp_refit`). docs/dis_chn_pruned.md has what was measured.
+moving statistics. Several channels change in one step (`dcp_chns_per_step`). Behind the selection every
+layer that sees a change is refit to the original network's outputs by least squares, as in He et al.
+2017 (`dcp_refit`): what was trained layer by layer over few images is a worse start for the final
+training. docs/dis_chn_pruned.md has what was measured.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
-import zlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -35,8 +37,8 @@ import tf_keras as keras
 from secateurs.learners import register
 from secateurs.learners.abstract_learner import Phase
 from secateurs.learners.channel_learner import ChannelConfig, ChannelLearner
+from secateurs.learners.channel_pass import Method, prune
 from secateurs.learners.channel_units import (
-  MAX_ROWS,
   Unit,
   dropped_inputs,
   read_ratios,
@@ -53,7 +55,6 @@ from secateurs.learners.discrimination import (
 )
 from secateurs.learners.frontier import Frontier, bytes_per_image
 from secateurs.learners.greedy_channels import SELECTIONS, Greedy, UnitPruning, count_steps
-from secateurs.learners.reconstruction import fit_maps
 from secateurs.utils.config import option
 from secateurs.utils.graph import ChannelGraph
 from secateurs.utils.graph.walk import FlatModel, flatten_model
@@ -64,7 +65,7 @@ from secateurs.utils.training.schedules import WarmUpCosine
 from secateurs.utils.training.weights import named_weights
 
 _MEGABYTE = 1 << 20
-_RIDGE, _NB_POINTS = 1e-4, 10
+_RIDGE, _NB_POINTS, _NB_BATCHES, _BATCH = 1e-4, 10, 30, 64
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,7 +110,9 @@ class DcpConfig(ChannelConfig):
     choices=SELECTIONS,
   )
   refit: bool = option(
-    False, 'Refit the kept weights by least squares before the last training of a layer.'
+    True,
+    "Behind the selection, refit what is left to the original network's outputs, layer by layer, by "
+    'least squares.',
   )
   nb_batches_score: int = option(8, 'Batches that gradients are taken over for a choice.', low=1)
   batch_size: int = option(64, 'Samples of a layer-wise step.', low=1)
@@ -138,6 +141,8 @@ class DisChnPrunedLearner(ChannelLearner):
           Phase(f'block{block.number}_finetune', lambda block=block: self._finetune_block(block)),
           Phase(f'block{block.number}_select', lambda block=block: self._select(block)),
         ]
+    if self.config.refit:
+      phases.append(Phase('reconstruct', self._reconstruct))
     return [*phases, Phase('slim', self.slim), Phase('finetune', self.finetune)]
 
   def prepare(self) -> None:
@@ -179,8 +184,9 @@ class DisChnPrunedLearner(ChannelLearner):
 
   def extra(self) -> dict[str, Any]:
     """Kept channels, the blocks, and what each layer lost and gained."""
-    keys = ('kept', 'blocks', 'layers', 'left_whole', 'samples')
-    return {key: self.state['algorithm'][key] for key in keys}
+    state = self.state['algorithm']
+    keys = ('kept', 'blocks', 'layers', 'left_whole', 'samples', 'reconstruction')
+    return {key: state[key] for key in keys if key in state}
 
   # Blocks.
 
@@ -296,24 +302,8 @@ class DisChnPrunedLearner(ChannelLearner):
       phase=f'block{block.number}_select of layer {unit.name}',
     )
 
-    def refit(mask: np.ndarray) -> None:
-      dropped = dropped_inputs([unit], {unit.name: mask})
-      for name, output in zip(unit.readers, outputs, strict=True):
-        call = calls[name][0]
-        if is_linear(call.layer):
-          (number,) = call.inputs
-          fit_maps(
-            call.layer,
-            now.peek([number])[number],
-            wanted[output],
-            ~(dropped[name] | self._dropped().get(name, False)),
-            ridge=_RIDGE,
-            nb_points=_NB_POINTS,
-            rng=np.random.default_rng([self.run_config.seed, zlib.crc32(name.encode())]),
-          )
-
     if target < unit.size:
-      pruning.run(target, refit if self.config.refit else None)
+      pruning.run(target)
     else:
       pruning.keep_all()
     kept = np.flatnonzero(pruning.mask).tolist()
@@ -321,6 +311,22 @@ class DisChnPrunedLearner(ChannelLearner):
     return {'name': unit.name, 'block': block.number, 'kept': len(kept), 'of': unit.size} | {
       name: value for name, value in pruning.means.items() if name != 'loss'
     }
+
+  def _reconstruct(self) -> None:
+    """Refits all layers that see a change, in order, with the channels that were chosen."""
+    units, original = self._found_units.units, self.original()
+    model, nb_batches = self.working_model(), self.nb_batches_within(_NB_BATCHES, _BATCH)
+    method = Method(
+      refit_all=True,
+      ridge=_RIDGE,
+      seed=self.run_config.seed,
+      nb_points=math.ceil(_NB_POINTS * _NB_BATCHES / nb_batches),
+    )
+    images = self.images('reconstruct', nb_batches, _BATCH)
+    kept = unit_masks(units, self.state['algorithm']['kept'])
+    _, records = prune(original, model, units, {}, images, method, given=kept)
+    self.model.set_weights(model.get_weights())
+    self.state['algorithm']['reconstruction'] = records
 
   def _end(self, block: Block, unit: Unit, flat: FlatModel) -> tuple[int, keras.Model | None]:
     """The tensor that L_p is computed from, and what makes logits of it.
@@ -378,12 +384,6 @@ class DisChnPrunedLearner(ChannelLearner):
   def _last_layer(self, block: Block) -> str:
     flat = flatten_model(self.model)
     return flat.calls[block.end - 1].name
-
-
-def is_linear(layer: keras.layers.Layer) -> bool:
-  """Whether least squares can fit a layer: no activation in it, and a kernel of no enormous size."""
-  rows = int(np.prod(layer.kernel.shape[:-1]))
-  return rows <= MAX_ROWS and layer.activation in (None, keras.activations.linear)
 
 
 class _Clock:

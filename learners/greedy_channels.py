@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -96,12 +96,11 @@ class UnitPruning:
     self.means: dict[str, float] = {}
     self._apply()
 
-  def run(self, target: int, refit: Callable[[np.ndarray], None] | None = None) -> None:
+  def run(self, target: int) -> None:
     """Changes channels and trains in turns until `target` of them are on.
 
     Args:
       target: how many.
-      refit: called with the last mask before the last training; may set the kernels of what is on.
 
     Raises:
       DivergenceError: a loss or a score that is not finite.
@@ -110,8 +109,6 @@ class UnitPruning:
     while left := abs(int(self.mask.sum()) - target):
       self.mask = next_mask(self.scores(), self.mask, min(method.per_step, left), method.greedy)
       self._apply()
-      if refit is not None and left <= method.per_step:
-        refit(self.mask)
       self._train()
 
   def keep_all(self) -> None:

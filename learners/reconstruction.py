@@ -19,12 +19,11 @@ from secateurs.learners.channel_units import is_addition
 from secateurs.utils.graph.rebuild import fill
 from secateurs.utils.graph.walk import Call, FlatModel, flatten_model
 from secateurs.utils.training import distributed
-from secateurs.utils.training.least_squares import Moments, NormalEquations, refit
+from secateurs.utils.training.least_squares import Moments, NormalEquations
 
 L = keras.layers
 _PASSING = (L.Dropout, L.SpatialDropout2D)
 _MIN_SHARE = 1e-3
-_FIT_BATCH = 256
 
 
 @dataclasses.dataclass(frozen=True)
@@ -258,48 +257,6 @@ class Features:
 def has_shift(target: Target) -> bool:
   """Whether an intercept can be given to the layer: by its bias, or by the mean behind it."""
   return bool(target.call.layer.use_bias) or target.norm is not None
-
-
-def fit_maps(
-  layer: keras.layers.Layer,
-  inputs: np.ndarray,
-  outputs: np.ndarray,
-  kept: np.ndarray,
-  *,
-  ridge: float,
-  nb_points: int,
-  rng: np.random.Generator,
-) -> None:
-  """Puts the weights into a layer that make some feature maps of others best, by least squares.
-
-  Args:
-    layer: plain Conv2D or Dense without activation; its bias, if any, is the intercept.
-    inputs: [n, h, w, c] or [n, c]; this process's share.
-    outputs: what the layer should make of them, [n, h', w', o] or [n, o].
-    kept: bool array over the input channels; the weights of the others become zero.
-    ridge: see `least_squares.solve`.
-    nb_points: positions sampled per map.
-    rng: draws them.
-  """
-  weights = kernel_matrix(layer)
-  sums = NormalEquations.empty(*weights.shape)
-  for first in range(0, len(inputs), _FIT_BATCH):
-    x, y = (maps[first : first + _FIT_BATCH].astype(np.float32) for maps in (inputs, outputs))
-    points: tuple = (np.arange(len(x)),)
-    if y.ndim == 4:
-      size = len(x) * nb_points
-      points = (
-        np.repeat(points[0], nb_points),
-        rng.integers(0, y.shape[1], size),
-        rng.integers(0, y.shape[2], size),
-      )
-    sums.add(patches(x, layer, points), y[points])
-  totals = distributed.sum(*(getattr(sums, field.name) for field in dataclasses.fields(sums)))
-  moments = NormalEquations(*totals).moments(bool(layer.use_bias))
-  new = refit(moments, kept[row_channels(layer)], ridge, weights)
-  layer.kernel.assign(new.reshape(layer.kernel.shape))
-  if layer.use_bias:
-    layer.bias.assign(moments.shift(new))
 
 
 def _call(call: Call, tensors: dict[int, tf.Tensor]) -> list[tf.Tensor]:

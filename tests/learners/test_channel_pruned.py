@@ -231,6 +231,25 @@ def test_the_target_is_what_the_original_gives_behind_other_normalisation():
   assert np.square(after - before[0]).mean() < 0.05 * np.square(before[1] - before[0]).mean()
 
 
+def test_choices_made_elsewhere_are_kept_and_refit():
+  model = randomize(residual_net())
+  units = find_units(ChannelGraph(model), 'keep').units
+  given = {unit.name: RNG.permutation(unit.size) < unit.size // 2 for unit in units}
+  errors = {}
+  for refit in (False, True):
+    working = twin(model)
+    method = Method(refit=refit, refit_all=refit)
+    kept, records = prune(model, working, units, {}, images(8), method, given=given)
+    for unit in units:
+      np.testing.assert_array_equal(kept[unit.name], given[unit.name])
+    for name, gone in dropped_inputs(units, given).items():
+      assert not working.get_layer(name).kernel.numpy()[..., gone, :].any()
+    assert {record['name'] for record in records} >= {n for unit in units for n in unit.readers}
+    batch = images(1)[0]
+    errors[refit] = float(np.square(working(batch) - model(batch)).mean())
+  assert errors[True] < 0.5 * errors[False]
+
+
 def test_units_of_resnet20():
   graph = ChannelGraph(cifar_resnet(20))
   keep = find_units(graph, 'keep')
