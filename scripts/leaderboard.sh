@@ -8,6 +8,7 @@
 #   SEEDS    seeds of each learner (0)
 #   RATIO    part that goes: of the MACs for learners of channels, of the weights for weight-sparse (0.5)
 #   LEARNERS which learners (all that compress)
+#   SCRATCH  1: train the slim networks of the channel learners from new weights, too (1)
 #
 # What was stopped goes on when the same command is run again; what is finished is not run again.
 set -euo pipefail
@@ -51,6 +52,17 @@ for seed in $seeds; do
     ./scripts/run_local.sh "$entry" --learner "$name" --run_dir "$run" --seed "$seed" \
       "${baseline[@]}" "${own[@]}" "$@"
     runs+=("$run")
+    # The slim networks without what pruning left in them: for as many epochs, for as many MACs.
+    slim="$(find "$run" -path '*_eval/model.keras' -not -path '*/models_ws_eval/*')"
+    if [ "${SCRATCH:-1}" = 1 ] && [ -n "$slim" ]; then
+      for budget in epochs macs; do
+        echo "== $name's slim network from scratch, as many $budget, seed $seed"
+        python scripts/train_from_scratch.py "$entry" --run_dir "$run-scratch-$budget" --seed "$seed" \
+          --scratch_model "$slim" --scratch_of "$name" --scratch_budget "$budget" \
+          "${baseline[@]}" "$@"
+        runs+=("$run-scratch-$budget")
+      done
+    fi
   done
 done
 python -m secateurs.utils.deploy.compare "${runs[@]}" --out "$out"

@@ -22,6 +22,7 @@ from secateurs.utils.errors import UserError
 from secateurs.utils.files import atomic_path, explain_os_errors
 
 _NOT_OF_THE_METHOD = ('seed', 'run_dir', 'log_dir', 'save_path', 'save_path_eval', 'save_path_dst')
+_PATHS = ('_save_path', '_save_path_eval', '_model')
 
 
 @dataclass(frozen=True)
@@ -172,7 +173,7 @@ def _own_flags(report: Mapping) -> dict[str, Any]:
   return {
     name: value
     for name, value in report['flags'].items()
-    if name not in _NOT_OF_THE_METHOD and not name.endswith(('_save_path', '_save_path_eval'))
+    if name not in _NOT_OF_THE_METHOD and not name.endswith(_PATHS)
   }
 
 

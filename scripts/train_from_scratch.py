@@ -1,0 +1,106 @@
+"""Trains a slim architecture from new weights: what pruning's own weights are worth.
+
+Usage: python scripts/train_from_scratch.py nets/<net>_at_<data set>_run.py --scratch_model SLIM.keras
+  [--scratch_budget epochs|macs] --nb_epochs_ft 6 [common flags]
+
+Liu et al. 2019, "Rethinking the Value of Network Pruning" (arXiv:1810.05270), section 3: Scratch-E
+trains for as many epochs as the compared training, Scratch-B for as many multiply-adds. Deviation: they
+mean the training of the large network, here it is that of the slim one (`--nb_epochs_ft`), the budget
+that all methods on one page share. Rates start at the recipe's full --lrn_rate_init. Data, resuming and
+the report are those of every learner, with the network before pruning as the original.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from pathlib import Path
+from typing import Any
+
+from secateurs.utils.quiet import quiet_tensorflow
+
+quiet_tensorflow()
+
+import tf_keras as keras  # noqa: E402
+
+from secateurs.learners import cli, register  # noqa: E402
+from secateurs.learners.abstract_learner import Phase  # noqa: E402
+from secateurs.learners.compression import CompressionLearner  # noqa: E402
+from secateurs.nets import model_helper  # noqa: E402
+from secateurs.utils.config import Config, option  # noqa: E402
+from secateurs.utils.errors import UserError  # noqa: E402
+from secateurs.utils.graph import count  # noqa: E402
+from secateurs.utils.training.schedules import WarmUpCosine  # noqa: E402
+from secateurs.utils.training.weights import load_model  # noqa: E402
+
+
+@dataclasses.dataclass(frozen=True)
+class ScratchConfig(Config):
+  """Hyper-parameters of `scratch`."""
+
+  prefix = 'scratch_'
+
+  save_path: str = option('./models_scratch/model.ckpt', 'Checkpoints.', affects_result=False)
+  save_path_eval: str = option(
+    './models_scratch_eval/model', 'Exported files.', affects_result=False
+  )
+  model: str | None = option(None, 'The slim model, whose architecture is taken.')
+  of: str | None = option(None, 'What made the slim model: a name for comparisons.')
+  budget: str = option(
+    'epochs',
+    "As many epochs as nb_epochs_ft, or (macs) as many multiply-adds as the original's would be.",
+    choices=('epochs', 'macs'),
+  )
+
+
+@register
+class ScratchLearner(CompressionLearner):
+  """Trains the architecture of a slim model from new weights."""
+
+  name = 'scratch'
+  Config = ScratchConfig
+
+  def compression_phases(self) -> list[Phase]:
+    """New weights, training."""
+    return [Phase('renew', self._renew), Phase('train', self._train)]
+
+  def build(self) -> keras.Model:
+    """The slim architecture with new weights, behind the baseline."""
+    if 'renew' not in self.state.get('done', ()):
+      return super().build()
+    return self._renewed()
+
+  def _renewed(self) -> keras.Model:
+    if not self.config.model:
+      raise UserError('No slim model was named: give --scratch_model FILE.keras.')
+    slim = load_model(self.config.model)
+    keras.utils.set_random_seed(self.run_config.seed)
+    return keras.models.clone_model(slim)
+
+  def _renew(self) -> None:
+    self.model = self.in_training_precision(self._renewed())
+
+  def _train(self) -> None:
+    nb_steps = self.fine_tune_steps()
+    if self.config.budget == 'macs':
+      original = count(load_model(self.original_keras)).macs
+      nb_steps = round(nb_steps * original / count(self.in_float32(self.model)).macs)
+    schedule = self.warmed_up(WarmUpCosine(self.lrn_rate_init, nb_steps), nb_steps)
+    self.fit('train', self.classification(), self.sgd(schedule), nb_steps=nb_steps)
+
+  def requested(self) -> dict[str, Any]:
+    """The budget."""
+    return {'budget': self.config.budget}
+
+
+def _experiment(path: str) -> model_helper.Experiment:
+  name = Path(path).stem.removesuffix('_run').upper()
+  if not hasattr(model_helper, name):
+    raise UserError(f'{path} is no entry script of nets/: give nets/<net>_at_<data set>_run.py.')
+  return getattr(model_helper, name)
+
+
+if __name__ == '__main__':
+  if len(sys.argv) < 2 or sys.argv[1].startswith('-'):
+    sys.exit(__doc__)
+  cli.main(lambda: _experiment(sys.argv[1]), [sys.argv[0], '--learner', 'scratch', *sys.argv[2:]])

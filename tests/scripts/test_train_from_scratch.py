@@ -1,0 +1,60 @@
+"""The rows of a comparison that tell what pruning's own weights are worth."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import tf_keras as keras
+
+from secateurs.nets.datasets import digits
+from secateurs.nets.datasets.images import DataConfig
+from secateurs.utils.graph import count
+
+ROOT = Path(__file__).parents[2]
+
+
+def run(*args):
+  return subprocess.run(
+    [sys.executable, 'scripts/train_from_scratch.py', *args],
+    cwd=ROOT,
+    capture_output=True,
+    text=True,
+  )
+
+
+def test_the_architecture_is_trained_anew_for_as_many_macs(tmp_path):
+  slim, shape = tmp_path / 'slim.keras', digits.load(DataConfig()).image_shape
+  narrow = keras.Sequential(
+    [
+      keras.layers.Conv2D(4, 3, padding='same', activation='relu', input_shape=shape),
+      keras.layers.GlobalAveragePooling2D(),
+      keras.layers.Dense(10),
+    ]
+  )
+  narrow.save(slim)
+  common = ['nets/lenet_at_digits_run.py', '--scratch_model', str(slim), '--nb_epochs_rat', '0.02']
+  common += ['--nb_epochs_ft', '1', '--bench_frames', '5', '--bench_threads', '1']
+  reports = {}
+  for budget in ('epochs', 'macs'):
+    folder = tmp_path / budget
+    done = run(*common, '--run_dir', str(folder), '--scratch_budget', budget)
+    assert not done.returncode, done.stderr
+    reports[budget] = json.loads((folder / 'logs' / 'scratch' / 'report.json').read_text())
+    trained = keras.models.load_model(folder / 'models_scratch_eval' / 'model.keras')
+    assert trained.count_params() == narrow.count_params()
+    assert not np.allclose(trained.get_weights()[0], narrow.get_weights()[0], atol=1e-2)
+  steps = {
+    budget: {phase['name']: phase['iters'] for phase in report['phases']}['train']
+    for budget, report in reports.items()
+  }
+  whole = reports['epochs']['original']
+  assert whole['macs'] > count(narrow).macs
+  assert steps['macs'] == round(steps['epochs'] * whole['macs'] / count(narrow).macs)
+
+
+def test_what_is_missing_is_told(tmp_path):
+  done = run('nets/no_such_run.py')
+  assert done.returncode == 1
+  assert 'nets/no_such_run.py is no entry script' in done.stderr
