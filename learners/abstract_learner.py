@@ -373,7 +373,11 @@ class Learner:
       loop.run(
         step,
         self.helper.train_batches(
-          self.batch_size, self.stream_seed(phase), start, shard=distributed.shard()
+          self.batch_size,
+          self.stream_seed(phase),
+          start,
+          augment=self.augmentation,
+          shard=distributed.shard(),
         ),
         start=start,
         stop=nb_steps,
@@ -391,6 +395,11 @@ class Learner:
   def starts_over(self, phase: str) -> bool:
     """Whether a phase begins at its first step, and not behind a checkpoint inside it."""
     return self.state['phase'] != phase or not self.state['step']
+
+  @property
+  def augmentation(self) -> str:
+    """What may happen to training images."""
+    return 'all'
 
   @property
   def batch_size(self) -> int:

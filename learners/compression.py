@@ -93,6 +93,11 @@ class CompressionLearner(Learner):
     """The objective of fine-tuning a model (default: the run's), with distillation if asked for."""
     return classification(self, self.original_keras, model)
 
+  @property
+  def augmentation(self) -> str:
+    """What may happen to training images behind the baseline."""
+    return self.train_config.augment_ft
+
   def trials_path(self) -> Path:
     """The file of this run's search; what another run left there is removed first."""
     state, path = self.state['algorithm'], self.save_path.with_name('search.jsonl')

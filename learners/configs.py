@@ -97,6 +97,12 @@ class TrainConfig(Config):
     "Peak learning rate of compression's training; default: a tenth of lrn_rate_init.",
     low=0.0,
   )
+  augment_ft: str = option(
+    'all',
+    "What may happen to images in compression's training: all (as where networks are trained from "
+    'the start), mirror, or none; trainings of a few epochs gain by less.',
+    choices=('all', 'mirror', 'none'),
+  )
   momentum: float = option(0.9, 'Momentum of SGD.', low=0.0, high=1.0)
   loss_w_dcy: float | None = option(
     None, "Weight decay over everything but BN; default: the recipe's.", low=0.0

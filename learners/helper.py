@@ -67,11 +67,18 @@ class Helper(Protocol):
     """Number of samples of split `train`, `val` or `eval`."""
 
   def train_batches(
-    self, batch_size: int, seed: int, start: int = 0, *, shard: tuple[int, int] = (0, 1)
+    self,
+    batch_size: int,
+    seed: int,
+    start: int = 0,
+    *,
+    augment: str = 'all',
+    shard: tuple[int, int] = (0, 1),
   ) -> tf.data.Dataset:
     """Endless batches of (float32 [n, h, w, c], int32 [n]); a function of seed, step and shard alone.
 
-    `shard` is (index, count): `batch_size` samples of each step's count * batch_size.
+    `augment` is what may happen to the images: all, mirror or none. `shard` is (index, count):
+    `batch_size` samples of each step's count * batch_size.
     """
 
   def eval_batches(

@@ -161,10 +161,16 @@ class ModelHelper:
     return self.dataset.nb_samples(split)
 
   def train_batches(
-    self, batch_size: int, seed: int, start: int = 0, *, shard: tuple[int, int] = (0, 1)
+    self,
+    batch_size: int,
+    seed: int,
+    start: int = 0,
+    *,
+    augment: str = 'all',
+    shard: tuple[int, int] = (0, 1),
   ) -> tf.data.Dataset:
-    """Endless augmented training batches from step `start` on, for one of several processes."""
-    return self.dataset.train_batches(batch_size, seed, start, shard=shard)
+    """Endless training batches from step `start` on, for one of several processes."""
+    return self.dataset.train_batches(batch_size, seed, start, augment=augment, shard=shard)
 
   def eval_batches(
     self, split: str, batch_size: int, *, shard: tuple[int, int] = (0, 1)

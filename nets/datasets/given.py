@@ -54,9 +54,24 @@ class GivenData:
     return []
 
   def train_batches(
-    self, batch_size: int, seed: int, start: int = 0, *, shard: Shard = (0, 1)
+    self,
+    batch_size: int,
+    seed: int,
+    start: int = 0,
+    *,
+    augment: str = 'all',
+    shard: Shard = (0, 1),
   ) -> tf.data.Dataset:
-    """Endless batches from step `start` on."""
+    """Endless batches from step `start` on.
+
+    Raises:
+      UserError: images are to be augmented less than they came.
+    """
+    if augment != 'all':
+      raise UserError(
+        f'--augment_ft {augment} was asked for, but images of your own pipeline come as you augmented '
+        'them: leave the flag at all, and hand over less augmented ones.'
+      )
     index, count = shard
     samples = self._splits['train'].endless(seed, start * batch_size * count)
     batches = samples.shard(count, index).batch(batch_size, drop_remainder=True)

@@ -114,13 +114,15 @@ class Ilsvrc12:
     seed: int,
     start: int = 0,
     *,
-    augmented: bool = True,
+    augment: str = 'all',
     shard: Shard = (0, 1),
   ) -> tf.data.Dataset:
     """Endless training batches from step `start` on; a function of seed, shard and step alone."""
-    decode = (
-      functools.partial(self._train_example, seed, shard) if augmented else self._eval_example
-    )
+    decode = {
+      'all': functools.partial(self._train_example, seed, shard),
+      'mirror': functools.partial(self._mirrored_example, seed, shard),
+      'none': self._eval_example,
+    }[augment]
     stream = self._stream('train', decode, seed, shard)
     return _batched(stream.endless(start * batch_size), batch_size, drop_remainder=True)
 
@@ -147,16 +149,26 @@ class Ilsvrc12:
     self, seed: int, shard: Shard, record: tf.Tensor, position: tf.Tensor
   ) -> tuple[tf.Tensor, tf.Tensor]:
     data, label = _example(record)
-    # Two numbers a position, for the crop and for the mirror, others in every process.
-    index, count = shard
-    seeds = tf.stack([tf.constant(seed, tf.int64), 2 * (position * count + index)])
+    seeds = _seeds(seed, shard, position)
     # Normalised here, while the image is in the cache.
     return normalize(random_crop(data, self.image_shape[0], seeds), self._preprocess), label
+
+  def _mirrored_example(
+    self, seed: int, shard: Shard, record: tf.Tensor, position: tf.Tensor
+  ) -> tuple[tf.Tensor, tf.Tensor]:
+    image, label = self._eval_example(record, position)
+    return tf.image.stateless_random_flip_left_right(image, _seeds(seed, shard, position)), label
 
   def _eval_example(self, record: tf.Tensor, position: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     del position
     data, label = _example(record)
     return normalize(central_crop(data, self.image_shape[0]), self._preprocess), label
+
+
+def _seeds(seed: int, shard: Shard, position: tf.Tensor) -> tf.Tensor:
+  """Two numbers a position, for the crop and for the mirror, others in every process."""
+  index, count = shard
+  return tf.stack([tf.constant(seed, tf.int64), 2 * (position * count + index)])
 
 
 def _batched(samples: tf.data.Dataset, batch_size: int, *, drop_remainder: bool) -> tf.data.Dataset:

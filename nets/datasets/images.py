@@ -31,6 +31,9 @@ _SHUFFLE_STREAM, _CROP_STREAM, _FLIP_STREAM = 0, 1, 2
 # Which of several processes reads: (index, number of processes).
 Shard = tuple[int, int]
 
+# What may happen to training images: all that is usual for the data set, mirroring alone, nothing.
+AUGMENTATIONS = ('all', 'mirror', 'none')
+
 
 class ImageSource(Protocol):
   """What a network is trained and evaluated on: labelled images in three splits."""
@@ -46,9 +49,18 @@ class ImageSource(Protocol):
     """What the reader of a report must know of the data."""
 
   def train_batches(
-    self, batch_size: int, seed: int, start: int = 0, *, shard: Shard = (0, 1)
+    self,
+    batch_size: int,
+    seed: int,
+    start: int = 0,
+    *,
+    augment: str = 'all',
+    shard: Shard = (0, 1),
   ) -> tf.data.Dataset:
-    """Endless augmented batches from step `start` on; a function of seed, step and shard alone."""
+    """Endless batches from step `start` on; a function of seed, step and shard alone.
+
+    `augment` is one of AUGMENTATIONS: what may happen to the images.
+    """
 
   def eval_batches(self, split: str, batch_size: int, *, shard: Shard = (0, 1)) -> tf.data.Dataset:
     """Every sample of a split, or of a process's part of it, exactly once."""
@@ -77,6 +89,14 @@ class Augmentation:
 
   pad: int = 0
   flip: bool = False
+
+  def only(self, kind: str) -> Augmentation:
+    """What is left of it under one of AUGMENTATIONS."""
+    return {
+      'all': self,
+      'mirror': Augmentation(flip=self.flip),
+      'none': Augmentation(),
+    }[kind]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -171,7 +191,7 @@ def _affine(images: tf.Tensor, scale: Sequence[float], offset: Sequence[float]) 
   return tf.ensure_shape(tf.reshape(rows, shape), images.shape)
 
 
-def augment(
+def augmented(
   images: tf.Tensor,
   augmentation: Augmentation,
   seed: int,
@@ -280,7 +300,7 @@ class ImageDataset:
     seed: int,
     start: int = 0,
     *,
-    augmented: bool = True,
+    augment: str = 'all',
     shard: tuple[int, int] = (0, 1),
   ) -> tf.data.Dataset:
     """Endless training batches from step `start` on; a function of seed, step and shard alone.
@@ -295,10 +315,10 @@ class ImageDataset:
       first = index * batch_size
       parts = parts.map(lambda i: i[first : first + batch_size], num_parallel_calls=1)
     images = self._gathered(self._tensors('train'), parts, batch_size, drop_remainder=True)
-    augmentation = self._augmentation if augmented else Augmentation()
+    augmentation = self._augmentation.only(augment)
 
     def finish(step: tf.Tensor, batch: tuple) -> tuple:
-      changed = augment(batch[0], augmentation, seed, step, shard)
+      changed = augmented(batch[0], augmentation, seed, step, shard)
       return normalize(changed, self._preprocess), batch[1]
 
     steps = tf.data.Dataset.range(start, np.iinfo(np.int64).max)

@@ -56,12 +56,22 @@ def test_processes_share_the_samples(tiny_ilsvrc12):
   data = load(tiny_ilsvrc12)
   parts = [labels(data.eval_batches('eval', 6, shard=(i, 2))) for i in range(2)]
   assert sum(map(len, parts)) == 20
-  streams = [data.train_batches(11, 0, augmented=False, shard=(i, 2)) for i in range(2)]
+  streams = [data.train_batches(11, 0, augment='none', shard=(i, 2)) for i in range(2)]
   images = [np.concatenate([x for x, _ in s.take(3).as_numpy_iterator()]) for s in streams]
   distinct = {image.tobytes() for part in images for image in part}
   assert len(distinct) == 66 - abs(sum(map(len, images)) - 66)
   with pytest.raises(UserError, match='too few for 9 processes'):
     data.eval_batches('eval', 6, shard=(8, 9))
+
+
+def test_mirrored_images_are_cut_like_those_of_evaluation(tiny_ilsvrc12):
+  data = load(tiny_ilsvrc12)
+  known = {x[0].tobytes() for x, _ in data.eval_batches('train', 1).as_numpy_iterator()}
+  images, _ = next(data.train_batches(66, 0, augment='mirror').as_numpy_iterator())
+  same = [image.tobytes() in known for image in images]
+  turned = [np.ascontiguousarray(image[:, ::-1]).tobytes() in known for image in images]
+  assert all(a or b for a, b in zip(same, turned, strict=True))
+  assert 0 < sum(turned) < 66
 
 
 def test_held_out_images_are_no_training_images(tiny_ilsvrc12):

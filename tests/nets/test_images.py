@@ -4,13 +4,14 @@ import tensorflow as tf
 
 from secateurs.nets.datasets import digits
 from secateurs.nets.datasets.images import (
+  AUGMENTATIONS,
   MEAN,
   STD,
   Augmentation,
   DataConfig,
   ImageDataset,
   Split,
-  augment,
+  augmented,
   hold_out,
   normalize,
   sample_order,
@@ -62,7 +63,7 @@ def test_each_image_is_shifted_and_mirrored_by_itself():
   """Every result is one of the shifts of its image, mirrored or not; all kinds occur."""
   images = np.random.RandomState(0).randint(1, 256, (200, 8, 6, 3), np.uint8)
   pad = 1
-  found = augment(tf.constant(images), Augmentation(pad, flip=True), 5, tf.constant(9)).numpy()
+  found = augmented(tf.constant(images), Augmentation(pad, flip=True), 5, tf.constant(9)).numpy()
   padded = np.pad(images, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
   seen = set()
   for image, result in zip(padded, found, strict=True):
@@ -77,9 +78,19 @@ def test_each_image_is_shifted_and_mirrored_by_itself():
   assert len(seen) == 18
 
 
+def test_mirrored_images_are_not_shifted():
+  data = dataset(64)
+  (images, labels), *_ = data.train_batches(64, seed=3, augment='mirror').take(1)
+  whole = next(iter(data.eval_batches('train', 64)))[0].numpy()  # In the order of their labels.
+  turned = [np.array_equal(i, whole[n][:, ::-1]) for i, n in zip(images.numpy(), labels.numpy())]
+  same = [np.array_equal(i, whole[n]) for i, n in zip(images.numpy(), labels.numpy())]
+  assert all(a != b for a, b in zip(turned, same))
+  assert 10 < sum(turned) < 54
+
+
 def test_nothing_changes_without_augmentation():
   images = np.random.RandomState(0).randint(0, 256, (3, 8, 6, 3), np.uint8)
-  found = augment(tf.constant(images), Augmentation(), 0, tf.constant(0))
+  found = augmented(tf.constant(images), Augmentation(), 0, tf.constant(0))
   np.testing.assert_array_equal(found, images)
 
 
@@ -121,14 +132,14 @@ def test_digits():
   assert data.calibration_images(5).shape == (5, 32, 32, 3)
 
 
-@pytest.mark.parametrize('augmented', [False, True])
+@pytest.mark.parametrize('augment', AUGMENTATIONS)
 @pytest.mark.parametrize('start', [0, 5])
-def test_shards_of_a_step_are_the_parts_of_the_whole_batch(augmented, start):
+def test_shards_of_a_step_are_the_parts_of_the_whole_batch(augment, start):
   """Order and augmentation are those of one process; 50 samples and batches of 12 cross epochs."""
   data = dataset()
-  whole = data.train_batches(12, seed=1, start=start, augmented=augmented).take(6)
+  whole = data.train_batches(12, seed=1, start=start, augment=augment).take(6)
   parts = [
-    data.train_batches(4, seed=1, start=start, augmented=augmented, shard=(index, 3)).take(6)
+    data.train_batches(4, seed=1, start=start, augment=augment, shard=(index, 3)).take(6)
     for index in range(3)
   ]
   for (x, y), *others in zip(whole, *parts, strict=True):
