@@ -46,6 +46,9 @@ setup(
     'search': ['optuna>=4,<6'],
     'test': [
       'hypothesis>=6.100,<7',
+      'ipykernel>=6.29,<8',
+      'nbclient>=0.10,<1',
+      'nbformat>=5.10,<6',
       'pytest>=8,<10',
       'pytest-xdist>=3.6,<4',
       'ruff>=0.14,<0.18',

@@ -23,6 +23,7 @@ from secateurs.utils.errors import UserError
 from secateurs.utils.files import atomic_path, explain_os_errors, require_writable
 from secateurs.utils.provenance import code_checksum
 from secateurs.utils.training import distributed, loop
+from secateurs.utils.training.callbacks import PhaseCallbacks
 from secateurs.utils.training.checkpoints import CheckpointStore, Saved
 from secateurs.utils.training.evaluation import Evaluation
 from secateurs.utils.training.masks import MaskSet
@@ -348,9 +349,25 @@ class Learner:
     )
     if distributed.is_chief():
       self.metrics.forget(phase, start)
-    progress = Progress(phase, start, nb_steps, batch_size, shown=distributed.is_chief())
+    progress = Progress(
+      phase,
+      start,
+      nb_steps,
+      batch_size,
+      shown=distributed.is_chief(),
+      metrics=self.helper.criteria.metric_names,
+    )
     began, before = time.perf_counter(), self._seconds(phase)
     nb_samples = self.helper.nb_samples('train')
+    callbacks = PhaseCallbacks(
+      self.helper.callbacks,
+      model,
+      phase,
+      start=start,
+      stop=nb_steps,
+      steps_per_epoch=nb_samples / batch_size,
+      say=self.say,
+    )
 
     def summary(done: int, means: dict[str, float]) -> None:
       if not distributed.is_chief():
@@ -369,6 +386,7 @@ class Learner:
     run = self.run_config
     summaries = loop.Event(summary, every=run.summ_step, at=[nb_steps])
     checkpoints = loop.Event(checkpoint, every=run.save_step)
+    callbacks.begin()
     try:
       loop.run(
         step,
@@ -382,11 +400,12 @@ class Learner:
         start=start,
         stop=nb_steps,
         phase=phase,
-        events=[*events, summaries, checkpoints],
+        events=[*events, summaries, *callbacks.events(), checkpoints],
         progress=lambda done, means: progress.update(done, means),
       )
     finally:
       progress.close()
+    callbacks.end()
     distributed.mean_variables(model.non_trainable_weights)
     self._set_seconds(phase, before, began, nb_steps, progress.images_per_sec)
 

@@ -188,6 +188,7 @@ class ChannelLearner(CompressionLearner):
       count=count(model),
       accuracy_top5=evaluation.accuracy_top5,
       loss=evaluation.loss,
+      metrics=evaluation.metrics,
       **self.accuracies(model, evaluation.accuracy),
       **measuring.sparsities(model),
     )

@@ -277,7 +277,7 @@ class ChannelPrunedLearner(ChannelLearner):
     units, method = self.units(graph).units, self._method()
     batches = self.images('prune', self._nb_batches(), config.batch_size)
     images, labels = judging_samples(self.helper, config.nb_smpls_reward, self.say)
-    judge = Judge(working, images, labels)
+    judge = Judge(working, images, labels, self.helper.criteria)
     readers = statistics(original, working, units, batches, method)
     reward = Reward(original, working, units, readers, method, judge)
     allocation = Allocation(graph, units, reward.losses, 4 if config.quadruple else 1)

@@ -291,6 +291,7 @@ class DisChnPrunedLearner(ChannelLearner):
       {number: tf.constant(array) for number, array in now.tensors.items()},
       {number: tf.constant(array) for number, array in wanted.items()},
       tf.constant(labels),
+      self.helper.criteria,
     )
     pruning = UnitPruning(
       unit,

@@ -13,7 +13,8 @@ from sklearn.linear_model import LogisticRegression
 from secateurs.learners.channel_units import Unit
 from secateurs.utils.graph.cuts import calls_between, even_necks, run_calls
 from secateurs.utils.graph.walk import FlatModel
-from secateurs.utils.training.objectives import Classification, cross_entropy
+from secateurs.utils.training.criteria import Criteria
+from secateurs.utils.training.objectives import Classification
 
 L = keras.layers
 _BN_MOMENTUM = 0.9  # Block-wise training may be no more than some tens of steps.
@@ -123,8 +124,9 @@ def _per_class(values: np.ndarray) -> np.ndarray:
 class BlockObjective:
   """L_p + L: what block-wise fine-tuning minimises; for the last block L alone.
 
-  L is the objective of fine-tuning, distillation included; L_p the cross-entropy of the block's
-  branch. Deviation from the paper, as the document has it: one step on the sum, not one on each.
+  L is the objective of fine-tuning, distillation included; L_p the loss from the labels
+  (cross-entropy, if the user gave no other) at the block's branch. Deviation from the paper, as the
+  document has it: one step on the sum, not one on each.
   """
 
   def __init__(
@@ -147,7 +149,7 @@ class BlockObjective:
     loss, metrics = self._classification.of(values[flat.outputs[0]], batch)
     if self._branch is not None:
       logits = self._branch(tf.cast(values[self._block.tensor], tf.float32), training=True)
-      metrics['loss_block'] = cross_entropy(batch[1], logits)
+      metrics['loss_block'] = self._classification.criteria.loss(batch[1], logits)
       loss += metrics['loss_block']
     return loss, metrics
 
@@ -171,6 +173,7 @@ class LayerObjective:
     given: Mapping[int, tf.Tensor],
     targets: Mapping[int, tf.Tensor],
     labels: tf.Tensor,
+    criteria: Criteria | None = None,
   ) -> None:
     """Sets up the part.
 
@@ -182,7 +185,9 @@ class LayerObjective:
       given: all tensors that cross the cut, [n, ...] by number.
       targets: what the layers' outputs should be, [n, ...] by number.
       labels: int32 [n].
+      criteria: gives L_p from labels and logits; default: cross-entropy.
     """
+    self._criteria = criteria or Criteria()
     self._calls = calls_between(flat, position, [end, *targets])
     self._end, self._branch = end, branch
     read = {number for call in self._calls for number in call.inputs}
@@ -201,7 +206,7 @@ class LayerObjective:
     logits = tf.cast(values[self._end], tf.float32)
     if self._branch is not None:
       logits = self._branch(logits, training=False)
-    discrimination = cross_entropy(tf.gather(self._labels, batch), logits)
+    discrimination = self._criteria.loss(tf.gather(self._labels, batch), logits)
     metrics = {
       'loss_reconstruction': reconstruction,
       'loss_discrimination': discrimination,

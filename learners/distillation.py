@@ -27,7 +27,7 @@ _MODEL_ENDINGS = ('.keras', '.h5', '.hdf5')
 def classification(
   learner: Learner, baseline: Path | None, model: keras.Model | None = None
 ) -> Classification:
-  """Cross-entropy of a model, with distillation if --enbl_dst is set.
+  """Cross-entropy of a model, or the user's loss, with distillation if --enbl_dst is set.
 
   Args:
     learner: whose run it is.
@@ -39,7 +39,7 @@ def classification(
   """
   config, model = learner.distill_config, model or learner.model
   if not config.enbl_dst:
-    return Classification(model)
+    return Classification(model, criteria=learner.helper.criteria)
   teacher = load_teacher(learner, baseline)
   classes = teacher.output_shape[-1], model.output_shape[-1]
   if classes[0] != classes[1]:
@@ -48,7 +48,11 @@ def classification(
       'give a teacher of the same data set with --save_path_dst.'
     )
   return Classification(
-    model, teacher=teacher, weight=config.loss_w_dst, temperature=config.tempr_dst
+    model,
+    criteria=learner.helper.criteria,
+    teacher=teacher,
+    weight=config.loss_w_dst,
+    temperature=config.tempr_dst,
   )
 
 

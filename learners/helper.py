@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 import tensorflow as tf
 import tf_keras as keras
+
+from secateurs.utils.training.criteria import Criteria
 
 
 class Dataset(Protocol):
@@ -31,12 +33,14 @@ class Recipe(Protocol):
 
 
 class Helper(Protocol):
-  """A network, its data and its recipe."""
+  """A network, its data and its recipe; what it minimises and measures; whom training calls."""
 
   net: str
   name: str
   dataset: Dataset
   recipe: Recipe
+  criteria: Criteria
+  callbacks: Sequence[keras.callbacks.Callback]
 
   def build_model(self, seed: int) -> keras.Model:
     """A new functional model that gives logits, with weights that follow from the seed."""

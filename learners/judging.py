@@ -10,7 +10,7 @@ import tf_keras as keras
 
 from secateurs.learners.helper import Helper
 from secateurs.utils.training import distributed
-from secateurs.utils.training.objectives import cross_entropy
+from secateurs.utils.training.criteria import Criteria
 
 _BATCH = 250
 _NOTE = 'were judged on training images; --nb_smpls_val holds others out.'
@@ -45,14 +45,20 @@ class Judge:
   With several processes each judges on some of the batches; all get the same sums.
   """
 
-  def __init__(self, model: keras.Model, images: np.ndarray, labels: np.ndarray) -> None:
-    """`images` [n, h, w, c], `labels` [n]; the network gives logits."""
-    self._model = model
+  def __init__(
+    self,
+    model: keras.Model,
+    images: np.ndarray,
+    labels: np.ndarray,
+    criteria: Criteria | None = None,
+  ) -> None:
+    """`images` [n, h, w, c], `labels` [n]; the network gives logits; `criteria` has their loss."""
+    self._model, self._criteria = model, criteria or Criteria()
     self._images, self._labels = tf.constant(images), tf.constant(labels)
     self._totals = tf.function(self._sum)
 
   def __call__(self) -> tuple[float, float]:
-    """Accuracy in [0, 1] and mean cross-entropy."""
+    """Accuracy in [0, 1] and mean loss."""
     correct, loss = distributed.sum(*(value.numpy() for value in self._totals()))
     size = len(self._labels)
     return float(correct) / size, float(loss) / size
@@ -62,7 +68,7 @@ class Judge:
     return self()[0]
 
   def loss(self) -> float:
-    """Mean cross-entropy."""
+    """Mean loss."""
     return self()[1]
 
   def _sum(self) -> tuple[tf.Tensor, tf.Tensor]:
@@ -74,5 +80,5 @@ class Judge:
       logits = tf.cast(self._model(images, training=False), tf.float32)
       hits = tf.cast(tf.argmax(logits, -1, labels.dtype) == labels, tf.float32)
       correct += tf.reduce_sum(hits)
-      loss += cross_entropy(labels, logits) * tf.cast(tf.shape(labels)[0], tf.float32)
+      loss += self._criteria.loss(labels, logits) * tf.cast(tf.shape(labels)[0], tf.float32)
     return correct, loss

@@ -75,6 +75,7 @@ def measure(
   if export.tflite_int8 is not None:
     int8 = evaluate_tflite(export.tflite_int8.path, helper, run)
     extra['int8_accuracy'] = int8.accuracy
+    extra['int8_metrics'] = int8.metrics
     extra['int8_post_training_accuracy'] = post_training_accuracy
   block = model_block(
     count=count(model),
@@ -82,6 +83,7 @@ def measure(
     accuracy=evaluation.accuracy,
     accuracy_top5=evaluation.accuracy_top5,
     loss=evaluation.loss,
+    metrics=evaluation.metrics,
     **extra,
   )
   return Measured(export, block)
@@ -113,7 +115,7 @@ def add_latency(
 
 def evaluate_model(model: keras.Model, helper: Helper, run: RunConfig) -> Evaluation:
   """Evaluates over every evaluation sample exactly once."""
-  return evaluate(model, _eval_batches(helper, run))
+  return evaluate(model, _eval_batches(helper, run), helper.criteria)
 
 
 def evaluate_tflite(path: Path, helper: Helper, run: RunConfig) -> Evaluation:
@@ -125,7 +127,7 @@ def evaluate_tflite(path: Path, helper: Helper, run: RunConfig) -> Evaluation:
       found = interpreter.predict(images)
       return np.log(np.maximum(found, _TINY)) if helper.gives_probabilities else found
 
-    return evaluate_function(logits, _eval_batches(helper, run))
+    return evaluate_function(logits, _eval_batches(helper, run), helper.criteria)
 
 
 def _eval_batches(helper: Helper, run: RunConfig) -> tf.data.Dataset:

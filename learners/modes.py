@@ -35,8 +35,9 @@ def evaluate(learner: Learner) -> dict[str, Evaluation]:
       results[kind] = measuring.evaluate_tflite(files[kind], helper, run)
   for kind, result in results.items():
     top5 = '' if result.accuracy_top5 is None else f'  top-5 {100 * result.accuracy_top5:.2f} %'
+    own = ''.join(f'{name} {value:.4g}  ' for name, value in result.metrics.items())
     learner.say(
-      f'{kind:<12} accuracy {100 * result.accuracy:.2f} %{top5}  loss {result.loss:.4f}  '
+      f'{kind:<12} accuracy {100 * result.accuracy:.2f} %{top5}  loss {result.loss:.4f}  {own}'
       f'({result.nb_samples} samples)'
     )
   _write(learner, 'evaluation.json', {kind: vars(result) for kind, result in results.items()})

@@ -327,7 +327,7 @@ class WeightSparseLearner(CompressionLearner):
     config, nb_samples = self.config, self.config.nb_smpls_scan
     if config.nb_iters_feval is not None:
       nb_samples = config.nb_iters_feval * self.batch_size
-    return Judge(model, *judging_samples(self.helper, nb_samples, self.say))
+    return Judge(model, *judging_samples(self.helper, nb_samples, self.say), self.helper.criteria)
 
   def _by_sensitivity(self, sizes: dict[str, int]) -> dict[str, int]:
     judge = self._judge(self.model)

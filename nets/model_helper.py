@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,12 +14,19 @@ import tf_keras as keras
 
 from secateurs.nets import lenet, mobilenet, resnet, vgg
 from secateurs.nets.datasets import cifar10, digits, ilsvrc12, image_folder
-from secateurs.nets.datasets.given import GivenData, Pair
+from secateurs.nets.datasets.given import GivenData, Pair, labels_of
 from secateurs.nets.datasets.images import DataConfig, ImageSource
 from secateurs.nets.network import Network, Weights, unchanged
 from secateurs.utils.config import Config
 from secateurs.utils.errors import UserError
-from secateurs.utils.graph.classifier import as_classifier, at_size, with_softmax
+from secateurs.utils.graph.classifier import (
+  as_classifier,
+  at_size,
+  classifying_part,
+  with_softmax,
+)
+from secateurs.utils.training.callbacks import checked_callbacks
+from secateurs.utils.training.criteria import Criteria, Measure
 from secateurs.utils.training.weights import named_weights
 
 
@@ -66,6 +73,8 @@ class ModelHelper:
     net: name of the network, such as `resnet20`.
     dataset: the data set.
     recipe: how it is usually trained.
+    criteria: the loss and the further metrics.
+    callbacks: tf_keras callbacks that training calls.
   """
 
   def __init__(
@@ -78,6 +87,7 @@ class ModelHelper:
   ) -> None:
     self.net, self.dataset, self.recipe = net, dataset, recipe
     self._build, self._own_weights = build, own_weights
+    self.criteria, self.callbacks = Criteria(), ()
     self._history: list[dict[str, Any]] = []
 
   @classmethod
@@ -91,25 +101,58 @@ class ModelHelper:
     recipe: Recipe | None = None,
     shape: tuple[int, int, int] | None = None,
     history: list[dict[str, Any]] | None = None,
+    output: str | None = None,
+    loss: Measure | None = None,
+    metrics: Mapping[str, Measure] | None = None,
+    callbacks: Sequence[keras.callbacks.Callback] | None = None,
   ) -> ModelHelper:
     """A trained model of the user's on the user's data, for any learner.
+
+    `loss` and `metrics` are functions of (labels, logits), int32 [n] and float32 [n, c], built of
+    TensorFlow operations, that give one number for each sample, or one for the batch, which counts as
+    the mean over its samples. Where the model ends in a softmax, its exported .tflite files are
+    measured with the logarithms of their outputs: the logits but for a constant for each sample.
+
+    `callbacks` are called in each phase that trains the network (full-prec's training, fine-tuning,
+    pruning while training goes on, block-wise training, quantisation-aware training): set_params with
+    the name of the `phase`, set_model, on_train_begin, on_epoch_begin and on_epoch_end (logs: loss,
+    accuracy, the metrics), on_train_end (logs: the last epoch's). Hooks for batches are not called,
+    because steps run in one compiled loop. The model is not compiled; a wish to stop training is told,
+    but not heeded. A phase that was interrupted calls them again when it goes on, with the epoch's
+    number. Of several processes the first one's are called.
 
     Args:
       model: a tf_keras image classifier, functional or Sequential, nested or not, that ends in logits
         or a softmax. It stays as it is.
       train: (images [n, h, w, c], labels [n]) as arrays, or a tf.data.Dataset of (image, label), in
-        batches or not, finite; as the model sees them, augmented if at all. Or a whole data set of
-        `nets.datasets`, without `evaluation`.
+        batches or not, finite; as the model sees them, augmented if at all. Labels may be a dict, of
+        which `output` is taken. Or a whole data set of `nets.datasets`, without `evaluation`.
       evaluation: the same for evaluation.
       name: of the network; default: the model's.
       recipe: batch size, epochs and rates; default: those for image folders.
       shape: (height, width, channels), where the model takes any size.
       history: links of the chain of runs that it came out of.
+      output: which output of several is the classifier, by its name in `model.output_names`. The model
+        is cut down to what this one needs: the others are neither trained nor exported.
+      loss: takes the place of cross-entropy, in every learner's training and in what is reported;
+        distillation still comes on top. An object of tf_keras.losses will do.
+      metrics: shown in training and measured before and after, by name.
+      callbacks: objects of tf_keras.callbacks.Callback.
 
     Raises:
-      UserError: the model is no image classifier, or the data does not fit it.
+      UserError: the model is no image classifier, the data does not fit it, or a function does not.
     """
-    helper = GivenModelHelper(model, train, evaluation, name=name, recipe=recipe, shape=shape)
+    callbacks, criteria = checked_callbacks(callbacks), Criteria(loss, metrics)
+    helper = GivenModelHelper(
+      classifying_part(model, output),
+      labels_of(train, output),
+      labels_of(evaluation, output),
+      name=name,
+      recipe=recipe,
+      shape=shape,
+    )
+    criteria.check(helper.dataset.nb_classes)
+    helper.callbacks, helper.criteria = callbacks, criteria
     helper._history = list(history or [])
     return helper
 
@@ -146,7 +189,7 @@ class ModelHelper:
 
   def identity(self) -> dict[str, str]:
     """What tells this network from others of the same name, for runs that go on."""
-    return {}
+    return {} if self.criteria.loss_name is None else {'loss': self.criteria.loss_name}
 
   def own_weights(self, weights: Weights) -> Weights:
     """Weights by the network's own names, from those of any source that it knows."""
@@ -229,11 +272,11 @@ class GivenModelHelper(ModelHelper):
     return with_softmax(model) if self._had_softmax else model
 
   def identity(self) -> dict[str, str]:
-    """A checksum of the weights."""
+    """A checksum of the weights, and what every network is told by."""
     checksum = 0
     for name, value in sorted(self._weights.items()):
       checksum = zlib.crc32(value.tobytes(), zlib.crc32(name.encode(), checksum))
-    return {'weights': f'{checksum:08x}'}
+    return {**super().identity(), 'weights': f'{checksum:08x}'}
 
 
 @dataclasses.dataclass(frozen=True)

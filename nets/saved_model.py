@@ -38,6 +38,9 @@ class SavedModelConfig(DataConfig):
   custom_objects: str | None = option(
     None, 'Module (dotted name or .py file) that defines layers of your own.'
   )
+  model_output: str | None = option(
+    None, 'Which output is the classifier, by name, where the model has several.'
+  )
   data_set: str = option('image_folder', 'What kind of data it is.', choices=tuple(_RECIPES))
   preprocess: str = option(
     'torch',
@@ -63,6 +66,7 @@ def _make(config: SavedModelConfig) -> ModelHelper:
     name=Path(config.model).stem,
     recipe=_RECIPES[config.data_set],
     shape=shape,
+    output=config.model_output,
     history=read_history(Path(config.model)),
   )
 

@@ -38,8 +38,8 @@ from secateurs.nets.resnet import cifar_resnet
 from secateurs.utils.graph import ChannelGraph
 from secateurs.utils.graph.cuts import calls_between, run_calls
 from secateurs.utils.graph.walk import FlatModel, flatten_model
+from secateurs.utils.training.criteria import cross_entropy
 from secateurs.utils.training.loop import TrainStep
-from secateurs.utils.training.objectives import cross_entropy
 
 NB_SAMPLES = 256
 

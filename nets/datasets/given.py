@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -86,6 +86,29 @@ class GivenData:
   def calibration_images(self, nb_images: int) -> np.ndarray:
     """The first training images, float32 [n, h, w, c]."""
     return next(iter(self.eval_batches('train', nb_images)))[0].numpy()
+
+
+def labels_of(data: object, output: str | None) -> object:
+  """Data whose labels are a dict, with those of one output instead; other data as it is.
+
+  Raises:
+    UserError: there are no labels of that output.
+  """
+  if isinstance(data, tf.data.Dataset):
+    spec = data.element_spec
+    labels = spec[1] if isinstance(spec, tuple) and len(spec) == 2 else None
+  else:
+    labels = data[1] if isinstance(data, (tuple, list)) and len(data) == 2 else None
+  if not isinstance(labels, Mapping):
+    return data
+  if output not in labels:
+    raise UserError(
+      f'The labels are for the outputs {", ".join(labels)}, but those of output {output} were '
+      'expected: name the output of the model and its labels alike.'
+    )
+  if isinstance(data, tf.data.Dataset):
+    return data.map(lambda image, labels: (image, labels[output]))
+  return data[0], labels[output]
 
 
 class _Arrays:

@@ -2,7 +2,8 @@ import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
-from secateurs.utils.training.objectives import Classification, cross_entropy, distillation_loss
+from secateurs.utils.training.criteria import cross_entropy
+from secateurs.utils.training.objectives import Classification, distillation_loss
 
 
 def softmax(z):

@@ -24,6 +24,8 @@ def model_block(
   int8_latency: Sequence[Mapping] | None = None,
   int8_accuracy: float | None = None,
   int8_post_training_accuracy: float | None = None,
+  metrics: Mapping[str, float] | None = None,
+  int8_metrics: Mapping[str, float] | None = None,
   **measured: float | None,
 ) -> dict[str, Any]:
   """Returns an `original`, `pruned` or `compressed` block.
@@ -36,10 +38,14 @@ def model_block(
     int8_accuracy: accuracy of the integer file, in [0, 1].
     int8_post_training_accuracy: that of the one which quantisation after training gave, where the
       integer file comes from quantisation-aware training.
+    metrics: the user's metrics by name.
+    int8_metrics: those of the integer file.
     **measured: any other key of a block, e.g. accuracy, accuracy_top5, loss, sparsity,
       sparsity_params.
   """
   block: dict[str, Any] = dict(measured)
+  if metrics:
+    block['metrics'] = dict(metrics)
   if count is not None:
     block.update(params=count.params, macs=count.macs)
   if export is not None:
@@ -55,6 +61,8 @@ def model_block(
     int8['accuracy'] = int8_accuracy
   if int8_post_training_accuracy is not None:
     int8['post_training_accuracy'] = int8_post_training_accuracy
+  if int8_metrics:
+    int8['metrics'] = dict(int8_metrics)
   if int8:
     block['int8'] = int8
   if export is not None and export.tflite_sparse is not None:

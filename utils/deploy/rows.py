@@ -19,8 +19,9 @@ class Row:
     key: what it is, for those who pick rows, e.g. 'tflite_bytes' or 'latency/1/p50_ms'.
     label: the same for people.
     original, pruned, compressed: formatted values, '-' when not measured.
-    change: compressed against original: '0.27x', or '-0.31 pt' for accuracies; '-' without both.
-    delta: the number behind `change`: compressed / original, or the difference of two accuracies.
+    change: compressed against original: '0.27x', '-0.31 pt' for accuracies, '-0.0123' for the user's
+      metrics; '-' without both.
+    delta: the number behind `change`: compressed / original, or the difference.
     share: compressed / original when `change` is a ratio, else None.
     better: whether the change is an improvement; None when it is neither, or unknown.
     int8: whether the row is about the full-integer file.
@@ -83,6 +84,7 @@ def _model_rows(blocks: tuple[Mapping, ...]) -> list[Row]:
     _row(blocks, 'accuracy_top5', 'accuracy, top 5', units.fmt_percent, 'points'),
     _row(blocks, 'accuracy_bn_reestimated', 'accuracy, BN re-estimated', units.fmt_percent, ''),
     _row(blocks, 'loss', 'loss', units.fmt_loss, 'less'),
+    *_metric_rows(blocks),
     _row(blocks, 'macs', 'MACs', units.fmt_macs, 'less'),
     _row(blocks, 'params', 'parameters', units.fmt_count, 'less'),
     _row(blocks, 'sparsity', 'zeros in prunable kernels', units.fmt_percent, ''),
@@ -126,6 +128,25 @@ def _int8_rows(blocks: tuple[Mapping, ...]) -> list[Row]:
       blocks, 'accuracy_top5', 'int8 accuracy, top 5', units.fmt_percent, 'points', prefix='int8/'
     ),
     _row(blocks, 'loss', 'int8 loss', units.fmt_loss, 'less', prefix='int8/'),
+    *_metric_rows(blocks, prefix='int8/'),
+  ]
+
+
+def _metric_rows(blocks: tuple[Mapping, ...], prefix: str = '') -> list[Row]:
+  """Rows of the user's metrics; what is better is not known of them."""
+  names = dict.fromkeys(name for block in blocks for name in block.get('metrics') or ())
+  start = prefix.replace('/', ' ')
+  return [
+    _row(
+      blocks,
+      f'metrics/{name}',
+      f'{start}{name}',
+      units.fmt_metric,
+      'difference',
+      lambda block, name=name: (block.get('metrics') or {}).get(name),
+      prefix,
+    )
+    for name in names
   ]
 
 
@@ -170,7 +191,9 @@ def _row(
   getter: Getter | None = None,
   prefix: str = '',
 ) -> Row:
-  """Makes a row; `good` says what is better: 'less', 'more', 'points' (more, as a difference)."""
+  """Makes a row; `good` says what is better: 'less', 'more', 'points' (more, as a difference);
+  'difference' is one of which nothing is better.
+  """
   before, between, after = (getter(b) if getter else b.get(key) for b in blocks)
   change, delta, share, better = units.NOTHING, None, None, None
   if good and before is not None and after is not None:
@@ -178,6 +201,9 @@ def _row(
       delta = after - before
       change = f'{100 * delta:+.2f} pt'
       better = None if abs(delta) <= _ACCURACY_NOISE else after > before
+    elif good == 'difference':
+      delta = after - before
+      change = f'{delta:+.4g}'
     elif before:
       delta = share = after / before
       change = f'{share:.2f}x'

@@ -84,6 +84,15 @@ def _keyed(required: Mapping[str, Check], optional: Mapping[str, Check]) -> Chec
   return check_keys
 
 
+def _number_map(value: object, where: str) -> None:
+  """Numbers by names of the user's choice."""
+  if not isinstance(value, Mapping):
+    raise _wrong(where, 'an object', value)
+  for key, item in value.items():
+    _text(key, f'a key of {where}')
+    _number(item, f'{where}.{key}')
+
+
 def _numbers(*keys: str) -> dict[str, Check]:
   return dict.fromkeys(keys, _number)
 
@@ -94,6 +103,7 @@ _INT8 = _keyed(
   {
     **_numbers('accuracy', 'accuracy_top5', 'post_training_accuracy', 'loss'),
     **_numbers('bytes', 'gzip_bytes'),
+    'metrics': _number_map,
     'latency': _LATENCY,
   },
 )
@@ -113,6 +123,7 @@ _BLOCK = _keyed(
       'tflite_bytes',
       'tflite_gzip_bytes',
     ),
+    'metrics': _number_map,
     'latency': _or_none(_LATENCY),
     'int8': _or_none(_INT8),
     'sparse': _or_none(_SPARSE),

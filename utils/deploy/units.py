@@ -53,6 +53,11 @@ def fmt_loss(value: float | None) -> str:
   return NOTHING if value is None else f'{value:.4f}'
 
 
+def fmt_metric(value: float | None) -> str:
+  """A number of unknown unit with four significant digits."""
+  return NOTHING if value is None else f'{value:.4g}'
+
+
 def fmt_seconds(value: float | None) -> str:
   """Seconds as a clock: '4.2 s', '3 min 05 s', '2 h 07 min'."""
   if value is None:

@@ -46,6 +46,40 @@ def as_classifier(model: keras.Model) -> tuple[keras.Model, bool]:
   return _without_softmax(flat)
 
 
+def classifying_part(model: keras.Model, output: str | None) -> keras.Model:
+  """The part of a model that one of its outputs needs; the model itself if it has but one.
+
+  Args:
+    model: with any number of outputs; layers and weights are shared with it.
+    output: name of the layer that gives the output, as in `model.output_names`, or its key where the
+      outputs are a dict; None if there is but one.
+
+  Raises:
+    UserError: several outputs, or others than the named one.
+  """
+  if not isinstance(model, keras.Model) or not model.outputs:
+    return model  # Refused by `as_classifier`.
+  outputs = dict(zip(model.output_names, model.outputs, strict=True))
+  if isinstance(model.output, dict):
+    outputs |= model.output
+  names = ', '.join(model.output if isinstance(model.output, dict) else model.output_names)
+  if output is None and len(model.outputs) > 1:
+    raise UserError(
+      f'Model {model.name} has {len(model.outputs)} outputs ({names}), but one that classifies was '
+      'expected: name it with output=NAME, as in output='
+      f'{names.split(", ")[0]!r}; on the command line with --model_output.'
+    )
+  if output is None:
+    return model
+  if output not in outputs:
+    raise UserError(
+      f'Model {model.name} has no output {output}: its outputs are {names}, name one of these.'
+    )
+  if len(model.outputs) == 1:
+    return model
+  return keras.Model(model.inputs, outputs[output], name=model.name)
+
+
 def with_softmax(model: keras.Model) -> keras.Model:
   """The model with a softmax behind it; layers and weights are shared."""
   found = keras.layers.Softmax(name=PROBABILITIES)(model.outputs[0])

@@ -1,4 +1,4 @@
-"""Losses of classifiers: cross-entropy, and distillation from a teacher."""
+"""Losses of classifiers: cross-entropy and its like, and distillation from a teacher."""
 
 from __future__ import annotations
 
@@ -7,13 +7,7 @@ from collections.abc import Mapping
 import tensorflow as tf
 import tf_keras as keras
 
-
-def cross_entropy(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
-  """Mean cross-entropy of float logits [n, c] against int labels [n]; scalar float32."""
-  logits = tf.cast(logits, tf.float32)
-  return tf.reduce_mean(
-    tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)
-  )
+from secateurs.utils.training.criteria import Criteria
 
 
 def distillation_loss(
@@ -36,36 +30,42 @@ def distillation_loss(
 
 
 class Classification:
-  """Cross-entropy of a classifier, plus distillation where there is a teacher.
+  """Cross-entropy of a classifier, or the user's loss, plus distillation where there is a teacher.
 
   loss = cross_entropy + weight * T^2 * KL(teacher || student)
 
   The teacher runs in inference mode on the same augmented images as the student.
+
+  Attributes:
+    criteria: the loss from the labels, and the user's metrics.
   """
 
   def __init__(
     self,
     model: keras.Model,
     *,
+    criteria: Criteria | None = None,
     teacher: keras.Model | None = None,
     weight: float = 0.0,
     temperature: float = 1.0,
   ) -> None:
     self._model, self._teacher = model, teacher
     self._weight, self._temperature = weight, temperature
-    self.metric_names = ('accuracy',) if teacher is None else ('accuracy', 'loss_dst')
+    self.criteria = criteria or Criteria()
+    own = ('accuracy', *self.criteria.metric_names)
+    self.metric_names = own if teacher is None else (*own, 'loss_dst')
 
   def __call__(self, batch: tuple) -> tuple[tf.Tensor, Mapping[str, tf.Tensor]]:
-    """Loss and accuracy of a batch of (images, labels) in training mode."""
+    """Loss and metrics of a batch of (images, labels) in training mode."""
     return self.of(self._model(batch[0], training=True), batch)
 
   def of(self, logits: tf.Tensor, batch: tuple) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
-    """Loss and accuracy of a batch, given the model's outputs [n, c] for it."""
+    """Loss and metrics of a batch, given the model's outputs [n, c] for it."""
     images, labels = batch
     logits = tf.cast(logits, tf.float32)
-    loss = cross_entropy(labels, logits)
+    loss = self.criteria.loss(labels, logits)
     correct = tf.cast(tf.argmax(logits, -1, tf.int32) == labels, tf.float32)
-    metrics = {'accuracy': tf.reduce_mean(correct)}
+    metrics = {'accuracy': tf.reduce_mean(correct), **self.criteria.metrics(labels, logits)}
     if self._teacher is not None:
       soft = distillation_loss(self._teacher(images, training=False), logits, self._temperature)
       metrics['loss_dst'] = soft

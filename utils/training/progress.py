@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TextIO
 
 
@@ -28,6 +28,7 @@ class Progress:
     batch_size: samples of one step.
     stream: where to write; a bar if it is a terminal, else one line per `summary`.
     shown: whether to write at all.
+    metrics: names of the user's metrics.
   """
 
   def __init__(
@@ -39,13 +40,14 @@ class Progress:
     stream: TextIO | None = None,
     *,
     shown: bool = True,
+    metrics: Sequence[str] = (),
   ) -> None:
     self._phase, self._stop, self._batch_size = phase, stop, batch_size
     self._stream = stream or sys.stdout
     self._bar = None
     self._from_step, self._began = start, time.perf_counter()
     self._compiled, self._speed = False, 0.0
-    self._shown = shown
+    self._shown, self._metrics = shown, tuple(metrics)
     if shown and self._stream.isatty():
       from tqdm import tqdm
 
@@ -90,6 +92,7 @@ class Progress:
       parts.append(f'accuracy {100 * means["accuracy"]:.2f} %')
     if 'sparsity' in means:
       parts.append(f'sparsity {100 * means["sparsity"]:.1f} %')
+    parts += [f'{name} {means[name]:.4g}' for name in self._metrics if name in means]
     if self._speed:
       parts.append(f'{self._speed:.0f} images/s')
     return '  '.join(parts)
