@@ -303,3 +303,36 @@ def test_the_sparse_file_is_compared_with_the_plain_original(report):
   assert rows['sparse/bytes'].better
   assert rows['sparse/latency/1/p50_ms'].share == pytest.approx(1.0)
   assert 'sparse file size' in format_table(report)
+
+
+# The user's metrics
+
+
+def test_metrics_of_the_user_are_rows_without_a_verdict(report, log_dir):
+  for name, value, int8 in (('original', 0.75, 0.74), ('compressed', 0.5, 0.48)):
+    report[name]['metrics'] = {'confidence': value}
+    report[name].setdefault('int8', {})['metrics'] = {'confidence': int8}
+  report['links'] = []
+  paths = write_report(report, log_dir)
+  rows = comparison_rows(report['original'], report.get('pruned'), report['compressed'])
+  row, of_int8 = (row for row in rows if 'confidence' in row.label)
+  assert (row.key, row.original, row.compressed) == ('metrics/confidence', '0.75', '0.5')
+  assert (row.change, row.delta, row.better) == ('-0.25', -0.25, None)
+  assert (of_int8.key, of_int8.label) == ('int8/metrics/confidence', 'int8 confidence')
+  assert of_int8.int8
+  assert read_report(paths['json'])['changes']['metrics/confidence'] == -0.25
+  assert 'int8 confidence' in paths['html'].read_text()
+
+
+@pytest.mark.parametrize('metrics', [[0.5], {'confidence': 'high'}, {3: 0.5}])
+def test_metrics_are_numbers_by_name(report, metrics):
+  report['compressed']['metrics'] = metrics
+  with pytest.raises(ValueError, match=r'compressed\.metrics'):
+    validate_report(report)
+
+
+def test_metrics_that_are_not_finite_are_left_out_with_a_note(report, log_dir):
+  report['compressed']['metrics'] = {'ratio': float('nan')}
+  read = read_report(write_report(report, log_dir)['json'])
+  assert read['compressed']['metrics'] == {'ratio': None}
+  assert 'compressed.metrics.ratio' in read['notes'][-1]

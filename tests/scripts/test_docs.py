@@ -54,7 +54,12 @@ def test_a_net_and_a_data_set_of_ones_own(extensions, tmp_path, kind, learner):
 
 
 def test_the_python_guide(tmp_path):
-  (block,) = code_blocks('own_model.md')
-  code = block.replace('/tmp/mine', str(tmp_path))
-  assert 'macs_ratio' in python('-c', code)
+  model, functions, outputs = code_blocks('own_model.md')
+  code = '\n'.join([model, functions, outputs]).replace('/tmp/mine', str(tmp_path))
+  out = python('-c', code)
+  assert 'macs_ratio' in out
+  assert re.search(r"^\{'found_reds': [01]\.\d+\}$", out, flags=re.MULTILINE)
+  assert re.findall(r'^finetune (\d) ', out, flags=re.MULTILINE) == ['0', '1']
+  assert len((tmp_path / 'epochs.csv').read_text().splitlines()) == 3
+  assert out.endswith('(None, 3)\n')
   assert (tmp_path / 'small.tflite').stat().st_size > 1000
