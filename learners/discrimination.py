@@ -19,7 +19,7 @@ from secateurs.utils.training.objectives import Classification
 L = keras.layers
 _BN_MOMENTUM = 0.9  # Block-wise training may be no more than some tens of steps.
 _BATCH = 128
-_TINY = 1e-6
+_LEAST_SPREAD = 1e-2  # Of a pooled normalised map; less is what rounding leaves of a dead one.
 _INVERSE_PENALTY, _TOLERANCE = 1.0, 1e-3
 
 
@@ -106,7 +106,7 @@ def start_branch(branch: keras.Model, maps: np.ndarray, labels: np.ndarray) -> N
   norm.moving_mean.assign(maps.mean(axes, np.float64))
   norm.moving_variance.assign(maps.var(axes, np.float64))
   pooled = keras.Model(branch.input, linear.input).predict(maps, batch_size=_BATCH, verbose=0)
-  mean, size = pooled.mean(axis=0), np.maximum(pooled.std(axis=0), _TINY)
+  mean, size = pooled.mean(axis=0), np.maximum(pooled.std(axis=0), _LEAST_SPREAD)
   found = LogisticRegression(C=_INVERSE_PENALTY, tol=_TOLERANCE).fit((pooled - mean) / size, labels)
   kernel, bias = np.zeros(linear.kernel.shape), np.full(linear.bias.shape, found.intercept_.min())
   kernel[:, found.classes_] = _per_class(found.coef_).T / size[:, None]

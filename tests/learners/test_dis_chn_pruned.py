@@ -136,6 +136,16 @@ def test_a_branch_starts_from_a_good_classifier():
   assert (found == labels[labels < 2]).mean() > 0.95
 
 
+def test_a_branch_makes_nothing_of_dead_maps():
+  rng = np.random.default_rng(0)
+  maps, more = (rng.normal(0, 1e-7, (200, 4, 4, 6)).astype(np.float32) for _ in range(2))
+  branch = make_branch((None, 4, 4, 6), 5, 'branch', seed=0)
+  start_branch(branch, maps, rng.integers(0, 3, 200))
+  # What enters training may vary far more than what the branch was fit to.
+  logits = branch(more * 100, training=False).numpy()
+  assert np.ptp(logits[:, :3]) < 10
+
+
 # The moving cut.
 
 
