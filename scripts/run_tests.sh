@@ -8,4 +8,5 @@ source scripts/env.sh
 ruff check .
 ruff format --check .
 shellcheck -x scripts/*.sh
-exec python -m pytest -n auto --maxprocesses 4 --dist loadfile "$@"
+exec python -m pytest -n auto --maxprocesses 4 --dist loadfile \
+  --no-loadscope-reorder "$@"
