@@ -68,9 +68,7 @@ ARCHITECTURES = {
 FAST = (
   'ResNet50V2',
   'MobileNetV2',
-  'MobileNetV3Small',
   'EfficientNetB0',
-  'RegNetX002',
   'MobileNet',
 )
 RATIOS = (0.3, 0.6)

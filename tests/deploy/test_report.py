@@ -10,8 +10,8 @@ from sample_report import sample_metrics, sample_report
 
 from secateurs.utils.deploy import plots
 from secateurs.utils.deploy.metrics import parse_metrics, phase_offsets, read_metrics
-from secateurs.utils.deploy.report import read_report, render_html, write_report
-from secateurs.utils.deploy.rows import comparison_rows
+from secateurs.utils.deploy.report import read_report, render_html, with_changes, write_report
+from secateurs.utils.deploy.rows import comparison_rows, report_rows
 from secateurs.utils.deploy.schema import validate_report
 from secateurs.utils.deploy.table import format_table
 from secateurs.utils.errors import UserError
@@ -277,6 +277,30 @@ def test_table_gives_each_link_its_rows(report):
     assert lines[start + 3].split()[-2:] == [change, 'pt']
     assert lines[start + 4] == ''
   assert 'Link 2: weight-sparse' in render_html(report, [])
+
+
+def test_a_chain_is_compared_with_what_went_into_its_first_link(report):
+  def block(accuracy, size, ms):
+    timed = {'threads': 1, 'p50_ms': ms, 'p90_ms': 2 * ms, 'fps': 1000 / ms}
+    return {'accuracy': accuracy, 'tflite_bytes': size, 'latency': [timed]}
+
+  # The machine was half as fast when the second link timed what the first had made.
+  first, middle, last = block(0.9, 800, 4.0), block(0.88, 400, 2.0), block(0.87, 100, 3.0)
+  links = [
+    {'learner': 'chn-pruned', 'original': first, 'compressed': middle},
+    {'learner': 'weight-sparse', 'original': block(0.88, 400, 4.0), 'compressed': last},
+  ]
+  report |= {**links[1], 'links': links, 'pruned': None}
+  validate_report(report)
+  rows = {row.key: row for row in report_rows(report)}
+  assert rows['tflite_bytes'].share == pytest.approx(100 / 800)
+  assert rows['accuracy'].delta == pytest.approx(-0.03)
+  for key in ('p50_ms', 'p90_ms'):
+    assert rows[f'latency/1/{key}'].share == pytest.approx(2 / 4 * 3 / 4)
+  assert rows['latency/1/fps'].share == pytest.approx(4 / 2 * 4 / 3)
+  assert with_changes(report)['changes']['tflite_bytes'] == pytest.approx(100 / 800)
+  text = format_table(report)
+  assert '0.12x' in text[text.index('the whole chain') :]
 
 
 def test_rows_call_nothing_better_within_the_noise():

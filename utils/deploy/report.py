@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from secateurs.utils.deploy import units
 from secateurs.utils.deploy.metrics import read_metrics
-from secateurs.utils.deploy.rows import Row, changes, comparison_rows, goals, link_rows, title
+from secateurs.utils.deploy.rows import Row, changes, goals, link_rows, report_rows, title
 from secateurs.utils.deploy.schema import KEY_ORDER, validate_report
 from secateurs.utils.files import atomic_path
 
@@ -64,10 +64,10 @@ def _plain(value: Any, where: str, lost: list[str]) -> Any:
 def with_changes(report: Mapping) -> dict[str, Any]:
   """Returns the report with the numbers that the tables print in their last column.
 
-  `changes` of the report and of each link: row key -> compressed / original, for accuracies the
-  difference.
+  `changes` of the report (of the whole chain, where there are links) and of each link: row key ->
+  compressed / original, for accuracies the difference.
   """
-  rows = comparison_rows(report['original'], report.get('pruned'), report['compressed'])
+  rows = report_rows(report)
   report = {**report, 'changes': changes(rows)}
   if report.get('links'):
     report['links'] = [
@@ -145,7 +145,7 @@ def render_html(report: Mapping, metrics: list[dict]) -> str:
   """
   from secateurs.utils.deploy import plots
 
-  rows = comparison_rows(report['original'], report.get('pruned'), report['compressed'])
+  rows = report_rows(report)
   return (
     environment()
     .get_template('report.html.j2')

@@ -1,7 +1,9 @@
 """The rows of the before/after table, shared by the terminal and the HTML report."""
 
-from collections.abc import Callable, Mapping
+import itertools
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from secateurs.utils.deploy import units
 
@@ -52,6 +54,55 @@ def comparison_rows(original: Mapping, pruned: Mapping | None, compressed: Mappi
   int8_blocks = tuple(block.get('int8') or {} for block in blocks)
   rows += _int8_rows(int8_blocks)
   return [row for row in rows if not row.is_empty]
+
+
+def report_rows(report: Mapping) -> list[Row]:
+  """A report's rows; those of a chain compare what went into its first link with what came out."""
+  links = report.get('links') or ()
+  if not links or not links[0].get('original'):
+    return comparison_rows(report['original'], report.get('pruned'), report['compressed'])
+  return comparison_rows(_first_original(links), None, report['compressed'])
+
+
+def _first_original(links: Sequence[Mapping]) -> dict[str, Any]:
+  """What went into a chain, with latencies as if the last link had timed them.
+
+  A link times what it was given beside what it made, so that the same network timed twice tells by how
+  much the machine was slower.
+  """
+  factors = dict.fromkeys(_medians(links[0]['original']), 1.0)
+  for earlier, later in itertools.pairwise(links):
+    then, now = (_medians(b) for b in (earlier.get('compressed'), later.get('original')))
+    factors = {
+      threads: factor * now[threads] / then[threads]
+      for threads, factor in factors.items()
+      if then.get(threads) and now.get(threads)
+    }
+  block = dict(links[0]['original'])
+  for name in ('int8', 'sparse'):
+    if block.get(name):
+      block[name] = _on_another_clock(block[name], factors)
+  return _on_another_clock(block, factors)
+
+
+def _medians(block: Mapping | None) -> dict[int, float]:
+  return {entry['threads']: entry['p50_ms'] for entry in (block or {}).get('latency') or ()}
+
+
+def _on_another_clock(block: Mapping, factors: Mapping[int, float]) -> dict[str, Any]:
+  if not block.get('latency'):
+    return dict(block)
+  timed = [
+    {
+      'threads': entry['threads'],
+      'p50_ms': entry['p50_ms'] * factors[entry['threads']],
+      'p90_ms': entry['p90_ms'] * factors[entry['threads']],
+      'fps': entry['fps'] / factors[entry['threads']],
+    }
+    for entry in block['latency']
+    if entry['threads'] in factors
+  ]
+  return {**block, 'latency': timed}
 
 
 def changes(rows: list[Row]) -> dict[str, float]:

@@ -3,7 +3,7 @@
 import textwrap
 from collections.abc import Mapping
 
-from secateurs.utils.deploy.rows import Row, comparison_rows, goals, link_rows, title
+from secateurs.utils.deploy.rows import Row, goals, link_rows, report_rows, title
 from secateurs.utils.deploy.units import NOTHING, fmt_seconds
 
 WIDTH = 88
@@ -14,13 +14,12 @@ def format_table(report: Mapping) -> str:
 
   A chain of learners gets one block of rows for each link, and then the whole chain's.
   """
-  original = report['original']
   lines = [title(report)]
   for number, (learner, rows) in enumerate(link_rows(report), start=1):
     lines += ['', f'link {number}: {learner}', *_format_rows(rows)]
   if report.get('links'):
     lines += ['', 'the whole chain']
-  lines += _format_rows(comparison_rows(original, report.get('pruned'), report['compressed']))
+  lines += _format_rows(report_rows(report))
   lines += _format_goals(report)
   if report.get('seconds_total') is not None:
     lines.append(f'total time {fmt_seconds(report["seconds_total"])}')
