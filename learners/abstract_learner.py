@@ -16,6 +16,7 @@ import tf_keras as keras
 
 from secateurs.learners import modes, quantized, reporting
 from secateurs.learners.configs import DistillConfig, QuantConfig, RunConfig, TrainConfig
+from secateurs.learners.distillation import classification
 from secateurs.learners.helper import Helper
 from secateurs.utils.config import Config
 from secateurs.utils.deploy import versions
@@ -28,6 +29,7 @@ from secateurs.utils.training.checkpoints import CheckpointStore, Saved
 from secateurs.utils.training.evaluation import Evaluation
 from secateurs.utils.training.masks import MaskSet
 from secateurs.utils.training.metrics import MetricsWriter
+from secateurs.utils.training.objectives import Classification
 from secateurs.utils.training.precision import with_policy
 from secateurs.utils.training.progress import Progress, format_seconds
 from secateurs.utils.training.quantization import quantized_twin, wrapped
@@ -141,6 +143,10 @@ class Learner:
   def compressed_model(self) -> keras.Model:
     """The float32 model that is exported."""
     return self.in_float32(self.model)
+
+  def classification(self, model: keras.Model | None = None) -> Classification:
+    """The objective of training a model (default: the run's), with distillation if asked for."""
+    return classification(self, None, model)
 
   def quantization_phases(self) -> list[Phase]:
     """What stands between the training and the measuring of the result."""

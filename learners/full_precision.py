@@ -10,7 +10,6 @@ import tf_keras as keras
 from secateurs.learners import measuring, register, reporting
 from secateurs.learners.abstract_learner import Learner, Phase
 from secateurs.learners.configs import FullPrecConfig
-from secateurs.learners.distillation import classification
 from secateurs.utils.graph import count
 from secateurs.utils.training.schedules import PiecewiseConstant
 from secateurs.utils.training.weights import assign_weights, named_weights
@@ -74,7 +73,7 @@ class FullPrecLearner(Learner):
     schedule = PiecewiseConstant(self.lrn_rate_init, boundaries, recipe.decay)
     self.fit(
       TRAIN,
-      classification(self, baseline=None),
+      self.classification(),
       self.sgd(self.warmed_up(schedule, nb_steps)),
       nb_steps=nb_steps,
     )

@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from secateurs.learners import measuring
-from secateurs.learners.distillation import classification
 from secateurs.utils.deploy.export import int8_bytes
 from secateurs.utils.files import atomic_path
 from secateurs.utils.training import distributed
@@ -33,11 +32,9 @@ def train_quantized(learner: Learner) -> None:
   rate = learner.lrn_rate_init * _RATE_FACTOR
   if config.lrn_rate_qat is not None:
     rate = learner.scaled_rate(config.lrn_rate_qat)
-  original = learner.original_prefix.with_name(f'{learner.original_prefix.name}.keras')
-  teacher = distributed.from_chief(lambda: original if original.is_file() else None)
   learner.fit(
     PHASE,
-    classification(learner, teacher, learner.quantized),
+    learner.classification(learner.quantized),
     learner.sgd(learner.warmed_up(WarmUpCosine(rate, nb_steps), nb_steps)),
     nb_steps=nb_steps,
     model=learner.quantized,
