@@ -217,6 +217,6 @@ class ChannelLearner(CompressionLearner):
       self.fit(
         'finetune',
         self.classification(),
-        self.sgd(self.fine_tune_schedule(nb_steps)),
+        self.fine_tune_optimizer(nb_steps),
         nb_steps=nb_steps,
       )

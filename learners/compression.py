@@ -20,6 +20,7 @@ from secateurs.utils.errors import UserError
 from secateurs.utils.graph import count
 from secateurs.utils.training import distributed
 from secateurs.utils.training.checkpoints import CheckpointStore
+from secateurs.utils.training.muon import Muon
 from secateurs.utils.training.objectives import Classification
 from secateurs.utils.training.schedules import WarmUpCosine
 from secateurs.utils.training.weights import (
@@ -115,19 +116,33 @@ class CompressionLearner(Learner):
       self.helper.recipe.nb_epochs * config.nb_epochs_rat if epochs is None else epochs
     )
 
-  def fine_tune_schedule(self, nb_steps: int) -> keras.optimizers.schedules.LearningRateSchedule:
-    """Half a cosine from the fine-tuning's rate down to zero.
+  def fine_tune_optimizer(self, nb_steps: int) -> keras.optimizers.Optimizer:
+    """The optimizer of the compression's training: its rate is half a cosine down to zero.
 
-    With distillation the default rate is divided by sqrt(1 + loss_w_dst): the teacher's gradient
-    comes on top of the labels', and a rate that suits the labels alone makes training diverge.
+    Muon's steps don't shrink as a greater batch evens out gradients, so that its rate grows with the
+    root of the batch only.
+    """
+    config, peak = self.train_config, self.fine_tune_rate()
+    schedule = self.warmed_up(WarmUpCosine(peak, nb_steps), nb_steps)
+    if config.optimizer_ft == 'sgd':
+      return self.sgd(schedule)
+    growth = math.sqrt(self.batch_size_total / self.helper.recipe.batch_size)
+    factor = growth * config.lrn_rate_muon / peak if peak else 0.0
+    return Muon(schedule, kernel_factor=factor, momentum=config.momentum)
+
+  def fine_tune_rate(self) -> float:
+    """Peak rate of the compression's training, for this run's batch size.
+
+    With distillation the default is divided by sqrt(1 + loss_w_dst): the teacher's gradient comes on
+    top of the labels', and a rate that suits the labels alone makes training diverge.
     """
     given = self.train_config.lrn_rate_ft
     if given is not None:
-      return self.warmed_up(WarmUpCosine(self.scaled_rate(given), nb_steps), nb_steps)
+      return self.scaled_rate(given)
     peak = self.lrn_rate_init * self.fine_tune_factor
     if self.distill_config.enbl_dst:
       peak /= math.sqrt(1.0 + self.distill_config.loss_w_dst)
-    return self.warmed_up(WarmUpCosine(peak, nb_steps), nb_steps)
+    return peak
 
   def _baseline(self) -> None:
     values, source = self._baseline_weights()

@@ -97,6 +97,18 @@ class TrainConfig(Config):
     "Peak learning rate of compression's training; default: a tenth of lrn_rate_init.",
     low=0.0,
   )
+  optimizer_ft: str = option(
+    'sgd',
+    "What steps in compression's training: sgd (with momentum) or muon (the steps of convolutions' "
+    'kernels made orthogonal; learns more in few epochs).',
+    choices=('sgd', 'muon'),
+  )
+  lrn_rate_muon: float = option(
+    0.01,
+    "Peak rate of --optimizer_ft muon for convolutions' kernels: the length of a step as a share of "
+    "the kernel's own; all else goes by lrn_rate_ft.",
+    low=0.0,
+  )
   augment_ft: str = option(
     'all',
     "What may happen to images in compression's training: all (as where networks are trained from "

@@ -456,7 +456,7 @@ class WeightSparseLearner(CompressionLearner):
     self.fit(
       phase,
       self.classification(),
-      self.sgd(self.fine_tune_schedule(nb_steps)),
+      self.fine_tune_optimizer(nb_steps),
       nb_steps=nb_steps,
       masks=self._masks,
       events=events or [],

@@ -1,0 +1,96 @@
+"""Muon's step against the singular value decomposition, and what it does to other variables."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tf_keras as keras
+
+from secateurs.utils.training.muon import Muon, orthogonalised
+
+
+@pytest.mark.parametrize('shape', [(27, 16), (16, 40), (12, 12), (5, 1)])
+def test_singular_values_come_near_one(shape):
+  matrix = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+  left, _, right = np.linalg.svd(matrix, full_matrices=False)
+
+  found = orthogonalised(tf.constant(matrix)).numpy()
+
+  values = np.linalg.svd(found, compute_uv=False)
+  assert values.min() > 0.4
+  assert values.max() < 1.3
+  polar = left @ right
+  assert np.sum(found * polar) > 0.95 * np.linalg.norm(found) * np.linalg.norm(polar)
+
+
+def test_no_gradient_is_no_step():
+  assert np.array_equal(orthogonalised(tf.zeros([8, 4])).numpy(), np.zeros([8, 4]))
+
+
+def test_a_kernel_steps_by_a_share_of_its_length():
+  rng = np.random.default_rng(1)
+  before = rng.normal(size=(3, 3, 4, 6)).astype(np.float32)
+  kernel = tf.Variable(before)
+  optimizer = Muon(0.5, kernel_factor=0.04)
+  optimizer.build([kernel])
+
+  optimizer.apply_gradients(
+    [(tf.constant(1e-6 * rng.normal(size=before.shape), tf.float32), kernel)]
+  )
+
+  moved = np.linalg.norm(kernel.numpy() - before) / np.linalg.norm(before)
+  assert moved == pytest.approx(0.5 * 0.04, rel=1e-3)
+
+
+@pytest.mark.parametrize('shape', [(7,), (5, 3), (3, 3, 4, 1), (1, 1, 1, 8)])
+def test_what_is_no_matrix_of_a_convolution_steps_as_sgd_does(shape):
+  rng = np.random.default_rng(2)
+  start = rng.normal(size=shape).astype(np.float32)
+  mine, reference = tf.Variable(start), tf.Variable(start)
+  muon = Muon(0.1, kernel_factor=3.0, momentum=0.8)
+  sgd = keras.optimizers.SGD(0.1, momentum=0.8, nesterov=True, jit_compile=False)
+  muon.build([mine])
+  sgd.build([reference])
+
+  for _ in range(3):
+    gradient = tf.constant(rng.normal(size=shape), tf.float32)
+    muon.apply_gradients([(gradient, mine)])
+    sgd.apply_gradients([(gradient, reference)])
+
+  assert np.array_equal(mine.numpy(), reference.numpy())
+
+
+def test_an_ill_conditioned_problem_is_solved_in_fewer_steps():
+  """Inputs whose variances differ a thousandfold: plain momentum crawls along the weak ones."""
+  rng = np.random.default_rng(3)
+  scales = np.geomspace(1.0, 0.03, 16)
+  inputs = tf.constant(rng.normal(size=(256, 1, 1, 16)) * scales, tf.float32)
+  truth = tf.constant(rng.normal(size=(1, 1, 16, 8)), tf.float32)
+  targets = tf.nn.conv2d(inputs, truth, 1, 'SAME')
+
+  def distance(optimizer: keras.optimizers.Optimizer) -> float:
+    kernel = tf.Variable(tf.zeros_like(truth) + 0.1)
+    optimizer.build([kernel])
+    for _ in range(100):
+      with tf.GradientTape() as tape:
+        loss = tf.reduce_mean((tf.nn.conv2d(inputs, kernel, 1, 'SAME') - targets) ** 2)
+      optimizer.apply_gradients([(tape.gradient(loss, kernel), kernel)])
+    return float(tf.norm(kernel - truth) / tf.norm(truth))
+
+  def decay(peak: float) -> keras.optimizers.schedules.LearningRateSchedule:
+    return keras.optimizers.schedules.CosineDecay(peak, 100)
+
+  plain = min(
+    distance(keras.optimizers.SGD(decay(rate), momentum=0.9, jit_compile=False))
+    for rate in (0.03, 0.1, 0.3, 1.0)
+  )
+  assert distance(Muon(decay(1.0), kernel_factor=0.1)) < 0.5 * plain
+
+
+def test_configuration_round_trip():
+  optimizer = Muon(0.1, kernel_factor=0.3, momentum=0.7)
+  again = Muon.from_config(optimizer.get_config())
+  assert again.kernel_factor == 0.3
+  assert again.momentum == 0.7
+  assert again.nesterov
