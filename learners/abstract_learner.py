@@ -509,7 +509,7 @@ class Learner:
     """Flag names and values of all configs; only those that change the result if asked."""
     flags: dict[str, Any] = {}
     shared = (self.run_config, self.train_config, self.distill_config, self.quant_config)
-    for config in (self.config, *shared):
+    for config in (*self.helper.configs, self.config, *shared):
       flags |= config.as_flags(affecting_result=affecting_result)
     return flags
 

@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
+from secateurs.utils.config import Config
 from secateurs.utils.training.criteria import Criteria
 
 
@@ -33,7 +34,10 @@ class Recipe(Protocol):
 
 
 class Helper(Protocol):
-  """A network, its data and its recipe; what it minimises and measures; whom training calls."""
+  """A network, its data and its recipe; what it minimises and measures; whom training calls.
+
+  `configs` are those that network and data were made from, if any.
+  """
 
   net: str
   name: str
@@ -41,6 +45,7 @@ class Helper(Protocol):
   recipe: Recipe
   criteria: Criteria
   callbacks: Sequence[keras.callbacks.Callback]
+  configs: Sequence[Config]
 
   def build_model(self, seed: int) -> keras.Model:
     """A new functional model that gives logits, with weights that follow from the seed."""

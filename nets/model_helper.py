@@ -75,6 +75,7 @@ class ModelHelper:
     recipe: how it is usually trained.
     criteria: the loss and the further metrics.
     callbacks: tf_keras callbacks that training calls.
+    configs: what network and data were made from, where flags told.
   """
 
   def __init__(
@@ -88,6 +89,7 @@ class ModelHelper:
     self.net, self.dataset, self.recipe = net, dataset, recipe
     self._build, self._own_weights = build, own_weights
     self.criteria, self.callbacks = Criteria(), ()
+    self.configs: tuple[Config, ...] = ()
     self._history: list[dict[str, Any]] = []
 
   @classmethod
@@ -286,12 +288,18 @@ class Experiment:
   Attributes:
     name: network family and data set, such as `resnet_at_cifar10`.
     configs: config classes of the network and the data set.
-    make: builds the helper from instances of these.
+    build: makes the helper from instances of these.
   """
 
   name: str
   configs: tuple[type[Config], ...]
-  make: Callable[..., ModelHelper]
+  build: Callable[..., ModelHelper]
+
+  def make(self, *values: Config) -> ModelHelper:
+    """The helper, which remembers what it was made from: a run that goes on must be given the same."""
+    helper = self.build(*values)
+    helper.configs = values
+    return helper
 
 
 def _experiment(
@@ -303,12 +311,12 @@ def _experiment(
 ) -> Experiment:
   """An experiment whose last config is that of the data set, and the others those of the network."""
 
-  def make(*values: Config) -> ModelHelper:
+  def build(*values: Config) -> ModelHelper:
     dataset, net = load(values[-1]), network(*values[:-1])
-    build = functools.partial(net.build, dataset.image_shape, dataset.nb_classes)
-    return ModelHelper(net.name, build, dataset, recipe, net.own_weights)
+    new_model = functools.partial(net.build, dataset.image_shape, dataset.nb_classes)
+    return ModelHelper(net.name, new_model, dataset, recipe, net.own_weights)
 
-  return Experiment(name, configs, make)
+  return Experiment(name, configs, build)
 
 
 RESNET_AT_CIFAR10 = _experiment(

@@ -47,7 +47,10 @@ class Ilsvrc12Config(DataConfig):
     choices=PREPROCESSINGS,
   )
   nb_corrupt_max: int = option(
-    100, 'Records that may be damaged and left out before a run stops.', low=0
+    100,
+    'Records that may be damaged and left out before a run stops.',
+    low=0,
+    affects_result=False,
   )
 
 

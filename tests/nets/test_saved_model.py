@@ -253,6 +253,16 @@ def test_preprocessing(tmp_path, mode, expected):
   np.testing.assert_allclose(pixels, expected, atol=1e-2)
 
 
+def test_other_pixels_are_another_run(folder, tmp_path):
+  net().save(tmp_path / 'mine.keras')
+  options = short(tmp_path / 'run')
+  first = get_learner('weight-sparse')(make(folder, tmp_path / 'mine.keras'), **options).train()
+  assert first.report['flags']['preprocess'] == 'torch'
+  other = make(folder, tmp_path / 'mine.keras', preprocess='0..1')
+  with pytest.raises(UserError, match=r'--preprocess torch, now 0\.\.1'):
+    get_learner('weight-sparse')(other, **options).train()
+
+
 def test_grey_models(folder, tmp_path):
   net(channels=1).save(tmp_path / 'grey.keras')
   with pytest.raises(UserError, match=r'takes grey images, but --preprocess torch is for colours'):
