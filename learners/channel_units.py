@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import fnmatch
 from collections.abc import Mapping, Sequence
@@ -27,7 +28,8 @@ class Unit:
   """Channels that are chosen together.
 
   Attributes:
-    name: that of the layer that reads them first.
+    name: that of the layer that reads them first, and of what makes them where that layer reads
+      several units, as behind a concatenation.
     key: what `slice_model` calls them: a group's index, or (layer, 'input') for one layer's choice.
     size: number of channels.
     readers: names of the layers whose kernels sum over them, in order.
@@ -108,7 +110,19 @@ def find_units(
     if reason:
       left.append(f'{group.name}: {reason}')
   order = {name: number for number, name in enumerate(names)}
-  return Units(sorted(units, key=lambda unit: order[unit.name]), left)
+  units.sort(key=lambda unit: order[unit.readers[0]])
+  return Units(_told_apart(graph, units), left)
+
+
+def _told_apart(graph: ChannelGraph, units: list[Unit]) -> list[Unit]:
+  """The units, those of one name with what makes their channels added to it."""
+  times = collections.Counter(unit.name for unit in units)
+  return [
+    dataclasses.replace(unit, name=f'{unit.name}:{graph.groups[unit.key].name}')
+    if times[unit.name] > 1 and isinstance(unit.key, int)
+    else unit
+    for unit in units
+  ]
 
 
 def _units_of(

@@ -188,6 +188,11 @@ class DisChnPrunedLearner(ChannelLearner):
     keys = ('kept', 'blocks', 'layers', 'left_whole', 'samples', 'reconstruction')
     return {key: state[key] for key in keys if key in state}
 
+  def slim(self) -> None:
+    """Slices, behind which the branches are of no more use."""
+    super().slim()
+    self._branches = {}
+
   # Blocks.
 
   def _blocks(self) -> list[Block]:
@@ -256,7 +261,7 @@ class DisChnPrunedLearner(ChannelLearner):
     for unit in block.units:
       for frontier in (before, now):
         # Each cut in turn even where a resumed run needs the last alone: rounding must not differ.
-        frontier.advance(first[unit.name])
+        frontier.advance(first[unit.readers[0]])
       if unit.name in state['kept']:
         clock.skip(self._method().steps(unit.size, counts[unit.name]))
         continue
@@ -364,7 +369,7 @@ class DisChnPrunedLearner(ChannelLearner):
       calls = flat.calls_by_layer()
       shapes = [flat.shapes[calls[name][0].outputs[0]] for name in unit.readers]
       targets = 2 * sum(int(np.prod(shape[1:])) for shape in shapes)
-      need = max(need, 2 * bytes_per_image(flat, first[unit.name]) + targets)
+      need = max(need, 2 * bytes_per_image(flat, first[unit.readers[0]]) + targets)
     wanted = min(config.nb_smpls_layer, self.helper.nb_samples('train'))
     nb = self._per_rank(wanted)
     room = max(config.cache_mb * _MEGABYTE // need, min(config.batch_size, nb))

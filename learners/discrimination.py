@@ -58,7 +58,7 @@ def find_blocks(flat: FlatModel, nb_stages: int, units: list[Unit]) -> list[Bloc
       bounds[number],
       bounds[number + 1],
       tensor,
-      [unit for unit in units if bounds[number] <= first[unit.name] < bounds[number + 1]],
+      [unit for unit in units if bounds[number] <= first[unit.readers[0]] < bounds[number + 1]],
     )
     for number, tensor in enumerate(tensors)
   ]
@@ -94,7 +94,7 @@ def start_branch(branch: keras.Model, maps: np.ndarray, labels: np.ndarray) -> N
   """Gives a new branch the weights that suit a block as it is, so that training need not find them.
 
   Normalisation takes the mean and variance of the maps, the linear layer is fit by logistic
-  regression to what it then receives.
+  regression to what it then receives; it stays as it is where all images are of one class.
 
   Args:
     branch: from `make_branch`.
@@ -105,12 +105,15 @@ def start_branch(branch: keras.Model, maps: np.ndarray, labels: np.ndarray) -> N
   axes = tuple(range(maps.ndim - 1))
   norm.moving_mean.assign(maps.mean(axes, np.float64))
   norm.moving_variance.assign(maps.var(axes, np.float64))
+  if len(np.unique(labels)) < 2:
+    return
   pooled = keras.Model(branch.input, linear.input).predict(maps, batch_size=_BATCH, verbose=0)
   mean, size = pooled.mean(axis=0), np.maximum(pooled.std(axis=0), _LEAST_SPREAD)
   found = LogisticRegression(C=_INVERSE_PENALTY, tol=_TOLERANCE).fit((pooled - mean) / size, labels)
-  kernel, bias = np.zeros(linear.kernel.shape), np.full(linear.bias.shape, found.intercept_.min())
+  intercepts = _per_class(found.intercept_)
+  kernel, bias = np.zeros(linear.kernel.shape), np.full(linear.bias.shape, intercepts.min())
   kernel[:, found.classes_] = _per_class(found.coef_).T / size[:, None]
-  bias[found.classes_] = _per_class(found.intercept_)
+  bias[found.classes_] = intercepts
   bias -= mean @ kernel
   linear.kernel.assign(kernel)
   linear.bias.assign(bias)
@@ -145,7 +148,8 @@ class BlockObjective:
     """Loss and metrics of a batch of (images, labels) in training mode."""
     flat = self._flat
     ((number, _),) = flat.inputs
-    values = run_calls(flat.calls, {number: batch[0]}, training=True)
+    images = tf.cast(batch[0], flat.dtypes[number])
+    values = run_calls(flat.calls, {number: images}, training=True)
     loss, metrics = self._classification.of(values[flat.outputs[0]], batch)
     if self._branch is not None:
       logits = self._branch(tf.cast(values[self._block.tensor], tf.float32), training=True)
@@ -192,11 +196,15 @@ class LayerObjective:
     self._end, self._branch = end, branch
     read = {number for call in self._calls for number in call.inputs}
     self._given = {number: tensor for number, tensor in given.items() if number in read}
+    self._dtypes = flat.dtypes
     self._targets, self._labels = dict(targets), labels
 
   def __call__(self, batch: tf.Tensor) -> tuple[tf.Tensor, Mapping[str, tf.Tensor]]:
     """Loss, and its two parts."""
-    given = {n: tf.cast(tf.gather(tensor, batch), tf.float32) for n, tensor in self._given.items()}
+    given = {
+      number: tf.cast(tf.gather(tensor, batch), self._dtypes[number])
+      for number, tensor in self._given.items()
+    }
     values = run_calls(self._calls, given)
     reconstruction = tf.constant(0.0)
     for number, target in self._targets.items():

@@ -49,7 +49,7 @@ class Frontier:
     parts: dict[int, list[np.ndarray]] = {number: [] for number in wanted}
     for first in range(0, size, _BATCH):
       given = {
-        number: tf.constant(array[first : first + _BATCH], tf.float32)
+        number: tf.cast(array[first : first + _BATCH], self.flat.dtypes[number])
         for number, array in self.tensors.items()
       }
       values = run_calls(calls, given)

@@ -104,7 +104,7 @@ def _model(learner: Learner) -> tuple[keras.Model, str]:
   given = learner.given_model()
   if given is None:
     raise _nothing_there(learner)
-  return given, 'weights'
+  return learner.helper.deployable(given), 'weights'
 
 
 def _nothing_there(learner: Learner) -> UserError:

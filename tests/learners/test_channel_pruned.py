@@ -101,7 +101,7 @@ def branched_net():
   x = inputs = L.Input((8, 8, 3))
   x = L.Conv2D(10, 3, padding='same', activation='relu', name='stem')(x)
   a = L.Conv2D(6, 1, activation='relu', name='a')(x)
-  b = L.Conv2D(6, 3, padding='same', dilation_rate=2, activation='relu', name='b')(x)
+  b = L.Conv2D(8, 3, padding='same', dilation_rate=2, activation='relu', name='b')(x)
   x = L.Concatenate()([a, x, b])
   x = L.Conv2D(8, 3, padding='same', activation='relu', name='join')(x)
   return keras.Model(inputs, L.Dense(4, name='logits')(L.GlobalAveragePooling2D()(x)))

@@ -9,7 +9,7 @@ import tf_keras as keras
 from secateurs.learners import get_learner
 from secateurs.learners.channel_units import find_units
 from secateurs.learners.configs import RunConfig, TrainConfig
-from secateurs.learners.dis_chn_pruned import DcpConfig, nb_left
+from secateurs.learners.dis_chn_pruned import DcpConfig, DisChnPrunedLearner, nb_left
 from secateurs.learners.discrimination import (
   LayerObjective,
   find_blocks,
@@ -134,6 +134,10 @@ def test_a_branch_starts_from_a_good_classifier():
   start_branch(two, maps[labels < 2], labels[labels < 2])
   found = np.argmax(two(maps[labels < 2], training=False), -1)
   assert (found == labels[labels < 2]).mean() > 0.95
+  one = make_branch((None, 4, 4, 6), 5, 'one', seed=0)
+  kernel = one.get_layer('logits').kernel.numpy()
+  start_branch(one, maps[labels == 0], labels[labels == 0])
+  np.testing.assert_array_equal(one.get_layer('logits').kernel, kernel)
 
 
 def test_a_branch_makes_nothing_of_dead_maps():
@@ -401,15 +405,7 @@ def test_a_run(learn, capsys):
   + [('bottleneck_net', 'couple'), ('plain_net', 'keep')],
 )
 def test_every_kind_of_network_is_sliced_as_it_was_masked(name, trunk, helper, tmp_path):
-  start = tmp_path / 'start.keras'
-  randomize(NETS[name]()).save(start)
-  cls = get_learner('dis-chn-pruned')
-  learner = cls(
-    ModelHelper(name, NETS[name], helper.dataset, helper.recipe),
-    cls.Config(trunk=trunk, nb_stages=1, nb_iters_block=3, nb_iters_layer=3, nb_smpls_layer=64),
-    run=RunConfig(run_dir=str(tmp_path), warm_start_path=str(start)),
-    training=TrainConfig(nb_epochs_ft=0.0),
-  )
+  learner = on_digits(NETS[name], helper, tmp_path, trunk=trunk)
   learner.run_phases(until='slim')
   state = learner.state['algorithm']
   assert state['slim_vs_masked'] <= 1e-4
@@ -518,6 +514,64 @@ def test_a_killed_run_keeps_the_same_channels_and_reruns_are_identical(learn, mo
   assert again == kept
   for a, b in zip(weights, found, strict=True):
     np.testing.assert_array_equal(a, b)
+
+
+def on_digits(build, helper, folder, run=None, **config):
+  """A learner of a network with random weights, whose runs take little time."""
+  start = folder / 'start.keras'
+  if not start.exists():
+    randomize(build()).save(start)
+  cls = get_learner('dis-chn-pruned')
+  config = {'nb_stages': 1, 'nb_iters_block': 3, 'nb_iters_layer': 3, 'nb_smpls_layer': 64} | config
+  return cls(
+    ModelHelper('net', build, helper.dataset, helper.recipe),
+    cls.Config(**config),
+    run=RunConfig(run_dir=str(folder), warm_start_path=str(start), bench_frames=2, **(run or {})),
+    training=TrainConfig(nb_epochs_ft=0.05),
+  )
+
+
+def test_a_run_with_branches_goes_on_behind_slicing(helper, tmp_path, monkeypatch):
+  learner = on_digits(residual_net, helper, tmp_path, trunk='couple')
+  learner.run_phases(until='slim')
+  assert 'slim' in learner.store.latest().state['done']
+  report = on_digits(residual_net, helper, tmp_path, trunk='couple').train().report
+  assert report['extra']['blocks'][0]['units']
+  monkeypatch.setattr(DisChnPrunedLearner, 'finetune', None)  # Any training would fail.
+  again = on_digits(residual_net, helper, tmp_path, trunk='couple').train()
+  assert again.report == report
+
+
+def operator_net(size=32):
+  x = inputs = L.Input((size, size, 3))
+  x = stem(x, 8)
+  for i in range(3):
+    y = L.ReLU()(conv(x, 8, 3, f'b{i}_conv1'))
+    x = L.ReLU()(conv(y, 8, 3, f'b{i}_conv2') + x)
+  return keras.Model(inputs, logits(x))
+
+
+def test_additions_by_operator_in_bfloat16(helper, tmp_path):
+  learner = on_digits(operator_net, helper, tmp_path, run={'enbl_bf16': True})
+  learner.run_phases(until='slim')
+  assert all(r['kept'] == 4 for r in learner.state['algorithm']['layers'])
+
+
+def inception_net(size=32):
+  x = inputs = L.Input((size, size, 3))
+  x = stem(x, 8)
+  parts = [L.ReLU()(conv(x, filters, 1, f'part{filters}')) for filters in (4, 8, 6)]
+  return keras.Model(inputs, logits(L.ReLU()(conv(L.Concatenate()(parts), 8, 3, 'join'))))
+
+
+def test_channels_that_one_layer_reads_from_several(helper, tmp_path):
+  learner = on_digits(inception_net, helper, tmp_path, prune_ratio=0.25)
+  learner.run_phases(until='slim')
+  found = [
+    (r['name'], r['kept']) for r in learner.state['algorithm']['layers'] if 'join' in r['name']
+  ]
+  assert sorted(found) == [('join:part4', 3), ('join:part6', 5), ('join:part8', 6)]
+  assert learner.model.get_layer('join').kernel.shape[2] == 14
 
 
 def test_divergence_names_phase_layer_and_rate(learn):

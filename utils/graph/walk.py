@@ -51,6 +51,7 @@ class FlatModel:
   Attributes:
     model: the model that was walked.
     shapes: for each tensor its static shape, batch first, None where unknown.
+    dtypes: for each tensor its type.
     calls: layer calls in topological order (input layers are not calls).
     inputs: pairs (tensor number, the Keras input layer).
     outputs: tensor numbers of the model's outputs, flattened.
@@ -61,6 +62,7 @@ class FlatModel:
 
   model: keras.Model
   shapes: list[tuple]
+  dtypes: list[tf.DType]
   calls: list[Call]
   inputs: list[tuple[int, keras.layers.InputLayer]]
   outputs: list[int]
@@ -136,7 +138,7 @@ class _Walk:
   """State of one walk: numbers given to tensors and names given to layers."""
 
   def __init__(self, model: keras.Model):
-    self.flat = FlatModel(model, [], [], [], [], {})
+    self.flat = FlatModel(model, [], [], [], [], [], {})
     self._taken: dict[str, int] = {}
 
   def run(self) -> None:
@@ -154,6 +156,7 @@ class _Walk:
   def _new_tensor(self, tensor: Any) -> int:
     shape = tensor.shape
     self.flat.shapes.append(tuple(shape) if shape.rank is not None else ())
+    self.flat.dtypes.append(tf.as_dtype(tensor.dtype))
     return len(self.flat.shapes) - 1
 
   def _name(self, layer: keras.layers.Layer, prefix: str) -> str:
