@@ -304,7 +304,8 @@ class Learner:
     groups = {'model': named_weights(self.model), 'extra': dict(self.extra_variables())}
     if optimizer is not None:
       groups['optimizer'] = _optimizer_variables(optimizer)
-    distributed.mean_variables(self.model.non_trainable_weights)
+    further = [variable for variable in groups['extra'].values() if not variable.trainable]
+    distributed.mean_variables([*self.model.non_trainable_weights, *further])
     if self.quantized is not None:
       groups['quantized'] = named_weights(self.quantized)
       distributed.mean_variables(self.quantized.non_trainable_weights)

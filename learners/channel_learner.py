@@ -102,7 +102,9 @@ class ChannelLearner(CompressionLearner):
   def images(self, purpose: str, nb_batches: int, batch_size: int) -> list[np.ndarray]:
     """This process's share of some batches of training images, float32 [n, h, w, c]."""
     index, nb_ranks = distributed.shard()
-    batches = self.helper.train_batches(batch_size, self.stream_seed(purpose))
+    batches = self.helper.train_batches(
+      batch_size, self.stream_seed(purpose), augment=self.augmentation
+    )
     mine = batches.take(nb_batches).shard(nb_ranks, index)
     return [images.numpy() for images, _ in mine]
 

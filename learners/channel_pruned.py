@@ -42,11 +42,12 @@ from secateurs.learners.channel_units import (
   plan_of,
   read_ratios,
   unit_masks,
+  zero_inputs,
 )
 from secateurs.learners.judging import Judge, judging_note, judging_samples, judging_split
 from secateurs.learners.latency_target import share_for
 from secateurs.learners.ratio_search import Allocation, Reward
-from secateurs.learners.trials import best_candidates, search
+from secateurs.learners.trials import Candidate, best_candidates, search
 from secateurs.utils.config import option
 from secateurs.utils.errors import UserError
 from secateurs.utils.graph import ChannelGraph, apply_plan
@@ -294,34 +295,40 @@ class ChannelPrunedLearner(ChannelLearner):
       seed=self.run_config.seed,
       say=self.say,
     )
+
+    def reconstructed(counts: dict[str, int]) -> float:
+      """Accuracy behind the pass over the whole network, where a trial refits layers one by one."""
+      working.set_weights(original.get_weights())
+      prune(original, working, units, counts, batches, method)
+      return judge.accuracy()
+
     finals = []
     for trial in best_candidates(trials, _NB_FINALISTS):
-      working.set_weights(original.get_weights())
-      prune(original, working, units, trial.counts, batches, method)
-      finals.append((judge.accuracy(), trial))
+      finals.append((reconstructed(trial.counts), trial))
       self.say(
         f'search  finalist {trial.number + 1}: accuracy {100 * finals[-1][0]:.2f} % behind the whole '
         'reconstruction'
       )
     accuracy, best = max(finals, key=lambda one: one[0])
-    state['counts'] = best.counts
+    final = Candidate(best.counts, best.cost)
     if target:  # Other ratios of the same MACs are not quite as fast.
 
-      def counts(share: float) -> dict[str, int]:
-        return allocation.candidate(share * total, best.factors).counts
+      def candidate(share: float) -> Candidate:
+        return allocation.candidate(share * total, best.factors)
 
-      state['latency'] = self._share_of_time(
-        graph, units, counts, allocation.least() / total + 1e-6
-      )
-      state['counts'] = counts(state['latency']['share'])
+      least = allocation.least() / total + 1e-6
+      found = self._share_of_time(graph, units, lambda share: candidate(share).counts, least)
+      state['latency'], final = found, candidate(found['share'])
+      accuracy = reconstructed(final.counts)
+    state['counts'] = final.counts
     state['search'] = {
       'trials': len(trials),
       'best_trial': best.number,
       'reward': best.reward,
       'reward_equal_ratios': trials[1].reward,
       'accuracy_reconstructed': accuracy,
-      'macs': best.cost,
-      'counts': state['counts'],
+      'macs': final.cost,
+      'counts': final.counts,
       'samples': len(labels),
       'split': judging_split(self.helper),
     }
@@ -411,7 +418,9 @@ class ChannelPrunedLearner(ChannelLearner):
       method = self._method(selection=selection, refit=True)
       masks, _ = prune(original, model, units, counts, batches, method)
       kept = {name: np.flatnonzero(mask).tolist() for name, mask in masks.items()}
-      for title, network in ((f'{selection}, refit', model), (selection, original)):
+      plain = self.original()
+      zero_inputs(plain, dropped_inputs(units, masks))  # Else constants of what goes would be kept.
+      for title, network in ((f'{selection}, refit', model), (selection, plain)):
         slim, _ = self.sliced(ChannelGraph(network), keep_of(units, kept))
         results[title] = self.accuracies(slim)
         self.say_accuracy(f'For comparison, {title}', results[title])

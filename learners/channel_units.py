@@ -15,6 +15,7 @@ from secateurs.utils.errors import UserError
 from secateurs.utils.graph import ChannelGraph, Group, Plan
 from secateurs.utils.graph.costs import MacsForm
 from secateurs.utils.graph.groups import CONSUMES, PRODUCES
+from secateurs.utils.graph.walk import flatten_model
 
 L = keras.layers
 TRUNKS = ('keep', 'couple', 'gather')
@@ -220,6 +221,14 @@ def dropped_inputs(units: Sequence[Unit], kept: Mapping[str, np.ndarray]) -> dic
       gone = (elements >= 0) & ~kept[unit.name][elements]
       dropped[name] = dropped[name] | gone if name in dropped else gone
   return dropped
+
+
+def zero_inputs(model: keras.Model, dropped: Mapping[str, np.ndarray]) -> None:
+  """Sets the kernels' rows for dropped input channels, as `dropped_inputs` tells them, to zero."""
+  layers = flatten_model(model).layers()
+  for name, gone in dropped.items():
+    kernel = layers[name].kernel
+    kernel.assign(np.where(gone[:, None], 0, kernel.numpy()))
 
 
 def unit_masks(units: Sequence[Unit], kept: Mapping[str, list[int]]) -> dict[str, np.ndarray]:

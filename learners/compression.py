@@ -13,7 +13,7 @@ import tf_keras as keras
 
 from secateurs.learners import measuring, reporting
 from secateurs.learners.abstract_learner import Learner, Phase
-from secateurs.learners.configs import DistillConfig, FullPrecConfig
+from secateurs.learners.configs import DistillConfig, FullPrecConfig, TrainConfig
 from secateurs.learners.distillation import classification
 from secateurs.learners.full_precision import TRAIN, FullPrecLearner
 from secateurs.utils.errors import UserError
@@ -28,6 +28,8 @@ from secateurs.utils.training.weights import (
   load_model,
   named_weights,
 )
+
+_OF_FINE_TUNING = ('nb_epochs_ft', 'lrn_rate_ft', 'optimizer_ft', 'lrn_rate_muon', 'augment_ft')
 
 
 class CompressionLearner(Learner):
@@ -192,11 +194,16 @@ class CompressionLearner(Learner):
       self.helper,
       self.baseline_config,
       run=run,
-      training=dataclasses.replace(self.train_config, nb_epochs_ft=None, lrn_rate_ft=None),
+      training=self._baseline_training(),
       distillation=DistillConfig(),
     )
     model = baseline.trained_model()
     return {n: w.numpy() for n, w in named_weights(model).items()}, str(path)
+
+  def _baseline_training(self) -> TrainConfig:
+    """The training config without what says how compression trains: any such run may share it."""
+    fields = [field for field in dataclasses.fields(TrainConfig) if field.name in _OF_FINE_TUNING]
+    return dataclasses.replace(self.train_config, **{f.name: f.default for f in fields})
 
   def _check_same_network(self, identity: dict[str, Any], path: Path) -> None:
     expected = {'net': self.helper.net, 'dataset': self.helper.dataset.name}
@@ -206,6 +213,14 @@ class CompressionLearner(Learner):
         f'{path} holds a {found["net"]} trained on {found["dataset"]}, but a {expected["net"]} on '
         f'{expected["dataset"]} was expected: give another --save_path or --run_dir.'
       )
+    # How many images are used may differ, what the network and its images are may not.
+    for config in self.helper.configs:
+      for name, value in config.as_flags(affecting_result=True).items():
+        if not name.startswith('nb_smpls_') and identity.get(f'--{name}') != value:
+          raise UserError(
+            f'{path} holds a baseline trained with --{name} {identity.get(f"--{name}")}, but now it is '
+            f'{value}: give the same value, or another --save_path or --run_dir.'
+          )
 
   def _measure(self) -> None:
     model = self.compressed_model()

@@ -99,8 +99,8 @@ class TrainConfig(Config):
   )
   optimizer_ft: str = option(
     'sgd',
-    "What steps in compression's training: sgd (with momentum) or muon (the steps of convolutions' "
-    'kernels made orthogonal; learns more in few epochs).',
+    'What steps where the slim or sparse network is trained: sgd (with momentum) or muon (the steps of '
+    "convolutions' kernels made orthogonal; learns more in few epochs).",
     choices=('sgd', 'muon'),
   )
   lrn_rate_muon: float = option(

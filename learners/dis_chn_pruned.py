@@ -382,7 +382,10 @@ class DisChnPrunedLearner(ChannelLearner):
     self.state['algorithm']['samples'] = nb * distributed.size()
     size = min(config.batch_size, nb)
     batches = self.helper.train_batches(
-      size, self.stream_seed('select'), shard=distributed.shard()
+      size,
+      self.stream_seed('select'),
+      augment=self.augmentation,
+      shard=distributed.shard(),
     ).take(-(-nb // size))
     images, labels = zip(*((x.numpy(), y.numpy()) for x, y in batches))
     return np.concatenate(images)[:nb], np.concatenate(labels)[:nb]

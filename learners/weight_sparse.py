@@ -378,7 +378,9 @@ class WeightSparseLearner(CompressionLearner):
     model = self.helper.build_model(self.run_config.seed)
     model.set_weights(self.model.get_weights())
     index, nb_ranks = distributed.shard()
-    samples = self.helper.train_batches(_GRAM_BATCH, self.stream_seed('gram'))
+    samples = self.helper.train_batches(
+      _GRAM_BATCH, self.stream_seed('gram'), augment=self.augmentation
+    )
     mine = samples.take(_GRAM_IMAGES // _GRAM_BATCH).shard(nb_ranks, index)
     batches = [images.numpy() for images, _ in mine]
     grams = gram_matrices(
@@ -406,7 +408,11 @@ class WeightSparseLearner(CompressionLearner):
       masks,
       grams,
       step,
-      lambda: iter(self.helper.train_batches(self.batch_size, stream, shard=distributed.shard())),
+      lambda: iter(
+        self.helper.train_batches(
+          self.batch_size, stream, augment=self.augmentation, shard=distributed.shard()
+        )
+      ),
       self._judge(model),
       effort,
       OBJECTIVES[config.reward_type],

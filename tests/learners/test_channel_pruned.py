@@ -17,8 +17,10 @@ from secateurs.learners.channel_units import (
   plan_of,
   read_ratios,
 )
+from secateurs.learners.configs import RunConfig, TrainConfig
 from secateurs.learners.ratio_search import Allocation, levels
 from secateurs.learners.reconstruction import Features, kernel_matrix, patches
+from secateurs.nets.model_helper import ModelHelper
 from secateurs.nets.resnet import cifar_resnet
 from secateurs.utils.errors import UserError
 from secateurs.utils.graph import ChannelGraph, apply_plan, count, plan_cost, plan_slice
@@ -515,6 +517,35 @@ def test_a_latency_target_is_met(make, baseline, monkeypatch, option):
   assert report['extra']['latency']['measured'] == pytest.approx(0.6, rel=0.05)
   assert report['achieved']['params_ratio'] == pytest.approx(0.6, rel=0.05)
   assert report['achieved']['latency_ratio'] > 0
+  if option == 'auto':
+    found = report['extra']['search']
+    assert found['macs'] == report['compressed']['macs']
+    assert found['counts'] == {n: len(kept) for n, kept in report['extra']['kept'].items()}
+
+
+def dead_channel_net():
+  """Channels of the middle layer that give a constant whatever comes in, as pruning may leave them."""
+  x = inputs = L.Input((32, 32, 3))
+  x = L.Conv2D(8, 3, padding='same', activation='relu', name='stem')(x)
+  x = L.Conv2D(8, 3, padding='same', activation='relu', name='middle')(x)
+  x = L.Conv2D(12, 1, activation='relu', name='expand')(x)
+  return keras.Model(inputs, L.Dense(10, name='logits')(L.GlobalAveragePooling2D()(x)))
+
+
+def test_dead_channels_do_not_upset_the_comparison(helper, tmp_path):
+  model = randomize(dead_channel_net())
+  kernel, bias = model.get_layer('middle').get_weights()
+  kernel[..., :4], bias[:4] = 0, 2.0
+  model.get_layer('middle').set_weights([kernel, bias])
+  model.save(tmp_path / 'start.keras')
+  learner = get_learner('chn-pruned')(
+    ModelHelper('dead', dead_channel_net, helper.dataset, helper.recipe),
+    CpConfig(nb_batches=4),
+    run=RunConfig(run_dir=str(tmp_path), warm_start_path=str(tmp_path / 'start.keras')),
+    training=TrainConfig(nb_epochs_ft=0.0),
+  )
+  learner.run_phases(until='slim')
+  assert {'magnitude', 'random'} <= set(learner.state['algorithm']['comparison'])
 
 
 def test_a_latency_target_out_of_reach(make, baseline, monkeypatch):

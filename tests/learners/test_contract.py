@@ -1,5 +1,6 @@
 """What every registered learner keeps to."""
 
+import copy
 import json
 
 import numpy as np
@@ -7,9 +8,11 @@ import pytest
 import tf_keras as keras
 
 from secateurs.learners import get_learner, learners, register
+from secateurs.nets.datasets.image_folder import ImageFolderConfig
 from secateurs.utils.errors import UserError
 from secateurs.utils.training import loop
 from secateurs.utils.training.loop import DivergenceError
+from secateurs.utils.training.muon import Muon
 
 NAMES = sorted(learners())
 COMPRESSING = [name for name in NAMES if name != 'full-prec']
@@ -166,6 +169,9 @@ def test_distillation_from_a_checkpoint(make, baseline, capsys):
   assert f'Teacher: {baseline}' in capsys.readouterr().out
   with pytest.raises(UserError, match='--enbl_dst needs a teacher'):
     make('full-prec', 'other', distillation={'enbl_dst': True}).train()
+  named = {'enbl_dst': True, 'save_path_dst': 'nowhere/model.ckpt'}
+  with pytest.raises(UserError, match=r'nowhere/model\.ckpt'):
+    make('weight-sparse', 'third', run={'warm_start_path': baseline}, distillation=named).train()
 
 
 def test_given_weights_are_evaluated_without_training(make, warm):
@@ -189,6 +195,34 @@ def test_a_baseline_of_another_network_is_refused_and_kept(make, helper):
   with pytest.raises(UserError, match='holds a lenet trained on digits, but a lenet2 on digits'):
     other.train()
   assert first.store.latest() is not None
+
+
+def test_a_baseline_with_other_pixels_is_refused(make, helper):
+  first = make('full-prec')
+  first.helper = copy.copy(helper)
+  first.helper.configs = (ImageFolderConfig(image_size=16, nb_smpls_val=3),)
+  first.train()
+  other = make('weight-sparse')
+  other.helper = copy.copy(helper)
+  other.helper.configs = (ImageFolderConfig(image_size=8),)
+  with pytest.raises(UserError, match=r'trained with --image_size 16, but now it is 8'):
+    other.train()
+
+
+@pytest.mark.parametrize('name', COMPRESSING)
+def test_muon_trains_what_is_left(name, make, warm, monkeypatch):
+  used = []
+  monkeypatch.setattr(Muon, 'update_step', lambda self, *_: used.append(self.kernel_factor))
+  training = {'optimizer_ft': 'muon', 'lrn_rate_ft': 0.01, 'lrn_rate_muon': 0.02}
+  make(name, run=warm, training=training).train()
+  assert used
+  assert set(used) == {2.0}
+
+
+def test_the_training_of_a_baseline_does_not_hang_on_how_compression_trains(make, monkeypatch):
+  learner = make('weight-sparse', training={'optimizer_ft': 'muon', 'augment_ft': 'none'})
+  killed_at(monkeypatch, learner, 1)
+  make('weight-sparse').train()
 
 
 def test_a_rate_that_is_far_too_great_is_told(make, warm):

@@ -85,4 +85,6 @@ class Muon(keras.optimizers.SGD):
 def _is_matrix(variable: tf.Variable) -> bool:
   """Whether this is a convolution's kernel with several inputs and several outputs."""
   shape = variable.shape
+  if 'depthwise' in variable.name:
+    return False
   return shape.rank == 4 and shape[-1] > 1 and shape.num_elements() > shape[-1]
