@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import zlib
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -389,3 +390,17 @@ VGG_AT_ILSVRC12 = _experiment(
   (vgg.VggConfig, ilsvrc12.Ilsvrc12Config),
   dataclasses.replace(ILSVRC12_RECIPE, lrn_rate=0.01),
 )
+
+
+def experiment_of(script: str) -> Experiment:
+  """The experiment of an entry script such as `nets/resnet_at_cifar10_run.py`.
+
+  Raises:
+    UserError: there is no such script, or its network comes from a file.
+  """
+  found = globals().get(Path(script).stem.removesuffix('_run').upper())
+  if not isinstance(found, Experiment):
+    raise UserError(
+      f'{script} is no entry script with a network of its own: give nets/<net>_at_<data set>_run.py.'
+    )
+  return found

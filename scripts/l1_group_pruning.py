@@ -1,10 +1,11 @@
 """L1 pruning of channel groups on the learners' terms: what channel pruning learners compare with.
 
-Usage: python scripts/l1_group_pruning.py --l1_macs_ratio 0.51 [--nb_epochs_ft 3] [common flags]
+Usage: python scripts/l1_group_pruning.py nets/<net>_at_<data set>_run.py --l1_macs_ratio 0.51 [flags]
 
-Li et al. 2017: the channels of the least L1 norm go, equal shares of every group, residual trunks
-included, until at most so many MACs are left; then the slim network is trained. Data, training,
-resuming and the report are those of every learner; the network is a ResNet on CIFAR-10.
+Li et al. 2017: the channels of the least L1 norm go, equal shares of every group, until at most so
+many MACs are left; then the slim network is trained. Residual trunks lose channels, too, unless
+--l1_trunk keep leaves them whole, as the paper does on CIFAR-10. Data, training, resuming and the
+report are those of every learner.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ quiet_tensorflow()
 from secateurs.learners import cli, register  # noqa: E402
 from secateurs.learners.abstract_learner import Phase  # noqa: E402
 from secateurs.learners.channel_learner import ChannelConfig, ChannelLearner  # noqa: E402
-from secateurs.nets.model_helper import RESNET_AT_CIFAR10  # noqa: E402
+from secateurs.nets.model_helper import experiment_of  # noqa: E402
 from secateurs.utils.config import option  # noqa: E402
 from secateurs.utils.graph import (  # noqa: E402
   ChannelGraph,
@@ -37,6 +38,11 @@ class L1Config(ChannelConfig):
 
   save_path: str = option('./models_l1/model.ckpt', 'Checkpoints.', affects_result=False)
   save_path_eval: str = option('./models_l1_eval/model', 'Exported files.', affects_result=False)
+  trunk: str = option(
+    'couple',
+    'Channels joined by residual additions: couple (drop for all layers of the trunk) or keep all.',
+    choices=('couple', 'keep'),
+  )
   macs_ratio: float = option(0.5, 'Share of the MACs that may stay.', low=0.0, high=1.0)
 
 
@@ -62,9 +68,19 @@ class L1GroupLearner(ChannelLearner):
 
   def _choose(self) -> None:
     graph = ChannelGraph(self.in_float32(self.model))
-    found = choose_channels(graph, channel_scores(graph, 'l1'), macs=self.config.macs_ratio)
+    skip = []
+    if self.config.trunk == 'keep':
+      inner = {unit.key for unit in self.units(graph).units}
+      skip = [group.index for group in graph.groups if group.index not in inner]
+    found = choose_channels(
+      graph, channel_scores(graph, 'l1'), macs=self.config.macs_ratio, skip=skip
+    )
     self.state['algorithm']['kept'] = {str(group): kept.tolist() for group, kept in found.items()}
 
 
 if __name__ == '__main__':
-  cli.main(lambda: RESNET_AT_CIFAR10, [sys.argv[0], '--learner', 'l1-groups', *sys.argv[1:]])
+  if len(sys.argv) < 2 or sys.argv[1].startswith('-'):
+    sys.exit(__doc__)
+  cli.main(
+    lambda: experiment_of(sys.argv[1]), [sys.argv[0], '--learner', 'l1-groups', *sys.argv[2:]]
+  )

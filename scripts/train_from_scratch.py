@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from pathlib import Path
 from typing import Any
 
 from secateurs.utils.quiet import quiet_tensorflow
@@ -26,7 +25,7 @@ import tf_keras as keras  # noqa: E402
 from secateurs.learners import cli, register  # noqa: E402
 from secateurs.learners.abstract_learner import Phase  # noqa: E402
 from secateurs.learners.compression import CompressionLearner  # noqa: E402
-from secateurs.nets import model_helper  # noqa: E402
+from secateurs.nets.model_helper import experiment_of  # noqa: E402
 from secateurs.utils.config import Config, option  # noqa: E402
 from secateurs.utils.errors import UserError  # noqa: E402
 from secateurs.utils.graph import count  # noqa: E402
@@ -93,14 +92,7 @@ class ScratchLearner(CompressionLearner):
     return {'budget': self.config.budget}
 
 
-def _experiment(path: str) -> model_helper.Experiment:
-  name = Path(path).stem.removesuffix('_run').upper()
-  if not hasattr(model_helper, name):
-    raise UserError(f'{path} is no entry script of nets/: give nets/<net>_at_<data set>_run.py.')
-  return getattr(model_helper, name)
-
-
 if __name__ == '__main__':
   if len(sys.argv) < 2 or sys.argv[1].startswith('-'):
     sys.exit(__doc__)
-  cli.main(lambda: _experiment(sys.argv[1]), [sys.argv[0], '--learner', 'scratch', *sys.argv[2:]])
+  cli.main(lambda: experiment_of(sys.argv[1]), [sys.argv[0], '--learner', 'scratch', *sys.argv[2:]])
