@@ -164,6 +164,25 @@ def test_docker_builds_once_and_passes_the_exit_code_through(launch, stand_in, t
   )
 
 
+def test_docker_mounts_the_folders_that_prefixes_lie_in(launch, stand_in, tmp_path):
+  stand_in('docker')
+  (tmp_path / 'home' / 'd').mkdir(parents=True)
+  (tmp_path / 'saved').mkdir()
+  words = [
+    'nets/lenet_at_digits_run.py', '--dry_run', '--data_dir_local=~/d',
+    '--ws_save_path_eval', f'{tmp_path}/out/model', f'--save_path_dst={tmp_path}/saved',
+    '--warm_start_path', f'{tmp_path}/given/model-7', '--log_dir=~/logs',
+  ]  # fmt: skip
+  run = launch('docker', words, HOME=f'{tmp_path}/home').stdout.splitlines()[-1]
+  mounted = {word.partition(':')[0] for word in run.split() if word.count(':') and word[0] == '/'}
+  expected = {'', '/out', '/home/d', '/given', '/home/logs'}
+  assert expected == {m[len(str(tmp_path)) :] for m in mounted if m.startswith(str(tmp_path))} - {
+    '/home/.cache/secateurs'
+  }
+  assert f'--data_dir_local={tmp_path}/home/d ' in run
+  assert run.endswith(f'--log_dir={tmp_path}/home/logs')
+
+
 def test_more_processes_than_gpus(launch, stand_in):
   stand_in('docker')
   stand_in('nvidia-smi', 'echo "0, 4000, 90"')
