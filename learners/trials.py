@@ -91,8 +91,8 @@ def search(
     import optuna
   except ImportError as error:
     raise UserError(
-      'Searching ratios needs Optuna: pip install optuna (or this package with its extra, '
-      'secateurs[search]).'
+      "Searching ratios needs Optuna, which is not installed: pip install -e '.[search]' in the "
+      "project's folder."
     ) from error
   optuna.logging.set_verbosity(optuna.logging.ERROR)
   kind = optuna.distributions.FloatDistribution(_LOWEST, _HIGHEST, log=True)

@@ -245,11 +245,21 @@ class GivenModelHelper(ModelHelper):
     classifier, self._had_softmax = as_classifier(model)
     if shape is not None and classifier.input_shape[1:] != tuple(shape):
       classifier = at_size(classifier, shape)
-    if evaluation is None:
-      dataset = train
+    taken = classifier.input_shape[1:]
+    if evaluation is not None:
+      dataset = GivenData(train, evaluation, taken, classifier.output_shape[-1])
+    elif not hasattr(train, 'nb_classes'):
+      raise UserError(
+        f'Training data of type {type(train).__name__} came without data to evaluate on, which was '
+        'expected beside it: give `evaluation`, too, or a whole data set of nets.datasets.'
+      )
     else:
-      dataset = GivenData(
-        train, evaluation, classifier.input_shape[1:], classifier.output_shape[-1]
+      dataset = train
+    if tuple(dataset.image_shape) != taken:
+      raise UserError(
+        f'The model takes images of {taken}, but those of {dataset.name} are '
+        f'{tuple(dataset.image_shape)}: give a model for these, or other data (`shape` sets the size '
+        'of a model that takes any).'
       )
     if dataset.nb_classes != classifier.output_shape[-1]:
       raise UserError(

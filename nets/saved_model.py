@@ -50,7 +50,12 @@ class SavedModelConfig(DataConfig):
     choices=tuple(_PREPROCESS),
   )
   image_size: int = option(
-    224, 'Height and width of images, where the model takes any size.', low=8
+    224,
+    'Height and width of images, where the model takes any size; those of cifar10 stay 32.',
+    low=8,
+  )
+  nb_corrupt_max: int = option(
+    100, 'Records of ilsvrc12 that may be damaged and left out before a run stops.', low=0
   )
 
 
@@ -82,7 +87,7 @@ def _image_shape(shape: tuple, config: SavedModelConfig) -> tuple[int, int, int]
       f'{config.model} takes grey images, but --preprocess {config.preprocess} is for colours: give '
       '0..1, -1..1 or none.'
     )
-  size = config.image_size
+  size = 32 if config.data_set == 'cifar10' else config.image_size
   return (shape[1] or size, shape[2] or size, shape[3])
 
 
@@ -97,7 +102,11 @@ def _load(config: SavedModelConfig, shape: tuple[int, int, int]) -> ImageSource:
     raise UserError(
       f'{config.model} takes images of {shape}, but those of ilsvrc12 are square and in colour.'
     )
-  return ilsvrc12.load(ilsvrc12.Ilsvrc12Config(**shared, image_size=shape[0], preprocess=mode))
+  return ilsvrc12.load(
+    ilsvrc12.Ilsvrc12Config(
+      **shared, image_size=shape[0], preprocess=mode, nb_corrupt_max=config.nb_corrupt_max
+    )
+  )
 
 
 SAVED_MODEL = Experiment('saved_model', (SavedModelConfig,), _make)

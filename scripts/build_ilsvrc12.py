@@ -2,7 +2,8 @@
 
 SOURCE holds train/<class>/*.JPEG, and val/<class>/*.JPEG or val/*.JPEG with --val_labels FILE, the
 class of each image in the order of the images' names. Every image is decoded once; those that cannot
-be are left out and listed in OUT/left_out.txt. The same command goes on where it was interrupted.
+be are left out and listed in the folder OUT/left_out. The same command goes on where it was
+interrupted, and takes in images that were mended.
 """
 
 from __future__ import annotations

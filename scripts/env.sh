@@ -1,5 +1,6 @@
 # shellcheck shell=bash
 # Makes and enters the project's virtual environment; sourced by the other scripts, from any folder.
+# It never exits, because it may be sourced in a terminal: where something fails, it returns 1.
 #
 # .venv is made once and installed into again only when setup.py or the Python version has changed.
 # SECATEURS_PYTHON names another interpreter, SECATEURS_VENV another folder; with
@@ -7,16 +8,28 @@
 
 secateurs_fail() {
   echo "Error: $*" >&2
-  exit 1
+  return 1
+}
+
+# Whether there is an environment of this interpreter's version, with pip.
+secateurs_has_venv() {
+  [ -x "$SECATEURS_VENV/bin/python" ] &&
+    [ "$("$SECATEURS_VENV/bin/python" --version)" = "$("$1" --version)" ] &&
+    "$SECATEURS_VENV/bin/python" -m pip --version
 }
 
 secateurs_make_venv() {
-  local options=()
+  local options=() python
   [ -z "${SECATEURS_SYSTEM_PACKAGES:-}" ] || options=(--system-site-packages)
+  # The one beneath, should it be that of the environment itself.
+  python="$("$1" -c 'import sys; print(sys._base_executable)')"
+  # In place of --clear, which would delete the log and the lock as well.
+  [ ! -f "$SECATEURS_VENV/pyvenv.cfg" ] ||
+    rm -rf "${SECATEURS_VENV:?}"/{bin,include,lib,lib64,share,pyvenv.cfg}
   # Some systems ship venv without ensurepip; the interpreter's own pip can stand in for it.
-  "$1" -m venv "${options[@]}" "$SECATEURS_VENV" || {
-    "$1" -m venv --clear --without-pip "${options[@]}" "$SECATEURS_VENV" &&
-      "$1" -m pip --python "$SECATEURS_VENV/bin/python" install pip
+  "$python" -m venv "${options[@]}" "$SECATEURS_VENV" || {
+    "$python" -m venv --without-pip "${options[@]}" "$SECATEURS_VENV" &&
+      "$python" -m pip --python "$SECATEURS_VENV/bin/python" install pip
   }
 }
 
@@ -25,21 +38,21 @@ secateurs_setup() {
   SECATEURS_VENV="${SECATEURS_VENV:-$root/.venv}"
   stamp="$SECATEURS_VENV/.secateurs-installed"
   command -v "$python" >/dev/null ||
-    secateurs_fail "$python was not found: install Python 3.10, 3.11 or 3.12."
+    secateurs_fail "$python was not found: install Python 3.10, 3.11 or 3.12." || return 1
   wanted="$root $("$python" --version) $(cksum <"$root/setup.py") $(cksum <"$root/pyproject.toml")"
   if [ ! -f "$stamp" ] || [ "$(cat "$stamp")" != "$wanted" ]; then
     "$python" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' ||
-      secateurs_fail "$("$python" --version) was found, but 3.10, 3.11 or 3.12 is needed: name one with SECATEURS_PYTHON."
+      secateurs_fail "$("$python" --version) was found, but 3.10, 3.11 or 3.12 is needed: name one with SECATEURS_PYTHON." || return 1
     echo "Setting up $SECATEURS_VENV: this takes a few minutes, once." >&2
     mkdir -p "$SECATEURS_VENV" ||
-      secateurs_fail "$SECATEURS_VENV cannot be written to: name another folder with SECATEURS_VENV."
+      secateurs_fail "$SECATEURS_VENV cannot be written to: name another folder with SECATEURS_VENV." || return 1
     log="$SECATEURS_VENV/install.log"
     (
       # Two scripts that start at once must not install at once.
       flock 9 2>/dev/null || true
       [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ] && exit 0
       {
-        { [ -x "$SECATEURS_VENV/bin/pip" ] || secateurs_make_venv "$python"; } &&
+        { secateurs_has_venv "$python" || secateurs_make_venv "$python"; } &&
           "$SECATEURS_VENV/bin/python" -m pip install --disable-pip-version-check --no-input \
             -e "${root}[search,test]"
       } >"$log" 2>&1 || exit 1
@@ -47,10 +60,11 @@ secateurs_setup() {
     ) 9>"$SECATEURS_VENV/.lock" || {
       tail -n 5 "$log" >&2
       secateurs_fail "the installation failed (whole log: $log): mend what it says and run the same command again."
+      return 1
     }
   fi
   export PATH="$SECATEURS_VENV/bin:$PATH"
   export PYTHONUNBUFFERED=1 TF_CPP_MIN_LOG_LEVEL="${TF_CPP_MIN_LOG_LEVEL:-3}"
 }
 
-secateurs_setup "$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
+secateurs_setup "$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)" || return 1

@@ -70,14 +70,15 @@ find_headers() {
         "install your system's packages of Google's highwayhash and farmhash."
     mkdir -p "$folder"
     (
-      cd "$folder"
+      cd "$folder" || exit 1
       apt-get download "${missing[@]}" ||
         { [ "$(id -u)" = 0 ] && apt-get update && apt-get download "${missing[@]}"; }
     ) >"$folder/fetch.log" 2>&1 ||
       fail "${missing[*]} could not be downloaded (log: $folder/fetch.log): run \"apt-get update\" as" \
         "root first, or \"apt-get install ${missing[*]}\"."
     for package in "${missing[@]}"; do
-      dpkg-deb -x "$folder/${package}_"*.deb "$folder"
+      dpkg-deb -x "$folder/${package}_"*.deb "$folder" ||
+        fail "$package could not be unpacked in $folder: delete that folder and run this again."
     done
   fi
   [ ! -d "$folder/usr/include" ] || echo "$folder/usr/include"
@@ -99,18 +100,20 @@ find_cmake() {
   echo "$cache/cmake3"
 }
 
+# Called where a failure is told, which switches set -e off: each step says how it ends.
 build() {
   local work="$1" kind="$2" include cmake cuda nccl
   command -v g++ >/dev/null ||
     fail "no C++ compiler was found: install g++ (Debian and Ubuntu: build-essential)."
-  mkdir -p "$cache"
-  include="$(find_headers)"
-  cmake="$(find_cmake)"
-  python -m pip install --quiet --disable-pip-version-check 'setuptools<81' wheel packaging
-  python -m pip download --quiet --disable-pip-version-check --no-deps --no-binary :all: \
-    --no-build-isolation --dest "$work" "horovod==$version"
-  tar -xzf "$work/horovod-$version.tar.gz" -C "$work"
-  sed -i '/xla_mpi_ops\.cc/d' "$work/horovod-$version/horovod/tensorflow/CMakeLists.txt"
+  # These two tell their failures themselves, but an exit within $(...) ends no more than that.
+  include="$(find_headers)" || exit 1
+  cmake="$(find_cmake)" || exit 1
+  python -m pip install --quiet --disable-pip-version-check 'setuptools<81' wheel packaging &&
+    python -m pip download --quiet --disable-pip-version-check --no-deps --no-binary :all: \
+      --no-build-isolation --dest "$work" "horovod==$version" &&
+    tar -xzf "$work/horovod-$version.tar.gz" -C "$work" &&
+    sed -i '/xla_mpi_ops\.cc/d' "$work/horovod-$version/horovod/tensorflow/CMakeLists.txt" ||
+    return 1
   export HOROVOD_WITH_TENSORFLOW=1 HOROVOD_WITHOUT_PYTORCH=1 HOROVOD_WITHOUT_MXNET=1
   export HOROVOD_WITH_GLOO=1 HOROVOD_WITHOUT_MPI=1 HOROVOD_CMAKE="$cmake"
   export MAKEFLAGS="-j${SECATEURS_JOBS:-$(nproc)}"
@@ -146,7 +149,7 @@ if [ -z "$wheel" ] || [ "$rebuild" = 1 ]; then
   work="$(mktemp -d)"
   trap 'rm -rf "$work"' EXIT
   build "$work" "$kind" >"$cache/$key/build.log" || {
-    grep -iE 'error|not found' "$cache/$key/build.log" | head -n 5 >&2
+    grep -iE 'error|not found' "$cache/$key/build.log" | head -n 5 >&2 || true
     fail "Horovod could not be built; whole log: $cache/$key/build.log."
   }
   mv "$work"/wheel/horovod-*.whl "$cache/$key/"

@@ -45,10 +45,11 @@ def flag_tables() -> str:
     hints = typing.get_type_hints(config_class)
     for field in dataclasses.fields(config_class):
       name = config_class.flag_name(field)
-      # One name may have another default elsewhere, such as --resnet_size on another data set.
-      if (name, field.default) in seen:
+      # One name may be another flag elsewhere, such as --resnet_size on another data set.
+      flag = (name, field.default, field.metadata['help'])
+      if flag in seen:
         continue
-      seen.add((name, field.default))
+      seen.add(flag)
       kinds = typing.get_args(hints[field.name]) or (hints[field.name],)
       default = '' if field.default is None else f'`{field.default}`'
       rows.append(f'| `--{name}` | {kinds[0].__name__} | {default} | {field.metadata["help"]} |')

@@ -9,6 +9,22 @@ from pathlib import Path
 from secateurs.utils.errors import UserError
 
 
+def user_cache() -> Path:
+  """The folder below which the project keeps what it has fetched or counted once.
+
+  Raises:
+    UserError: the user has no home folder.
+  """
+  try:
+    root = os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache'
+  except RuntimeError as error:
+    raise UserError(
+      'No home folder is known to keep files in, but HOME or XDG_CACHE_HOME was expected to name '
+      'one: set XDG_CACHE_HOME to a writable folder.'
+    ) from error
+  return Path(root) / 'secateurs'
+
+
 def partial_path(path: str | os.PathLike) -> Path:
   """Returns the name in the same folder under which `path` is written until it is whole.
 

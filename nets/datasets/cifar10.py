@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import http.client
 import os
 import pickle
 import shutil
 import tarfile
 import tempfile
-import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ import numpy as np
 from secateurs.nets.datasets.images import Augmentation, DataConfig, ImageDataset, Split, hold_out
 from secateurs.nets.datasets.locate import data_folder
 from secateurs.utils.errors import UserError
+from secateurs.utils.files import explain_os_errors, user_cache
 from secateurs.utils.training import distributed
 
 CLASSES = (
@@ -29,6 +31,15 @@ _RECORD = 1 + 32 * 32 * 3
 _NB_PER_FILE = 10_000
 _BINARY = 'cifar-10-batches-bin'
 _PYTHON = 'cifar-10-batches-py'
+_BLOCK_BYTES = 1 << 20
+# All that arrays and strings are pickled with, by any version of Python and NumPy.
+_PICKLED_WITH = {
+  ('numpy', 'ndarray'),
+  ('numpy', 'dtype'),
+  *((f'numpy.{core}.multiarray', '_reconstruct') for core in ('core', '_core')),
+  *((f'numpy.{core}.numeric', '_frombuffer') for core in ('core', '_core')),
+  ('_codecs', 'encode'),
+}
 
 
 def load(config: DataConfig, preprocess: str = 'torch') -> ImageDataset:
@@ -94,7 +105,7 @@ def _read_python(folder: Path, name: str) -> Split:
     with path.open('rb') as file:
       content = _PlainUnpickler(file, encoding='bytes').load()
     pixels, labels = np.asarray(content[b'data'], np.uint8), np.asarray(content[b'labels'])
-  except (pickle.UnpicklingError, EOFError, KeyError, TypeError, ValueError, IndexError) as error:
+  except Exception as error:  # Damaged pickles raise whatever their bytes happen to ask for.
     raise UserError(
       f'{path} cannot be read as a CIFAR-10 batch ({error}): it is damaged, fetch it again.'
     ) from error
@@ -110,7 +121,7 @@ class _PlainUnpickler(pickle.Unpickler):
   """Loads arrays, lists and strings and nothing that could run code."""
 
   def find_class(self, module: str, name: str) -> type:
-    if module.split('.')[0] in ('numpy', '_codecs', 'copyreg'):
+    if (module, name) in _PICKLED_WITH:
       return super().find_class(module, name)
     raise pickle.UnpicklingError(f'it asks for {module}.{name}')
 
@@ -136,28 +147,23 @@ def _must_exist(path: Path) -> None:
     raise UserError(f'{path} is missing: CIFAR-10 has five training files and one test file.')
 
 
-def _cache_folder() -> Path:
-  root = os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache'
-  return Path(root) / 'secateurs' / 'cifar10'
-
-
 def _downloaded() -> Path:
   """The cache folder, filled from the official site if it was not."""
-  folder = _cache_folder()
+  folder = user_cache() / 'cifar10'
   if (folder / _BINARY / 'test_batch.bin').is_file():
     return folder
   print(f'CIFAR-10 was named nowhere, downloading it once: {URL} (162 MiB) -> {folder}', flush=True)
-  folder.mkdir(parents=True, exist_ok=True)
+  with explain_os_errors(folder):
+    folder.mkdir(parents=True, exist_ok=True)
+    _download(folder)
+  return folder
+
+
+def _download(folder: Path) -> None:
   with tempfile.TemporaryDirectory(dir=folder) as work:
     archive = Path(work) / 'cifar-10-binary.tar.gz'
-    try:
-      with urllib.request.urlopen(URL, timeout=30) as source, archive.open('wb') as target:
-        shutil.copyfileobj(source, target)
-    except (urllib.error.URLError, OSError) as error:
-      raise UserError(
-        f'CIFAR-10 could not be downloaded from {URL} ({error}): connect to the network, or fetch '
-        'it elsewhere and give its folder with --data_dir_local or in path.conf.'
-      ) from error
+    with archive.open('wb') as target:
+      target.writelines(_blocks())
     found = hashlib.md5(archive.read_bytes()).hexdigest()
     if found != MD5:
       raise UserError(
@@ -166,6 +172,19 @@ def _downloaded() -> Path:
       )
     with tarfile.open(archive) as tar:
       tar.extractall(work, filter='data')
-    # Moved as a whole, so that an aborted download never looks complete.
+    # Moved as a whole, so that an aborted download never looks complete; a folder cannot be replaced.
+    shutil.rmtree(folder / _BINARY, ignore_errors=True)
     os.replace(Path(work) / _BINARY, folder / _BINARY)
-  return folder
+
+
+def _blocks() -> Iterator[bytes]:
+  """The archive piece by piece, so that what fails here is the network and not the disk."""
+  try:
+    with urllib.request.urlopen(URL, timeout=30) as source:
+      while block := source.read(_BLOCK_BYTES):
+        yield block
+  except (OSError, http.client.HTTPException) as error:
+    raise UserError(
+      f'CIFAR-10 could not be downloaded from {URL} ({error}): connect to the network, or fetch '
+      'it elsewhere and give its folder with --data_dir_local or in path.conf.'
+    ) from error

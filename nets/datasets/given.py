@@ -7,17 +7,19 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import tensorflow as tf
 
-from secateurs.nets.datasets.images import Shard, pipeline_options, sample_order
+from secateurs.nets.datasets.images import Shard, pipeline_options, sample_order, spread
 from secateurs.utils.errors import UserError
 
 Pair = tuple[np.ndarray, np.ndarray]
+_NB_COUNTED = 1024  # Labels at a time.
 
 
 class GivenData:
   """Training and evaluation data, as the network sees it; there is no validation split.
 
-  Arrays are read in a new order in each epoch, a function of the seed alone. A pipeline is read in its
-  own order, over and over; to go on behind an interruption, what was read is read again and dropped.
+  Arrays are copied once, and read in a new order in each epoch, a function of the seed alone. A
+  pipeline is read in its own order, over and over; to go on behind an interruption, what was read is
+  read again and dropped.
 
   Attributes:
     name: `given`.
@@ -84,8 +86,9 @@ class GivenData:
     return samples.batch(batch_size).prefetch(2).with_options(pipeline_options())
 
   def calibration_images(self, nb_images: int) -> np.ndarray:
-    """The first training images, float32 [n, h, w, c]."""
-    return next(iter(self.eval_batches('train', nb_images)))[0].numpy()
+    """Training images, float32 [n, h, w, c]: from all over arrays, the first of a pipeline."""
+    samples = self._splits['train'].some(nb_images)
+    return next(iter(samples.batch(nb_images)))[0].numpy()
 
 
 def labels_of(data: object, output: str | None) -> object:
@@ -126,6 +129,9 @@ class _Arrays:
   def once(self) -> tf.data.Dataset:
     return self._at(tf.data.Dataset.range(len(self)))
 
+  def some(self, nb_samples: int) -> tf.data.Dataset:
+    return self._at(tf.data.Dataset.from_tensor_slices(spread(len(self), nb_samples)))
+
   def _at(self, indices: tf.data.Dataset) -> tf.data.Dataset:
     return indices.map(lambda i: (tf.cast(self._images[i], tf.float32), self._labels[i]))
 
@@ -146,6 +152,9 @@ class _Pipeline:
 
   def once(self) -> tf.data.Dataset:
     return self._samples
+
+  def some(self, nb_samples: int) -> tf.data.Dataset:
+    return self._samples.take(nb_samples)
 
 
 def _given(
@@ -174,10 +183,16 @@ def _pipeline(
   data: tf.data.Dataset, split: str, shape: tuple[int, ...], nb_classes: int
 ) -> _Pipeline:
   spec = data.element_spec
-  if not (isinstance(spec, tuple) and len(spec) == 2 and hasattr(spec[0], 'shape')):
+  if not (isinstance(spec, tuple) and len(spec) == 2 and all(hasattr(s, 'shape') for s in spec)):
     raise UserError(f'The {split} pipeline must give (image, label) pairs, but it gives {spec}.')
   if data.cardinality() == tf.data.INFINITE_CARDINALITY:
     raise UserError(f'The {split} pipeline never ends: leave its repeat() out.')
+  for part, name in zip(spec, ('images', 'labels')):
+    if part.shape.rank is None:
+      raise UserError(
+        f'The {split} pipeline gives {name} of unknown shape, but the number of their axes was '
+        'expected: set it with tf.ensure_shape in the last map().'
+      )
   if len(spec[0].shape) == len(shape) + 1:
     data = data.unbatch()
   found = data.element_spec[0].shape
@@ -192,9 +207,10 @@ def _pipeline(
     return tf.ensure_shape(tf.cast(image, tf.float32), shape), tf.cast(label, tf.int32)
 
   samples = data.map(plain, num_parallel_calls=tf.data.AUTOTUNE)
-  labels = np.array([int(label) for _, label in samples.as_numpy_iterator()])
-  if not len(labels):
+  batches = list(samples.map(lambda _, label: label).batch(_NB_COUNTED).as_numpy_iterator())
+  if not batches:
     raise UserError(f'The {split} pipeline is empty.')
+  labels = np.concatenate(batches)
   _check_labels(labels, split, nb_classes)
   return _Pipeline(samples, len(labels))
 

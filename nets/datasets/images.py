@@ -24,7 +24,7 @@ MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
 PREPROCESSINGS = ('torch', 'tf', 'caffe', '0..1', 'none')
 _CAFFE_MEAN = (103.939, 116.779, 123.68)  # BGR
-_HOLD_OUT_SEED = 2018  # One fixed choice, so that every run holds out the same validation samples.
+_HOLD_OUT_SEED = 2018  # One fixed choice, so that every run has the same samples in its splits.
 _SHUFFLE_STREAM, _CROP_STREAM, _FLIP_STREAM = 0, 1, 2
 
 
@@ -66,7 +66,7 @@ class ImageSource(Protocol):
     """Every sample of a split, or of a process's part of it, exactly once."""
 
   def calibration_images(self, nb_images: int) -> np.ndarray:
-    """The first training images without augmentation, float32 [n, h, w, c]."""
+    """Training images from all over the split, without augmentation, float32 [n, h, w, c]."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,14 +147,30 @@ def check_counts(nb_train: int, nb_eval: int, config: DataConfig) -> tuple[int, 
 def hold_out(train: Split, evaluation: Split, config: DataConfig) -> tuple[Split, Split, Split]:
   """Cuts the splits as the config asks: training, validation (out of training), evaluation.
 
+  Files are often sorted by class, so that fewer samples are a fixed random choice, in their old order.
+
   Raises:
     UserError: a split has fewer samples than asked for.
   """
   nb_train, nb_eval = check_counts(len(train), len(evaluation), config)
-  order = np.random.RandomState(_HOLD_OUT_SEED).permutation(len(train))
+  order = _fixed_order(len(train))
   validation = train.take(np.sort(order[len(train) - config.nb_smpls_val :]))
-  training = train if nb_train == len(train) else train.take(np.sort(order[:nb_train]))
-  return training, validation, evaluation.take(np.arange(nb_eval))
+  return _chosen(train, nb_train), validation, _chosen(evaluation, nb_eval)
+
+
+def _chosen(split: Split, nb_samples: int) -> Split:
+  if nb_samples == len(split):
+    return split
+  return split.take(np.sort(_fixed_order(len(split))[:nb_samples]))
+
+
+def _fixed_order(nb_samples: int) -> np.ndarray:
+  return np.random.RandomState(_HOLD_OUT_SEED).permutation(nb_samples)
+
+
+def spread(nb_samples: int, nb_wanted: int) -> np.ndarray:
+  """Indices of at most `nb_wanted` samples at even distances, int64, so that all classes are met."""
+  return np.linspace(0, nb_samples - 1, min(nb_samples, nb_wanted)).astype(np.int64)
 
 
 def normalize(images: tf.Tensor, preprocess: str = 'torch') -> tf.Tensor:
@@ -259,7 +275,7 @@ class ImageDataset:
     name: short name, such as `cifar10`.
     image_shape: (height, width, channels).
     class_names: one name per label, in order.
-    splits: `train`, `val` and `eval`.
+    splits: `train`, `val` and `eval`; images in memory are held once, as what is read from.
   """
 
   def __init__(
@@ -275,7 +291,7 @@ class ImageDataset:
     self.name = name
     self.image_shape = tuple(image_shape)
     self.class_names = list(class_names)
-    self.splits = splits
+    self.splits = dict(splits)
     self._augmentation = augmentation
     self._decode = decode
     self._preprocess = preprocess
@@ -339,9 +355,8 @@ class ImageDataset:
     return batches.prefetch(2).with_options(pipeline_options())
 
   def calibration_images(self, nb_images: int) -> np.ndarray:
-    """The first training images without augmentation, float32 [nb_images or fewer, h, w, c]."""
-    nb_images = min(nb_images, self.nb_samples('train'))
-    indices = tf.data.Dataset.range(nb_images).batch(nb_images)
+    """Training images from all over the split, float32 [nb_images or fewer, h, w, c]."""
+    indices = tf.data.Dataset.from_tensors(spread(self.nb_samples('train'), nb_images))
     batches = self._gathered(self._tensors('train'), indices, nb_images, drop_remainder=False)
     return normalize(next(iter(batches))[0], self._preprocess).numpy()
 
@@ -352,7 +367,11 @@ class ImageDataset:
     """
     if split not in self._made:
       data = self.splits[split]
-      self._made[split] = tf.constant(data.images), tf.constant(data.labels)
+      images = tf.constant(data.images)
+      if isinstance(data.images, np.ndarray):
+        # A view of the tensor's memory: tf.constant copies, and the array would stay as well.
+        self.splits[split] = Split(np.asarray(images), data.labels)
+      self._made[split] = images, tf.constant(data.labels)
     return self._made[split]
 
   def _gathered(

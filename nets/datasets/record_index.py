@@ -20,7 +20,7 @@ import numpy as np
 from tqdm import tqdm
 
 from secateurs.utils.errors import UserError
-from secateurs.utils.files import atomic_path
+from secateurs.utils.files import atomic_path, user_cache
 
 HEADER, FOOTER = 12, 4
 _NB_READERS = 16
@@ -162,10 +162,9 @@ def _stat(path: Path) -> os.stat_result:
 
 
 def _cache_file(paths: Sequence[Path], stats: Sequence[os.stat_result]) -> Path:
-  root = os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache'
   key = '\n'.join(f'{p} {s.st_size} {s.st_mtime_ns}' for p, s in zip(paths, stats, strict=True))
   name = hashlib.sha256(key.encode()).hexdigest()[:24]
-  return Path(root) / 'secateurs' / 'record_index' / f'{name}.npz'
+  return user_cache() / 'record_index' / f'{name}.npz'
 
 
 def _cached(cache: Path, paths: Sequence[Path]) -> list[Shard] | None:

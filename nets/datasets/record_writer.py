@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import io
 import json
+import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -18,7 +20,7 @@ from secateurs.utils.files import atomic_path, require_writable
 from secateurs.utils.quiet import quiet_tensorflow
 
 SUFFIXES = ('.jpeg', '.jpg', '.png')
-MANIFEST, LEFT_OUT = 'build.json', 'left_out.txt'
+MANIFEST, LEFT_OUT = 'build.json', 'left_out'
 _QUALITY = 95
 _ORDER_SEED = 2012
 
@@ -44,7 +46,8 @@ class Written:
 def find_items(source: Path, val_labels: Path | None = None) -> dict[str, list[Item]]:
   """Finds train/<class>/* and val/<class>/*, or val/* with the classes in a file.
 
-  Labels count the folders below train in the order of their names, from 1.
+  Labels count the folders below train in the order of their names, from 1. Names that begin with a dot
+  are passed over.
 
   Args:
     source: the folder with train and val (or validation).
@@ -61,7 +64,7 @@ def find_items(source: Path, val_labels: Path | None = None) -> dict[str, list[I
   val = next((source / n for n in ('val', 'validation') if (source / n).is_dir()), None)
   if not train.is_dir() or val is None:
     raise UserError(f'{source} was expected to hold the folders train and val: give such a folder.')
-  synsets = sorted(p.name for p in train.iterdir() if p.is_dir())
+  synsets = [folder.name for folder in _folders(train)]
   labels = {synset: number for number, synset in enumerate(synsets, 1)}
   if not synsets:
     raise UserError(f'{train} has no folders, but one for each class was expected.')
@@ -74,7 +77,7 @@ def find_items(source: Path, val_labels: Path | None = None) -> dict[str, list[I
 
 
 def _of_folders(root: Path, labels: dict[str, int]) -> list[Item]:
-  folders = sorted(p for p in root.iterdir() if p.is_dir())
+  folders = _folders(root)
   unknown = [folder.name for folder in folders if folder.name not in labels]
   if unknown:
     raise UserError(
@@ -108,8 +111,13 @@ def _of_file(
   return [Item(str(p), s, labels[s]) for p, s in zip(paths, synsets, strict=True)]
 
 
+def _folders(root: Path) -> list[Path]:
+  return sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith('.'))
+
+
 def _images(folder: Path) -> list[Path]:
-  return sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES)
+  found = (p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES)
+  return sorted(p for p in found if not p.name.startswith('.'))
 
 
 def build(
@@ -122,56 +130,82 @@ def build(
 ) -> dict[str, Written]:
   """Writes all shards that are not there yet; each appears whole or not at all.
 
+  Shards that lack an image which can be read by now are written again.
+
   Args:
     items: images by split.
     out: folder of the shards.
     nb_shards: number of files by split.
     nb_workers: processes.
-    nb_corrupt_max: images that may be left out.
+    nb_corrupt_max: images that may be left out, by earlier calls, too.
 
   Returns:
-    What was written by split, shards of earlier calls left out.
+    What was written by split; of shards of earlier calls only the images that were left out count.
 
   Raises:
     UserError: too many images cannot be read, or `out` holds shards of other images.
   """
   require_writable(out)
   _check_manifest(items, out, nb_shards)
-  results, nb_left_out = {}, 0
-  for split, images in items.items():
-    tasks = _tasks(out, split, images, nb_shards[split])
-    left_out: list[tuple[str, str]] = []
-    nb_images = sum(len(part) for _, part in tasks)
+  shards = {split: _shards(out, split, part, nb_shards[split]) for split, part in items.items()}
+  left_out = {
+    split: [entry for shard in of_split for entry in _left_out_before(*shard)]
+    for split, of_split in shards.items()
+  }
+  _check_limit(left_out, nb_corrupt_max)
+  results = {}
+  for split, of_split in shards.items():
+    tasks = [shard for shard in of_split if not shard[0].exists()]
+    nb_images, nb_records = sum(len(part) for _, part in tasks), 0
     with tqdm(total=nb_images, desc=split, unit='image') as progress:
       for written in _written(tasks, nb_workers):
         progress.update(written.nb_images)
-        left_out += written.left_out
-        nb_left_out += len(written.left_out)
-        _log(out / LEFT_OUT, written.left_out)
-        if nb_left_out > nb_corrupt_max:
-          raise UserError(
-            f'{nb_left_out} images cannot be read, such as {left_out[-1][0]} ({left_out[-1][1]}), but '
-            f'--nb_corrupt_max allows {nb_corrupt_max}: mend them, or allow more.'
-          )
-    results[split] = Written(nb_images, nb_images - len(left_out), tuple(left_out))
+        nb_records += written.nb_records
+        left_out[split] += written.left_out
+        _check_limit(left_out, nb_corrupt_max)
+    results[split] = Written(nb_images, nb_records, tuple(left_out[split]))
   return results
 
 
-def _tasks(
+def _shards(
   out: Path, split: str, images: list[Item], nb_shards: int
 ) -> list[tuple[Path, list[Item]]]:
-  """The shards of a split that are not there yet, each with its images; classes are mixed."""
+  """The shards of a split, each with its images; classes are mixed."""
   parts = np.array_split(np.random.RandomState(_ORDER_SEED).permutation(len(images)), nb_shards)
-  tasks = [
+  return [
     (out / f'{split}-{number:05d}-of-{nb_shards:05d}', [images[i] for i in part])
     for number, part in enumerate(parts)
   ]
-  return [task for task in tasks if not task[0].exists()]
+
+
+def _left_out_before(shard: Path, items: list[Item]) -> list[tuple[str, str]]:
+  """What a shard of an earlier call lacks; a shard that need not lack it any more is deleted."""
+  listed = _list_of(shard)
+  if not shard.exists() or not listed.exists():
+    return []
+  entries = [tuple(entry) for entry in json.loads(listed.read_text(encoding='utf-8'))]
+  paths = {item.path for item in items}
+  if all(path in paths and isinstance(_try_read(path), Exception) for path, _ in entries):
+    return entries
+  shard.unlink()
+  return []
+
+
+def _check_limit(left_out: dict[str, list[tuple[str, str]]], nb_corrupt_max: int) -> None:
+  entries = [entry for of_split in left_out.values() for entry in of_split]
+  if len(entries) > nb_corrupt_max:
+    path, reason = entries[-1]
+    raise UserError(
+      f'{len(entries)} images cannot be read, such as {path} ({reason}), but --nb_corrupt_max allows '
+      f'{nb_corrupt_max}: mend them, or allow more.'
+    )
 
 
 def _check_manifest(items: dict[str, list[Item]], out: Path, nb_shards: dict[str, int]) -> None:
   """Tells shards of other images from those of an earlier, interrupted call."""
-  manifest = {split: [len(images), nb_shards[split]] for split, images in items.items()}
+  manifest = {
+    split: [len(images), nb_shards[split], _digest(images)] for split, images in items.items()
+  }
   path = out / MANIFEST
   if path.is_file():
     found = json.loads(path.read_text(encoding='utf-8'))
@@ -183,6 +217,12 @@ def _check_manifest(items: dict[str, list[Item]], out: Path, nb_shards: dict[str
     return
   with atomic_path(path) as partial:
     partial.write_text(json.dumps(manifest), encoding='utf-8')
+
+
+def _digest(images: list[Item]) -> str:
+  """Tells lists of images apart by names and labels, wherever they lie."""
+  lines = (f'{item.synset}/{os.path.basename(item.path)} {item.label}\n' for item in images)
+  return hashlib.sha256(''.join(lines).encode()).hexdigest()[:16]
 
 
 def _written(tasks: Sequence[tuple[Path, list[Item]]], nb_workers: int) -> Iterator[Written]:
@@ -203,13 +243,33 @@ def _write_shard(task: tuple[Path, list[Item]]) -> Written:
   left_out = []
   with atomic_path(path) as partial, tf.io.TFRecordWriter(str(partial)) as writer:
     for item in items:
-      try:
-        data, (width, height) = as_jpeg(Path(item.path).read_bytes())
-      except Exception as error:  # PIL raises what the format's code raises.
-        left_out.append((item.path, str(error) or type(error).__name__))
+      found = _try_read(item.path)
+      if isinstance(found, Exception):
+        left_out.append((item.path, str(found) or type(found).__name__))
         continue
+      data, (width, height) = found
       writer.write(_example(item, data, height, width))
+    # Before the shard appears, so that none is without its list.
+    listed = _list_of(path)
+    if left_out:
+      with atomic_path(listed) as partial_list:
+        partial_list.write_text(json.dumps(left_out, indent=1), encoding='utf-8')
+    else:
+      listed.unlink(missing_ok=True)
   return Written(len(items), len(items) - len(left_out), tuple(left_out))
+
+
+def _list_of(shard: Path) -> Path:
+  """The file that lists what a shard lacks."""
+  return shard.parent / LEFT_OUT / f'{shard.name}.json'
+
+
+def _try_read(path: str) -> tuple[bytes, tuple[int, int]] | Exception:
+  """An image as `as_jpeg` gives it, or why it cannot be read."""
+  try:
+    return as_jpeg(Path(path).read_bytes())
+  except Exception as error:  # PIL raises what the format's code raises.
+    return error
 
 
 def as_jpeg(data: bytes) -> tuple[bytes, tuple[int, int]]:
@@ -254,9 +314,3 @@ def _example(item: Item, data: bytes, height: int, width: int) -> bytes:
   # A map's order is any otherwise, and a shard that is written again would be another file.
   example = tf.train.Example(features=tf.train.Features(feature=features))
   return example.SerializeToString(deterministic=True)
-
-
-def _log(path: Path, left_out: Sequence[tuple[str, str]]) -> None:
-  if left_out:
-    with path.open('a', encoding='utf-8') as file:
-      file.writelines(f'{name}\t{reason}\n' for name, reason in left_out)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from gpus import idle_gpus
 from job import ROOT, Job, UsageError, path_conf
 
 PROJECT = '/opt/secateurs'  # Where the image holds the project.
+_PREFIX = re.compile(r'save_path(_eval|_dst)?$')
 _HOME = '/tmp'  # The calling user has none in the container.
 _INGREDIENTS = ('scripts/Dockerfile', 'scripts/env.sh', 'scripts/install_horovod.sh', 'setup.py',
                 'pyproject.toml')  # fmt: skip
@@ -66,8 +68,8 @@ def mounts(job: Job) -> dict[str, str]:
   """Folders that the job reads (`:ro`) and writes (empty), each at its own path.
 
   These are the folder that it is started in, which holds its models and logs unless flags say
-  otherwise; the data folders; and what flags name by an absolute path. Of a path that is no folder,
-  such as a checkpoint's prefix, it is the folder that it lies in.
+  otherwise; the data folders; and what flags name by an absolute path. Of a file, or the prefix of
+  checkpoints or exports, it is the folder that it lies in.
   """
   found = {str(Path.cwd()): ''}
   data = {job.data_folder(), path_conf().get(f'data_dir_local_{job.dataset}'),
@@ -76,9 +78,12 @@ def mounts(job: Job) -> dict[str, str]:
     if flag.endswith('data_dir_local'):
       data.add(value)
       continue
-    path = Path(value).expanduser()
-    if path.is_absolute():
-      found.setdefault(str(path if path.is_dir() or not path.suffix else path.parent), '')
+    path = Path(value)
+    if not path.is_absolute():
+      continue
+    # Only flags that end so name folders that are still to be made.
+    is_folder = flag.endswith('_dir') or (path.is_dir() and not _PREFIX.search(flag))
+    found.setdefault(str(path if is_folder else path.parent), '')
   script = Path(job.script).resolve()
   if not script.is_relative_to(ROOT):
     found.setdefault(str(script.parent), '')

@@ -46,7 +46,7 @@ class Job:
   Attributes:
     mode: one of `MODES`.
     script: path of the entry script, as it is given to Python.
-    flags: the script's own flags, untouched.
+    flags: the script's own flags, with ~ made the caller's home: elsewhere there is another.
     options: values of the launcher's flags that were given, by name without dashes.
   """
 
@@ -155,7 +155,15 @@ def parse(mode: str, argv: list[str]) -> Job | None:
       )
   if not rest or rest[0].startswith('-'):
     raise UsageError('the entry script comes first, as in nets/resnet_at_cifar10_run.py.')
-  return Job(mode, _find_script(rest[0]), rest[1:], options)
+  return Job(mode, _find_script(rest[0]), [_expanded(word) for word in rest[1:]], options)
+
+
+def _expanded(word: str) -> str:
+  """A word with its ~, which the shell leaves alone behind =."""
+  name, separator, value = word.partition('=')
+  if separator and word.startswith('-'):
+    return f'{name}={os.path.expanduser(value)}'
+  return os.path.expanduser(word)
 
 
 def _find_script(name: str) -> str:

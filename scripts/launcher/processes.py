@@ -44,13 +44,19 @@ def run(words: list[str], environment: dict[str, str]) -> int:
     os.execvpe('bash', _in_environment('exec "$@"', words), environment)
   needed = (
     'command -v horovodrun >/dev/null || secateurs_fail "several processes (-n) need Horovod, which '
-    'is not installed: run ./scripts/install_horovod.sh."; exec "$@"'
+    'is not installed: run ./scripts/install_horovod.sh." || exit 1; exec "$@"'
   )
   return _Job(_in_environment(needed, words), environment).wait()
 
 
 def _in_environment(script: str, words: list[str]) -> list[str]:
-  return ['bash', '-c', f'source "$0"; {script}', str(ROOT / 'scripts' / 'env.sh'), *words]
+  return [
+    'bash',
+    '-c',
+    f'source "$0" || exit 1; {script}',
+    str(ROOT / 'scripts' / 'env.sh'),
+    *words,
+  ]
 
 
 class _Job:

@@ -1,5 +1,10 @@
+import hashlib
+import io
 import pickle
+import pickletools
+import tarfile
 import urllib.error
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -36,9 +41,9 @@ def load(folder, **options):
 def test_both_layouts_give_the_same_images(tmp_path, binary, records):
   folder = tmp_path / 'py' / 'cifar-10-batches-py'
   folder.mkdir(parents=True)
-  for name in NAMES:
+  for number, name in enumerate(NAMES):
     batch = {b'data': records[0], b'labels': records[1].tolist()}
-    (folder / name).write_bytes(pickle.dumps(batch))
+    (folder / name).write_bytes(pickle.dumps(batch, protocol=2 + number % 4))
   one, other = load(binary), load(tmp_path / 'py')
   for split in ('train', 'eval'):
     np.testing.assert_array_equal(one.splits[split].images, other.splits[split].images)
@@ -72,17 +77,37 @@ def test_a_missing_file(binary):
     load(binary)
 
 
-def test_a_pickle_that_runs_code_is_refused(tmp_path):
-  class Bad:
-    def __reduce__(self):
-      return (print, ('ran',))
+def test_a_pickle_of_python_2():
+  """As in the official archive: strings of bytes, and an array that is built in two steps."""
+  content = (
+    b'\x80\x02}(U\x04datacnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85U\x01b\x87R('
+    b'K\x01K\x02K\x03\x86cnumpy\ndtype\nU\x02u1K\x00K\x01\x87R(K\x03U\x01|NNNJ\xff\xff\xff\xff'
+    b'J\xff\xff\xff\xffK\x00tb\x89U\x06abcdeftbU\x06labels](K\x03K\x01eu.'
+  )
+  pickletools.dis(content, out=io.StringIO())  # It is well formed.
+  found = cifar10._PlainUnpickler(io.BytesIO(content), encoding='bytes').load()
+  np.testing.assert_array_equal(found[b'data'], [[97, 98, 99], [100, 101, 102]])
+  assert found[b'labels'] == [3, 1]
 
+
+@pytest.mark.parametrize(
+  ('content', 'message'),
+  [
+    (b'cbuiltins\nprint\n(Vran\ntR.', 'asks for builtins.print'),
+    (b'cnumpy.testing\nmeasure\n(Vprint("ran")\ntR.', 'asks for numpy.testing.measure'),
+    (b'ccopyreg\n_reconstructor\n.', 'asks for copyreg._reconstructor'),
+    (b'cnumpy\nndarray\n(}Vx\nK\x01sb.', 'damaged'),  # AttributeError.
+    (b'\x95\xff', 'damaged'),
+  ],
+)
+def test_pickles_that_run_code_or_are_damaged_are_refused(tmp_path, content, message, capsys):
   folder = tmp_path / 'cifar-10-batches-py'
   folder.mkdir()
   for name in NAMES:
-    (folder / name).write_bytes(pickle.dumps(Bad()))
-  with pytest.raises(UserError, match='asks for builtins'):
+    (folder / name).write_bytes(content)
+  with pytest.raises(UserError, match=message):
     load(tmp_path)
+  assert 'ran' not in capsys.readouterr().out
 
 
 def test_no_data_where_it_was_named(tmp_path):
@@ -110,24 +135,58 @@ def test_path_conf(tmp_path):
     read_path_conf(path)
 
 
-def test_no_network(monkeypatch, tmp_path):
-  def unreachable(*args, **kwargs):
-    raise urllib.error.URLError('no network')
-
+@pytest.fixture
+def nothing_named(monkeypatch, tmp_path):
+  """Nothing says where CIFAR-10 lies; the cache is tmp_path."""
   monkeypatch.chdir(tmp_path)
   monkeypatch.delenv('SECATEURS_DATA', raising=False)
   monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
+
+
+@pytest.mark.usefixtures('nothing_named')
+def test_no_network(monkeypatch):
+  def unreachable(*args, **kwargs):
+    raise urllib.error.URLError('no network')
+
   monkeypatch.setattr('urllib.request.urlopen', unreachable)
   with pytest.raises(UserError, match=r'connect to the network, or .*--data_dir_local'):
     cifar10.load(DataConfig())
 
 
-def test_a_wrong_download_is_refused(monkeypatch, tmp_path):
-  import io
-
-  monkeypatch.chdir(tmp_path)
-  monkeypatch.delenv('SECATEURS_DATA', raising=False)
-  monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
+@pytest.mark.usefixtures('nothing_named')
+def test_a_wrong_download_is_refused(monkeypatch):
   monkeypatch.setattr('urllib.request.urlopen', lambda *a, **k: io.BytesIO(b'something else'))
   with pytest.raises(UserError, match='MD5'):
+    cifar10.load(DataConfig())
+
+
+@pytest.mark.usefixtures('nothing_named')
+def test_a_download_takes_the_place_of_an_incomplete_one(monkeypatch, tmp_path):
+  packed = io.BytesIO()
+  with tarfile.open(fileobj=packed, mode='w:gz') as tar:
+    tar.addfile(tarfile.TarInfo('cifar-10-batches-bin/test_batch.bin'))
+  archive = packed.getvalue()
+  monkeypatch.setattr(cifar10, 'MD5', hashlib.md5(archive).hexdigest())
+  monkeypatch.setattr('urllib.request.urlopen', lambda *a, **k: io.BytesIO(archive))
+  folder = tmp_path / 'secateurs' / 'cifar10' / 'cifar-10-batches-bin'
+  folder.mkdir(parents=True)
+  (folder / 'data_batch_1.bin').write_bytes(b'')
+  with pytest.raises(UserError, match=r'data_batch_1.bin is missing'):
+    cifar10.load(DataConfig())
+  assert [path.name for path in folder.iterdir()] == ['test_batch.bin']
+
+
+@pytest.mark.usefixtures('nothing_named')
+def test_no_place_to_download_to(monkeypatch, tmp_path):
+  (tmp_path / 'file').write_text('')
+  monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'file'))
+  with pytest.raises(UserError, match=r'Cannot write to the folder .*file/secateurs/cifar10'):
+    cifar10.load(DataConfig())
+  monkeypatch.delenv('XDG_CACHE_HOME')
+
+  def homeless():
+    raise RuntimeError('Could not determine home directory.')
+
+  monkeypatch.setattr(Path, 'home', homeless)
+  with pytest.raises(UserError, match='set XDG_CACHE_HOME to a writable folder'):
     cifar10.load(DataConfig())

@@ -114,6 +114,36 @@ def test_hold_out_never_overlaps():
   assert set(fewer.labels) <= set(train.labels)
 
 
+def test_parts_of_samples_sorted_by_class_hold_all_classes():
+  labels = np.repeat(np.arange(4, dtype=np.int32), 50)
+  everything = Split(labels[:, None, None, None].astype(np.uint8), labels)
+  *_, evaluation = hold_out(everything, everything, DataConfig(nb_smpls_eval=40))
+  assert len(evaluation) == 40
+  assert np.bincount(evaluation.labels).min() >= 4
+  assert (np.diff(evaluation.labels) >= 0).all()
+  *_, whole = hold_out(everything, everything, DataConfig(nb_smpls_eval=200))
+  assert whole is everything
+  splits = {'train': everything, 'val': everything, 'eval': everything}
+  data = ImageDataset('toy', (1, 1, 1), 'abcd', splits, Augmentation(), preprocess='none')
+  for nb in (8, 50):
+    seen = data.calibration_images(nb).astype(int).ravel()
+    assert len(seen) == nb
+    assert np.bincount(seen).min() >= nb // 4
+  assert len(data.calibration_images(1)) == 1
+  assert len(data.calibration_images(900)) == 200
+
+
+def test_images_are_held_once():
+  """The array gives way to a view of the tensor that is read from."""
+  data = dataset()
+  before = data.splits['train'].images
+  next(iter(data.eval_batches('train', 8)))
+  after = data.splits['train'].images
+  np.testing.assert_array_equal(before, after)
+  assert not np.shares_memory(before, after)
+  assert np.shares_memory(after, np.asarray(memoryview(data._tensors('train')[0])))
+
+
 def test_hold_out_asks_for_no_more_than_there_is():
   few = Split(np.zeros((10, 1, 1, 3), np.uint8), np.arange(10, dtype=np.int32))
   with pytest.raises(UserError, match='has 10 training images'):

@@ -67,8 +67,9 @@ def test_shards_hold_what_the_folders_hold(source, tmp_path):
     assert (record['image/height'], record['image/width']) == tuple(shape[:2])
     if name not in ('n01_train_0.JPEG', 'n01_train_1.JPEG'):
       assert data == (source / 'train' / name[:3] / name).read_bytes()
-  listed = (tmp_path / 'out' / 'left_out.txt').read_text()
-  assert listed.startswith(str(source / 'train/n02/n02_train_0.JPEG'))
+  (listed,) = (tmp_path / 'out' / 'left_out').iterdir()
+  assert listed.name.startswith('train-')
+  assert str(source / 'train/n02/n02_train_0.JPEG') in listed.read_text()
   config = Ilsvrc12Config(data_dir_local=str(tmp_path / 'out'), image_size=16)
   data = ilsvrc12.load(config)
   assert (data.nb_samples('train'), data.nb_samples('eval')) == (11, 6)
@@ -119,11 +120,37 @@ def test_shards_of_other_images_are_kept(source, tmp_path):
   (source / 'train/n01/n01_train_5.JPEG').unlink()
   with pytest.raises(UserError, match='was begun with other images or numbers of shards'):
     write(source, tmp_path / 'out')
+  Image.new('RGB', (9, 8)).save(source / 'train/n01/n01_train_9.JPEG')  # As many as before.
+  with pytest.raises(UserError, match='was begun with other images or numbers of shards'):
+    write(source, tmp_path / 'out')
 
 
 def test_too_many_images_that_cannot_be_read_stop_the_build(source, tmp_path):
-  with pytest.raises(UserError, match=r'1 images cannot be read, such as .*n02_train_0.JPEG'):
-    write(source, tmp_path / 'out', nb_corrupt_max=0)
+  """However often it is called; a mended image gets in, a higher limit goes on."""
+  torn = source / 'train/n02/n02_train_0.JPEG'
+  for out in ('mended', 'more'):
+    for _ in range(2):
+      with pytest.raises(UserError, match=r'1 images cannot be read, such as .*n02_train_0.JPEG'):
+        write(source, tmp_path / out, nb_corrupt_max=0)
+  for _ in range(2):
+    written = write(source, tmp_path / 'more', nb_corrupt_max=1)
+    assert [path for path, _ in written['train'].left_out] == [str(torn)]
+  Image.new('RGB', (9, 8)).save(torn)
+  for out in ('mended', 'more'):
+    written = write(source, tmp_path / out, nb_corrupt_max=0)
+    assert not written['train'].left_out
+    assert len(read(tmp_path / out, 'train')) == 12
+    assert not list((tmp_path / out / 'left_out').iterdir())
+
+
+def test_hidden_folders_and_files_are_passed_over(source):
+  for hidden in ('.thumbnails', 'n01/.cache'):
+    (source / 'train' / hidden).mkdir()
+  Image.new('RGB', (9, 8)).save(source / 'train/.thumbnails/a.JPEG')
+  (source / 'train/n01/._n01_train_2.JPEG').write_bytes(b'of another system')
+  items = find_items(source)['train']
+  assert len(items) == 12
+  assert {(item.synset, item.label) for item in items} == {('n01', 1), ('n02', 2)}
 
 
 def test_folders_that_do_not_fit(source, tmp_path):

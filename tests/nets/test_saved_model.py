@@ -1,6 +1,7 @@
 """A user's own model on a user's own data: from files and from Python."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,8 @@ from PIL import Image
 
 from secateurs.learners import get_learner, learners
 from secateurs.learners.configs import RunConfig, TrainConfig
+from secateurs.nets.datasets import cifar10
+from secateurs.nets.datasets.images import Augmentation, ImageDataset, Split
 from secateurs.nets.model_helper import ModelHelper
 from secateurs.nets.saved_model import SAVED_MODEL, SavedModelConfig
 from secateurs.utils.errors import UserError
@@ -201,11 +204,37 @@ def test_pipelines_arrays_and_one_hot_labels_are_the_same_data():
     (tf.data.Dataset.from_tensor_slices(arrays()[0]), r'must give \(image, label\) pairs'),
     (tf.data.Dataset.from_tensor_slices(arrays(size=12)), r'gives images of \(12, 12, 3\)'),
     (None, r'must be \(images, labels\) as arrays'),
+    (
+      tf.data.Dataset.from_tensor_slices(arrays()).map(
+        lambda x, y: (tf.py_function(lambda v: v, [x], tf.float32), y)
+      ),
+      r'gives images of unknown shape, .* set it with tf.ensure_shape',
+    ),
+    (
+      tf.data.Dataset.from_tensor_slices(arrays()).map(
+        lambda x, y: (x, tf.py_function(lambda v: v, [y], tf.int64))
+      ),
+      r'gives labels of unknown shape',
+    ),
+    (tf.data.Dataset.from_tensor_slices(arrays()).take(0), r'training pipeline is empty'),
   ],
 )
 def test_data_that_does_not_fit(train, message):
   with pytest.raises(UserError, match=message):
     ModelHelper.from_model(net(), train, arrays())
+
+
+def test_data_to_evaluate_on_must_be_given():
+  with pytest.raises(UserError, match=r'of type tuple came without data to evaluate on'):
+    ModelHelper.from_model(net(), arrays())
+
+
+def test_arrays_sorted_by_class_calibrate_with_all_classes():
+  labels = np.repeat(np.arange(3), 50)
+  images = np.broadcast_to(labels[:, None, None, None], (150, 16, 16, 3)).astype(np.float32)
+  helper = ModelHelper.from_model(net(), (images, labels), (images, labels))
+  seen = helper.calibration_images(30)[:, 0, 0, 0].astype(int)
+  assert np.bincount(seen).tolist() == [10, 10, 10]
 
 
 def test_another_model_is_another_run(tmp_path):
@@ -282,6 +311,41 @@ def test_files_that_do_not_fit(folder, tmp_path):
     make(folder, tmp_path / 'text.keras')
   with pytest.raises(UserError, match=r'--custom_objects no_such_module cannot be imported'):
     make(folder, tmp_path / 'four.keras', custom_objects='no_such_module')
+
+
+def any_size(classes, channels=3):
+  x = keras.Input((None, None, channels))
+  pooled = layers.GlobalAveragePooling2D()(layers.Conv2D(4, 3)(x))
+  return keras.Model(x, layers.Dense(classes)(pooled))
+
+
+def test_models_for_other_images_than_those_of_cifar10(tmp_path, monkeypatch):
+  labels = np.zeros(4, np.int32)
+  split = Split(np.zeros((4, 32, 32, 3), np.uint8), labels)
+  data = ImageDataset(
+    'cifar10', (32, 32, 3), cifar10.CLASSES, {'train': split, 'eval': split}, Augmentation()
+  )
+  monkeypatch.setattr(cifar10, 'load', lambda config, preprocess: data)
+  any_size(10).save(tmp_path / 'any.keras')
+  helper = make(tmp_path, tmp_path / 'any.keras', data_set='cifar10')
+  assert helper.build_model(0).input_shape == (None, 32, 32, 3)
+  net(classes=10, size=16).save(tmp_path / 'small.keras')
+  any_size(10, channels=1).save(tmp_path / 'grey.keras')
+  for name, shape in (('small', r'\(16, 16, 3\)'), ('grey', r'\(32, 32, 1\)')):
+    message = rf'takes images of {shape}, but those of cifar10 are \(32, 32, 3\)'
+    with pytest.raises(UserError, match=message):
+      make(tmp_path, tmp_path / f'{name}.keras', data_set='cifar10', preprocess='0..1')
+
+
+def test_damaged_records_are_allowed_as_many_as_the_flag_says(tiny_ilsvrc12, tmp_path):
+  shutil.copytree(tiny_ilsvrc12, tmp_path / 'data')
+  for path in sorted((tmp_path / 'data').glob('train-*'))[:2]:
+    path.write_bytes(path.read_bytes()[:-9])
+  any_size(1000).save(tmp_path / 'any.keras')
+  options = {'data_set': 'ilsvrc12', 'image_size': 32}
+  assert make(tmp_path / 'data', tmp_path / 'any.keras', nb_corrupt_max=2, **options).notes()
+  with pytest.raises(UserError, match=r'--nb_corrupt_max allows 1'):
+    make(tmp_path / 'data', tmp_path / 'any.keras', nb_corrupt_max=1, **options)
 
 
 def test_layers_of_your_own(folder, tmp_path):

@@ -20,7 +20,7 @@ SEEDS = {
 @pytest.fixture
 def launch(tmp_path):
   """Runs a launcher in an empty folder, where `stand_in` programs come first on PATH."""
-  (tmp_path / 'bin').mkdir()
+  (tmp_path / 'bin').mkdir(exist_ok=True)
 
   def run(mode, words, **environment):
     path = f'{tmp_path / "bin"}:{os.environ["PATH"]}'
@@ -42,6 +42,7 @@ def launch(tmp_path):
 @pytest.fixture
 def stand_in(tmp_path):
   """Makes a program that writes its arguments to <name>.log, one call a line, and runs a script."""
+  (tmp_path / 'bin').mkdir(exist_ok=True)
 
   def make(name, script='exit 0'):
     path = tmp_path / 'bin' / name
@@ -164,6 +165,25 @@ def test_docker_builds_once_and_passes_the_exit_code_through(launch, stand_in, t
   )
 
 
+def test_docker_mounts_the_folders_that_prefixes_lie_in(launch, stand_in, tmp_path):
+  stand_in('docker')
+  (tmp_path / 'home' / 'd').mkdir(parents=True)
+  (tmp_path / 'saved').mkdir()
+  words = [
+    'nets/lenet_at_digits_run.py', '--dry_run', '--data_dir_local=~/d',
+    '--ws_save_path_eval', f'{tmp_path}/out/model', f'--save_path_dst={tmp_path}/saved',
+    '--warm_start_path', f'{tmp_path}/given/model-7', '--log_dir=~/logs',
+  ]  # fmt: skip
+  run = launch('docker', words, HOME=f'{tmp_path}/home').stdout.splitlines()[-1]
+  mounted = {word.partition(':')[0] for word in run.split() if word.count(':') and word[0] == '/'}
+  expected = {'', '/out', '/home/d', '/given', '/home/logs'}
+  assert expected == {m[len(str(tmp_path)) :] for m in mounted if m.startswith(str(tmp_path))} - {
+    '/home/.cache/secateurs'
+  }
+  assert f'--data_dir_local={tmp_path}/home/d ' in run
+  assert run.endswith(f'--log_dir={tmp_path}/home/logs')
+
+
 def test_more_processes_than_gpus(launch, stand_in):
   stand_in('docker')
   stand_in('nvidia-smi', 'echo "0, 4000, 90"')
@@ -183,6 +203,48 @@ def test_without_horovod_several_processes_are_told_how_to_get_it(launch, enviro
   done = launch('local', 'nets/lenet_at_digits_run.py -n=2', PATH='/usr/bin:/bin', **environment)
   assert done.returncode == 1
   assert 'run ./scripts/install_horovod.sh.' in done.stderr
+
+
+def test_a_horovod_that_cannot_be_built_stops_at_the_first_failure(stand_in, environment, tmp_path):
+  """With stand-ins for all that would fetch or build."""
+  python = stand_in(
+    'python',
+    f'case "$*" in -) echo key ;; *"pip download"*) [ -f "{tmp_path}/reachable" ] ;; esac',
+  )
+  stand_in('g++')
+  stand_in('cmake', 'echo cmake version 3.30.1')
+  stand_in('apt-get', 'exit 1')
+  cache = tmp_path / 'cache' / 'secateurs' / 'horovod'
+  variables = {
+    'PATH': f'{tmp_path / "bin"}:/usr/bin:/bin',
+    'SECATEURS_PYTHON': sys.executable,
+    'XDG_CACHE_HOME': str(tmp_path / 'cache'),
+    'HOROVOD_GPU': '0',
+  }
+
+  def install():
+    done = subprocess.run(
+      [str(ROOT / 'scripts' / 'install_horovod.sh')],
+      capture_output=True,
+      text=True,
+      check=False,
+      env=os.environ | environment | variables,
+    )
+    assert done.returncode == 1
+    assert not (cache / 'key-cpu' / 'check.log').exists()
+    assert 'pip wheel' not in python.read_text()
+    return done.stderr
+
+  if not Path('/usr/include/farmhash.h').exists():
+    assert 'libfarmhash-dev could not be downloaded' in install()
+    assert 'pip download' not in python.read_text()
+  for header in ('highwayhash/sip_hash.h', 'farmhash.h'):
+    path = cache / 'headers' / 'usr' / 'include' / header
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text('')
+  assert f'Horovod could not be built; whole log: {cache}/key-cpu/build.log.' in install()
+  (tmp_path / 'reachable').touch()  # But what came is no archive.
+  assert 'Horovod could not be built' in install()
 
 
 def test_the_ranks_output_reads_as_one_and_the_first_failure_is_told(launch, stand_in, environment):

@@ -61,17 +61,83 @@ def test_the_environment_is_entered_at_once_when_nothing_changed(tmp_path):
   assert out.startswith(f'{folder}/bin:')
 
 
-def test_a_python_that_does_not_fit_is_told(tmp_path):
+def test_a_python_that_does_not_fit_is_told_and_the_terminal_stays(tmp_path):
   environment = os.environ | {
     'SECATEURS_VENV': str(tmp_path / 'venv'),
     'SECATEURS_PYTHON': 'python-that-is-not-there',
   }
   done = subprocess.run(
-    ['bash', '-c', f'source {ROOT}/scripts/env.sh'],
+    ['bash', '-c', f'source {ROOT}/scripts/env.sh; echo "ended with $?"'],
+    capture_output=True,
+    text=True,
+    check=False,
+    env=environment,
+  )
+  assert done.stdout == 'ended with 1\n'
+  assert 'Error: python-that-is-not-there was not found' in done.stderr
+
+
+@pytest.mark.parametrize(
+  'words',
+  [
+    ['run_tests.sh'],
+    ['leaderboard.sh', 'nets/lenet_at_digits_run.py'],
+    ['install_horovod.sh'],
+    ['run_local.sh', 'nets/lenet_at_digits_run.py'],
+    ['run_local.sh', 'nets/lenet_at_digits_run.py', '-n=2'],
+  ],
+)
+def test_scripts_stop_where_there_is_no_environment(words, tmp_path):
+  (tmp_path / 'file').write_text('')
+  environment = os.environ | {
+    'SECATEURS_VENV': str(tmp_path / 'file' / 'venv'),
+    'SECATEURS_PYTHON': sys.executable,
+    'OUT': str(tmp_path / 'out'),
+  }
+  done = subprocess.run(
+    [str(ROOT / 'scripts' / words[0]), *words[1:]],
     capture_output=True,
     text=True,
     check=False,
     env=environment,
   )
   assert done.returncode == 1
-  assert 'Error: python-that-is-not-there was not found' in done.stderr
+  assert done.stdout == ''
+  told = (
+    f'Error: {tmp_path}/file/venv cannot be written to: name another folder with SECATEURS_VENV.'
+  )
+  assert told in done.stderr.splitlines()
+
+
+def test_an_environment_of_another_python_is_made_anew(tmp_path):
+  def stand_in(path, version):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(
+      f"""#!/usr/bin/env bash
+case "$*" in
+  --version) echo "Python {version}" ;;
+  *_base_executable*) echo "$0" ;;
+  "-m venv "*) mkdir -p "$3/bin" && cp "$0" "$3/bin/python" && touch "$3/pyvenv.cfg" ;;
+esac
+"""
+    )
+    path.chmod(0o755)
+    return str(path)
+
+  folder = tmp_path / 'venv'
+  stand_in(folder / 'bin' / 'python', '3.10.1')
+  stand_in(folder / 'bin' / 'pip', '')
+  (folder / 'pyvenv.cfg').write_text('')
+  (folder / 'lib' / 'python3.10').mkdir(parents=True)
+  environment = os.environ | {
+    'SECATEURS_VENV': str(folder),
+    'SECATEURS_PYTHON': stand_in(tmp_path / 'python', '3.12.4'),
+  }
+  command = f'source {ROOT}/scripts/env.sh && python --version'
+  assert run('bash', '-c', command, env=environment) == 'Python 3.12.4\n'
+  assert not (folder / 'lib').exists()
+  assert (folder / 'install.log').is_file()
+  (folder / '.secateurs-installed').unlink()
+  (folder / 'lib').mkdir()
+  run('bash', '-c', command, env=environment)
+  assert (folder / 'lib').exists()  # As it was: only what setup.py asks for is installed again.

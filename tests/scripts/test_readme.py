@@ -20,6 +20,13 @@ def test_the_flag_tables_are_those_of_the_code():
   assert module.updated(text) == text, 'run python scripts/update_readme.py'
 
 
+def test_one_name_that_means_something_else_elsewhere_has_a_row_of_its_own():
+  section = update_readme().flag_tables().partition('**Your model, and how')[2].partition('**')[2]
+  section = section.partition('\n**')[0]
+  for flag in ('preprocess', 'image_size', 'nb_corrupt_max'):
+    assert f'`--{flag}`' in section
+
+
 def test_every_file_that_the_readme_names_exists():
   text = (ROOT / 'README.md').read_text(encoding='utf-8')
   links = [link for link in re.findall(r'\]\(([^)#]+)', text) if not link.startswith('http')]
