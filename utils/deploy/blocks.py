@@ -80,7 +80,7 @@ def achieved(original: Mapping, compressed: Mapping) -> dict[str, float | None]:
   figures = {
     'macs_ratio': _ratio(original.get('macs'), compressed.get('macs')),
     'params_ratio': _ratio(original.get('params'), compressed.get('params')),
-    'latency_ratio': _ratio(_latency(original), _latency(compressed)),
+    'latency_ratio': _ratio(median_latency(original), median_latency(compressed)),
     'sparsity': compressed.get('sparsity'),
     'sparsity_params': compressed.get('sparsity_params'),
   }
@@ -89,8 +89,8 @@ def achieved(original: Mapping, compressed: Mapping) -> dict[str, float | None]:
   return {'prune_ratio': removed or sparsity, **figures}
 
 
-def _latency(block: Mapping) -> float | None:
-  """Median latency at the fewest threads."""
+def median_latency(block: Mapping) -> float | None:
+  """Median latency of a block's float file at the fewest threads, in ms; None if not measured."""
   entries = block.get('latency') or ()
   return min(entries, key=lambda entry: entry['threads'])['p50_ms'] if entries else None
 
