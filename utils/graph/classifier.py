@@ -13,6 +13,7 @@ from secateurs.utils.errors import UserError
 from secateurs.utils.graph.groups import ChannelGraph
 from secateurs.utils.graph.slicing import slice_model
 from secateurs.utils.graph.walk import FlatModel
+from secateurs.utils.model_files import INSTEAD_OF_LAMBDA
 
 PROBABILITIES = 'probabilities'
 _NB_PROBES = 4
@@ -55,8 +56,7 @@ def _refuse_lambdas(flat: FlatModel) -> None:
     if type(layer) is keras.layers.Lambda:
       raise UserError(
         f'Model {flat.model.name} has the Lambda layer {name}, which holds Python code that no '
-        'exported file can carry: put a Rescaling layer, an operation on the tensor itself (x / 255) or '
-        'a layer class registered with keras.utils.register_keras_serializable in its place.'
+        f'exported file can carry: {INSTEAD_OF_LAMBDA}.'
       )
 
 
