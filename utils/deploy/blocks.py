@@ -71,11 +71,18 @@ def model_block(
   return block
 
 
-def achieved(original: Mapping, compressed: Mapping) -> dict[str, float | None]:
+def achieved(
+  original: Mapping, compressed: Mapping, **further: float | None
+) -> dict[str, float | None]:
   """Returns the `achieved` figures of two blocks.
 
   Ratios are compressed / original; prune_ratio is the removed part of the MACs when channels went,
   else the sparsity.
+
+  Args:
+    original: block of the model before.
+    compressed: block of the exported model.
+    **further: figures that the learner knows, such as channels_ratio.
   """
   figures = {
     'macs_ratio': _ratio(original.get('macs'), compressed.get('macs')),
@@ -85,8 +92,8 @@ def achieved(original: Mapping, compressed: Mapping) -> dict[str, float | None]:
     'sparsity_params': compressed.get('sparsity_params'),
   }
   macs_ratio, sparsity = figures['macs_ratio'], figures['sparsity']
-  removed = None if macs_ratio is None else 1 - macs_ratio
-  return {'prune_ratio': removed or sparsity, **figures}
+  went = macs_ratio is not None and macs_ratio < 1
+  return {'prune_ratio': 1 - macs_ratio if went else sparsity, **figures, **further}
 
 
 def median_latency(block: Mapping) -> float | None:

@@ -283,6 +283,7 @@ def title(report: Mapping) -> str:
 
 _NAMES = {
   'prune_ratio': 'removed part',
+  'channels_ratio': 'input channels ratio',
   'macs_ratio': 'MACs ratio',
   'params_ratio': 'parameters ratio',
   'latency_ratio': 'latency ratio',
