@@ -10,11 +10,12 @@ __getattr__, __dir__, __all__ = lazy_names(
   {
     '.costs': ('plan_cost',),
     '.counting': ('LayerCount', 'ModelCount', 'count'),
+    '.data_scores': ('activation_scores',),
     '.groups': ('ChannelGraph', 'ChannelMap', 'Group', 'Member'),
     '.masking': ('masked',),
     '.planning': ('HeldBack', 'Plan', 'plan_slice'),
     '.saving': ('plain_model', 'save_model'),
-    '.scores': ('activation_scores', 'channel_scores'),
+    '.scores': ('channel_scores',),
     '.selection': ('ChannelSelection',),
     '.slicing': ('apply_plan', 'slice_model'),
     '.targets': ('choose_channels',),
