@@ -257,7 +257,7 @@ def _row(
     elif good == 'difference':
       delta = after - before
       change = f'{delta:+.4g}'
-    elif before:
+    elif before > 0:  # A loss of the user's may be negative, where a ratio says nothing.
       delta = share = after / before
       change = f'{share:.2f}x'
       noise = _TIMING_NOISE if getter else 0.005
