@@ -76,6 +76,10 @@ class ChannelLearner(CompressionLearner):
     """Slim against masked."""
     return {'slim_vs_masked': self.state['algorithm']['slim_vs_masked']}
 
+  def reached(self) -> dict[str, float]:
+    """Which part of the channels that could go stayed."""
+    return {'channels_ratio': self.state['algorithm']['channels_ratio']}
+
   def notes(self) -> list[str]:
     """What stayed whole."""
     left = self.state['algorithm'].get('left_whole', [])
@@ -154,6 +158,9 @@ class ChannelLearner(CompressionLearner):
     graph = ChannelGraph(model)
     slim, difference = self.sliced(graph, self.keep(graph))
     state['slim_vs_masked'] = difference
+    sizes = {unit.name: unit.size for unit in self.units(graph).units}
+    nb_kept = sum(len(state['kept'][name]) for name in sizes)
+    state['channels_ratio'] = nb_kept / sum(sizes.values())
     state['pruned'] = self._measured(slim)
     self.say_accuracy('Pruned, before any training', state['pruned'])
     self.before_training(graph)

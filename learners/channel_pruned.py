@@ -177,7 +177,7 @@ class ChannelPrunedLearner(ChannelLearner):
       return {'preserve_ratios': config.prune_list_file}
     if config.prune_option == 'auto':
       return {'macs_ratio': config.preserve_ratio}
-    return {'preserve_ratio': config.uniform_preserve_ratio}
+    return {'channels_ratio': config.uniform_preserve_ratio}
 
   def notes(self) -> list[str]:
     """What stayed whole, and what the search was judged on."""

@@ -61,6 +61,10 @@ class CompressionLearner(Learner):
     """What the flags asked for, to be shown beside what was achieved."""
     return {}
 
+  def reached(self) -> dict[str, float]:
+    """What of this was achieved, where the models' sizes and zeros do not tell."""
+    return {}
+
   def notes(self) -> list[str]:
     """Sentences that the reader of the report must not miss."""
     return []
@@ -246,6 +250,7 @@ class CompressionLearner(Learner):
       layer_sparsities=measuring.layer_sparsities(model),
       parity=measured.export.parity_figures() | self.parity(),
       requested=self.requested(),
+      reached=self.reached(),
       notes=[*self.notes(), *self._chance_notes()],
       extra=self.extra(),
     )

@@ -166,10 +166,10 @@ class DisChnPrunedLearner(ChannelLearner):
     }
 
   def requested(self) -> dict[str, Any]:
-    """The prune ratios."""
+    """The part of the channels that stays, or the list of prune ratios."""
     if self.config.prune_list_file:
       return {'prune_ratios': self.config.prune_list_file}
-    return {'prune_ratio': self.config.prune_ratio}
+    return {'channels_ratio': 1 - self.config.prune_ratio}
 
   def notes(self) -> list[str]:
     """What stayed whole, and where there were fewer blocks than asked for."""

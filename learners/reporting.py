@@ -41,6 +41,7 @@ def build_report(
   parity: dict[str, float],
   pruned: dict[str, Any] | None = None,
   requested: dict[str, Any] | None = None,
+  reached: dict[str, float] | None = None,
   notes: list[str] | None = None,
   extra: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
@@ -55,6 +56,7 @@ def build_report(
     parity: differences between formats.
     pruned: block of the model before its final fine-tuning, where there is such a moment.
     requested: what the flags asked for.
+    reached: what of it the blocks do not tell.
     notes: sentences that the reader must not miss.
     extra: figures of the algorithm's own.
   """
@@ -71,7 +73,7 @@ def build_report(
     'pruned': pruned,
     'compressed': compressed,
     'requested': requested or {},
-    'achieved': achieved(original, compressed),
+    'achieved': achieved(original, compressed, **(reached or {})),
     'layers': layer_rows(*counts, layer_sparsities),
     'parity': parity,
     'notes': [*(notes or []), *learner.helper.notes()],

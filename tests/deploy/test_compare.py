@@ -8,12 +8,20 @@ import sys
 import pytest
 from sample_report import sample_report
 
-from secateurs.utils.deploy.compare import entries, find_reports, format_comparison, main, pareto
-from secateurs.utils.deploy.report import write_report
+from secateurs.utils.deploy.compare import (
+  Entry,
+  entries,
+  find_reports,
+  format_comparison,
+  main,
+  pareto,
+)
+from secateurs.utils.deploy.report import read_report, write_report
+from secateurs.utils.deploy.rows import report_rows
 from secateurs.utils.errors import UserError
 
 
-def run(folder, learner, seed, accuracy, macs, flags=None, latency=0.3):
+def run(folder, learner, seed, accuracy, macs, flags=None, latency=0.3, original=None):
   report = sample_report()
   report.update(
     learner=learner, seed=seed, flags={'seed': seed, 'run_dir': str(folder), **(flags or {})}
@@ -21,8 +29,9 @@ def run(folder, learner, seed, accuracy, macs, flags=None, latency=0.3):
   report['compressed'].update(accuracy=accuracy, macs=macs)
   report['compressed']['latency'] = [{'threads': 1, 'p50_ms': latency, 'p90_ms': 1.0, 'fps': 1.0}]
   report['original']['latency'] = [{'threads': 1, 'p50_ms': 0.6, 'p90_ms': 1.0, 'fps': 1.0}]
-  report['original'].update(accuracy=0.88, macs=40e6)
+  report['original'].update({'accuracy': 0.88, 'macs': 40e6} | (original or {}))
   write_report(report, folder)
+  return report
 
 
 @pytest.fixture
@@ -56,6 +65,71 @@ def test_the_pareto_front(runs):
   assert front == ['dis-chn-pruned', 'chn-pruned, cp_select=backward', 'original']
   assert 'macs' not in found[2].best
   assert 'macs' in found[3].best
+
+
+def test_equal_entries_are_all_on_the_front():
+  def entry(name, accuracy, macs):
+    return Entry(name, 'net', (1, 1), [], False, [accuracy], {'macs': macs}, {}, None)
+
+  same = [entry('a', 0.8, 5), entry('b', 0.8, 5), entry('dearer', 0.8, 6), entry('worse', 0.7, 5)]
+  assert [e.name for e in pareto(same, 'macs')] == ['a', 'b']
+
+
+def test_networks_whose_files_have_one_name_are_no_seeds(tmp_path):
+  timed = [{'threads': 1, 'p50_ms': 0.2, 'p90_ms': 1.0, 'fps': 1.0}]
+  run(tmp_path / 'a', 'weight-sparse', 0, 0.86, 40e6)
+  run(
+    tmp_path / 'b',
+    'weight-sparse',
+    0,
+    0.84,
+    20e6,
+    latency=0.1,
+    original={'macs': 20e6, 'latency': timed},
+  )
+  found = entries(find_reports([tmp_path]))
+  assert [len(e.reports) for e in found] == [1] * 4
+  assert len({e.name for e in found}) == 4
+  assert {e.values['macs']: e.values['latency'] for e in found if not e.original} == {
+    40e6: pytest.approx(0.3),
+    20e6: pytest.approx(0.1),
+  }
+
+
+def test_runs_of_one_seed_are_no_seeds(tmp_path):
+  for name in 'ab':
+    run(tmp_path / name, 'weight-sparse', 0, 0.86, 40e6)
+  found = entries(find_reports([tmp_path]))
+  names = [f'weight-sparse ({tmp_path / name})' for name in 'ab']
+  assert [e.name for e in found] == ['original', *names]
+  assert 'seeds' not in format_comparison(found)
+
+
+def test_baselines_of_several_seeds_are_one_row(tmp_path):
+  for seed, accuracy in enumerate((0.88, 0.87)):
+    for learner in ('chn-pruned', 'weight-sparse'):
+      run(tmp_path / f'{learner}{seed}', learner, seed, 0.86, 20e6, original={'accuracy': accuracy})
+  original, *methods = entries(find_reports([tmp_path]))
+  assert original.accuracies == [0.88, 0.87]
+  assert original.name == 'original'
+  assert [len(e.accuracies) for e in methods] == [2, 2]
+  run(tmp_path / 'again', 'dis-chn-pruned', 1, 0.86, 20e6, original={'accuracy': 0.85})
+  found = entries(find_reports([tmp_path]))
+  assert [e.accuracies for e in found if e.original] == [[0.88], [0.87], [0.85]]
+
+
+def test_a_chain_is_compared_with_what_went_into_its_first_link(tmp_path):
+  report = run(tmp_path, 'weight-sparse', 0, 0.84, 20e6, original={'macs': 20e6})
+  first = {**report['original'], 'accuracy': 0.9, 'macs': 80e6}
+  link = {'learner': 'chn-pruned', 'original': first, 'compressed': report['original']}
+  last = {key: report[key] for key in ('learner', 'original', 'compressed')}
+  write_report({**report, 'links': [link, last]}, tmp_path)
+  original, chain = entries(find_reports([tmp_path]))
+  assert original.accuracy == 0.9
+  assert chain.name == 'chn-pruned + weight-sparse'
+  shares = {row.key: row.share for row in report_rows(read_report(tmp_path / 'report.json'))}
+  assert chain.ratios['macs'] == shares['macs'] == pytest.approx(0.25)
+  assert chain.ratios['latency'] == pytest.approx(shares['latency/1/p50_ms'])
 
 
 def test_the_table(runs):

@@ -310,6 +310,8 @@ def test_rows_call_nothing_better_within_the_noise():
   assert better({'accuracy': 0.880}, {'accuracy': 0.878}) is None
   assert better({'accuracy': 0.880}, {'accuracy': 0.870}) is False
   assert better({'macs': 100}, {'macs': 50}) is True
+  assert better({'loss': 0.5}, {'loss': 0.4}) is True
+  assert better({'loss': -0.5}, {'loss': -0.8}) is None
   slow = [{'threads': 1, 'p50_ms': 1.00, 'p90_ms': 1.0, 'fps': 1.0}]
   same = [{'threads': 1, 'p50_ms': 0.97, 'p90_ms': 1.0, 'fps': 1.0}]
   assert better({'latency': slow}, {'latency': same}) is None

@@ -61,6 +61,9 @@ def test_achieved_is_what_was_removed():
   assert (cut['macs_ratio'], cut['params_ratio']) == (0.25, 0.5)
   zeroed = achieved({'macs': 100, 'params': 40}, {'macs': 100, 'params': 40, 'sparsity': 0.9})
   assert zeroed['prune_ratio'] == 0.9
+  grown = achieved({'macs': 100}, {'macs': 110, 'sparsity': 0.2}, channels_ratio=0.5)
+  assert grown['prune_ratio'] == 0.2
+  assert grown['channels_ratio'] == 0.5
   assert achieved({}, {})['macs_ratio'] is None
 
 

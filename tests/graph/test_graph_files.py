@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import zipfile
 
 import keras as keras3
 import numpy as np
@@ -120,18 +121,29 @@ def test_command_line(kind, tmp_path, capsys):
     (['m.keras', '--ratio', '0.5', '--out', 's.txt'], 'must end in .keras or .h5'),
     (['m.keras', '--ratio', '0.5', '--out', 's.keras', '--criterion', 'x'], 'Unknown criterion'),
     (['m.keras', '--macs', '10', '--out', 's.keras'], 'out of reach'),
-    (['three.keras', '--ratio', '0.5', '--out', 's.keras'], 'written by Keras 3'),
-    (['three.h5', '--ratio', '0.5', '--out', 's.keras'], 'written by Keras 3'),
-    (['weights.h5'], 'does not load with tf_keras'),
-    (['junk.keras'], 'does not load with tf_keras'),
+    (['three.keras', '--ratio', '0.5', '--out', 's.keras'], 'was saved by Keras 3'),
+    (['three.h5', '--ratio', '0.5', '--out', 's.keras'], 'was saved by Keras 3'),
+    (['weights.h5'], 'cannot be loaded as a tf_keras model'),
+    (['junk.keras'], 'cannot be loaded as a tf_keras model'),
+    (['half.h5'], 'cannot be loaded as a tf_keras model'),
+    (['damaged.keras'], 'cannot be loaded as a tf_keras model'),
+    (['lambda.keras'], 'has a Lambda layer'),
+    (['m.keras', '--plot', 'groups.foo'], '--plot must end in .png or .svg or .pdf'),
+    (['m.keras', '--plot', 'junk.keras/groups.png'], 'Cannot write to the folder'),
+    (['m.keras', '--ratio', '0.5', '--out', 'junk.keras/s.keras'], 'Cannot write to the folder'),
   ],
 )
 def test_command_line_mistakes(arguments, words, tmp_path, monkeypatch, capsys):
   monkeypatch.chdir(tmp_path)
   model = net()
   model.save('m.keras')
+  model.save('m.h5')
   model.save_weights('weights.h5')
+  keras.Sequential([L.Input((4,)), L.Lambda(lambda t: t + 1)]).save('lambda.keras')
   (tmp_path / 'junk.keras').write_text('not a model')
+  (tmp_path / 'half.h5').write_bytes((tmp_path / 'm.h5').read_bytes()[:4000])
+  with zipfile.ZipFile('damaged.keras', 'w') as archive:
+    archive.writestr('metadata.json', '{"keras_ver')
   three = keras3.Sequential([keras3.Input((4,)), keras3.layers.Dense(2)])
   three.save('three.keras')
   three.save('three.h5')
@@ -139,6 +151,30 @@ def test_command_line_mistakes(arguments, words, tmp_path, monkeypatch, capsys):
   error = capsys.readouterr().err
   assert words in error
   assert error.count('\n') == 1
+
+
+def test_the_command_line_is_quiet(tmp_path):
+  net().save(tmp_path / 'm.keras')
+  command = [sys.executable, '-m', 'secateurs.utils.graph', str(tmp_path / 'm.keras')]
+  done = subprocess.run(command, capture_output=True, text=True, check=True)
+  assert done.stderr == ''
+  code = 'import sys, secateurs.utils.graph; sys.exit("tensorflow" in sys.modules)'
+  subprocess.run([sys.executable, '-c', code], check=True)
+
+
+@pytest.mark.parametrize('kind', ['keras', 'h5'])
+def test_files_hold_neither_loss_nor_classes_of_the_model(kind, tmp_path):
+  class Own(keras.Model):
+    pass
+
+  inner = net()
+  model = Own(inner.inputs, inner.outputs)
+  model.compile('sgd', loss=lambda y, p: tf.reduce_mean(y - p))
+  again = keras.models.load_model(save_model(model, tmp_path / f'm.{kind}'))
+  assert not getattr(again, 'optimizer', None)
+  x = random_inputs(inner)[0]
+  np.testing.assert_allclose(again(x), inner(x), atol=1e-6)
+  assert [p.name for p in tmp_path.iterdir()] == [f'm.{kind}']
 
 
 def test_other_kinds_of_models(tmp_path):

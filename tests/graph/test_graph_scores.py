@@ -15,7 +15,7 @@ from secateurs.utils.graph import (
   count,
   slice_model,
 )
-from secateurs.utils.graph.scores import entropy, nonzero_share, taylor
+from secateurs.utils.graph.data_scores import entropy, histogram, nonzero_share, taylor
 
 L = keras.layers
 
@@ -69,7 +69,9 @@ def test_statistics_by_hand():
   assert nonzero_share(maps).tolist() == [0.75, 0.25]
   # Four samples in two bins, half and half: ln 2; all alike: 0.
   pooled = np.array([[0.0, 5], [0, 5], [1, 5], [1, 5]])
-  np.testing.assert_allclose(entropy(pooled, bins=2), [np.log(2), 0])
+  counts = histogram(pooled, pooled.min(axis=0), pooled.max(axis=0), bins=2)
+  assert counts.tolist() == [[2, 2], [4, 0]]
+  np.testing.assert_allclose(entropy(counts), [np.log(2), 0])
   grads = np.array([[[1.0, 1], [1, 1]], [[-1, 2], [0, 2]]])
   assert taylor(maps, grads).tolist() == [1.5, 1.0]  # mean of |1|, |-2| and of |0|, |2|
 
@@ -95,6 +97,27 @@ def test_scores_on_data(kind):
   np.testing.assert_allclose(joined[1], scores['b', 'input'])
   with pytest.raises(UserError, match='no batches'):
     activation_scores(graph, kind, [], loss)
+
+
+@pytest.mark.parametrize('kind', ['nonzero_share', 'entropy', 'derivative'])
+def test_every_sample_counts_alike(kind):
+  graph, rng = ChannelGraph(net()), np.random.default_rng(0)
+  images, labels = rng.normal(size=(9, 8, 8, 3)).astype('f'), rng.integers(0, 3, 9)
+
+  def loss(labels, logits):
+    return tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits))
+
+  uneven = [(images[:8], labels[:8]), (images[8:], labels[8:])]
+  found = activation_scores(graph, kind, uneven, loss, bins=4)
+  # Three samples in each batch, so that the size of the batches plays no part.
+  even = [(images[i : i + 3], labels[i : i + 3]) for i in (0, 3, 6)]
+  for key, expected in activation_scores(graph, kind, even, loss, bins=4).items():
+    np.testing.assert_allclose(found[key], expected, rtol=1e-4, atol=1e-7)
+
+
+def test_entropy_goes_over_the_batches_twice():
+  with pytest.raises(UserError, match='goes over the batches twice, got an iterator'):
+    activation_scores(ChannelGraph(net()), 'entropy', iter([np.ones((2, 8, 8, 3), 'f')]))
 
 
 def test_local_ratio_keeps_the_best():

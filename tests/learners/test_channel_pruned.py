@@ -355,6 +355,8 @@ def test_a_run(make, baseline, capsys):
   assert report['compressed']['macs'] == pruned['macs'] < report['original']['macs']
   assert {r['name']: r['kept'] for r in report['extra']['layers']}['conv2'] == 3
   assert len(report['extra']['kept']['conv2']) == 3
+  assert report['requested'] == {'channels_ratio': 0.5}
+  assert report['achieved']['channels_ratio'] == 11 / 22
 
 
 def test_alias():

@@ -377,7 +377,8 @@ def test_a_run(learn, capsys):
   assert channels['conv2'] == ([6, 3], [16, 8])
   assert channels['dense1'] == ([400, 200], [120, 120])
   assert channels['logits'] == ([84, 84], [10, 10])
-  assert report['requested'] == {'prune_ratio': 0.5}
+  assert report['requested'] == {'channels_ratio': 0.5}
+  assert report['achieved']['channels_ratio'] == 11 / 22
   assert report['pruned']['accuracy'] > 0.8
   assert report['parity']['slim_vs_masked'] <= 1e-4
   assert [phase['name'] for phase in report['phases']] == [

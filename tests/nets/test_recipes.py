@@ -118,5 +118,5 @@ def test_a_smoke_run(recipe, tmp_path, request):
     assert 0.95 * requested['macs_ratio'] < achieved['macs_ratio'] <= requested['macs_ratio']
   else:
     kept = [(r['kept'], r['of']) for r in report['extra']['layers']]
-    ratio = requested['prune_ratio']
+    ratio = 1 - requested['channels_ratio']
     assert all(nb == max(of - int(ratio * of), 1) for nb, of in kept)

@@ -102,9 +102,40 @@ def test_a_softmax_layer_is_taken_off(end):
 
 def test_probabilities_of_another_kind_are_told():
   inner = net(last=None)
-  powers = layers.Lambda(lambda x: tf.exp(x) / tf.reduce_sum(tf.exp(x), -1, keepdims=True))
+  powers = tf.exp(inner.outputs[0])
+  powers /= tf.reduce_sum(powers, -1, keepdims=True)
   with pytest.raises(UserError, match=r'gives probabilities, but not by a softmax'):
-    as_classifier(keras.Model(inner.inputs, powers(inner.outputs[0])))
+    as_classifier(keras.Model(inner.inputs, powers))
+
+
+def test_logarithms_of_a_softmax_are_logits():
+  inner = net(last=None)
+  model = keras.Model(inner.inputs, tf.nn.log_softmax(inner.outputs[0]))
+  classifier, had = as_classifier(model)
+  assert not had
+  x = arrays(8)[0]
+  np.testing.assert_allclose(classifier(x).numpy(), model(x).numpy(), atol=1e-6)
+
+
+@pytest.mark.parametrize('last', ['softmax', None])
+def test_inputs_and_outputs_in_dicts(last):
+  inner = net(last=last)
+  model = keras.Model({'image': inner.inputs[0]}, {'class': inner.outputs[0]})
+  helper = helper_of(model)
+  classifier, had = as_classifier(model)
+  assert had is (last == 'softmax')
+  assert helper.build_model(0).input_shape == classifier.input_shape == (None, 16, 16, 3)
+  x = arrays(8)[0]
+  found = helper.deployable(classifier)(x).numpy()
+  np.testing.assert_allclose(found, inner(x).numpy(), atol=1e-6)
+
+
+def test_a_lambda_is_refused():
+  inner = net()
+  x = keras.Input((16, 16, 3))
+  model = keras.Model(x, inner(layers.Lambda(lambda v: v / 255, name='scaled')(x)))
+  with pytest.raises(UserError, match=r'has the Lambda layer scaled, .* put a Rescaling layer'):
+    helper_of(model)
 
 
 def test_what_is_no_classifier():

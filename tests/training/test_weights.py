@@ -73,10 +73,12 @@ def test_missing_and_damaged_files(tmp_path):
       read_weights(tmp_path / name)
 
 
-def test_keras3_files_are_told(tmp_path):
+@pytest.mark.parametrize('name', ['new.keras', 'new.h5'])
+def test_keras3_files_are_told(tmp_path, name):
   import keras as keras3
 
   inputs = keras3.Input((3,))
-  keras3.Model(inputs, keras3.layers.Dense(2)(inputs)).save(tmp_path / 'new.keras')
-  with pytest.raises(UserError, match='was saved by Keras 3'):
-    load_model(tmp_path / 'new.keras')
+  keras3.Model(inputs, keras3.layers.Dense(2)(inputs)).save(tmp_path / name)
+  for read in (load_model, read_weights):
+    with pytest.raises(UserError, match=rf'{name} was saved by Keras 3'):
+      read(tmp_path / name)

@@ -71,26 +71,33 @@ def model_block(
   return block
 
 
-def achieved(original: Mapping, compressed: Mapping) -> dict[str, float | None]:
+def achieved(
+  original: Mapping, compressed: Mapping, **further: float | None
+) -> dict[str, float | None]:
   """Returns the `achieved` figures of two blocks.
 
   Ratios are compressed / original; prune_ratio is the removed part of the MACs when channels went,
   else the sparsity.
+
+  Args:
+    original: block of the model before.
+    compressed: block of the exported model.
+    **further: figures that the learner knows, such as channels_ratio.
   """
   figures = {
     'macs_ratio': _ratio(original.get('macs'), compressed.get('macs')),
     'params_ratio': _ratio(original.get('params'), compressed.get('params')),
-    'latency_ratio': _ratio(_latency(original), _latency(compressed)),
+    'latency_ratio': _ratio(median_latency(original), median_latency(compressed)),
     'sparsity': compressed.get('sparsity'),
     'sparsity_params': compressed.get('sparsity_params'),
   }
   macs_ratio, sparsity = figures['macs_ratio'], figures['sparsity']
-  removed = None if macs_ratio is None else 1 - macs_ratio
-  return {'prune_ratio': removed or sparsity, **figures}
+  went = macs_ratio is not None and macs_ratio < 1
+  return {'prune_ratio': 1 - macs_ratio if went else sparsity, **figures, **further}
 
 
-def _latency(block: Mapping) -> float | None:
-  """Median latency at the fewest threads."""
+def median_latency(block: Mapping) -> float | None:
+  """Median latency of a block's float file at the fewest threads, in ms; None if not measured."""
   entries = block.get('latency') or ()
   return min(entries, key=lambda entry: entry['threads'])['p50_ms'] if entries else None
 

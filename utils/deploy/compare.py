@@ -3,6 +3,7 @@
   python -m secateurs.utils.deploy.compare RUN_DIR... [--out FOLDER]
 
 Runs that differ in nothing but their seed are one row: the mean, and how far the seeds lie apart.
+The row of a chain compares what went into its first link with what came out of its last.
 Nothing is measured here, and TensorFlow is not loaded.
 """
 
@@ -11,18 +12,23 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from secateurs.utils.deploy import units
+from secateurs.utils.deploy.blocks import median_latency
 from secateurs.utils.deploy.report import read_report
+from secateurs.utils.deploy.rows import first_original
 from secateurs.utils.errors import UserError
 from secateurs.utils.files import atomic_path, explain_os_errors
 
 _NOT_OF_THE_METHOD = ('seed', 'run_dir', 'log_dir', 'save_path', 'save_path_eval', 'save_path_dst')
 _PATHS = ('_save_path', '_save_path_eval', '_model')
+
+Run = tuple[Path, Mapping[str, Any]]  # A report and where it lies.
 
 
 @dataclass(frozen=True)
@@ -42,11 +48,6 @@ class Metric:
   show: Callable[[float | None], str]
 
 
-def _latency(block: Mapping) -> float | None:
-  entries = block.get('latency') or ()
-  return min(entries, key=lambda entry: entry['threads'])['p50_ms'] if entries else None
-
-
 def _file_size(block: Mapping) -> float | None:
   """Bytes of the smallest float file: that without zeros where there is one."""
   sizes = (block.get('tflite_bytes'), (block.get('sparse') or {}).get('bytes'))
@@ -56,7 +57,7 @@ def _file_size(block: Mapping) -> float | None:
 COSTS = (
   Metric('file', 'file size', _file_size, units.fmt_bytes),
   Metric('gzip', 'gzipped', lambda b: b.get('tflite_gzip_bytes'), units.fmt_bytes),
-  Metric('latency', 'latency', _latency, units.fmt_ms),
+  Metric('latency', 'latency', median_latency, units.fmt_ms),
   Metric('macs', 'MACs', lambda b: b.get('macs'), units.fmt_macs),
   Metric('params', 'parameters', lambda b: b.get('params'), units.fmt_count),
 )
@@ -70,17 +71,20 @@ class Entry:
   Attributes:
     name: for people, such as 'chn-pruned, cp_select=lasso'.
     net: network and data set.
+    base: parameters and MACs of the network that `ratios` compare with.
     reports: where its figures come from.
     original: whether it is a network before compression.
-    accuracies: in [0, 1], one for each seed.
+    accuracies: in [0, 1], one for each seed; of an original one for each that differs.
     values: mean of each cost over the seeds, by key.
-    ratios: the same as shares of each run's own original, which was measured beside it.
+    ratios: the same as shares of each run's own original, which was measured beside it; a chain's
+      is what went into its first link.
     seconds: mean time of a whole run.
     best: keys of the costs at which nothing is at least as good in both and better in one.
   """
 
   name: str
   net: str
+  base: tuple[float | None, float | None]
   reports: list[str]
   original: bool
   accuracies: list[float]
@@ -126,42 +130,80 @@ def find_reports(folders: Iterable[str | Path]) -> dict[Path, dict[str, Any]]:
 
 def entries(reports: Mapping[Path, Mapping[str, Any]]) -> list[Entry]:
   """One entry for each method and each original network, the most accurate first in each group."""
-  groups: dict[str, list[tuple[Path, Mapping]]] = {}
-  for path, report in reports.items():
-    groups.setdefault(_method_of(report), []).append((path, report))
-  names = _names([group[0][1] for group in groups.values()])
-  made = [_entry(name, group) for name, group in zip(names, groups.values(), strict=True)]
+  groups = _groups(reports)
+  names = _names([group[0][1] for group in groups])
+  made = [_entry(name, group) for name, group in zip(names, groups, strict=True)]
   made += _originals(reports)
+  _tell_apart(made)
+  _use_one_clock(made)
   for net in {entry.net for entry in made}:
     alike = [entry for entry in made if entry.net == net]
-    _use_one_clock(alike)
     for metric in COSTS:
       for entry in pareto(alike, metric.key):
         entry.best.append(metric.key)
   return sorted(made, key=lambda e: (e.net, not e.original, -e.accuracy))
 
 
-def _use_one_clock(group: Sequence[Entry]) -> None:
+def _groups(reports: Mapping[Path, Mapping]) -> list[list[Run]]:
+  """Runs that differ in nothing but their seed; those that do not even differ in it are alone."""
+  found: dict[str, list[Run]] = {}
+  for run in reports.items():
+    found.setdefault(_method_of(run[1]), []).append(run)
+  groups = []
+  for runs in found.values():
+    seeds = {report['seed'] for _, report in runs}
+    groups += [runs] if len(seeds) == len(runs) else [[run] for run in runs]
+  return groups
+
+
+def _tell_apart(made: Sequence[Entry]) -> None:
+  """Adds the folder to names that several entries of a network have."""
+  counts = Counter((entry.net, entry.name) for entry in made)
+  for entry in made:
+    if counts[entry.net, entry.name] > 1:
+      entry.name += f' ({Path(entry.reports[0]).parent})'
+
+
+def _use_one_clock(made: Sequence[Entry]) -> None:
   """Latencies as if all runs had timed the original alike: each run's ratio is measured in turns."""
-  known = [e.values['latency'] for e in group if e.original and e.values['latency'] is not None]
-  for entry in group:
-    if known and entry.ratios['latency'] is not None:
-      entry.values['latency'] = entry.ratios['latency'] * known[0]
+  clocks: dict[tuple, float] = {}
+  for entry in made:
+    if entry.original and entry.values['latency'] is not None:
+      clocks.setdefault((entry.net, entry.base), entry.values['latency'])
+  for entry in made:
+    clock, ratio = clocks.get((entry.net, entry.base)), entry.ratios['latency']
+    if clock is not None and ratio is not None:
+      entry.values['latency'] = ratio * clock
 
 
 def pareto(group: Sequence[Entry], key: str) -> list[Entry]:
-  """The entries that no other one beats, by rising cost and accuracy."""
-  known = [entry for entry in group if entry.values.get(key) is not None]
-  front, best = [], float('-inf')
-  for entry in sorted(known, key=lambda e: (e.values[key], -e.accuracy)):
-    if entry.accuracy > best:
+  """The entries that no other one beats, by rising cost and accuracy; equal ones are all among them."""
+
+  def point(entry: Entry) -> tuple[float, float]:
+    return entry.values[key], -entry.accuracy
+
+  front: list[Entry] = []
+  for entry in sorted((e for e in group if e.values.get(key) is not None), key=point):
+    if not front or entry.accuracy > front[-1].accuracy or point(entry) == point(front[-1]):
       front.append(entry)
-      best = entry.accuracy
   return front
 
 
 def _method_of(report: Mapping) -> str:
-  return json.dumps([report['learner'], _net_of(report), _own_flags(report)], sort_keys=True)
+  sizes = _size(report['original']), _size(first_original(report))
+  method = [_learner_of(report), _net_of(report), _own_flags(report), sizes]
+  return json.dumps(method, sort_keys=True)
+
+
+def _learner_of(report: Mapping) -> str:
+  """The learner, or those of a chain: 'chn-pruned + weight-sparse'."""
+  links = report.get('links')
+  return ' + '.join(link['learner'] for link in links) if links else report['learner']
+
+
+def _size(block: Mapping) -> tuple[float | None, float | None]:
+  """Parameters and MACs: files of different networks often have the same name."""
+  return block.get('params'), block.get('macs')
 
 
 def _net_of(report: Mapping) -> str:
@@ -184,7 +226,7 @@ def _names(reports: Sequence[Mapping]) -> list[str]:
     alike = [
       _own_flags(other)
       for other in reports
-      if (other['learner'], _net_of(other)) == (report['learner'], _net_of(report))
+      if (_learner_of(other), _net_of(other)) == (_learner_of(report), _net_of(report))
     ]
     own = _own_flags(report)
     differing = [
@@ -192,13 +234,13 @@ def _names(reports: Sequence[Mapping]) -> list[str]:
       for name, value in own.items()
       if any(other.get(name) != value for other in alike)
     ]
-    names.append(', '.join([report['learner'], *differing]))
+    names.append(', '.join([_learner_of(report), *differing]))
   return names
 
 
-def _entry(name: str, group: Sequence[tuple[Path, Mapping]]) -> Entry:
+def _entry(name: str, group: Sequence[Run]) -> Entry:
   blocks = [report['compressed'] for _, report in group]
-  before = [report['original'] for _, report in group]
+  before = [first_original(report) for _, report in group]
   ratios = {}
   for metric in COSTS:
     pairs = [(metric.get(a), metric.get(b)) for a, b in zip(before, blocks, strict=True)]
@@ -206,6 +248,7 @@ def _entry(name: str, group: Sequence[tuple[Path, Mapping]]) -> Entry:
   return Entry(
     name=name,
     net=_net_of(group[0][1]),
+    base=_size(before[0]),
     reports=[str(path) for path, _ in group],
     original=False,
     accuracies=[block['accuracy'] for block in blocks],
@@ -216,21 +259,33 @@ def _entry(name: str, group: Sequence[tuple[Path, Mapping]]) -> Entry:
 
 
 def _originals(reports: Mapping[Path, Mapping]) -> list[Entry]:
-  """One entry for each different original: the same accuracy and size are the same network."""
-  found: dict[tuple, list[tuple[Path, Mapping]]] = {}
+  """One entry for each original network over its seeds; one for each training of it under one seed."""
+  networks: dict[tuple, list[Run]] = {}
   for path, report in reports.items():
-    block = report['original']
-    if block and block.get('accuracy') is not None:
-      key = (_net_of(report), round(block['accuracy'], 6), block.get('params'))
-      found.setdefault(key, []).append((path, report))
+    block = first_original(report)
+    if block.get('accuracy') is not None:
+      networks.setdefault((_net_of(report), _size(block)), []).append((path, report))
   made = []
-  for (net, accuracy, _), group in found.items():
-    blocks = [report['original'] for _, report in group]
-    values = {metric.key: _mean([metric.get(block) for block in blocks]) for metric in COSTS}
-    ratios = {key: None if value is None else 1.0 for key, value in values.items()}
-    paths = [str(path) for path, _ in group]
-    made.append(Entry('original', net, paths, True, [accuracy], values, ratios, None))
+  for (net, base), runs in networks.items():
+    trainings: dict[float, list[Run]] = {}
+    for run in runs:
+      trainings.setdefault(round(first_original(run[1])['accuracy'], 6), []).append(run)
+    seeds = [seed for own in trainings.values() for seed in {report['seed'] for _, report in own}]
+    if len(seeds) == len(set(seeds)):
+      made.append(_original(net, base, list(trainings), runs))
+    else:
+      made += [_original(net, base, [accuracy], own) for accuracy, own in trainings.items()]
   return made
+
+
+def _original(
+  net: str, base: tuple[float | None, float | None], accuracies: list[float], runs: Sequence[Run]
+) -> Entry:
+  blocks = [first_original(report) for _, report in runs]
+  values = {metric.key: _mean([metric.get(block) for block in blocks]) for metric in COSTS}
+  ratios = {key: None if value is None else 1.0 for key, value in values.items()}
+  paths = [str(path) for path, _ in runs]
+  return Entry('original', net, base, paths, True, accuracies, values, ratios, None)
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

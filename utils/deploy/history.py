@@ -1,6 +1,5 @@
 """How an exported model came about: its report lies beside it, for whoever compresses it further."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +31,6 @@ def read_history(model: Path) -> list[dict[str, Any]]:
   """The links that led to an exported .keras file; none if nothing is known of it."""
   try:
     report = read_report(history_path(model.with_suffix('')))
-  except (OSError, ValueError, json.JSONDecodeError):
+  except (OSError, ValueError):
     return []
   return report.get('links') or [link_of(report)]

@@ -1,7 +1,7 @@
 """The rows of the before/after table, shared by the terminal and the HTML report."""
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,18 +58,20 @@ def comparison_rows(original: Mapping, pruned: Mapping | None, compressed: Mappi
 
 def report_rows(report: Mapping) -> list[Row]:
   """A report's rows; those of a chain compare what went into its first link with what came out."""
-  links = report.get('links') or ()
-  if not links or not links[0].get('original'):
-    return comparison_rows(report['original'], report.get('pruned'), report['compressed'])
-  return comparison_rows(_first_original(links), None, report['compressed'])
+  original = first_original(report)
+  pruned = report.get('pruned') if original is report['original'] else None
+  return comparison_rows(original, pruned, report['compressed'])
 
 
-def _first_original(links: Sequence[Mapping]) -> dict[str, Any]:
-  """What went into a chain, with latencies as if the last link had timed them.
+def first_original(report: Mapping) -> Mapping[str, Any]:
+  """The original's block; of a chain what went into its first link, timed as by the last one.
 
   A link times what it was given beside what it made, so that the same network timed twice tells by how
   much the machine was slower.
   """
+  links = report.get('links') or ()
+  if not links or not links[0].get('original'):
+    return report['original']
   factors = dict.fromkeys(_medians(links[0]['original']), 1.0)
   for earlier, later in itertools.pairwise(links):
     then, now = (_medians(b) for b in (earlier.get('compressed'), later.get('original')))
@@ -255,7 +257,7 @@ def _row(
     elif good == 'difference':
       delta = after - before
       change = f'{delta:+.4g}'
-    elif before:
+    elif before > 0:  # A loss of the user's may be negative, where a ratio says nothing.
       delta = share = after / before
       change = f'{share:.2f}x'
       noise = _TIMING_NOISE if getter else 0.005
@@ -281,6 +283,7 @@ def title(report: Mapping) -> str:
 
 _NAMES = {
   'prune_ratio': 'removed part',
+  'channels_ratio': 'input channels ratio',
   'macs_ratio': 'MACs ratio',
   'params_ratio': 'parameters ratio',
   'latency_ratio': 'latency ratio',

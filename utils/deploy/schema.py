@@ -133,6 +133,7 @@ _ACHIEVED = _keyed(
   {},
   _numbers(
     'prune_ratio',
+    'channels_ratio',
     'macs_ratio',
     'params_ratio',
     'latency_ratio',

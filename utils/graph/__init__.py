@@ -1,37 +1,24 @@
-"""Channel groups, physical slicing, and MAC and parameter counts of tf_keras models."""
+"""Channel groups, physical slicing, and MAC and parameter counts of tf_keras models.
 
-from secateurs.utils.graph.costs import plan_cost
-from secateurs.utils.graph.counting import LayerCount, ModelCount, count
-from secateurs.utils.graph.groups import ChannelGraph, ChannelMap, Group, Member
-from secateurs.utils.graph.loading import load_model
-from secateurs.utils.graph.masking import masked
-from secateurs.utils.graph.planning import HeldBack, Plan, plan_slice
-from secateurs.utils.graph.saving import plain_model, save_model
-from secateurs.utils.graph.scores import activation_scores, channel_scores
-from secateurs.utils.graph.selection import ChannelSelection
-from secateurs.utils.graph.slicing import apply_plan, slice_model
-from secateurs.utils.graph.targets import choose_channels
+Names load their module at first use: the command line is checked before TensorFlow is loaded.
+"""
 
-__all__ = [
-  'ChannelGraph',
-  'ChannelMap',
-  'ChannelSelection',
-  'Group',
-  'HeldBack',
-  'LayerCount',
-  'Member',
-  'ModelCount',
-  'Plan',
-  'activation_scores',
-  'apply_plan',
-  'channel_scores',
-  'choose_channels',
-  'count',
-  'load_model',
-  'masked',
-  'plain_model',
-  'plan_cost',
-  'plan_slice',
-  'save_model',
-  'slice_model',
-]
+from secateurs.utils.lazy import lazy_names
+
+__getattr__, __dir__, __all__ = lazy_names(
+  __name__,
+  {
+    '.costs': ('plan_cost',),
+    '.counting': ('LayerCount', 'ModelCount', 'count'),
+    '.data_scores': ('activation_scores',),
+    '.groups': ('ChannelGraph', 'ChannelMap', 'Group', 'Member'),
+    '.masking': ('masked',),
+    '.planning': ('HeldBack', 'Plan', 'plan_slice'),
+    '.saving': ('plain_model', 'save_model'),
+    '.scores': ('channel_scores',),
+    '.selection': ('ChannelSelection',),
+    '.slicing': ('apply_plan', 'slice_model'),
+    '.targets': ('choose_channels',),
+    'secateurs.utils.model_files': ('load_model',),
+  },
+)

@@ -7,9 +7,10 @@ import os
 import sys
 from collections.abc import Sequence
 
-os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
-
 from secateurs.utils.errors import UserError
+from secateurs.utils.quiet import quiet_tensorflow
+
+_MODELS, _PICTURES = ('.keras', '.h5'), ('.png', '.svg', '.pdf')
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -39,22 +40,28 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(args: argparse.Namespace) -> None:
-  from secateurs.utils.graph import ChannelGraph, count, save_model
-  from secateurs.utils.graph.loading import load_model
-  from secateurs.utils.graph.planning import plan_slice
-  from secateurs.utils.graph.scores import channel_scores
-  from secateurs.utils.graph.slicing import apply_plan
-  from secateurs.utils.graph.tables import count_table
-  from secateurs.utils.graph.targets import choose_channels
-
   goals = {'ratio': args.ratio, 'macs': args.macs, 'params': args.params}
   given = {name: value for name, value in goals.items() if value is not None}
   if args.out and not given:
     raise UserError('--out needs a goal: give --ratio, --macs or --params.')
   if given and not args.out:
     raise UserError('A goal needs --out, the file to write the smaller model to.')
-  if args.out and os.path.splitext(args.out)[1] not in ('.keras', '.h5'):
-    raise UserError(f'--out must end in .keras or .h5, got {args.out!r}.')
+  for name, path, endings in (('out', args.out, _MODELS), ('plot', args.plot, _PICTURES)):
+    if path and os.path.splitext(path)[1] not in endings:
+      raise UserError(f'--{name} must end in {" or ".join(endings)}, got {path!r}.')
+  quiet_tensorflow()
+  from secateurs.utils.graph import (
+    ChannelGraph,
+    apply_plan,
+    channel_scores,
+    choose_channels,
+    count,
+    load_model,
+    plan_slice,
+    save_model,
+  )
+  from secateurs.utils.graph.tables import count_table
+
   model = load_model(args.model)
   graph = ChannelGraph(model)
   print(graph)

@@ -12,6 +12,8 @@ import tf_keras as keras
 from secateurs.utils.errors import UserError
 from secateurs.utils.graph.groups import ChannelGraph
 from secateurs.utils.graph.slicing import slice_model
+from secateurs.utils.graph.walk import FlatModel
+from secateurs.utils.model_files import INSTEAD_OF_LAMBDA
 
 PROBABILITIES = 'probabilities'
 _NB_PROBES = 4
@@ -42,8 +44,20 @@ def as_classifier(model: keras.Model) -> tuple[keras.Model, bool]:
       f'Model {model.name} gives {tuple(outputs[0].shape)}, but one number for each of at least two '
       'classes was expected, (None, classes): give a classifier.'
     )
-  flat = slice_model(ChannelGraph(model), {})
-  return _without_softmax(flat)
+  graph = ChannelGraph(model)
+  _refuse_lambdas(graph.traced.flat)
+  flat = slice_model(graph, {})
+  # Inputs and outputs in a dict, as tensors.
+  return _without_softmax(keras.Model(flat.inputs[0], flat.outputs[0], name=flat.name))
+
+
+def _refuse_lambdas(flat: FlatModel) -> None:
+  for name, layer in flat.layers().items():
+    if type(layer) is keras.layers.Lambda:
+      raise UserError(
+        f'Model {flat.model.name} has the Lambda layer {name}, which holds Python code that no '
+        f'exported file can carry: {INSTEAD_OF_LAMBDA}.'
+      )
 
 
 def classifying_part(model: keras.Model, output: str | None) -> keras.Model:
@@ -106,7 +120,7 @@ def _is_softmax(layer: keras.layers.Layer) -> bool:
     return True
   if isinstance(layer, keras.layers.Activation):
     return layer.activation is keras.activations.softmax
-  return type(layer).__name__ == 'TFOpLambda' and 'softmax' in layer.name
+  return getattr(layer, 'symbol', None) == 'nn.softmax'  # As an operation on the tensor.
 
 
 def _refuse_other_probabilities(model: keras.Model) -> None:

@@ -6,6 +6,7 @@ import os
 
 import numpy as np
 
+from secateurs.utils.files import atomic_path
 from secateurs.utils.graph.groups import ChannelGraph
 
 
@@ -18,6 +19,9 @@ def plot_groups(
     graph: the channel graph.
     path: a file name that matplotlib knows (.png, .svg, .pdf).
     keep: group index -> kept elements, drawn over the full width.
+
+  Raises:
+    UserError: the file cannot be written.
   """
   from matplotlib.backends.backend_agg import FigureCanvasAgg
   from matplotlib.figure import Figure
@@ -42,4 +46,5 @@ def plot_groups(
   axes.set_title(f'Channel groups of {graph.model.name}')
   if size:
     axes.legend(loc='lower right', fontsize=8)
-  figure.savefig(path, dpi=120)
+  with atomic_path(path) as partial:
+    figure.savefig(partial, dpi=120)

@@ -10,6 +10,7 @@ from typing import Any
 import tf_keras as keras
 
 from secateurs.utils.errors import UserError
+from secateurs.utils.files import atomic_path
 from secateurs.utils.graph.copying import copy_flat, copy_layer
 from secateurs.utils.graph.rules.elementwise import Passing
 from secateurs.utils.graph.rules.norms import LayerScale
@@ -69,7 +70,7 @@ def save_model(model: keras.Model, path: str | os.PathLike) -> Path:
     The path.
 
   Raises:
-    UserError: if the file name ends in neither .keras nor .h5.
+    UserError: if the file name ends in neither .keras nor .h5, or cannot be written.
   """
   path = Path(path)
   if path.suffix not in ('.keras', '.h5'):
@@ -77,18 +78,9 @@ def save_model(model: keras.Model, path: str | os.PathLike) -> Path:
       f'Cannot save a model as {str(path)!r}, expected a name that ends in .keras or .h5:'
       ' use .keras unless you need the older format.'
     )
-  path.parent.mkdir(parents=True, exist_ok=True)
-  part = path.with_name(f'.{path.stem}.part-{os.getpid()}{path.suffix}')
-  try:
-    # The .keras format takes no such option; a model that was never compiled has no optimizer.
-    options = {} if path.suffix == '.keras' else {'include_optimizer': False}
-    plain_model(model).save(part, **options)
-    part.replace(path)
-  finally:
-    part.unlink(missing_ok=True)
+  plain = plain_model(model)
+  # Neither a class of the model itself nor a loss and metrics, which the reader may lack.
+  bare = keras.Model(plain._nested_inputs, plain._nested_outputs, name=plain.name)
+  with atomic_path(path) as partial:
+    bare.save(partial)
   return path
-
-
-def _uncompiled(model: keras.Model) -> keras.Model:
-  """The same layers without loss and metrics, which may need classes that the reader lacks."""
-  return keras.Model(model._nested_inputs, model._nested_outputs, name=model.name)

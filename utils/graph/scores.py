@@ -1,21 +1,20 @@
 """Scores of channel groups, from any criterion that scores the channels of a layer.
 
 Higher means more worth keeping, everywhere. A criterion is a name, a function of one layer, or
-ready numbers by layer; what the members of a group say is joined element by element.
+ready numbers by layer, such as those of `data_scores`; what the members of a group say is joined
+element by element.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 import tf_keras as keras
 
 from secateurs.utils.errors import UserError
 from secateurs.utils.graph.groups import CONSUMES, ChannelGraph, Group, Member
-from secateurs.utils.graph.planning import plan_slice
 from secateurs.utils.graph.rules.kernels import Producer, weight
 from secateurs.utils.graph.rules.registry import rule_of
 
@@ -146,113 +145,3 @@ def _member_scores(
       ' numbers: check the loss and the data for NaN.'
     )
   return values
-
-
-def nonzero_share(activations: np.ndarray) -> np.ndarray:
-  """Share of values above zero in each channel, in [0, 1]; 1 - APoZ of Hu et al. 2016.
-
-  Args:
-    activations: float array [samples, positions, channels].
-  """
-  return (activations > 0).mean(axis=(0, 1))
-
-
-def entropy(pooled: np.ndarray, bins: int = 100) -> np.ndarray:
-  """Entropy in nats of each channel's histogram over the samples (Luo & Wu 2017).
-
-  Args:
-    pooled: float array [samples, channels], activations averaged over the map.
-    bins: number of bins between the channel's least and largest value.
-  """
-  low, high = pooled.min(axis=0), pooled.max(axis=0)
-  width = np.where(high > low, high - low, 1.0)
-  place = np.minimum((pooled - low) / width * bins, bins - 1).astype(int)
-  counts = np.zeros((pooled.shape[1], bins))
-  for row in place:
-    counts[np.arange(pooled.shape[1]), row] += 1
-  shares = counts / len(pooled)
-  logs = np.log(np.where(shares > 0, shares, 1.0))
-  return -(shares * logs).sum(axis=1)
-
-
-def taylor(activations: np.ndarray, gradients: np.ndarray) -> np.ndarray:
-  """|sum over the map of activation * derivative|, averaged over samples (Molchanov et al. 2017).
-
-  Args:
-    activations: float array [samples, positions, channels].
-    gradients: the loss's derivative by them, same shape.
-  """
-  return np.abs((activations * gradients).sum(axis=1)).mean(axis=0)
-
-
-def activation_scores(
-  graph: ChannelGraph,
-  kind: str,
-  batches: Iterable[Any],
-  loss: Callable[[tf.Tensor, tf.Tensor], tf.Tensor] | None = None,
-  bins: int = 100,
-) -> dict[tuple[str, str], np.ndarray]:
-  """Scores the input channels of every consuming layer on data, for `channel_scores`.
-
-  Args:
-    graph: the channel graph.
-    kind: 'nonzero_share', 'entropy' or 'derivative'.
-    batches: images [batch, ...], or pairs (images, labels) for 'derivative'.
-    loss: for 'derivative', a function (labels, outputs) -> mean loss.
-    bins: for 'entropy', see there.
-
-  Returns:
-    (layer name, 'input') -> float array [input channels].
-
-  Raises:
-    UserError: for an unknown kind, a missing loss, or no batches.
-  """
-  if kind not in ('nonzero_share', 'entropy', 'derivative'):
-    raise UserError(f"Unknown kind {kind!r}, expected 'nonzero_share', 'entropy' or 'derivative'.")
-  if kind == 'derivative' and loss is None:
-    raise UserError("Kind 'derivative' needs a loss(labels, outputs), got none.")
-  from secateurs.utils.graph.slicing import apply_plan
-
-  names = [n for n, trace in graph.traced.first_traces().items() if trace.consumed is not None]
-  axes = {name: graph._trace(name).ins[0].axis for name in names}
-  copy = apply_plan(plan_slice(graph, {}))
-  taps = [copy.get_layer(name).get_input_at(0) for name in names]
-  probe = keras.Model(copy.inputs, [*taps, *copy.outputs])
-  sums: dict[str, Any] = {}
-  batch_count = 0
-  for batch in batches:
-    images, labels = batch if isinstance(batch, (tuple, list)) else (batch, None)
-    images = tf.convert_to_tensor(images)
-    with tf.GradientTape() as tape:
-      tape.watch(images)  # so that frozen layers have derivatives, too
-      values = probe(images, training=False)
-      maps = values[: len(names)]
-      lost = loss(labels, values[len(names)]) if kind == 'derivative' else None
-    grads = tape.gradient(lost, maps) if lost is not None else [None] * len(maps)
-    for name, value, grad in zip(names, maps, grads):
-      part = _measure(kind, value, grad, axes[name])
-      if kind == 'entropy':
-        sums.setdefault(name, []).append(part)
-      else:
-        sums[name] = sums.get(name, 0) + part
-    batch_count += 1
-  if not batch_count:
-    raise UserError('Scoring on data got no batches, expected at least one.')
-  if kind == 'entropy':
-    return {(n, 'input'): entropy(np.concatenate(parts), bins) for n, parts in sums.items()}
-  return {(n, 'input'): total / batch_count for n, total in sums.items()}
-
-
-def _measure(kind: str, value: tf.Tensor, grad: tf.Tensor | None, axis: int) -> np.ndarray:
-  """One batch's contribution, channels last."""
-
-  def flat(tensor: tf.Tensor) -> np.ndarray:
-    array = np.moveaxis(np.asarray(tensor, np.float64), axis, -1)
-    return array.reshape(len(array), -1, array.shape[-1])
-
-  maps = flat(value)
-  if kind == 'nonzero_share':
-    return nonzero_share(maps)
-  if kind == 'entropy':
-    return maps.mean(axis=1)
-  return taylor(maps, np.zeros_like(maps) if grad is None else flat(grad))

@@ -11,7 +11,9 @@ import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
+from secateurs.utils import model_files
 from secateurs.utils.errors import UserError
+from secateurs.utils.model_files import first_line
 from secateurs.utils.training import distributed
 
 _NB_LISTED = 8
@@ -75,27 +77,11 @@ def load_model(path: str | Path) -> keras.Model:
   """Loads a whole tf_keras model for inference; with several processes, the chief's file.
 
   Raises:
-    UserError: the file is of Keras 3, damaged, or holds weights only.
+    UserError: there is no such file, or it cannot be loaded; see `model_files.load_model`.
   """
   path = distributed.from_chief(lambda: _existing(Path(path)))
   with distributed.chiefs_file(path) as copy:
-    return _load_model(path, copy)
-
-
-def _load_model(path: Path, copy: Path) -> keras.Model:
-  """Loads the file at `copy`, which is called `path`."""
-  if _is_keras3(copy):
-    raise UserError(
-      f'{path} was saved by Keras 3, but tf_keras (Keras 2) files were expected: save the model with '
-      'tf_keras, or its weights as .npz with keys <layer>/<weight>.'
-    )
-  try:
-    return keras.models.load_model(copy, compile=False)
-  except Exception as error:  # tf_keras raises many types for a file that it cannot read.
-    raise UserError(
-      f'{path} cannot be loaded as a tf_keras model ({_first_line(error)}): a whole model saved as '
-      '.keras, .h5 or SavedModel was expected.'
-    ) from error
+    return model_files.load_model(copy, path)
 
 
 def assign_weights(
@@ -167,7 +153,7 @@ def _read_checkpoint(path: Path) -> dict[str, np.ndarray]:
     values = checkpoint_values(prefix)
   except (tf.errors.OpError, ValueError) as error:
     raise UserError(
-      f'{prefix} cannot be read as a checkpoint ({_first_line(error)}): it is damaged, use another.'
+      f'{prefix} cannot be read as a checkpoint ({first_line(error)}): it is damaged, use another.'
     ) from error
   weights = {n.removeprefix('model/'): v for n, v in values.items() if n.startswith('model/')}
   if not weights:
@@ -215,7 +201,7 @@ def _read_npz(path: Path) -> dict[str, np.ndarray]:
       return {name: archive[name] for name in archive.files}
   except (zipfile.BadZipFile, ValueError, OSError, EOFError, KeyError) as error:
     raise UserError(
-      f'{path} cannot be read as a NumPy archive ({_first_line(error)}): it is damaged, use another.'
+      f'{path} cannot be read as a NumPy archive ({first_line(error)}): it is damaged, use another.'
     ) from error
 
 
@@ -223,18 +209,3 @@ def _existing(path: Path) -> Path:
   if not path.exists():
     raise UserError(f'{path} does not exist: give the path of a weights file.')
   return path
-
-
-def _is_keras3(path: Path) -> bool:
-  """Whether a .keras archive says that Keras 3 wrote it."""
-  if path.suffix != '.keras' or not zipfile.is_zipfile(path):
-    return False
-  with zipfile.ZipFile(path) as archive:
-    if 'metadata.json' not in archive.namelist():
-      return False
-    return b'"keras_version": "3' in archive.read('metadata.json')
-
-
-def _first_line(error: Exception) -> str:
-  lines = str(error).strip().splitlines()
-  return lines[0][:200].rstrip('.') if lines else type(error).__name__

@@ -10,7 +10,7 @@ import numpy as np
 from secateurs.utils.graph.channels import Channels
 from secateurs.utils.graph.constants import Constant
 from secateurs.utils.graph.counting import channel_axis
-from secateurs.utils.graph.rules.base import Cut, Rule, Trace, View
+from secateurs.utils.graph.rules.base import Cut, Rule, Trace, View, fixed
 
 
 class Spatial(Rule):
@@ -149,8 +149,6 @@ def reshaped(view: View, channels: Channels, shape: tuple, target: tuple) -> Cha
   reason = f'{view.title()} moves the channels to positions that are not known in advance'
   if channels.axis is None or None in shape[1:] or None in target[1:] or channels.axis == 0:
     view.atoms.protect(channels.labels, reason)
-    from secateurs.utils.graph.rules.base import fixed
-
     return fixed(view.atoms, target, reason)
   slots = [1] * (len(shape) - 1)
   slots[channels.axis - 1] = len(channels.labels)
