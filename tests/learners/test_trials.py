@@ -1,6 +1,11 @@
+import numpy as np
 import pytest
 
+from secateurs.learners.judging import judging_samples
 from secateurs.learners.trials import Candidate, best_candidates, read_trials, search
+from secateurs.nets.datasets.given import GivenData
+from secateurs.nets.datasets.ilsvrc12 import Ilsvrc12Config
+from secateurs.nets.datasets.ilsvrc12 import load as load_ilsvrc12
 
 NAMES = ['a', 'b', 'c']
 
@@ -45,3 +50,24 @@ def test_best_candidates_differ(tmp_path):
   assert best[0].reward == max(t.reward for t in trials)
   assert len({str(t.counts) for t in best}) == 3
   assert best[0].reward >= best[1].reward >= best[2].reward
+
+
+@pytest.mark.parametrize('nb_samples', [1, 8, 10, 30, 59, 60, 100])
+def test_samples_to_judge_on_are_of_all_classes(nb_samples):
+  """Data that is ordered by classes, as folders of images are."""
+  images = np.arange(60, dtype=np.float32)[:, None, None, None]
+  ordered = images, np.repeat(np.arange(4, dtype=np.int32), 15)
+  data = GivenData(ordered, ordered, (1, 1, 1), 4)
+  images, labels = judging_samples(data, nb_samples, lambda text: None)
+  assert len(images) == len(labels) == min(nb_samples, 60)
+  np.testing.assert_array_equal(labels, images.ravel() // 15)
+  counts = np.bincount(labels, minlength=4)
+  assert counts.max() - counts.min() <= 1
+
+
+@pytest.mark.parametrize('nb_samples', [1, 20, 40, 66])
+def test_samples_to_judge_on_come_from_records_too(tiny_ilsvrc12, nb_samples):
+  data = load_ilsvrc12(Ilsvrc12Config(data_dir_local=str(tiny_ilsvrc12), image_size=32))
+  images, labels = judging_samples(data, nb_samples, lambda text: None)
+  assert images.shape == (len(labels), 32, 32, 3)
+  assert 0 < len(labels) <= nb_samples
