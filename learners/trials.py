@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from secateurs.utils.errors import UserError
+from secateurs.utils.files import atomic_path
 from secateurs.utils.training import distributed
 from secateurs.utils.training.progress import format_seconds
 
@@ -132,8 +133,8 @@ def search(
       left = (time.perf_counter() - began) / (number + 1 - first) * (nb_trials - number - 1)
       best = max(t.reward for t in trials)
       say(
-        f'search  trial {number + 1}/{nb_trials}  accuracy {100 * trial.reward:.2f} %  best '
-        f'{100 * best:.2f} %  ETA {format_seconds(left)}'
+        f'search  trial {number + 1}/{nb_trials}  reward {trial.reward:.4f}  best {best:.4f}  '
+        f'ETA {format_seconds(left)}'
       )
   return trials
 
@@ -143,15 +144,17 @@ def read_trials(path: Path) -> list[Trial]:
   if not path.is_file():
     return []
   trials: list[Trial] = []
-  whole = []
-  for line in path.read_text(encoding='utf-8').splitlines():
+  whole, content = [], path.read_text(encoding='utf-8')
+  for line in content.splitlines():
     try:
       values: dict[str, Any] = json.loads(line)
     except ValueError:
       break
     trials.append(Trial(**values))
     whole.append(line + '\n')
-  path.write_text(''.join(whole), encoding='utf-8')
+  if ''.join(whole) != content:
+    with atomic_path(path) as partial:
+      partial.write_text(''.join(whole), encoding='utf-8')
   return trials
 
 

@@ -1,3 +1,6 @@
+import os
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -15,7 +18,7 @@ def propose(factors):
   return Candidate(counts, sum(counts.values()))
 
 
-def run(path, stop=None):
+def run(path, stop=None, say=lambda text: None):
   calls = []
 
   def reward(candidate):
@@ -24,9 +27,7 @@ def run(path, stop=None):
       raise KeyboardInterrupt
     return candidate.counts['c'] / 100 - candidate.counts['a'] / 200
 
-  trials = search(
-    NAMES, propose, reward, path, nb_trials=14, nb_random=5, seed=3, say=lambda text: None
-  )
+  trials = search(NAMES, propose, reward, path, nb_trials=14, nb_random=5, seed=3, say=say)
   return trials, len(calls)
 
 
@@ -42,6 +43,29 @@ def test_a_search_goes_on_where_it_was_stopped(tmp_path):
   assert whole[0].factors == dict.fromkeys(NAMES, 1.0)
   assert not whole[1].factors
   assert [t.number for t in whole] == list(range(14))
+
+
+def test_whole_lines_are_not_written_again(tmp_path, monkeypatch):
+  """A kill while they are would lose the search."""
+  path = tmp_path / 'trials'
+  trials, _ = run(path)
+  with monkeypatch.context() as patch:
+    patch.setattr(Path, 'write_text', None)
+    assert read_trials(path) == trials
+  content = path.read_text()
+  path.write_text(content[:-1])  # Only the end of the last line is missing.
+  monkeypatch.setattr(os, 'replace', None)
+  with pytest.raises(TypeError):
+    read_trials(path)
+  assert path.read_text() == content[:-1]
+
+
+def test_rewards_are_told_as_they_are(tmp_path):
+  """They need not be accuracies."""
+  lines = []
+  trials, _ = run(tmp_path / 'trials', say=lines.append)
+  assert f'trial 1/14  reward {trials[0].reward:.4f}  best' in lines[0]
+  assert not any('%' in line for line in lines)
 
 
 def test_best_candidates_differ(tmp_path):
