@@ -188,6 +188,8 @@ class Features:
     the pruned one, the layer should give (s Y + o + Y1 - Y1' - o') / s' for the original's sum Y:
     then what comes out behind them, and behind an addition, is that of the original.
 
+    Sums are taken over the samples of all processes.
+
     Args:
       target: the layer.
       compensate: whether to make up for the error of what is added, Y1 - Y1'.
@@ -217,17 +219,13 @@ class Features:
       if lost is not None:
         wanted += lost[i].numpy()[points] * inverse
       sums.add(rows if after is before else patches(after[i].numpy(), layer, points), wanted)
-    return sums
-
-  def moments(self, target: Target, compensate: bool) -> Moments:
-    """Moments of `equations`, about the means where the layer or its normalisation can shift.
-
-    Sums are taken over the samples of all processes.
-    """
-    sums = self.equations(target, compensate)
     fields = dataclasses.fields(sums)
     totals = distributed.sum(*(getattr(sums, field.name) for field in fields))
-    return NormalEquations(*totals).moments(has_shift(target))
+    return NormalEquations(*totals)
+
+  def moments(self, target: Target, compensate: bool) -> Moments:
+    """Moments of `equations`, about the means where the layer or its normalisation can shift."""
+    return self.equations(target, compensate).moments(has_shift(target))
 
   def scale(self, target: Target) -> np.ndarray:
     """What the outputs of a layer of the pruned network are multiplied with behind it, [outputs]."""
