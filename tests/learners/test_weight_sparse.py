@@ -22,6 +22,23 @@ def zeros(path):
   return {n: (k.numpy() == 0).sum() for n, k in prunable_kernels(model).items()}
 
 
+def test_layers_of_several_kernels():
+  layers = keras.layers
+  inputs = keras.Input((8, 8, 4))
+  x = layers.SeparableConv2D(4, 3, name='separable')(inputs)
+  x = layers.Reshape((36, 4))(x)
+  model = keras.Model(inputs, layers.MultiHeadAttention(2, 2, name='attention')(x, x))
+  kernels = prunable_kernels(model)
+  assert list(kernels) == [
+    'separable', 'separable/pointwise_kernel', 'attention', 'attention/key/kernel',
+    'attention/value/kernel', 'attention/attention_output/kernel',
+  ]  # fmt: skip
+  assert len({kernel.ref() for kernel in kernels.values()}) == 6
+  pointwise = kernels['separable/pointwise_kernel']
+  pointwise.assign(pointwise * 0)
+  assert layer_sparsities(model) == {'separable': 16 / (36 + 16), 'attention': 0.0}
+
+
 def test_golden_schedule():
   """s_t = 0.8 * (1 - (1 - (t - 10) / 40) ^ 3), by hand."""
   config = WsConfig(prune_ratio=0.8, mask_update_step=10)
