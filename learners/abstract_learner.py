@@ -27,7 +27,7 @@ from secateurs.utils.training import distributed, loop
 from secateurs.utils.training.callbacks import PhaseCallbacks
 from secateurs.utils.training.checkpoints import CheckpointStore, Saved
 from secateurs.utils.training.evaluation import Evaluation
-from secateurs.utils.training.masks import MaskSet
+from secateurs.utils.training.masks import Masks
 from secateurs.utils.training.metrics import MetricsWriter
 from secateurs.utils.training.objectives import Classification
 from secateurs.utils.training.precision import with_policy
@@ -320,7 +320,7 @@ class Learner:
     nb_steps: int,
     model: keras.Model | None = None,
     variables: Sequence[tf.Variable] | None = None,
-    masks: MaskSet | None = None,
+    masks: Masks | None = None,
     events: Iterable[loop.Event] = (),
     extra_metrics: Callable[[], Mapping[str, float]] = dict,
   ) -> None:

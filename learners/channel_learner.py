@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import numpy as np
-import tensorflow as tf
 import tf_keras as keras
 
 from secateurs.learners import measuring
@@ -23,7 +22,7 @@ from secateurs.utils.graph.planning import Keep
 from secateurs.utils.graph.walk import flatten_model
 from secateurs.utils.training import distributed
 from secateurs.utils.training.batch_norm import reestimate
-from secateurs.utils.training.masks import MaskSet
+from secateurs.utils.training.masks import Masks
 from secateurs.utils.training.weights import assign_weights, load_model, named_weights
 
 _NB_BN_BATCHES, _BN_BATCH = 20, 64
@@ -131,17 +130,20 @@ class ChannelLearner(CompressionLearner):
   def _original_weights(self) -> dict[str, np.ndarray]:
     return {n: w.numpy() for n, w in named_weights(load_model(self.original_keras)).items()}
 
-  def kernel_masks(self, dropped: Mapping[str, np.ndarray]) -> MaskSet:
+  def kernel_masks(self, dropped: Mapping[str, np.ndarray]) -> Masks:
     """Masks that keep the kernel rows of dropped input channels of the model at zero.
 
     Args:
       dropped: bool arrays over input channels by layer name, as `dropped_inputs` gives.
     """
     kernels = {layer.name: layer.kernel for layer in self.model.layers if layer.name in dropped}
-    masks = MaskSet(list(kernels.values()))
-    for layer, mask in zip(kernels, masks.masks, strict=True):
-      mask.assign(tf.ones_like(mask) * (~dropped[layer]).astype(np.float32)[:, None])
-    return masks
+    return Masks(
+      list(kernels.values()),
+      [
+        np.broadcast_to(~dropped[n][:, None], k.shape).astype(np.float32)
+        for n, k in kernels.items()
+      ],
+    )
 
   # Slicing and measuring.
 
