@@ -51,7 +51,7 @@ from secateurs.utils.config import option
 from secateurs.utils.errors import UserError
 from secateurs.utils.graph import ChannelGraph, apply_plan
 from secateurs.utils.training.channel_choice import SELECTIONS
-from secateurs.utils.training.schedules import WarmUpCosine
+from secateurs.utils.training.schedules import Cosine
 
 _NB_BATCHES, _NB_POINTS = 30, 10
 _NB_FINALISTS = 3
@@ -393,7 +393,7 @@ class ChannelPrunedLearner(ChannelLearner):
     self.fit(
       name,
       self.classification(),
-      self.sgd(WarmUpCosine(self.scaled_rate(config.lrn_rate_ft), nb_steps)),
+      self.sgd(Cosine(self.scaled_rate(config.lrn_rate_ft), nb_steps)),
       nb_steps=nb_steps,
       masks=self.kernel_masks(dropped),
     )

@@ -22,7 +22,7 @@ from secateurs.utils.training import distributed
 from secateurs.utils.training.checkpoints import CheckpointStore
 from secateurs.utils.training.muon import Muon
 from secateurs.utils.training.objectives import Classification
-from secateurs.utils.training.schedules import WarmUpCosine
+from secateurs.utils.training.schedules import Cosine
 from secateurs.utils.training.weights import (
   assign_weights,
   load_model,
@@ -123,7 +123,7 @@ class CompressionLearner(Learner):
     root of the batch only.
     """
     config, peak = self.train_config, self.fine_tune_rate()
-    schedule = self.warmed_up(WarmUpCosine(peak, nb_steps), nb_steps)
+    schedule = self.warmed_up(Cosine(peak, nb_steps), nb_steps)
     if config.optimizer_ft == 'sgd':
       return self.sgd(schedule)
     growth = math.sqrt(self.batch_size_total / self.helper.recipe.batch_size)

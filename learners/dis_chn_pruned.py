@@ -61,7 +61,7 @@ from secateurs.utils.graph.walk import FlatModel, flatten_model
 from secateurs.utils.training import distributed
 from secateurs.utils.training.gradient_choice import GREEDY
 from secateurs.utils.training.progress import format_seconds
-from secateurs.utils.training.schedules import WarmUpCosine
+from secateurs.utils.training.schedules import Cosine
 from secateurs.utils.training.weights import named_weights
 
 _MEGABYTE = 1 << 20
@@ -222,7 +222,7 @@ class DisChnPrunedLearner(ChannelLearner):
       if self.starts_over(f'block{block.number}_finetune'):
         self._start_branch(block, branch)
     nb_iters = self._per_rank(self.config.nb_iters_block)
-    schedule = WarmUpCosine(self.config.lrn_rate_adam, nb_iters)
+    schedule = Cosine(self.config.lrn_rate_adam, nb_iters)
     self.fit(
       f'block{block.number}_finetune',
       BlockObjective(flatten_model(self.model), block, branch, self.classification()),
