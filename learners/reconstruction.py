@@ -16,7 +16,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 from secateurs.learners.channel_units import is_addition
-from secateurs.utils.graph.rebuild import fill
+from secateurs.utils.graph.cuts import run_calls
 from secateurs.utils.graph.walk import Call, FlatModel, flatten_model
 from secateurs.utils.training import distributed
 from secateurs.utils.training.least_squares import Moments, NormalEquations
@@ -165,14 +165,14 @@ class Features:
     ins = call.inputs
     differs = call.name in self._changed or any(t in self._differs for t in ins)
     size = len(self._before[ins[0]])
-    results = [_call(call, {t: self._before[t][i] for t in ins}) for i in range(size)]
-    for place, number in enumerate(call.outputs):
-      self._before[number] = [one[place] for one in results]
+    results = [run_calls([call], {t: self._before[t][i] for t in ins}) for i in range(size)]
+    for number in call.outputs:
+      self._before[number] = [one[number] for one in results]
     if differs:
       after = {t: self._after[t] if t in self._differs else self._before[t] for t in ins}
-      results = [_call(twin, {t: after[t][i] for t in ins}) for i in range(size)]
-      for place, number in enumerate(call.outputs):
-        self._after[number] = [one[place] for one in results]
+      results = [run_calls([twin], {t: after[t][i] for t in ins}) for i in range(size)]
+      for number in call.outputs:
+        self._after[number] = [one[number] for one in results]
         self._differs.add(number)
     self._done[index] = True
     for number in set(ins):
@@ -255,13 +255,6 @@ class Features:
 def has_shift(target: Target) -> bool:
   """Whether an intercept can be given to the layer: by its bias, or by the mean behind it."""
   return bool(target.call.layer.use_bias) or target.norm is not None
-
-
-def _call(call: Call, tensors: dict[int, tf.Tensor]) -> list[tf.Tensor]:
-  kwargs = dict(fill(call.kwargs, tensors))
-  if call.layer._call_spec.expects_training_arg:
-    kwargs['training'] = False
-  return tf.nest.flatten(call.layer(*fill(call.args, tensors), **kwargs))
 
 
 def patches(maps: np.ndarray, layer: keras.layers.Layer, points: tuple) -> np.ndarray:
