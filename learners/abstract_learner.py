@@ -465,9 +465,17 @@ class Learner:
     given = self.train_config.lrn_rate_init
     return self.scaled_rate(self.helper.recipe.lrn_rate if given is None else given)
 
-  def sgd(self, schedule: keras.optimizers.schedules.LearningRateSchedule) -> keras.optimizers.SGD:
-    """SGD with momentum, as all learners fine-tune with."""
-    return keras.optimizers.SGD(schedule, momentum=self.train_config.momentum, jit_compile=False)
+  @property
+  def momentum(self) -> float:
+    """Of SGD and of Muon."""
+    given = self.train_config.momentum
+    return self.helper.recipe.momentum if given is None else given
+
+  def sgd(
+    self, rate: keras.optimizers.schedules.LearningRateSchedule | float
+  ) -> keras.optimizers.SGD:
+    """SGD with the run's momentum."""
+    return keras.optimizers.SGD(rate, momentum=self.momentum, jit_compile=False)
 
   def decayed_variables(self, model: keras.Model | None = None) -> list[tf.Variable]:
     """Variables with weight decay: all trainable ones but those of normalisation layers."""

@@ -128,7 +128,7 @@ class CompressionLearner(Learner):
       return self.sgd(schedule)
     growth = math.sqrt(self.batch_size_total / self.helper.recipe.batch_size)
     factor = growth * config.lrn_rate_muon / peak if peak else 0.0
-    return Muon(schedule, kernel_factor=factor, momentum=config.momentum)
+    return Muon(schedule, kernel_factor=factor, momentum=self.momentum)
 
   def fine_tune_rate(self) -> float:
     """Peak rate of the compression's training, for this run's batch size.

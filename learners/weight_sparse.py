@@ -396,9 +396,7 @@ class WeightSparseLearner(CompressionLearner):
     step = TrainStep(
       self.classification(model),
       model.trainable_variables,
-      keras.optimizers.SGD(
-        self.scaled_rate(config.lrn_rate_ft), self.train_config.momentum, jit_compile=False
-      ),
+      self.sgd(self.scaled_rate(config.lrn_rate_ft)),
       weight_decay=self.weight_decay,
       decayed=self.decayed_variables(model),
       masks=masks,
