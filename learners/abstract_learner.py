@@ -96,6 +96,7 @@ class Learner:
     model: the network that the phases work on, in the precision of the training.
     quantized: with --enbl_qat, its float32 twin that simulates 8 bits, from that phase on.
     state: JSON object that is saved with every checkpoint.
+    teacher: with --enbl_dst, the network that is learned from, once a phase has asked for it.
   """
 
   name: ClassVar[str]
@@ -121,6 +122,7 @@ class Learner:
     self.model: keras.Model | None = None
     self.quantized: keras.Model | None = None
     self.state: dict[str, Any] = {}
+    self.teacher: keras.Model | None = None
     self._saved: Saved | None = None
 
   # What a subclass gives.

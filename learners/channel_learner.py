@@ -115,10 +115,14 @@ class ChannelLearner(CompressionLearner):
 
   def nb_batches_within(self, wanted: int, batch_size: int) -> int:
     """As many batches as the memory for a feature map of all of them allows, at most `wanted`."""
-    shapes = flatten_model(self.helper.build_model(self.run_config.seed)).shapes
-    largest = max(math.prod(shape[1:]) for shape in shapes)
-    room = _MAX_MAP_BYTES // (largest * _FLOAT_BYTES * batch_size)
+    room = _MAX_MAP_BYTES // (self._largest_map * _FLOAT_BYTES * batch_size)
     return min(max(room, 1), wanted)
+
+  @functools.cached_property
+  def _largest_map(self) -> int:
+    """Numbers in the largest feature map of an image, in the network before compression."""
+    shapes = flatten_model(self.helper.build_model(self.run_config.seed)).shapes
+    return max(math.prod(shape[1:]) for shape in shapes)
 
   def original(self) -> keras.Model:
     """The network before compression, float32."""
