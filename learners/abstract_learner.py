@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import shutil
 import time
 import zlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -124,6 +125,7 @@ class Learner:
     self.state: dict[str, Any] = {}
     self.teacher: keras.Model | None = None
     self._saved: Saved | None = None
+    self._clocks: dict[str, float] = {}
 
   # What a subclass gives.
 
@@ -233,9 +235,8 @@ class Learner:
     self.resume()
     for phase in self.phases():
       if phase.name not in self.state['done']:
-        began, before = time.perf_counter(), self._seconds(phase.name)
-        phase.run()
-        self._set_seconds(phase.name, before, began)
+        with self._timed(phase.name):
+          phase.run()
         self.state['done'].append(phase.name)
         self.save(phase.name, 0)
       if phase.name == until:
@@ -302,6 +303,7 @@ class Learner:
     self, phase: str, step: int, optimizer: keras.optimizers.Optimizer | None = None
   ) -> None:
     """Writes a checkpoint of this moment, and brings all processes to what stands in it."""
+    self._read_clocks()
     self.state.update(phase=phase, step=step)
     groups = {'model': named_weights(self.model), 'extra': dict(self.extra_variables())}
     if optimizer is not None:
@@ -365,7 +367,6 @@ class Learner:
       shown=distributed.is_chief(),
       metrics=self.helper.criteria.metric_names,
     )
-    began, before = time.perf_counter(), self._seconds(phase)
     nb_samples = self.helper.nb_samples('train')
     callbacks = PhaseCallbacks(
       self.helper.callbacks,
@@ -388,14 +389,14 @@ class Learner:
 
     def checkpoint(done: int, means: dict[str, float]) -> None:
       del means
-      self._set_seconds(phase, before, began, done, progress.images_per_sec)
+      self._note_speed(phase, done, progress.images_per_sec)
       self.save(phase, done, optimizer)
 
     run = self.run_config
     summaries = loop.Event(summary, every=run.summ_step, at=[nb_steps])
     checkpoints = loop.Event(checkpoint, every=run.save_step)
     callbacks.begin()
-    try:
+    with self._timed(phase), contextlib.closing(progress):
       loop.run(
         step,
         self.helper.train_batches(
@@ -411,11 +412,9 @@ class Learner:
         events=[*events, summaries, *callbacks.events(), checkpoints],
         progress=lambda done, means: progress.update(done, means),
       )
-    finally:
-      progress.close()
     callbacks.end()
     distributed.mean_variables(model.non_trainable_weights)
-    self._set_seconds(phase, before, began, nb_steps, progress.images_per_sec)
+    self._note_speed(phase, nb_steps, progress.images_per_sec)
 
   # What phases need.
 
@@ -562,14 +561,31 @@ class Learner:
   def _seconds(self, phase: str) -> float:
     return self.state['phases'].get(phase, {}).get('seconds', 0.0)
 
-  def _set_seconds(
-    self, phase: str, before: float, began: float, iters: int = 0, speed: float = 0.0
-  ) -> None:
-    entry = self.state['phases'].setdefault(phase, {'iters': 0, 'seconds': 0.0})
-    entry['seconds'] = before + time.perf_counter() - began
+  @contextlib.contextmanager
+  def _timed(self, phase: str) -> Iterator[None]:
+    """Counts the seconds of a phase, or of a training inside one, on top of earlier ones."""
+    if phase in self._clocks:  # The training of a phase that is nothing else.
+      yield
+      return
+    self._clocks[phase] = self._seconds(phase) - time.perf_counter()
+    try:
+      yield
+    finally:
+      self._read_clocks()
+      del self._clocks[phase]
+
+  def _read_clocks(self) -> None:
+    for phase, offset in self._clocks.items():
+      self._entry(phase)['seconds'] = offset + time.perf_counter()
+
+  def _note_speed(self, phase: str, iters: int, speed: float) -> None:
+    entry = self._entry(phase)
     entry['iters'] = max(iters, entry['iters'])
     if speed:
       entry['images_per_sec'] = speed
+
+  def _entry(self, phase: str) -> dict[str, Any]:
+    return self.state['phases'].setdefault(phase, {'iters': 0, 'seconds': 0.0})
 
   def _describe_done(self) -> str:
     parts = [f'{phase} ({format_seconds(self._seconds(phase))})' for phase in self.state['done']]

@@ -299,6 +299,7 @@ class ChannelPrunedLearner(ChannelLearner):
       nb_random=config.nb_rlouts_min,
       seed=self.run_config.seed,
       say=self.say,
+      save=self.save_search,
     )
     finals = []
     for trial in best_candidates(trials, _NB_FINALISTS):

@@ -105,8 +105,12 @@ class CompressionLearner(Learner):
     if not state.get('search_began'):
       distributed.from_chief(lambda: path.unlink(missing_ok=True))
       state['search_began'] = True
-      self.save('search', 0)
+      self.save_search()
     return path
+
+  def save_search(self) -> None:
+    """Writes a checkpoint in the middle of a search, whose trials are in a file of their own."""
+    self.save('search', 0)
 
   def fine_tune_steps(self) -> int:
     """Steps of the compression's training."""

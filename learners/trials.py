@@ -64,6 +64,7 @@ def search(
   nb_random: int,
   seed: int,
   say: Callable[[str], None],
+  save: Callable[[], None] = lambda: None,
   every: int = 20,
 ) -> list[Trial]:
   """Tries candidates and keeps each on disk; goes on where an earlier search was stopped.
@@ -80,7 +81,8 @@ def search(
     nb_random: how many of them are drawn without looking at the others.
     seed: of the sampler.
     say: tells the user.
-    every: how many trials between two lines to the user.
+    save: keeps what the caller knows beside the trials, such as the time that they took.
+    every: how many trials between two lines to the user, and two calls of `save`.
 
   Returns:
     All trials, in order.
@@ -136,6 +138,7 @@ def search(
         f'search  trial {number + 1}/{nb_trials}  reward {trial.reward:.4f}  best {best:.4f}  '
         f'ETA {format_seconds(left)}'
       )
+      save()
   return trials
 
 

@@ -364,6 +364,7 @@ class WeightSparseLearner(CompressionLearner):
       nb_random=config.nb_rlouts_min,
       seed=self.run_config.seed,
       say=self.say,
+      save=self.save_search,
       every=5,
     )
     best = best_candidates(trials, 1)[0]

@@ -379,6 +379,16 @@ def test_options(make, baseline, config):
   assert report['compressed']['accuracy'] == pytest.approx(report['pruned']['accuracy'])
 
 
+def test_no_network_is_built_to_read_shapes_twice(make, baseline, monkeypatch):
+  learner = learn(make, baseline, nb_batches=None)
+  calls, build = [], learner.helper.build_model
+  monkeypatch.setattr(learner.helper, 'build_model', lambda seed: calls.append(1) or build(seed))
+  for _ in range(3):
+    assert learner._method().nb_points == 10
+    assert learner._nb_batches() == 30
+  assert len(calls) == 1
+
+
 def test_lasso_unset_is_magnitude():
   assert CpConfig(lasso=False).selection == 'magnitude'
   assert CpConfig().selection == 'backward'

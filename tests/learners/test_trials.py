@@ -18,7 +18,7 @@ def propose(factors):
   return Candidate(counts, sum(counts.values()))
 
 
-def run(path, stop=None, say=lambda text: None):
+def run(path, stop=None, **options):
   calls = []
 
   def reward(candidate):
@@ -27,7 +27,8 @@ def run(path, stop=None, say=lambda text: None):
       raise KeyboardInterrupt
     return candidate.counts['c'] / 100 - candidate.counts['a'] / 200
 
-  trials = search(NAMES, propose, reward, path, nb_trials=14, nb_random=5, seed=3, say=say)
+  options = {'say': lambda text: None} | options
+  trials = search(NAMES, propose, reward, path, nb_trials=14, nb_random=5, seed=3, **options)
   return trials, len(calls)
 
 
@@ -66,6 +67,12 @@ def test_rewards_are_told_as_they_are(tmp_path):
   trials, _ = run(tmp_path / 'trials', say=lines.append)
   assert f'trial 1/14  reward {trials[0].reward:.4f}  best' in lines[0]
   assert not any('%' in line for line in lines)
+
+
+def test_what_the_caller_knows_is_kept_on_the_way(tmp_path):
+  calls = []
+  run(tmp_path / 'trials', save=lambda: calls.append(1), every=5)
+  assert len(calls) == 4  # Trials 1, 2, 5 and 10.
 
 
 def test_best_candidates_differ(tmp_path):
