@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import shutil
 import time
 import zlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -27,7 +28,7 @@ from secateurs.utils.training import distributed, loop
 from secateurs.utils.training.callbacks import PhaseCallbacks
 from secateurs.utils.training.checkpoints import CheckpointStore, Saved
 from secateurs.utils.training.evaluation import Evaluation
-from secateurs.utils.training.masks import MaskSet
+from secateurs.utils.training.masks import Masks
 from secateurs.utils.training.metrics import MetricsWriter
 from secateurs.utils.training.objectives import Classification
 from secateurs.utils.training.precision import with_policy
@@ -96,6 +97,7 @@ class Learner:
     model: the network that the phases work on, in the precision of the training.
     quantized: with --enbl_qat, its float32 twin that simulates 8 bits, from that phase on.
     state: JSON object that is saved with every checkpoint.
+    teacher: with --enbl_dst, the network that is learned from, once a phase has asked for it.
   """
 
   name: ClassVar[str]
@@ -121,7 +123,9 @@ class Learner:
     self.model: keras.Model | None = None
     self.quantized: keras.Model | None = None
     self.state: dict[str, Any] = {}
+    self.teacher: keras.Model | None = None
     self._saved: Saved | None = None
+    self._clocks: dict[str, float] = {}
 
   # What a subclass gives.
 
@@ -231,9 +235,8 @@ class Learner:
     self.resume()
     for phase in self.phases():
       if phase.name not in self.state['done']:
-        began, before = time.perf_counter(), self._seconds(phase.name)
-        phase.run()
-        self._set_seconds(phase.name, before, began)
+        with self._timed(phase.name):
+          phase.run()
         self.state['done'].append(phase.name)
         self.save(phase.name, 0)
       if phase.name == until:
@@ -300,6 +303,7 @@ class Learner:
     self, phase: str, step: int, optimizer: keras.optimizers.Optimizer | None = None
   ) -> None:
     """Writes a checkpoint of this moment, and brings all processes to what stands in it."""
+    self._read_clocks()
     self.state.update(phase=phase, step=step)
     groups = {'model': named_weights(self.model), 'extra': dict(self.extra_variables())}
     if optimizer is not None:
@@ -321,7 +325,7 @@ class Learner:
     nb_steps: int,
     model: keras.Model | None = None,
     variables: Sequence[tf.Variable] | None = None,
-    masks: MaskSet | None = None,
+    masks: Masks | None = None,
     events: Iterable[loop.Event] = (),
     extra_metrics: Callable[[], Mapping[str, float]] = dict,
   ) -> None:
@@ -364,7 +368,6 @@ class Learner:
       shown=distributed.is_chief(),
       metrics=self.helper.criteria.metric_names,
     )
-    began, before = time.perf_counter(), self._seconds(phase)
     nb_samples = self.helper.nb_samples('train')
     callbacks = PhaseCallbacks(
       self.helper.callbacks,
@@ -387,14 +390,14 @@ class Learner:
 
     def checkpoint(done: int, means: dict[str, float]) -> None:
       del means
-      self._set_seconds(phase, before, began, done, progress.images_per_sec)
+      self._note_speed(phase, done, progress.images_per_sec)
       self.save(phase, done, optimizer)
 
     run = self.run_config
     summaries = loop.Event(summary, every=run.summ_step, at=[nb_steps])
     checkpoints = loop.Event(checkpoint, every=run.save_step)
     callbacks.begin()
-    try:
+    with self._timed(phase), contextlib.closing(progress):
       loop.run(
         step,
         self.helper.train_batches(
@@ -410,11 +413,9 @@ class Learner:
         events=[*events, summaries, *callbacks.events(), checkpoints],
         progress=lambda done, means: progress.update(done, means),
       )
-    finally:
-      progress.close()
     callbacks.end()
     distributed.mean_variables(model.non_trainable_weights)
-    self._set_seconds(phase, before, began, nb_steps, progress.images_per_sec)
+    self._note_speed(phase, nb_steps, progress.images_per_sec)
 
   # What phases need.
 
@@ -466,9 +467,17 @@ class Learner:
     given = self.train_config.lrn_rate_init
     return self.scaled_rate(self.helper.recipe.lrn_rate if given is None else given)
 
-  def sgd(self, schedule: keras.optimizers.schedules.LearningRateSchedule) -> keras.optimizers.SGD:
-    """SGD with momentum, as all learners fine-tune with."""
-    return keras.optimizers.SGD(schedule, momentum=self.train_config.momentum, jit_compile=False)
+  @property
+  def momentum(self) -> float:
+    """Of SGD and of Muon."""
+    given = self.train_config.momentum
+    return self.helper.recipe.momentum if given is None else given
+
+  def sgd(
+    self, rate: keras.optimizers.schedules.LearningRateSchedule | float
+  ) -> keras.optimizers.SGD:
+    """SGD with the run's momentum."""
+    return keras.optimizers.SGD(rate, momentum=self.momentum, jit_compile=False)
 
   def decayed_variables(self, model: keras.Model | None = None) -> list[tf.Variable]:
     """Variables with weight decay: all trainable ones but those of normalisation layers."""
@@ -553,14 +562,31 @@ class Learner:
   def _seconds(self, phase: str) -> float:
     return self.state['phases'].get(phase, {}).get('seconds', 0.0)
 
-  def _set_seconds(
-    self, phase: str, before: float, began: float, iters: int = 0, speed: float = 0.0
-  ) -> None:
-    entry = self.state['phases'].setdefault(phase, {'iters': 0, 'seconds': 0.0})
-    entry['seconds'] = before + time.perf_counter() - began
+  @contextlib.contextmanager
+  def _timed(self, phase: str) -> Iterator[None]:
+    """Counts the seconds of a phase, or of a training inside one, on top of earlier ones."""
+    if phase in self._clocks:  # The training of a phase that is nothing else.
+      yield
+      return
+    self._clocks[phase] = self._seconds(phase) - time.perf_counter()
+    try:
+      yield
+    finally:
+      self._read_clocks()
+      del self._clocks[phase]
+
+  def _read_clocks(self) -> None:
+    for phase, offset in self._clocks.items():
+      self._entry(phase)['seconds'] = offset + time.perf_counter()
+
+  def _note_speed(self, phase: str, iters: int, speed: float) -> None:
+    entry = self._entry(phase)
     entry['iters'] = max(iters, entry['iters'])
     if speed:
       entry['images_per_sec'] = speed
+
+  def _entry(self, phase: str) -> dict[str, Any]:
+    return self.state['phases'].setdefault(phase, {'iters': 0, 'seconds': 0.0})
 
   def _describe_done(self) -> str:
     parts = [f'{phase} ({format_seconds(self._seconds(phase))})' for phase in self.state['done']]

@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import numpy as np
-import tensorflow as tf
 import tf_keras as keras
 
 from secateurs.learners import measuring
@@ -23,7 +22,7 @@ from secateurs.utils.graph.planning import Keep
 from secateurs.utils.graph.walk import flatten_model
 from secateurs.utils.training import distributed
 from secateurs.utils.training.batch_norm import reestimate
-from secateurs.utils.training.masks import MaskSet
+from secateurs.utils.training.masks import Masks
 from secateurs.utils.training.weights import assign_weights, load_model, named_weights
 
 _NB_BN_BATCHES, _BN_BATCH = 20, 64
@@ -122,10 +121,14 @@ class ChannelLearner(CompressionLearner):
 
   def nb_batches_within(self, wanted: int, batch_size: int) -> int:
     """As many batches as the memory for a feature map of all of them allows, at most `wanted`."""
-    shapes = flatten_model(self.helper.build_model(self.run_config.seed)).shapes
-    largest = max(math.prod(shape[1:]) for shape in shapes)
-    room = _MAX_MAP_BYTES // (largest * _FLOAT_BYTES * batch_size)
+    room = _MAX_MAP_BYTES // (self._largest_map * _FLOAT_BYTES * batch_size)
     return min(max(room, 1), wanted)
+
+  @functools.cached_property
+  def _largest_map(self) -> int:
+    """Numbers in the largest feature map of an image, in the network before compression."""
+    shapes = flatten_model(self.helper.build_model(self.run_config.seed)).shapes
+    return max(math.prod(shape[1:]) for shape in shapes)
 
   def original(self) -> keras.Model:
     """The network before compression, float32."""
@@ -137,17 +140,20 @@ class ChannelLearner(CompressionLearner):
   def _original_weights(self) -> dict[str, np.ndarray]:
     return {n: w.numpy() for n, w in named_weights(load_model(self.original_keras)).items()}
 
-  def kernel_masks(self, dropped: Mapping[str, np.ndarray]) -> MaskSet:
+  def kernel_masks(self, dropped: Mapping[str, np.ndarray]) -> Masks:
     """Masks that keep the kernel rows of dropped input channels of the model at zero.
 
     Args:
       dropped: bool arrays over input channels by layer name, as `dropped_inputs` gives.
     """
     kernels = {layer.name: layer.kernel for layer in self.model.layers if layer.name in dropped}
-    masks = MaskSet(list(kernels.values()))
-    for layer, mask in zip(kernels, masks.masks, strict=True):
-      mask.assign(tf.ones_like(mask) * (~dropped[layer]).astype(np.float32)[:, None])
-    return masks
+    return Masks(
+      list(kernels.values()),
+      [
+        np.broadcast_to(~dropped[n][:, None], k.shape).astype(np.float32)
+        for n, k in kernels.items()
+      ],
+    )
 
   # Slicing and measuring.
 

@@ -121,7 +121,7 @@ def _prune(
         continue
       if unit.name not in kept:
         reader = _reader(unit, name, layer, moments, features.scale(target))
-        kept[unit.name] = _choose(unit, [reader], counts[unit.name], method)
+        kept[unit.name] = choose_channels(unit, [reader], counts[unit.name], method)
       elements = unit.elements[name]
       channels &= (elements < 0) | kept[unit.name][elements]
     rows = channels[row_channels(layer)]
@@ -232,7 +232,9 @@ def _joint_choices(
   if not joint:
     return {}
   found = statistics(original, pruned, joint, batches, method)
-  return {unit.name: _choose(unit, found[unit.name], counts[unit.name], method) for unit in joint}
+  return {
+    unit.name: choose_channels(unit, found[unit.name], counts[unit.name], method) for unit in joint
+  }
 
 
 def _reader(
@@ -244,7 +246,17 @@ def _reader(
   return Reader(moments.block(mine, weights), weights[mine], owner[mine], scale)
 
 
-def _choose(unit: Unit, readers: list[Reader], nb_keep: int, method: Method) -> np.ndarray:
+def choose_channels(
+  unit: Unit, readers: Sequence[Reader], nb_keep: int, method: Method
+) -> np.ndarray:
+  """The channels that stay of a unit, bool array [unit.size]; all processes take the chief's choice.
+
+  Args:
+    unit: what to choose from.
+    readers: the layers that read it.
+    nb_keep: how many stay.
+    method: how.
+  """
   rng = np.random.default_rng([method.seed, zlib.crc32(unit.name.encode())])
   return distributed.from_chief(
     lambda: choose(

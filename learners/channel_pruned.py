@@ -52,7 +52,7 @@ from secateurs.utils.config import option
 from secateurs.utils.errors import UserError
 from secateurs.utils.graph import ChannelGraph, apply_plan
 from secateurs.utils.training.channel_choice import SELECTIONS
-from secateurs.utils.training.schedules import WarmUpCosine
+from secateurs.utils.training.schedules import Cosine
 
 _NB_BATCHES, _NB_POINTS = 30, 10
 _NB_FINALISTS = 3
@@ -285,6 +285,12 @@ class ChannelPrunedLearner(ChannelLearner):
     total = graph.counts().macs
     target = config.target_latency is not None
     budget = (state['latency']['share'] if target else config.preserve_ratio) * total
+    if allocation.least() > budget:
+      raise UserError(
+        f'--cp_preserve_ratio asks for {budget / total:.4f} of the MACs, but at least '
+        f'{allocation.least() / total:.4f} stay whatever is pruned: raise it, or prune more with '
+        '--cp_trunk.'
+      )
     trials = search(
       [unit.name for unit in units],
       lambda factors: allocation.candidate(budget, factors),
@@ -294,6 +300,7 @@ class ChannelPrunedLearner(ChannelLearner):
       nb_random=config.nb_rlouts_min,
       seed=self.run_config.seed,
       say=self.say,
+      save=self.save_search,
     )
 
     def reconstructed(counts: dict[str, int]) -> float:
@@ -394,7 +401,7 @@ class ChannelPrunedLearner(ChannelLearner):
     self.fit(
       name,
       self.classification(),
-      self.sgd(WarmUpCosine(self.scaled_rate(config.lrn_rate_ft), nb_steps)),
+      self.sgd(Cosine(self.scaled_rate(config.lrn_rate_ft), nb_steps)),
       nb_steps=nb_steps,
       masks=self.kernel_masks(dropped),
     )

@@ -22,7 +22,7 @@ from secateurs.utils.training import distributed
 from secateurs.utils.training.checkpoints import CheckpointStore
 from secateurs.utils.training.muon import Muon
 from secateurs.utils.training.objectives import Classification
-from secateurs.utils.training.schedules import WarmUpCosine
+from secateurs.utils.training.schedules import Cosine
 from secateurs.utils.training.weights import (
   assign_weights,
   load_model,
@@ -111,8 +111,12 @@ class CompressionLearner(Learner):
     if not state.get('search_began'):
       distributed.from_chief(lambda: path.unlink(missing_ok=True))
       state['search_began'] = True
-      self.save('search', 0)
+      self.save_search()
     return path
+
+  def save_search(self) -> None:
+    """Writes a checkpoint in the middle of a search, whose trials are in a file of their own."""
+    self.save('search', 0)
 
   def fine_tune_steps(self) -> int:
     """Steps of the compression's training."""
@@ -129,12 +133,12 @@ class CompressionLearner(Learner):
     root of the batch only.
     """
     config, peak = self.train_config, self.fine_tune_rate()
-    schedule = self.warmed_up(WarmUpCosine(peak, nb_steps), nb_steps)
+    schedule = self.warmed_up(Cosine(peak, nb_steps), nb_steps)
     if config.optimizer_ft == 'sgd':
       return self.sgd(schedule)
     growth = math.sqrt(self.batch_size_total / self.helper.recipe.batch_size)
     factor = growth * config.lrn_rate_muon / peak if peak else 0.0
-    return Muon(schedule, kernel_factor=factor, momentum=config.momentum)
+    return Muon(schedule, kernel_factor=factor, momentum=self.momentum)
 
   def fine_tune_rate(self) -> float:
     """Peak rate of the compression's training, for this run's batch size.

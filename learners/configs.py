@@ -115,7 +115,9 @@ class TrainConfig(Config):
     'the start), mirror, or none; trainings of a few epochs gain by less.',
     choices=('all', 'mirror', 'none'),
   )
-  momentum: float = option(0.9, 'Momentum of SGD.', low=0.0, high=1.0)
+  momentum: float | None = option(
+    None, "Momentum of SGD and muon; default: the recipe's, mostly 0.9.", low=0.0, high=1.0
+  )
   loss_w_dcy: float | None = option(
     None, "Weight decay over everything but BN; default: the recipe's.", low=0.0
   )

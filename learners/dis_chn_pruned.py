@@ -25,6 +25,7 @@ training. docs/dis_chn_pruned.md has what was measured.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import time
 from collections.abc import Mapping
@@ -61,7 +62,7 @@ from secateurs.utils.graph.walk import FlatModel, flatten_model
 from secateurs.utils.training import distributed
 from secateurs.utils.training.gradient_choice import GREEDY
 from secateurs.utils.training.progress import format_seconds
-from secateurs.utils.training.schedules import WarmUpCosine
+from secateurs.utils.training.schedules import Cosine
 from secateurs.utils.training.weights import named_weights
 
 _MEGABYTE = 1 << 20
@@ -227,7 +228,7 @@ class DisChnPrunedLearner(ChannelLearner):
       if self.starts_over(f'block{block.number}_finetune'):
         self._start_branch(block, branch)
     nb_iters = self._per_rank(self.config.nb_iters_block)
-    schedule = WarmUpCosine(self.config.lrn_rate_adam, nb_iters)
+    schedule = Cosine(self.config.lrn_rate_adam, nb_iters)
     self.fit(
       f'block{block.number}_finetune',
       BlockObjective(flatten_model(self.model), block, branch, self.classification()),
@@ -238,7 +239,7 @@ class DisChnPrunedLearner(ChannelLearner):
     )
 
   def _start_branch(self, block: Block, branch: keras.Model) -> None:
-    images, labels = self._samples()
+    images, labels = self._samples
     frontier = Frontier(flatten_model(self.model), images)
     frontier.advance(block.end)
     start_branch(branch, frontier.tensors[block.tensor].astype(np.float32), labels)
@@ -254,7 +255,8 @@ class DisChnPrunedLearner(ChannelLearner):
       {'output': self._last_layer(b), 'units': [u.name for u in b.units]} for b in self._blocks()
     ]
     flats = flatten_model(self.original()), flatten_model(self.model)
-    images, labels = self._samples()
+    images, labels = self._samples
+    state['samples'] = len(labels) * distributed.size()
     before, now = (Frontier(flat, images) for flat in flats)
     first = first_calls(flats[1])
     clock = _Clock(count_steps(self._method(), block.units, counts))
@@ -361,6 +363,7 @@ class DisChnPrunedLearner(ChannelLearner):
     """Steps of each process, from those of all together."""
     return -(-nb_iters // distributed.size())
 
+  @functools.cached_property
   def _samples(self) -> tuple[np.ndarray, np.ndarray]:
     """This process's images float32 [n, h, w, c] and labels, no more than the memory allows."""
     config, flat = self.config, flatten_model(self.model)
@@ -379,7 +382,6 @@ class DisChnPrunedLearner(ChannelLearner):
         f'many are sampled in place of {nb}.'
       )
       nb = room
-    self.state['algorithm']['samples'] = nb * distributed.size()
     size = min(config.batch_size, nb)
     batches = self.helper.train_batches(
       size,
@@ -389,6 +391,11 @@ class DisChnPrunedLearner(ChannelLearner):
     ).take(-(-nb // size))
     images, labels = zip(*((x.numpy(), y.numpy()) for x, y in batches))
     return np.concatenate(images)[:nb], np.concatenate(labels)[:nb]
+
+  def before_training(self, graph: ChannelGraph) -> None:
+    """Forgets the samples, which nothing reads behind the selection."""
+    del graph
+    self.__dict__.pop('_samples', None)
 
   def _last_layer(self, block: Block) -> str:
     flat = flatten_model(self.model)

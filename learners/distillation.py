@@ -41,7 +41,9 @@ def classification(
   config, model = learner.distill_config, model or learner.model
   if not config.enbl_dst:
     return Classification(model, criteria=learner.helper.criteria)
-  teacher = load_teacher(learner, baseline)
+  if learner.teacher is None:
+    learner.teacher = load_teacher(learner, baseline)
+  teacher = learner.teacher
   classes = teacher.output_shape[-1], model.output_shape[-1]
   if classes[0] != classes[1]:
     raise UserError(

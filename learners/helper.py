@@ -29,6 +29,7 @@ class Recipe(Protocol):
   lrn_rate: float
   decay_epochs: tuple[float, ...]
   decay: float
+  momentum: float
   weight_decay: float
   batch_size_eval: int
 

@@ -29,13 +29,23 @@ def judging_note(helper: Helper, what: str) -> list[str]:
 def judging_samples(
   helper: Helper, nb_samples: int, say: Callable[[str], None]
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Images [n, h, w, c] and labels [n] to judge on: at most so many of `judging_split`."""
+  """Images [n, h, w, c] and labels [n] to judge on: at most so many of `judging_split`.
+
+  They are spread evenly over the split, which may be ordered by classes; all processes get the same.
+  """
   split = judging_split(helper)
   if split == 'train':
     say('search  judges on training images: --nb_smpls_val holds others out.')
   batch = min(nb_samples, _BATCH)
-  parts = list(helper.eval_batches(split, batch).take(-(-nb_samples // batch)))
-  images, labels = (np.concatenate([part[i].numpy() for part in parts]) for i in (0, 1))
+  stride = max(helper.nb_samples(split) // nb_samples, 1)
+  size = -(-helper.nb_samples(split) // stride)  # Less than twice what is wanted.
+  parts, seen = [], 0
+  for images, labels in helper.eval_batches(split, batch, shard=(0, stride)):
+    places = np.arange(seen, seen + len(labels))
+    chosen = (places + 1) * nb_samples // size > places * nb_samples // size
+    parts.append((images.numpy()[chosen], labels.numpy()[chosen]))
+    seen += len(labels)
+  images, labels = (np.concatenate(column) for column in zip(*parts))
   return images[:nb_samples], labels[:nb_samples]
 
 

@@ -21,10 +21,9 @@ from secateurs.utils.deploy.export import Export
 from secateurs.utils.graph import count
 from secateurs.utils.training import distributed
 from secateurs.utils.training.evaluation import Evaluation, evaluate, evaluate_function
-from secateurs.utils.training.weights import leaf_layers
+from secateurs.utils.training.weights import trainable_kernels
 
 _TINY = 1e-12
-_PRUNABLE = ('kernel', 'depthwise_kernel', 'pointwise_kernel')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,22 +136,19 @@ def _eval_batches(helper: Helper, run: RunConfig) -> tf.data.Dataset:
 
 
 def prunable_kernels(model: keras.Model) -> dict[str, tf.Variable]:
-  """The kernels of convolutional and dense layers by layer name, `/<weight>` behind a second one."""
+  """The kernels of layers by layer name, those behind a layer's first one by their full names."""
   kernels: dict[str, tf.Variable] = {}
-  for layer in leaf_layers(model):
-    for weight in layer.trainable_weights:
-      short = weight.name.split(':')[0].rsplit('/', 1)[-1]
-      if short in _PRUNABLE:
-        name = layer.name if layer.name not in kernels else f'{layer.name}/{short}'
-        kernels[name] = weight
+  for layer, kernel in trainable_kernels(model):
+    kernels[kernel.name.split(':')[0] if layer.name in kernels else layer.name] = kernel
   return kernels
 
 
 def layer_sparsities(model: keras.Model) -> dict[str, float]:
-  """Share of exact zeros per prunable kernel, by layer name."""
-  return {
-    name: float(np.mean(kernel.numpy() == 0)) for name, kernel in prunable_kernels(model).items()
-  }
+  """Share of exact zeros over the prunable kernels of each layer that has any, by layer name."""
+  values: dict[str, list[np.ndarray]] = {}
+  for layer, kernel in trainable_kernels(model):
+    values.setdefault(layer.name, []).append(kernel.numpy().ravel())
+  return {name: float(np.mean(np.concatenate(parts) == 0)) for name, parts in values.items()}
 
 
 def sparsities(

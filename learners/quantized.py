@@ -13,7 +13,7 @@ from secateurs.utils.deploy.export import int8_bytes
 from secateurs.utils.files import atomic_path
 from secateurs.utils.training import distributed
 from secateurs.utils.training.quantization import quantized_twin, zero_masks
-from secateurs.utils.training.schedules import WarmUpCosine
+from secateurs.utils.training.schedules import Cosine
 
 if TYPE_CHECKING:
   from secateurs.learners.abstract_learner import Learner
@@ -35,7 +35,7 @@ def train_quantized(learner: Learner) -> None:
   learner.fit(
     PHASE,
     learner.classification(learner.quantized),
-    learner.sgd(learner.warmed_up(WarmUpCosine(rate, nb_steps), nb_steps)),
+    learner.sgd(learner.warmed_up(Cosine(rate, nb_steps), nb_steps)),
     nb_steps=nb_steps,
     model=learner.quantized,
     masks=zero_masks(learner.quantized),

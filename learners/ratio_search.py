@@ -9,20 +9,21 @@ candidate has at most the budget's MACs, and no channel more fits. The factors a
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 import tf_keras as keras
 
-from secateurs.learners.channel_pass import Method, scarcity
+from secateurs.learners.channel_pass import Method, choose_channels, scarcity
 from secateurs.learners.channel_units import Unit, macs_form
 from secateurs.learners.judging import Judge
 from secateurs.learners.reconstruction import find_target, kernel_matrix, row_channels
 from secateurs.learners.trials import Candidate
-from secateurs.utils.errors import UserError
 from secateurs.utils.graph import ChannelGraph
 from secateurs.utils.graph.walk import flatten_model
-from secateurs.utils.training.channel_choice import Reader, choose
+from secateurs.utils.training import distributed
+from secateurs.utils.training.channel_choice import Reader
 from secateurs.utils.training.elimination import backward_order
 from secateurs.utils.training.least_squares import refit
 
@@ -64,7 +65,7 @@ class Allocation:
     """The numbers of channels, by unit name, that go by loss per MAC until the budget is met.
 
     Raises:
-      UserError: not even the lowest levels meet it.
+      ValueError: not even the lowest levels meet it.
     """
     keys = np.concatenate([rises * f for rises, f in zip(self.rises, factors, strict=True)])
     owners = np.repeat(np.arange(len(self.units)), [len(rises) for rises in self.rises])
@@ -88,13 +89,8 @@ class Allocation:
 
   def _first(self, budget: float, order: np.ndarray) -> dict[str, int]:
     """Takes steps in this order until the budget is met, then takes back what still fits."""
-    least = self.least()
-    if least > budget:
-      total = self.graph.counts().macs
-      raise UserError(
-        f'--cp_preserve_ratio asks for {budget / total:.4f} of the MACs, but at least '
-        f'{least / total:.4f} stay whatever is pruned: raise it, or prune more with --cp_trunk.'
-      )
+    if self.least() > budget:
+      raise ValueError(f'At least {self.least()} MACs stay, but {budget} were asked for.')
 
     def places(number: int) -> np.ndarray:
       return np.bincount(order[:number], minlength=len(self.units))
@@ -127,7 +123,10 @@ def levels(size: int, step: int) -> list[int]:
 
 
 class Reward:
-  """Accuracy of candidates on some images, behind a closed-form refit of each layer by itself."""
+  """Accuracy of candidates on some images, behind a closed-form refit of each layer by itself.
+
+  Without `method.refit` the weights that stay are left as they are.
+  """
 
   def __init__(
     self,
@@ -146,27 +145,20 @@ class Reward:
     self._weights = original.get_weights()
     self._working, self._twins = working, flatten_model(working).layers()
     self._judge = judge
-    self._solved: dict[tuple[str, int], list[np.ndarray]] = {}
+    self._solved: dict[tuple[str, int], list[tuple[np.ndarray, np.ndarray]]] = {}
     self._orders: dict[str, np.ndarray] = {}
     self.losses: dict[str, np.ndarray] = {}
     for unit in units:
-      order, losses = backward_order(readers[unit.name], unit.size, method.ridge)
+      given = readers[unit.name], unit.size, method.ridge
+      order, losses = distributed.from_chief(functools.partial(backward_order, *given))
       self._orders[unit.name], self.losses[unit.name] = order, losses
 
   def keep(self, unit: Unit, nb_keep: int) -> np.ndarray:
-    """The channels that stay of a unit."""
+    """The channels that stay of a unit, bool array [unit.size]."""
     if self._method.selection == 'backward':
       order = self._orders[unit.name]
       return np.isin(np.arange(unit.size), order[unit.size - nb_keep :])
-    rng = np.random.default_rng(self._method.seed)
-    return choose(
-      self._readers[unit.name],
-      unit.size,
-      nb_keep,
-      self._method.selection,
-      ridge=self._method.ridge,
-      rng=rng,
-    )
+    return choose_channels(unit, self._readers[unit.name], nb_keep, self._method)
 
   def __call__(self, counts: Mapping[str, int]) -> float:
     """Accuracy in [0, 1]."""
@@ -175,10 +167,10 @@ class Reward:
     shifts = {n: np.zeros(kernel.shape[1]) for n, kernel in kernels.items()}
     for unit in self._units:
       solved = self._refit(unit, counts[unit.name])
-      for name, reader, weights in zip(unit.readers, self._readers[unit.name], solved, strict=True):
+      for name, (weights, shift) in zip(unit.readers, solved, strict=True):
         mine = unit.elements[name][row_channels(self._layers[name])] >= 0
         kernels[name][mine] = weights
-        shifts[name] += reader.moments.shift(weights)
+        shifts[name] += shift
     for name, target in self._targets.items():
       layer = self._twins[name]
       layer.kernel.assign(kernels[name].reshape(layer.kernel.shape))
@@ -188,12 +180,17 @@ class Reward:
         self._twins[target.norm].moving_mean.assign_sub(shifts[name])
     return self._judge.accuracy()
 
-  def _refit(self, unit: Unit, nb_keep: int) -> list[np.ndarray]:
+  def _refit(self, unit: Unit, nb_keep: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Weights and shift of the outputs of each reader."""
     key = unit.name, nb_keep
     if key not in self._solved:
       keep = self.keep(unit, nb_keep)
-      self._solved[key] = [
-        refit(r.moments, keep[r.owner], self._method.ridge + scarcity(r.moments), r.weights)
-        for r in self._readers[unit.name]
-      ]
+      self._solved[key] = [self._solution(r, keep[r.owner]) for r in self._readers[unit.name]]
     return self._solved[key]
+
+  def _solution(self, reader: Reader, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    moments, weights = reader.moments, reader.weights
+    if not self._method.refit:
+      return np.where(rows[:, None], weights, 0.0), np.zeros(weights.shape[1])
+    found = refit(moments, rows, self._method.ridge + scarcity(moments), weights)
+    return found, moments.shift(found)

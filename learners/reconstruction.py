@@ -16,7 +16,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 from secateurs.learners.channel_units import is_addition
-from secateurs.utils.graph.rebuild import fill
+from secateurs.utils.graph.cuts import run_calls
 from secateurs.utils.graph.walk import Call, FlatModel, flatten_model
 from secateurs.utils.training import distributed
 from secateurs.utils.training.least_squares import Moments, NormalEquations
@@ -165,14 +165,14 @@ class Features:
     ins = call.inputs
     differs = call.name in self._changed or any(t in self._differs for t in ins)
     size = len(self._before[ins[0]])
-    results = [_call(call, {t: self._before[t][i] for t in ins}) for i in range(size)]
-    for place, number in enumerate(call.outputs):
-      self._before[number] = [one[place] for one in results]
+    results = [run_calls([call], {t: self._before[t][i] for t in ins}) for i in range(size)]
+    for number in call.outputs:
+      self._before[number] = [one[number] for one in results]
     if differs:
       after = {t: self._after[t] if t in self._differs else self._before[t] for t in ins}
-      results = [_call(twin, {t: after[t][i] for t in ins}) for i in range(size)]
-      for place, number in enumerate(call.outputs):
-        self._after[number] = [one[place] for one in results]
+      results = [run_calls([twin], {t: after[t][i] for t in ins}) for i in range(size)]
+      for number in call.outputs:
+        self._after[number] = [one[number] for one in results]
         self._differs.add(number)
     self._done[index] = True
     for number in set(ins):
@@ -187,6 +187,8 @@ class Features:
     With s x + o what bias and normalisation make of a sum x in the original network, and s', o' in
     the pruned one, the layer should give (s Y + o + Y1 - Y1' - o') / s' for the original's sum Y:
     then what comes out behind them, and behind an addition, is that of the original.
+
+    Sums are taken over the samples of all processes.
 
     Args:
       target: the layer.
@@ -217,17 +219,13 @@ class Features:
       if lost is not None:
         wanted += lost[i].numpy()[points] * inverse
       sums.add(rows if after is before else patches(after[i].numpy(), layer, points), wanted)
-    return sums
-
-  def moments(self, target: Target, compensate: bool) -> Moments:
-    """Moments of `equations`, about the means where the layer or its normalisation can shift.
-
-    Sums are taken over the samples of all processes.
-    """
-    sums = self.equations(target, compensate)
     fields = dataclasses.fields(sums)
     totals = distributed.sum(*(getattr(sums, field.name) for field in fields))
-    return NormalEquations(*totals).moments(has_shift(target))
+    return NormalEquations(*totals)
+
+  def moments(self, target: Target, compensate: bool) -> Moments:
+    """Moments of `equations`, about the means where the layer or its normalisation can shift."""
+    return self.equations(target, compensate).moments(has_shift(target))
 
   def scale(self, target: Target) -> np.ndarray:
     """What the outputs of a layer of the pruned network are multiplied with behind it, [outputs]."""
@@ -257,13 +255,6 @@ class Features:
 def has_shift(target: Target) -> bool:
   """Whether an intercept can be given to the layer: by its bias, or by the mean behind it."""
   return bool(target.call.layer.use_bias) or target.norm is not None
-
-
-def _call(call: Call, tensors: dict[int, tf.Tensor]) -> list[tf.Tensor]:
-  kwargs = dict(fill(call.kwargs, tensors))
-  if call.layer._call_spec.expects_training_arg:
-    kwargs['training'] = False
-  return tf.nest.flatten(call.layer(*fill(call.args, tensors), **kwargs))
 
 
 def patches(maps: np.ndarray, layer: keras.layers.Layer, points: tuple) -> np.ndarray:

@@ -86,16 +86,22 @@ def publish(learner: Learner) -> dict[str, Any]:
   return distributed.from_chief(lambda: _publish(learner))
 
 
-def _publish(learner: Learner) -> dict[str, Any]:
+def times(learner: Learner) -> dict[str, Any]:
+  """What a report tells of a run's times: those of trainings inside phases are not added up."""
   phases = learner.state['phases']
   speeds = [p['images_per_sec'] for p in phases.values() if p.get('images_per_sec')]
-  report = learner.state['report'] | {
+  names = {phase.name for phase in learner.phases()}
+  return {
     'phases': [
       {'name': n, 'iters': p['iters'], 'seconds': p['seconds']} for n, p in phases.items()
     ],
     'images_per_sec': max(speeds, default=None),
-    'seconds_total': sum(p['seconds'] for p in phases.values()),
+    'seconds_total': sum(p['seconds'] for n, p in phases.items() if n in names),
   }
+
+
+def _publish(learner: Learner) -> dict[str, Any]:
+  report = learner.state['report'] | times(learner)
   earlier = learner.helper.history()
   if earlier:
     report['links'] = [*earlier, link_of(report)]

@@ -83,12 +83,18 @@ def gram_matrices(
       continue
     call = calls[name][0]
     if is_refittable(call.layer, len(flat.shapes[call.inputs[0]])):
-      found[name] = features.moments(find_target(flat, name), False).gram
+      # Not about the means: nothing makes up for them, so that their error counts.
+      found[name] = features.equations(find_target(flat, name), False).moments(False).gram
   return found
 
 
 def regress(
-  gram: np.ndarray, weights: np.ndarray, mask: np.ndarray, nb_iters: int, rate: float
+  gram: np.ndarray,
+  greatest: float,
+  weights: np.ndarray,
+  mask: np.ndarray,
+  nb_iters: int,
+  rate: float,
 ) -> np.ndarray:
   """Masked weights that give nearly the outputs of the whole ones.
 
@@ -97,13 +103,13 @@ def regress(
 
   Args:
     gram: G, [p, p].
+    greatest: its greatest eigenvalue.
     weights: W, [p, q].
     mask: bool array [p, q].
     nb_iters: steps.
     rate: in (0, 1]; above, the descent may diverge.
   """
   current = ahead = np.where(mask, weights, 0.0)
-  greatest = float(np.linalg.eigvalsh(gram)[-1])
   if greatest <= 0:
     return current
   momentum = 1.0
@@ -134,6 +140,7 @@ class Reward:
     """`kernels`, `masks`, `step` and `judge` are those of `model`, which holds the trained weights."""
     self._model, self._kernels, self._masks = model, dict(kernels), masks
     self._grams, self._step, self._batches = grams, step, batches
+    self._greatest = {name: float(np.linalg.eigvalsh(gram)[-1]) for name, gram in grams.items()}
     self._judge, self._effort, self._objective = judge, effort, objective
     self._weights = model.get_weights()
     self._slots = [variable.numpy() for variable in step.optimizer.variables]
@@ -154,7 +161,8 @@ class Reward:
       if name in self._grams and effort.nb_iters_rg:
         rows = whole[name].reshape(-1, whole[name].shape[-1]).astype(np.float64)
         stay = mask.numpy().reshape(rows.shape) > 0
-        found = regress(self._grams[name], rows, stay, effort.nb_iters_rg, effort.lrn_rate_rg)
+        given = self._grams[name], self._greatest[name], rows, stay
+        found = regress(*given, effort.nb_iters_rg, effort.lrn_rate_rg)
         kernel.assign(found.reshape(kernel.shape))
     if effort.nb_iters_ft:
       done, _ = self._step.run(self._batches(), effort.nb_iters_ft)

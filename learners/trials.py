@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from secateurs.utils.errors import UserError
+from secateurs.utils.files import atomic_path
 from secateurs.utils.training import distributed
 from secateurs.utils.training.progress import format_seconds
 
@@ -63,6 +64,7 @@ def search(
   nb_random: int,
   seed: int,
   say: Callable[[str], None],
+  save: Callable[[], None] = lambda: None,
   every: int = 20,
 ) -> list[Trial]:
   """Tries candidates and keeps each on disk; goes on where an earlier search was stopped.
@@ -79,7 +81,8 @@ def search(
     nb_random: how many of them are drawn without looking at the others.
     seed: of the sampler.
     say: tells the user.
-    every: how many trials between two lines to the user.
+    save: keeps what the caller knows beside the trials, such as the time that they took.
+    every: how many trials between two lines to the user, and two calls of `save`.
 
   Returns:
     All trials, in order.
@@ -132,9 +135,10 @@ def search(
       left = (time.perf_counter() - began) / (number + 1 - first) * (nb_trials - number - 1)
       best = max(t.reward for t in trials)
       say(
-        f'search  trial {number + 1}/{nb_trials}  accuracy {100 * trial.reward:.2f} %  best '
-        f'{100 * best:.2f} %  ETA {format_seconds(left)}'
+        f'search  trial {number + 1}/{nb_trials}  reward {trial.reward:.4f}  best {best:.4f}  '
+        f'ETA {format_seconds(left)}'
       )
+      save()
   return trials
 
 
@@ -143,15 +147,17 @@ def read_trials(path: Path) -> list[Trial]:
   if not path.is_file():
     return []
   trials: list[Trial] = []
-  whole = []
-  for line in path.read_text(encoding='utf-8').splitlines():
+  whole, content = [], path.read_text(encoding='utf-8')
+  for line in content.splitlines():
     try:
       values: dict[str, Any] = json.loads(line)
     except ValueError:
       break
     trials.append(Trial(**values))
     whole.append(line + '\n')
-  path.write_text(''.join(whole), encoding='utf-8')
+  if ''.join(whole) != content:
+    with atomic_path(path) as partial:
+      partial.write_text(''.join(whole), encoding='utf-8')
   return trials
 
 

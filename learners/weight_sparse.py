@@ -36,6 +36,7 @@ from secateurs.learners.compression import CompressionLearner
 from secateurs.learners.judging import Judge, judging_note, judging_samples, judging_split
 from secateurs.learners.measuring import prunable_kernels
 from secateurs.learners.sensitivity import Curve, equal_harm, scan
+from secateurs.learners.sparse_patterns import parse_pattern
 from secateurs.learners.sparse_ratios import dense_kernels, heuristic, uniform
 from secateurs.learners.sparse_search import (
   OBJECTIVES,
@@ -53,7 +54,7 @@ from secateurs.utils.errors import UserError
 from secateurs.utils.training import distributed
 from secateurs.utils.training.loop import Event, TrainStep
 from secateurs.utils.training.masks import MaskSet
-from secateurs.utils.training.patterns import MByN, Pattern, Unstructured, parse_pattern
+from secateurs.utils.training.patterns import MByN, Pattern, Unstructured
 
 _MIN_UPDATES = 20
 _MAX_UPDATE_STEP = 100
@@ -156,6 +157,11 @@ class WsConfig(Config):
       raise UserError(
         f'--ws_m_by_n {self.m_by_n} makes {pattern.ratio:g} of the weights zero, but --ws_prune_ratio '
         f'{self.prune_ratio} was given: leave one of the two out.'
+      )
+    if isinstance(pattern, MByN) and self.protocol != 'uniform':
+      raise UserError(
+        f'--ws_m_by_n {self.m_by_n} makes the same share of every kernel zero, but '
+        f'--ws_prune_ratio_prtl {self.protocol} was given: leave one of the two out.'
       )
     for low, first, high, last in (
       ('prune_ratio_init', self.prune_ratio_init, 'prune_ratio', self.ratio),
@@ -358,6 +364,7 @@ class WeightSparseLearner(CompressionLearner):
       nb_random=config.nb_rlouts_min,
       seed=self.run_config.seed,
       say=self.say,
+      save=self.save_search,
       every=5,
     )
     best = best_candidates(trials, 1)[0]
@@ -392,9 +399,7 @@ class WeightSparseLearner(CompressionLearner):
     step = TrainStep(
       self.classification(model),
       model.trainable_variables,
-      keras.optimizers.SGD(
-        self.scaled_rate(config.lrn_rate_ft), self.train_config.momentum, jit_compile=False
-      ),
+      self.sgd(self.scaled_rate(config.lrn_rate_ft)),
       weight_decay=self.weight_decay,
       decayed=self.decayed_variables(model),
       masks=masks,

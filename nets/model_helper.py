@@ -41,7 +41,7 @@ class Recipe:
     lrn_rate: initial learning rate.
     decay_epochs: where the rate is multiplied by `decay`.
     decay: factor at each of them.
-    momentum: of SGD.
+    momentum: of SGD and Muon.
     weight_decay: factor of the L2 term over everything but BN.
     batch_size_eval: samples of an evaluation's batch.
   """

@@ -29,7 +29,7 @@ from secateurs.nets.model_helper import experiment_of  # noqa: E402
 from secateurs.utils.config import Config, option  # noqa: E402
 from secateurs.utils.errors import UserError  # noqa: E402
 from secateurs.utils.graph import count  # noqa: E402
-from secateurs.utils.training.schedules import WarmUpCosine  # noqa: E402
+from secateurs.utils.training.schedules import Cosine  # noqa: E402
 from secateurs.utils.training.weights import load_model  # noqa: E402
 
 
@@ -84,7 +84,7 @@ class ScratchLearner(CompressionLearner):
     if self.config.budget == 'macs':
       original = count(load_model(self.original_keras)).macs
       nb_steps = round(nb_steps * original / count(self.in_float32(self.model)).macs)
-    schedule = self.warmed_up(WarmUpCosine(self.lrn_rate_init, nb_steps), nb_steps)
+    schedule = self.warmed_up(Cosine(self.lrn_rate_init, nb_steps), nb_steps)
     self.fit('train', self.classification(), self.sgd(schedule), nb_steps=nb_steps)
 
   def requested(self) -> dict[str, Any]:

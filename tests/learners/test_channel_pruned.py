@@ -6,7 +6,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 from secateurs.learners import get_learner
-from secateurs.learners.channel_pass import Method, prune
+from secateurs.learners.channel_pass import Method, prune, statistics
 from secateurs.learners.channel_pruned import CpConfig
 from secateurs.learners.channel_units import (
   dropped_inputs,
@@ -18,7 +18,8 @@ from secateurs.learners.channel_units import (
   read_ratios,
 )
 from secateurs.learners.configs import RunConfig, TrainConfig
-from secateurs.learners.ratio_search import Allocation, levels
+from secateurs.learners.judging import Judge
+from secateurs.learners.ratio_search import Allocation, Reward, levels
 from secateurs.learners.reconstruction import Features, kernel_matrix, patches
 from secateurs.nets.model_helper import ModelHelper
 from secateurs.nets.resnet import cifar_resnet
@@ -382,6 +383,16 @@ def test_options(make, baseline, config):
   assert report['compressed']['accuracy'] == pytest.approx(report['pruned']['accuracy'])
 
 
+def test_no_network_is_built_to_read_shapes_twice(make, baseline, monkeypatch):
+  learner = learn(make, baseline, nb_batches=None)
+  calls, build = [], learner.helper.build_model
+  monkeypatch.setattr(learner.helper, 'build_model', lambda seed: calls.append(1) or build(seed))
+  for _ in range(3):
+    assert learner._method().nb_points == 10
+    assert learner._nb_batches() == 30
+  assert len(calls) == 1
+
+
 def test_lasso_unset_is_magnitude():
   assert CpConfig(lasso=False).selection == 'magnitude'
   assert CpConfig().selection == 'backward'
@@ -472,8 +483,51 @@ def test_a_budget_out_of_reach():
   graph = ChannelGraph(cifar_resnet(20))
   units = find_units(graph, 'keep').units
   allocation = Allocation(graph, units, flat_losses(units))
-  with pytest.raises(UserError, match=r'--cp_preserve_ratio asks for 0.0100 of the MACs, but at'):
+  with pytest.raises(ValueError, match=r'At least \d+ MACs stay'):
     allocation.equal(0.01 * graph.counts().macs)
+
+
+def test_a_share_of_macs_out_of_reach(make, baseline):
+  learner = learn(make, baseline, prune_option='auto', preserve_ratio=0.01, nb_smpls_reward=50)
+  with pytest.raises(UserError, match=r'--cp_preserve_ratio asks for 0.0100 of the MACs, but at'):
+    learner.train()
+
+
+def reward_of(model, units, **method):
+  """The reward, the network that it works on, and the method."""
+  working, method = twin(model), Method(nb_points=20, **method)
+  readers = statistics(model, working, units, images(4), method)
+  judge = Judge(working, images(1)[0], np.zeros(24, np.int32))
+  return Reward(model, working, units, readers, method, judge), working, method
+
+
+@pytest.mark.parametrize('selection', ['random', 'magnitude'])
+def test_candidates_are_judged_by_the_method_of_the_run(selection):
+  """Without a refit a candidate's network is that of the run."""
+  model = randomize(residual_net())
+  units = find_units(ChannelGraph(model), 'couple').units
+  reward, working, method = reward_of(model, units, selection=selection, refit=False, seed=5)
+  counts = {unit.name: unit.size // 2 for unit in units}
+  reward(counts)
+  expected = twin(model)
+  kept, _ = prune(model, expected, units, counts, images(4), method)
+  for unit in units:
+    np.testing.assert_array_equal(reward.keep(unit, counts[unit.name]), kept[unit.name])
+  for a, b in zip(working.get_weights(), expected.get_weights(), strict=True):
+    np.testing.assert_array_equal(a, b)
+
+
+def test_candidates_are_chosen_by_the_scheme_of_the_run(monkeypatch):
+  model = randomize(plain_net())
+  units = find_units(ChannelGraph(model), 'keep').units
+  seen = []
+  monkeypatch.setattr(
+    'secateurs.learners.channel_pass.choose',
+    lambda *args, alternating, **kwargs: seen.append(alternating) or np.ones(args[1], bool),
+  )
+  reward, _, _ = reward_of(model, units, selection='lasso', alternating=True)
+  reward.keep(units[0], 4)
+  assert seen == [True]
 
 
 def test_levels():

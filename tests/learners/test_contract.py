@@ -1,13 +1,16 @@
 """What every registered learner keeps to."""
 
 import copy
+import dataclasses
+import functools
 import json
 
 import numpy as np
 import pytest
 import tf_keras as keras
 
-from secateurs.learners import get_learner, learners, register
+from secateurs.learners import abstract_learner, get_learner, learners, register, reporting
+from secateurs.learners.abstract_learner import Phase
 from secateurs.nets.datasets.image_folder import ImageFolderConfig
 from secateurs.utils.errors import UserError
 from secateurs.utils.training import loop
@@ -159,7 +162,7 @@ def test_a_finished_baseline_is_taken_whatever_its_schedule_was(name, make, monk
 def test_distillation(name, make, warm, capsys):
   learner = make(name, run=warm, distillation={'enbl_dst': True})
   learner.train()
-  assert f'Teacher: {learner.original_keras}' in capsys.readouterr().out
+  assert capsys.readouterr().out.count(f'Teacher: {learner.original_keras}') == 1
   lines = [json.loads(s) for s in (learner.log_dir / 'metrics.jsonl').read_text().splitlines()]
   assert all('loss_dst' in line for line in lines)
 
@@ -237,6 +240,43 @@ def test_weights_of_another_network(make, tmp_path):
     UserError, match=r'conv1/kernel: expected \(5, 5, 3, 6\), found \(3, 3, 3, 6\)'
   ):
     make('weight-sparse', run={'warm_start_path': str(tmp_path / 'w.npz')}).train()
+
+
+def test_seconds_of_a_killed_phase_are_kept_and_none_counts_twice(make, monkeypatch):
+  now = [0.0]
+  monkeypatch.setattr(abstract_learner.time, 'perf_counter', lambda: now[0])
+
+  def work(learner, nb_parts):
+    for number in range(nb_parts):
+      now[0] += 10
+      with learner._timed('part'):
+        now[0] += 5
+        learner.save('work', 0)
+      if number:
+        now[0] += 100
+        raise Killed
+
+  learners = [make('full-prec') for _ in range(2)]
+  for learner, nb_parts in zip(learners, (2, 1), strict=True):
+    phase = Phase('work', functools.partial(work, learner, nb_parts))
+    monkeypatch.setattr(learner, 'phases', lambda phase=phase: [phase])
+  with pytest.raises(Killed):
+    learners[0].run_phases()
+  learners[1].run_phases()
+  found = reporting.times(learners[1])
+  assert {p['name']: p['seconds'] for p in found['phases']} == {'work': 45.0, 'part': 15.0}
+  assert found['seconds_total'] == 45.0
+
+
+def test_momentum_is_the_recipes_unless_given(make, helper):
+  other = type(helper)('lenet', helper._build, helper.dataset, helper.recipe)
+  other.recipe = dataclasses.replace(helper.recipe, momentum=0.95)
+  for training, expected in (({}, 0.95), ({'momentum': 0.5}, 0.5)):
+    for optimizer in ('sgd', 'muon'):
+      learner = make('weight-sparse', training={**training, 'optimizer_ft': optimizer})
+      learner.helper = other
+      assert learner.sgd(0.1).momentum == expected
+      assert learner.fine_tune_optimizer(10).momentum == expected
 
 
 def test_names_are_unique_and_mistakes_are_told():

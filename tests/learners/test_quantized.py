@@ -137,6 +137,7 @@ def test_masks_are_those_of_the_zeros():
   masks = zero_masks(quantized_twin(model))
   assert len(masks.masks) == 1
   np.testing.assert_array_equal(masks.masks[0].numpy(), pattern)
+  assert not hasattr(masks, 'backups')  # Nothing would read them.
 
 
 def test_a_layer_without_an_integer_form_is_told():
@@ -146,6 +147,6 @@ def test_a_layer_without_an_integer_form_is_told():
 
   with (
     keras.utils.custom_object_scope({'Odd': Odd}),
-    pytest.raises(UserError, match=r'--enbl_qat cannot simulate 8-bit arithmetic for .*[Oo]dd'),
+    pytest.raises(UserError, match=r'8-bit arithmetic cannot be simulated for .*[Oo]dd'),
   ):
     quantized_twin(small_net(Odd()))

@@ -1,17 +1,30 @@
 """Properties of how sparsity is spread, and oracles of the scan and the regression."""
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import tensorflow as tf
+import tf_keras as keras
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from secateurs.learners.judging import Judge
 from secateurs.learners.sensitivity import equal_harm, scan, sigma_ratio
 from secateurs.learners.sparse_ratios import heuristic, meet_total, uniform
-from secateurs.learners.sparse_search import TOTAL, multi_objective, propose, regress
-from secateurs.utils.training.masks import nb_kept
+from secateurs.learners.sparse_search import (
+  TOTAL,
+  Effort,
+  Reward,
+  gram_matrices,
+  multi_objective,
+  propose,
+  regress,
+  single_objective,
+)
+from secateurs.learners.trials import Candidate
+from secateurs.utils.training.masks import MaskSet, nb_kept
 from secateurs.utils.training.patterns import Unstructured
 
 SIZES = st.lists(st.integers(1, 5000), min_size=1, max_size=8)
@@ -97,13 +110,49 @@ def test_regression_finds_the_masked_least_squares_solution():
   x = rng.normal(size=(500, 12)) @ rng.normal(size=(12, 12))
   weights, mask = rng.normal(size=(12, 5)), rng.random((12, 5)) < 0.5
   gram = x.T @ x / len(x)
-  found = regress(gram, weights, mask, 3000, 1.0)
+  greatest = np.linalg.eigvalsh(gram)[-1]
+  found = regress(gram, greatest, weights, mask, 3000, 1.0)
   for column in range(5):
     stay = mask[:, column]
     best = np.linalg.lstsq(x[:, stay], x @ weights[:, column], rcond=None)[0]
     np.testing.assert_allclose(found[stay, column], best, rtol=1e-3, atol=1e-6)
     assert not found[~stay, column].any()
   errors = [
-    np.sum((x @ (regress(gram, weights, mask, n, 1.0) - weights)) ** 2) for n in (0, 5, 20, 100)
+    np.sum((x @ (regress(gram, greatest, weights, mask, n, 1.0) - weights)) ** 2)
+    for n in (0, 5, 20, 100)
   ]
   assert errors == sorted(errors, reverse=True)
+
+
+def test_gram_matrices_are_not_about_the_means():
+  """A trial gives no layer another bias, so that a changed mean of its outputs is an error."""
+  inputs = keras.Input((6,))
+  model = keras.Model(inputs, keras.layers.Dense(4, name='dense')(inputs))
+  batches = list(np.random.default_rng(2).normal(3.0, 1.0, size=(2, 50, 6)).astype(np.float32))
+  x = np.concatenate(batches)
+  found = gram_matrices(model, ['dense'], batches, seed=0, points=1)
+  np.testing.assert_allclose(found['dense'], x.T @ x / len(x), rtol=1e-5)
+
+
+def test_eigenvalues_are_taken_once_a_search(monkeypatch):
+  inputs = keras.Input((6,))
+  model = keras.Model(inputs, keras.layers.Dense(4, name='dense')(inputs))
+  kernels = {'dense': model.layers[1].kernel}
+  calls, eigvalsh = [], np.linalg.eigvalsh
+  monkeypatch.setattr(np.linalg, 'eigvalsh', lambda gram: calls.append(1) or eigvalsh(gram))
+  images, labels = np.ones((8, 6), np.float32), np.zeros(8, np.int32)
+  reward = Reward(
+    model,
+    kernels,
+    MaskSet(list(kernels.values())),
+    {'dense': np.eye(6)},
+    SimpleNamespace(optimizer=SimpleNamespace(variables=[])),
+    lambda: iter(()),
+    Judge(model, images, labels),
+    Effort(nb_iters_rg=5, lrn_rate_rg=1.0, nb_iters_ft=0),
+    single_objective,
+  )
+  for kept in (6, 12, 18):
+    reward(Candidate({'dense': kept}, kept))
+    assert np.count_nonzero(kernels['dense'].numpy()) == kept
+  assert len(calls) == 1

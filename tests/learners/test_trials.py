@@ -1,6 +1,14 @@
+import os
+from pathlib import Path
+
+import numpy as np
 import pytest
 
+from secateurs.learners.judging import judging_samples
 from secateurs.learners.trials import Candidate, best_candidates, read_trials, search
+from secateurs.nets.datasets.given import GivenData
+from secateurs.nets.datasets.ilsvrc12 import Ilsvrc12Config
+from secateurs.nets.datasets.ilsvrc12 import load as load_ilsvrc12
 
 NAMES = ['a', 'b', 'c']
 
@@ -10,7 +18,7 @@ def propose(factors):
   return Candidate(counts, sum(counts.values()))
 
 
-def run(path, stop=None):
+def run(path, stop=None, **options):
   calls = []
 
   def reward(candidate):
@@ -19,9 +27,8 @@ def run(path, stop=None):
       raise KeyboardInterrupt
     return candidate.counts['c'] / 100 - candidate.counts['a'] / 200
 
-  trials = search(
-    NAMES, propose, reward, path, nb_trials=14, nb_random=5, seed=3, say=lambda text: None
-  )
+  options = {'say': lambda text: None} | options
+  trials = search(NAMES, propose, reward, path, nb_trials=14, nb_random=5, seed=3, **options)
   return trials, len(calls)
 
 
@@ -39,9 +46,59 @@ def test_a_search_goes_on_where_it_was_stopped(tmp_path):
   assert [t.number for t in whole] == list(range(14))
 
 
+def test_whole_lines_are_not_written_again(tmp_path, monkeypatch):
+  """A kill while they are would lose the search."""
+  path = tmp_path / 'trials'
+  trials, _ = run(path)
+  with monkeypatch.context() as patch:
+    patch.setattr(Path, 'write_text', None)
+    assert read_trials(path) == trials
+  content = path.read_text()
+  path.write_text(content[:-1])  # Only the end of the last line is missing.
+  monkeypatch.setattr(os, 'replace', None)
+  with pytest.raises(TypeError):
+    read_trials(path)
+  assert path.read_text() == content[:-1]
+
+
+def test_rewards_are_told_as_they_are(tmp_path):
+  """They need not be accuracies."""
+  lines = []
+  trials, _ = run(tmp_path / 'trials', say=lines.append)
+  assert f'trial 1/14  reward {trials[0].reward:.4f}  best' in lines[0]
+  assert not any('%' in line for line in lines)
+
+
+def test_what_the_caller_knows_is_kept_on_the_way(tmp_path):
+  calls = []
+  run(tmp_path / 'trials', save=lambda: calls.append(1), every=5)
+  assert len(calls) == 4  # Trials 1, 2, 5 and 10.
+
+
 def test_best_candidates_differ(tmp_path):
   trials, _ = run(tmp_path / 'trials')
   best = best_candidates(trials, 3)
   assert best[0].reward == max(t.reward for t in trials)
   assert len({str(t.counts) for t in best}) == 3
   assert best[0].reward >= best[1].reward >= best[2].reward
+
+
+@pytest.mark.parametrize('nb_samples', [1, 8, 10, 30, 59, 60, 100])
+def test_samples_to_judge_on_are_of_all_classes(nb_samples):
+  """Data that is ordered by classes, as folders of images are."""
+  images = np.arange(60, dtype=np.float32)[:, None, None, None]
+  ordered = images, np.repeat(np.arange(4, dtype=np.int32), 15)
+  data = GivenData(ordered, ordered, (1, 1, 1), 4)
+  images, labels = judging_samples(data, nb_samples, lambda text: None)
+  assert len(images) == len(labels) == min(nb_samples, 60)
+  np.testing.assert_array_equal(labels, images.ravel() // 15)
+  counts = np.bincount(labels, minlength=4)
+  assert counts.max() - counts.min() <= 1
+
+
+@pytest.mark.parametrize('nb_samples', [1, 20, 40, 66])
+def test_samples_to_judge_on_come_from_records_too(tiny_ilsvrc12, nb_samples):
+  data = load_ilsvrc12(Ilsvrc12Config(data_dir_local=str(tiny_ilsvrc12), image_size=32))
+  images, labels = judging_samples(data, nb_samples, lambda text: None)
+  assert images.shape == (len(labels), 32, 32, 3)
+  assert 0 < len(labels) <= nb_samples

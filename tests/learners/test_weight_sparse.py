@@ -6,6 +6,7 @@ import pytest
 import tf_keras as keras
 
 from secateurs.learners.measuring import layer_sparsities, prunable_kernels
+from secateurs.learners.sparse_patterns import parse_pattern
 from secateurs.learners.sparse_ratios import dense_kernels
 from secateurs.learners.weight_sparse import WsConfig, round_density, sparsity_at, update_steps
 from secateurs.learners.xnnpack_policy import xnnpack_kernels
@@ -13,12 +14,29 @@ from secateurs.nets.resnet import cifar_resnet
 from secateurs.utils.errors import UserError
 from secateurs.utils.training.loop import TrainStep
 from secateurs.utils.training.masks import nb_kept
-from secateurs.utils.training.patterns import top_k_mask
+from secateurs.utils.training.patterns import Blocks, MByN, Unstructured, top_k_mask
 
 
 def zeros(path):
   model = keras.models.load_model(path, compile=False)
   return {n: (k.numpy() == 0).sum() for n, k in prunable_kernels(model).items()}
+
+
+def test_layers_of_several_kernels():
+  layers = keras.layers
+  inputs = keras.Input((8, 8, 4))
+  x = layers.SeparableConv2D(4, 3, name='separable')(inputs)
+  x = layers.Reshape((36, 4))(x)
+  model = keras.Model(inputs, layers.MultiHeadAttention(2, 2, name='attention')(x, x))
+  kernels = prunable_kernels(model)
+  assert list(kernels) == [
+    'separable', 'separable/pointwise_kernel', 'attention', 'attention/key/kernel',
+    'attention/value/kernel', 'attention/attention_output/kernel',
+  ]  # fmt: skip
+  assert len({kernel.ref() for kernel in kernels.values()}) == 6
+  pointwise = kernels['separable/pointwise_kernel']
+  pointwise.assign(pointwise * 0)
+  assert layer_sparsities(model) == {'separable': 16 / (36 + 16), 'attention': 0.0}
 
 
 def test_golden_schedule():
@@ -136,6 +154,8 @@ def test_zeros_survive_bfloat16_and_int8(make, baseline):
     ({'m_by_n': '4,2'}, r'--ws_m_by_n takes how many of how many'),
     ({'block_size': '1by4'}, r'--ws_block_size takes <inputs>x<outputs>'),
     ({'block_size': '1x4', 'm_by_n': '2,4'}, r'two patterns: give only one'),
+    ({'m_by_n': '2,4', 'prune_ratio_prtl': 'heurist'}, r'--ws_m_by_n 2,4 makes the same share'),
+    ({'m_by_n': '2,4', 'prune_ratio_prtl': 'optimal'}, r'--ws_prune_ratio_prtl optimal was given'),
     ({'policy': 'gpu'}, r'--ws_policy takes one of xnnpack'),
     ({'mask_update_step': 0}, r'--ws_mask_update_step takes a value of at least 1, but 0'),
   ],
@@ -143,6 +163,15 @@ def test_zeros_survive_bfloat16_and_int8(make, baseline):
 def test_bad_values(options, text):
   with pytest.raises(UserError, match=text):
     WsConfig(**options)
+
+
+def test_patterns_from_flags():
+  assert parse_pattern('1x1', None) == Unstructured()
+  assert parse_pattern('2x4', None) == Blocks(2, 4)
+  assert parse_pattern('1x1', '2, 4') == MByN(2, 4)
+  for block, m_by_n in (('0x4', None), ('x', None), ('1x1', '4,4'), ('1x1', '0,4'), ('1x2', '2,4')):
+    with pytest.raises(UserError):
+      parse_pattern(block, m_by_n)
 
 
 # Protocols, schedules and patterns, end to end.

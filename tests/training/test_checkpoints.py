@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -31,6 +32,38 @@ def test_round_trip(tmp_path):
   saved.restore(targets, group='model')
   np.testing.assert_array_equal(targets['a/kernel'].numpy(), [3, 3])
   assert targets['b.c/x_y'].numpy() == 3
+
+
+def test_no_other_group_is_read(tmp_path, monkeypatch):
+  groups = {**variables(1.0), 'optimizer': {'a/kernel': tf.Variable(2.0)}}
+  store = CheckpointStore(tmp_path / 'model.ckpt')
+  store.save(groups, {})
+  read, load = [], tf.train.load_checkpoint
+
+  class Reader:
+    def __init__(self, prefix):
+      self._reader = load(prefix)
+
+    def get_variable_to_shape_map(self):
+      return self._reader.get_variable_to_shape_map()
+
+    def get_tensor(self, key):
+      read.append(key)
+      return self._reader.get_tensor(key)
+
+  monkeypatch.setattr(tf.train, 'load_checkpoint', Reader)
+  assert store.latest().values('optimizer') == {'a/kernel': 2.0}
+  assert len(read) == 1
+
+
+def test_files_are_never_whole_in_memory(tmp_path):
+  store, size = CheckpointStore(tmp_path / 'model.ckpt'), 1 << 24
+  store.save({'model': {'a': tf.Variable(tf.zeros(size // 4))}}, {})
+  tracemalloc.start()
+  assert store.latest() is not None
+  _, peak = tracemalloc.get_traced_memory()
+  tracemalloc.stop()
+  assert peak < size / 4
 
 
 def test_the_last_two_are_kept(tmp_path):

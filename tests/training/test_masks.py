@@ -5,7 +5,7 @@ import tf_keras as keras
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from secateurs.utils.training.masks import MaskSet, nb_kept
+from secateurs.utils.training.masks import Masks, MaskSet, nb_kept
 from secateurs.utils.training.patterns import top_k_mask
 
 
@@ -97,6 +97,15 @@ def test_zero_sparsity_changes_no_bit():
   masks.update([0.0])
   masks.apply()
   assert variable.numpy().tobytes() == values.tobytes()
+
+
+def test_given_masks():
+  variable = tf.Variable([4.0, 3.0, 2.0, 1.0])
+  masks = Masks([variable], [np.array([1, 0, 0, 1], np.float32)])
+  masks.apply()
+  np.testing.assert_array_equal(variable.numpy(), [4, 0, 0, 1])
+  assert masks.sparsities() == [0.5]
+  assert Masks([variable]).sparsity() == 0
 
 
 def test_mixed_precision_variables():

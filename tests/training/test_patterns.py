@@ -3,8 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from secateurs.utils.errors import UserError
-from secateurs.utils.training.patterns import Blocks, MByN, Unstructured, parse_pattern
+from secateurs.utils.training.patterns import Blocks, MByN, Unstructured
 
 
 def kernel(shape, seed=0):
@@ -83,12 +82,3 @@ def test_m_by_n_on_the_way():
 )
 def test_fits(pattern, shape, fits):
   assert pattern.fits(shape) is fits
-
-
-def test_parse():
-  assert parse_pattern('1x1', None) == Unstructured()
-  assert parse_pattern('2x4', None) == Blocks(2, 4)
-  assert parse_pattern('1x1', '2, 4') == MByN(2, 4)
-  for block, m_by_n in (('0x4', None), ('x', None), ('1x1', '4,4'), ('1x1', '0,4'), ('1x2', '2,4')):
-    with pytest.raises(UserError):
-      parse_pattern(block, m_by_n)

@@ -9,10 +9,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from secateurs.utils.graph.planning import Plan
-from secateurs.utils.graph.rebuild import weight_names
+from secateurs.utils.graph.rebuild import KERNELS, weight_names
 from secateurs.utils.graph.rules.kernels import Dense
-
-_KERNELS = ('kernel', 'depthwise_kernel', 'pointwise_kernel')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,7 +65,7 @@ def layer_costs(plan: Plan) -> list[LayerCost]:
       for axis, mask in axes.get(weight, ()):
         shape[axis] = int(mask.sum())
       params += math.prod(shape)
-      if weight in _KERNELS:
+      if weight in KERNELS:
         whole.append(tuple(variable.shape))
         kept.append(tuple(shape))
     if name in plan.added_bias and not cut.layer.use_bias:

@@ -16,6 +16,9 @@ from secateurs.utils.errors import UserError
 from secateurs.utils.graph.rules.base import Axes
 from secateurs.utils.graph.walk import FlatModel, Ref
 
+KERNELS = ('kernel', 'depthwise_kernel', 'pointwise_kernel')
+"""Names of the weights that layers multiply their inputs with."""
+
 _WEIGHT_OF = {
   'depthwise_initializer': 'depthwise_kernel',
   'pointwise_initializer': 'pointwise_kernel',

@@ -25,6 +25,7 @@ from secateurs.utils.training import distributed
 from secateurs.utils.training.weights import assign_weights, checkpoint_values
 
 _NB_KEPT = 2
+_CHUNK = 1 << 20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,9 +52,7 @@ class Saved:
 
   def values(self, group: str) -> dict[str, np.ndarray]:
     """The arrays of one group by name, without the group's own name."""
-    start = f'{group}/'
-    tensors = distributed.from_chief(lambda: checkpoint_values(self.prefix))
-    return {n.removeprefix(start): v for n, v in tensors.items() if n.startswith(start)}
+    return distributed.from_chief(lambda: checkpoint_values(self.prefix, group))
 
 
 class CheckpointStore:
@@ -130,8 +129,12 @@ def _files(prefix: Path) -> list[Path]:
 
 
 def _fingerprint(path: Path) -> dict[str, int]:
-  content = path.read_bytes()
-  return {'bytes': len(content), 'crc32': zlib.crc32(content)}
+  size = checksum = 0
+  with path.open('rb') as file:
+    while chunk := file.read(_CHUNK):
+      size += len(chunk)
+      checksum = zlib.crc32(chunk, checksum)
+  return {'bytes': size, 'crc32': checksum}
 
 
 def _read_record(prefix: Path) -> dict[str, Any] | None:

@@ -17,7 +17,7 @@ import tf_keras as keras
 from secateurs.utils import interrupts
 from secateurs.utils.errors import UserError
 from secateurs.utils.training import distributed
-from secateurs.utils.training.masks import MaskSet
+from secateurs.utils.training.masks import Masks
 
 _SECONDS_PER_CALL = 0.5  # Ctrl-C and the progress bar wait no longer than about this.
 
@@ -58,7 +58,7 @@ class TrainStep:
     *,
     weight_decay: float = 0.0,
     decayed: Iterable[tf.Variable] = (),
-    masks: MaskSet | None = None,
+    masks: Masks | None = None,
     compression: str = 'none',
   ) -> None:
     """`compression`: how gradients travel between processes, see `distributed.mean`."""

@@ -1,7 +1,7 @@
 """Weight masks: which weights stay, exactly as many as asked, and how they are kept at zero.
 
 A mask has the shape of its variable and holds 1 for a weight that stays and 0 for one that is pruned.
-Choosing (`patterns`) is pure NumPy that runs a few dozen times in a run; keeping (`MaskSet.apply`) is
+Choosing (`patterns`) is pure NumPy that runs a few dozen times in a run; keeping (`Masks.apply`) is
 one multiplication per variable inside the compiled step.
 """
 
@@ -25,27 +25,51 @@ def nb_kept(size: int, sparsity: float) -> int:
   return max(size - int(np.floor(sparsity * size + 0.5)), 1)
 
 
-class MaskSet:
-  """Masks over some variables, with the values that pruned weights had when they were masked.
-
-  A weight that is masked keeps its last unpruned value in a backup, so that a later update may bring
-  it back (the masks are chosen from the backups, not from zeros).
+class Masks:
+  """Masks over some variables.
 
   Attributes:
+    variables: what is masked.
     masks: float32 variables, in the order of `variables`.
-    backups: float32 variables with the unpruned weights.
   """
 
-  def __init__(self, variables: Sequence[tf.Variable], pattern: Pattern | None = None) -> None:
+  def __init__(
+    self, variables: Sequence[tf.Variable], masks: Sequence[tf.Tensor | np.ndarray] | None = None
+  ) -> None:
+    """`masks`: arrays of the variables' shapes; default: nothing is masked."""
     self.variables = list(variables)
-    self._pattern = pattern or Unstructured()
-    self.masks = [tf.Variable(tf.ones_like(v), trainable=False) for v in self.variables]
-    self.backups = [tf.Variable(v, trainable=False) for v in self.variables]
+    values = [tf.ones_like(v) for v in self.variables] if masks is None else masks
+    self.masks = [tf.Variable(v, trainable=False, dtype=tf.float32) for v in values]
 
   def apply(self) -> None:
     """Sets pruned weights to zero; runs in graph mode after each optimizer step."""
     for variable, mask in zip(self.variables, self.masks, strict=True):
       variable.assign(variable * mask)
+
+  def sparsities(self) -> list[float]:
+    """Share of pruned weights per variable."""
+    return [1.0 - float(np.mean(mask.numpy())) for mask in self.masks]
+
+  def sparsity(self) -> float:
+    """Share of pruned weights over all masked variables."""
+    sizes = [int(np.prod(mask.shape)) for mask in self.masks]
+    return float(np.average(self.sparsities(), weights=sizes)) if sizes else 0.0
+
+
+class MaskSet(Masks):
+  """Masks chosen by magnitude, with the values that pruned weights had when they were masked.
+
+  A weight that is masked keeps its last unpruned value in a backup, so that a later update may bring
+  it back (the masks are chosen from the backups, not from zeros).
+
+  Attributes:
+    backups: float32 variables with the unpruned weights.
+  """
+
+  def __init__(self, variables: Sequence[tf.Variable], pattern: Pattern | None = None) -> None:
+    super().__init__(variables)
+    self._pattern = pattern or Unstructured()
+    self.backups = [tf.Variable(v, trainable=False) for v in self.variables]
 
   def update(self, sparsities: Sequence[float], *, revive: bool = True) -> None:
     """Chooses new masks by magnitude, one sparsity in [0, 1] per variable, and applies them.
@@ -69,15 +93,6 @@ class MaskSet:
     for variable, mask, backup in zip(self.variables, self.masks, self.backups, strict=True):
       mask.assign(tf.ones_like(mask))
       backup.assign(variable)
-
-  def sparsities(self) -> list[float]:
-    """Share of pruned weights per variable."""
-    return [1.0 - float(np.mean(mask.numpy())) for mask in self.masks]
-
-  def sparsity(self) -> float:
-    """Share of pruned weights over all masked variables."""
-    sizes = [int(np.prod(mask.shape)) for mask in self.masks]
-    return float(np.average(self.sparsities(), weights=sizes)) if sizes else 0.0
 
   def tensors(self, names: Sequence[str]) -> Mapping[str, tf.Variable]:
     """Variables that a checkpoint must hold, by names given per variable."""

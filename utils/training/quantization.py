@@ -13,11 +13,10 @@ import tf_keras as keras
 
 from secateurs.utils.errors import UserError
 from secateurs.utils.graph.selection import ChannelSelection
-from secateurs.utils.training.masks import MaskSet
-from secateurs.utils.training.weights import leaf_layers
+from secateurs.utils.training.masks import Masks
+from secateurs.utils.training.weights import trainable_kernels
 
 _OPERATIONS = ('TFOpLambda', 'SlicingOpLambda')  # What a saved ChannelSelection is loaded as.
-_KERNELS = ('kernel', 'depthwise_kernel', 'pointwise_kernel')
 
 
 def quantized_twin(model: keras.Model) -> keras.Model:
@@ -45,9 +44,9 @@ def quantized_twin(model: keras.Model) -> keras.Model:
       return quantization.quantize_apply(annotated)
   except (RuntimeError, ValueError, NotImplementedError) as error:
     raise UserError(
-      f'--enbl_qat cannot simulate 8-bit arithmetic for {model.name} '
-      f'({str(error).strip().splitlines()[0][:200]}): replace that layer, or leave the flag out; '
-      '--export_int8 quantises after training.'
+      f'8-bit arithmetic cannot be simulated for {model.name} '
+      f'({str(error).strip().splitlines()[0][:200]}): replace that layer, or leave training in '
+      '8 bits out and quantise afterwards.'
     ) from error
 
 
@@ -68,18 +67,7 @@ def wrapped(layer: keras.layers.Layer) -> keras.layers.Layer:
   return getattr(layer, 'layer', layer)
 
 
-def zero_masks(model: keras.Model) -> MaskSet | None:
+def zero_masks(model: keras.Model) -> Masks | None:
   """Masks that keep the zeros of a quantized twin's kernels, or None where it has none."""
-  kernels = [
-    weight
-    for layer in leaf_layers(model)
-    for weight in layer.trainable_weights
-    if weight.name.split(':')[0].rsplit('/', 1)[-1] in _KERNELS
-    and not bool(tf.reduce_all(weight != 0))
-  ]
-  if not kernels:
-    return None
-  masks = MaskSet(kernels)
-  for mask, kernel in zip(masks.masks, kernels, strict=True):
-    mask.assign(tf.cast(kernel != 0, tf.float32))
-  return masks
+  kernels = [k for _, k in trainable_kernels(model) if not bool(tf.reduce_all(k != 0))]
+  return Masks(kernels, [tf.cast(k != 0, tf.float32) for k in kernels]) if kernels else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import tensorflow as tf
@@ -55,26 +56,22 @@ class GradualWarmUp(keras.optimizers.schedules.LearningRateSchedule):
     return {'schedule': self.schedule, 'share': self.share, 'steps': self.steps}
 
 
-class WarmUpCosine(keras.optimizers.schedules.LearningRateSchedule):
-  """A linear rise over the first steps, then half a cosine down to zero.
+class Cosine(keras.optimizers.schedules.LearningRateSchedule):
+  """Half a cosine down to zero.
 
-  rate(t) = peak * (t + 1) / w                                  for t < w
-          = peak * (1 + cos(pi * (t - w) / (n - w))) / 2         for w <= t < n
-  with w `warm_up` steps of n `total` steps (Loshchilov & Hutter 2017, eq. 5 without restarts).
+  rate(t) = peak * (1 + cos(pi * t / n)) / 2
+  with n `total` steps (Loshchilov & Hutter 2017, eq. 5 without restarts).
   """
 
-  def __init__(self, peak: float, total: int, warm_up: int = 0) -> None:
+  def __init__(self, peak: float, total: int) -> None:
     super().__init__()
-    self.peak, self.total, self.warm_up = float(peak), int(total), int(warm_up)
+    self.peak, self.total = float(peak), int(total)
 
   def __call__(self, step: tf.Tensor) -> tf.Tensor:
     """Returns the scalar float32 rate at a step."""
-    step = tf.cast(step, tf.float32)
-    share = (step - self.warm_up) / max(self.total - self.warm_up, 1)
-    cosine = 0.5 * (1.0 + tf.cos(tf.constant(3.14159265) * tf.clip_by_value(share, 0.0, 1.0)))
-    rise = (step + 1.0) / max(self.warm_up, 1)
-    return self.peak * tf.where(step < self.warm_up, rise, cosine)
+    share = tf.clip_by_value(tf.cast(step, tf.float32) / max(self.total, 1), 0.0, 1.0)
+    return self.peak * (0.5 * (1.0 + tf.cos(tf.constant(math.pi) * share)))
 
   def get_config(self) -> dict:
     """Constructor arguments."""
-    return {'peak': self.peak, 'total': self.total, 'warm_up': self.warm_up}
+    return {'peak': self.peak, 'total': self.total}

@@ -13,6 +13,7 @@ import tf_keras as keras
 
 from secateurs.utils import model_files
 from secateurs.utils.errors import UserError
+from secateurs.utils.graph.rebuild import KERNELS
 from secateurs.utils.model_files import first_line
 from secateurs.utils.training import distributed
 
@@ -45,6 +46,16 @@ def leaf_layers(model: keras.Model) -> list[keras.layers.Layer]:
   for layer in model.layers:
     layers.extend(leaf_layers(layer) if isinstance(layer, keras.Model) else [layer])
   return layers
+
+
+def trainable_kernels(model: keras.Model) -> list[tuple[keras.layers.Layer, tf.Variable]]:
+  """The trainable kernels of a model, each with the layer that it belongs to."""
+  return [
+    (layer, weight)
+    for layer in leaf_layers(model)
+    for weight in layer.trainable_weights
+    if weight.name.split(':')[0].rsplit('/', 1)[-1] in KERNELS
+  ]
 
 
 def read_weights(path: str | Path) -> dict[str, np.ndarray]:
@@ -120,13 +131,17 @@ def assign_weights(
     variable.assign(values[name])
 
 
-def checkpoint_values(prefix: str | Path) -> dict[str, np.ndarray]:
-  """All tensors of one checkpoint that `checkpoints.CheckpointStore` wrote, by name."""
-  reader = tf.train.load_checkpoint(str(prefix))
+def checkpoint_values(prefix: str | Path, group: str) -> dict[str, np.ndarray]:
+  """One group's tensors of a checkpoint that `checkpoints.CheckpointStore` wrote, by name.
+
+  The names are without the group's own; no other tensor is read.
+  """
+  reader, start = tf.train.load_checkpoint(str(prefix)), f'{group}/'
+  names = {key: _name_of_key(key) for key in reader.get_variable_to_shape_map()}
   return {
-    name: reader.get_tensor(key)
-    for key in reader.get_variable_to_shape_map()
-    if (name := _name_of_key(key)) is not None
+    name.removeprefix(start): reader.get_tensor(key)
+    for key, name in names.items()
+    if name is not None and name.startswith(start)
   }
 
 
@@ -150,12 +165,11 @@ def _read_checkpoint(path: Path) -> dict[str, np.ndarray]:
       )
     prefix = saved.prefix
   try:
-    values = checkpoint_values(prefix)
+    weights = checkpoint_values(prefix, 'model')
   except (tf.errors.OpError, ValueError) as error:
     raise UserError(
       f'{prefix} cannot be read as a checkpoint ({first_line(error)}): it is damaged, use another.'
     ) from error
-  weights = {n.removeprefix('model/'): v for n, v in values.items() if n.startswith('model/')}
   if not weights:
     raise UserError(
       f'{prefix} holds no model weights under the names that this project writes: save the model as '
