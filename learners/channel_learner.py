@@ -106,7 +106,7 @@ class ChannelLearner(CompressionLearner):
     """This process's share of some batches of training images, float32 [n, h, w, c]."""
     index, nb_ranks = distributed.shard()
     batches = self.helper.train_batches(
-      batch_size, self.stream_seed(purpose), augment=self.augmentation
+      batch_size, self.stream_seed(purpose), augment=self.sample_augmentation
     )
     mine = batches.take(nb_batches).shard(nb_ranks, index)
     return [images.numpy() for images, _ in mine]

@@ -105,6 +105,14 @@ class CompressionLearner(Learner):
     """What may happen to training images behind the baseline."""
     return self.train_config.augment_ft
 
+  @property
+  def sample_augmentation(self) -> str:
+    """What may happen to images that sums and feature maps are taken of: mirroring at most.
+
+    What is fit to them is used on images that are neither shifted nor cropped.
+    """
+    return 'none' if self.augmentation == 'none' else 'mirror'
+
   def trials_path(self) -> Path:
     """The file of this run's search; what another run left there is removed first."""
     state, path = self.state['algorithm'], self.save_path.with_name('search.jsonl')
@@ -155,6 +163,7 @@ class CompressionLearner(Learner):
     return peak
 
   def _baseline(self) -> None:
+    self._check_augmentation()
     values, source = self._baseline_weights()
     assign_weights(named_weights(self.model), values, source)
     self.say(f'Baseline: {source}')
@@ -166,6 +175,14 @@ class CompressionLearner(Learner):
     self.say(f'Baseline accuracy {100 * measured.block["accuracy"]:.2f} %')
     for note in self._chance_notes():
       self.say(f'Warning: {note}')
+
+  def _check_augmentation(self) -> None:
+    wanted = self.train_config.augment_ft
+    if wanted != 'all' and not self.helper.dataset.augments:
+      raise UserError(
+        f'--augment_ft {wanted} was asked for, but images of your own pipeline come as you augmented '
+        'them: leave the flag at all, and hand over less augmented ones.'
+      )
 
   def _chance_notes(self) -> list[str]:
     """A sentence where the baseline is no better than guessing, within three standard errors."""

@@ -386,7 +386,7 @@ class DisChnPrunedLearner(ChannelLearner):
     batches = self.helper.train_batches(
       size,
       self.stream_seed('select'),
-      augment=self.augmentation,
+      augment=self.sample_augmentation,
       shard=distributed.shard(),
     ).take(-(-nb // size))
     images, labels = zip(*((x.numpy(), y.numpy()) for x, y in batches))

@@ -14,11 +14,12 @@ from secateurs.utils.training.criteria import Criteria
 
 
 class Dataset(Protocol):
-  """A data set's description."""
+  """A data set's description; `augments` tells whether it is the one that changes training images."""
 
   name: str
   image_shape: tuple[int, int, int]
   nb_classes: int
+  augments: bool
 
 
 class Recipe(Protocol):

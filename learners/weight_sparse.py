@@ -386,7 +386,7 @@ class WeightSparseLearner(CompressionLearner):
     model.set_weights(self.model.get_weights())
     index, nb_ranks = distributed.shard()
     samples = self.helper.train_batches(
-      _GRAM_BATCH, self.stream_seed('gram'), augment=self.augmentation
+      _GRAM_BATCH, self.stream_seed('gram'), augment=self.sample_augmentation
     )
     mine = samples.take(_GRAM_IMAGES // _GRAM_BATCH).shard(nb_ranks, index)
     batches = [images.numpy() for images, _ in mine]

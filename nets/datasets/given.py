@@ -25,9 +25,10 @@ class GivenData:
     name: `given`.
     image_shape: (height, width, channels).
     nb_classes: number of labels.
+    augments: False: images come as they were augmented.
   """
 
-  name = 'given'
+  name, augments = 'given', False
 
   def __init__(
     self,
@@ -64,16 +65,8 @@ class GivenData:
     augment: str = 'all',
     shard: Shard = (0, 1),
   ) -> tf.data.Dataset:
-    """Endless batches from step `start` on.
-
-    Raises:
-      UserError: images are to be augmented less than they came.
-    """
-    if augment != 'all':
-      raise UserError(
-        f'--augment_ft {augment} was asked for, but images of your own pipeline come as you augmented '
-        'them: leave the flag at all, and hand over less augmented ones.'
-      )
+    """Endless batches from step `start` on, augmented as they came, whatever `augment` is."""
+    del augment
     index, count = shard
     samples = self._splits['train'].endless(seed, start * batch_size * count)
     batches = samples.shard(count, index).batch(batch_size, drop_remainder=True)

@@ -92,9 +92,10 @@ class Ilsvrc12:
     name: `ilsvrc12`.
     image_shape: (height, width, channels).
     nb_classes: number of labels.
+    augments: True.
   """
 
-  name = 'ilsvrc12'
+  name, augments = 'ilsvrc12', True
   nb_classes = NB_CLASSES
 
   def __init__(self, config: Ilsvrc12Config, folder: Path) -> None:

@@ -41,6 +41,7 @@ class ImageSource(Protocol):
   name: str
   image_shape: tuple[int, int, int]
   nb_classes: int
+  augments: bool  # Whether it is the one that changes training images.
 
   def nb_samples(self, split: str) -> int:
     """Number of samples of split `train`, `val` or `eval`."""
