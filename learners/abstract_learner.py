@@ -19,7 +19,7 @@ from secateurs.learners import modes, quantized, reporting
 from secateurs.learners.configs import DistillConfig, QuantConfig, RunConfig, TrainConfig
 from secateurs.learners.distillation import classification
 from secateurs.learners.helper import Helper
-from secateurs.utils.config import Config
+from secateurs.utils.config import Config, Default
 from secateurs.utils.deploy import versions
 from secateurs.utils.errors import UserError
 from secateurs.utils.files import atomic_path, explain_os_errors, require_writable
@@ -180,12 +180,12 @@ class Learner:
     return self.path(self.run_config, 'log_dir')
 
   def path(self, config: Config, field: str) -> Path:
-    """A path of a config: in the run's folder if it is the default, else where it says."""
+    """A path of a config: in the run's folder if nobody gave it, else where it says."""
     value = getattr(config, field)
-    if value != type(config).__dataclass_fields__[field].default:
-      return Path(value).expanduser()
-    root = self.run_config.run_dir or f'./runs/{self.helper.name}'
-    return Path(root).expanduser() / value.replace('<learner>', self.name)
+    path = Path(value.replace('<learner>', self.name)).expanduser()
+    if not isinstance(value, Default):
+      return path
+    return Path(self.run_config.run_dir or f'./runs/{self.helper.name}').expanduser() / path
 
   # The run, in each of its modes.
 
