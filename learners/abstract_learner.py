@@ -5,9 +5,8 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import shutil
-import time
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -15,15 +14,14 @@ import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
-from secateurs.learners import modes, quantized, reporting
+from secateurs.learners import identity, modes, quantized, reporting
 from secateurs.learners.configs import DistillConfig, QuantConfig, RunConfig, TrainConfig
 from secateurs.learners.distillation import classification
 from secateurs.learners.helper import Helper
-from secateurs.utils.config import Config
-from secateurs.utils.deploy import versions
+from secateurs.learners.phase_times import PhaseTimes
+from secateurs.utils.config import Config, Default
 from secateurs.utils.errors import UserError
 from secateurs.utils.files import atomic_path, explain_os_errors, require_writable
-from secateurs.utils.provenance import code_checksum
 from secateurs.utils.training import distributed, loop
 from secateurs.utils.training.callbacks import PhaseCallbacks
 from secateurs.utils.training.checkpoints import CheckpointStore, Saved
@@ -125,7 +123,7 @@ class Learner:
     self.state: dict[str, Any] = {}
     self.teacher: keras.Model | None = None
     self._saved: Saved | None = None
-    self._clocks: dict[str, float] = {}
+    self._times = PhaseTimes({})
 
   # What a subclass gives.
 
@@ -180,12 +178,12 @@ class Learner:
     return self.path(self.run_config, 'log_dir')
 
   def path(self, config: Config, field: str) -> Path:
-    """A path of a config: in the run's folder if it is the default, else where it says."""
+    """A path of a config: in the run's folder if nobody gave it, else where it says."""
     value = getattr(config, field)
-    if value != type(config).__dataclass_fields__[field].default:
-      return Path(value).expanduser()
-    root = self.run_config.run_dir or f'./runs/{self.helper.name}'
-    return Path(root).expanduser() / value.replace('<learner>', self.name)
+    path = Path(value.replace('<learner>', self.name)).expanduser()
+    if not isinstance(value, Default):
+      return path
+    return Path(self.run_config.run_dir or f'./runs/{self.helper.name}').expanduser() / path
 
   # The run, in each of its modes.
 
@@ -198,7 +196,7 @@ class Learner:
     Raises:
       UserError: nothing was exported yet.
     """
-    self.join()
+    identity.require_agreement(self)
     return modes.evaluate(self)
 
   def export(self) -> dict[str, Path]:
@@ -207,7 +205,7 @@ class Learner:
     Raises:
       UserError: nothing was exported yet.
     """
-    self.join()
+    identity.require_agreement(self)
     return modes.export(self)
 
   def benchmark(self) -> dict[str, list[dict[str, float]]]:
@@ -216,7 +214,7 @@ class Learner:
     Raises:
       UserError: nothing was exported yet.
     """
-    self.join()
+    identity.require_agreement(self)
     return modes.benchmark(self)
 
   def train(self) -> Result:
@@ -235,7 +233,7 @@ class Learner:
     self.resume()
     for phase in self.phases():
       if phase.name not in self.state['done']:
-        with self._timed(phase.name):
+        with self._times.running(phase.name):
           phase.run()
         self.state['done'].append(phase.name)
         self.save(phase.name, 0)
@@ -248,14 +246,14 @@ class Learner:
     Raises:
       UserError: the checkpoint belongs to a run with other flags.
     """
-    self.join()
+    identity.require_agreement(self)
     distributed.from_chief(self._require_writable)  # Told now, and not behind hours of training.
     self.store = CheckpointStore(self.save_path)
     self.metrics = MetricsWriter(self.log_dir)
     self._saved = self.store.latest()
     if self._saved is None:
       self.state = {
-        'identity': self.identity(),
+        'identity': identity.identity(self),
         'done': [],
         'phase': None,
         'step': 0,
@@ -264,11 +262,13 @@ class Learner:
         'original': None,
         'report': None,
       }
+      self._times = PhaseTimes(self.state['phases'])
       self.model = self.in_training_precision(self.build())
       self.prepare()
       return
+    identity.require_same_run(self, self._saved)
     self.state = self._saved.state
-    self._check_identity()
+    self._times = PhaseTimes(self.state['phases'])
     self.model = self.in_training_precision(self.build())
     self.prepare()
     self._saved.restore(named_weights(self.model), group='model')
@@ -278,23 +278,6 @@ class Learner:
       self._saved.restore(named_weights(self.quantized), group='quantized')
     self.say(f'Going on from {self._saved.prefix}: done are {self._describe_done()}.')
 
-  def join(self) -> None:
-    """Checks that all processes of the job are about to do the same.
-
-    Raises:
-      UserError: they differ in flags, code or libraries, or there should be several but is one.
-    """
-    if self.run_config.enbl_multi_gpu and distributed.size() == 1:
-      raise UserError(
-        '--enbl_multi_gpu asks for several processes, but this is the only one: start it with -n=2 '
-        'or more, as in ./scripts/run_local.sh nets/<net>_at_<data set>_run.py -n=2.'
-      )
-    if distributed.size() > 1:
-      flags = {f'--{name}': value for name, value in self.flags().items()}
-      libraries = {name: v for name, v in versions(['horovod']).items() if name != 'platform'}
-      code = {'code checksum': code_checksum()}
-      distributed.require_agreement({**self.identity(), **flags, **libraries, **code})
-
   def _require_writable(self) -> None:
     for folder in (self.log_dir, self.save_path.parent, self.save_path_eval.parent):
       require_writable(folder)
@@ -303,7 +286,7 @@ class Learner:
     self, phase: str, step: int, optimizer: keras.optimizers.Optimizer | None = None
   ) -> None:
     """Writes a checkpoint of this moment, and brings all processes to what stands in it."""
-    self._read_clocks()
+    self._times.read()
     self.state.update(phase=phase, step=step)
     groups = {'model': named_weights(self.model), 'extra': dict(self.extra_variables())}
     if optimizer is not None:
@@ -390,14 +373,14 @@ class Learner:
 
     def checkpoint(done: int, means: dict[str, float]) -> None:
       del means
-      self._note_speed(phase, done, progress.images_per_sec)
+      self._times.note_training(phase, done, progress.images_per_sec)
       self.save(phase, done, optimizer)
 
     run = self.run_config
     summaries = loop.Event(summary, every=run.summ_step, at=[nb_steps])
     checkpoints = loop.Event(checkpoint, every=run.save_step)
     callbacks.begin()
-    with self._timed(phase), contextlib.closing(progress):
+    with self._times.running(phase), contextlib.closing(progress):
       loop.run(
         step,
         self.helper.train_batches(
@@ -415,7 +398,7 @@ class Learner:
       )
     callbacks.end()
     distributed.mean_variables(model.non_trainable_weights)
-    self._note_speed(phase, nb_steps, progress.images_per_sec)
+    self._times.note_training(phase, nb_steps, progress.images_per_sec)
 
   # What phases need.
 
@@ -513,44 +496,6 @@ class Learner:
     if distributed.is_chief():
       print(text, flush=True)
 
-  # Identity and book-keeping.
-
-  def flags(self, *, affecting_result: bool = False) -> dict[str, Any]:
-    """Flag names and values of all configs; only those that change the result if asked."""
-    flags: dict[str, Any] = {}
-    shared = (self.run_config, self.train_config, self.distill_config, self.quant_config)
-    for config in (*self.helper.configs, self.config, *shared):
-      flags |= config.as_flags(affecting_result=affecting_result)
-    return flags
-
-  def identity(self) -> dict[str, Any]:
-    """What must be the same for a run to be resumed: the network, the data, and most flags."""
-    flags = self.flags(affecting_result=True)
-    workers = {'-n': distributed.size()} if distributed.size() > 1 else {}
-    splits = {split: self.helper.nb_samples(split) for split in ('train', 'val', 'eval')}
-    return {
-      'learner': self.name,
-      'net': self.helper.net,
-      'dataset': self.helper.dataset.name,
-      'samples': splits,
-      **self.helper.identity(),
-      **workers,
-      **{f'--{name}': value for name, value in flags.items()},
-    }
-
-  def _check_identity(self) -> None:
-    then, now = self.state.get('identity', {}), self.identity()
-    differing = [
-      f'{key} {then.get(key, "not given")}, now {now.get(key, "not given")}'
-      for key in {**then, **now}
-      if then.get(key) != now.get(key)
-    ]
-    if differing:
-      raise UserError(
-        f'{self._saved.prefix} is a checkpoint of another run ({"; ".join(differing[:6])}): give '
-        'the flags of that run to go on with it, or another --run_dir to start a new one.'
-      )
-
   def _restore_optimizer(self, phase: str, optimizer: keras.optimizers.Optimizer) -> int:
     """Restores the slots if the run was saved inside this phase; returns the steps done."""
     if self._saved is None or self.state['phase'] != phase or phase in self.state['done']:
@@ -559,37 +504,10 @@ class Learner:
       self._saved.restore(_optimizer_variables(optimizer), group='optimizer')
     return self.state['step']
 
-  def _seconds(self, phase: str) -> float:
-    return self.state['phases'].get(phase, {}).get('seconds', 0.0)
-
-  @contextlib.contextmanager
-  def _timed(self, phase: str) -> Iterator[None]:
-    """Counts the seconds of a phase, or of a training inside one, on top of earlier ones."""
-    if phase in self._clocks:  # The training of a phase that is nothing else.
-      yield
-      return
-    self._clocks[phase] = self._seconds(phase) - time.perf_counter()
-    try:
-      yield
-    finally:
-      self._read_clocks()
-      del self._clocks[phase]
-
-  def _read_clocks(self) -> None:
-    for phase, offset in self._clocks.items():
-      self._entry(phase)['seconds'] = offset + time.perf_counter()
-
-  def _note_speed(self, phase: str, iters: int, speed: float) -> None:
-    entry = self._entry(phase)
-    entry['iters'] = max(iters, entry['iters'])
-    if speed:
-      entry['images_per_sec'] = speed
-
-  def _entry(self, phase: str) -> dict[str, Any]:
-    return self.state['phases'].setdefault(phase, {'iters': 0, 'seconds': 0.0})
-
   def _describe_done(self) -> str:
-    parts = [f'{phase} ({format_seconds(self._seconds(phase))})' for phase in self.state['done']]
+    parts = [
+      f'{phase} ({format_seconds(self._times.seconds(phase))})' for phase in self.state['done']
+    ]
     if self.state['phase'] not in self.state['done']:
       parts.append(f'{self.state["step"]} steps of phase {self.state["phase"]}')
     return ', '.join(parts) or 'nothing yet'

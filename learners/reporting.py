@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from secateurs.learners.identity import flags
 from secateurs.utils.deploy import (
   SCHEMA,
   achieved,
@@ -67,7 +68,7 @@ def build_report(
     'dataset': learner.helper.dataset.name,
     'seed': learner.run_config.seed,
     'nb_workers': distributed.size(),
-    'flags': learner.flags(),
+    'flags': flags(learner),
     'versions': versions(),
     'original': original,
     'pruned': pruned,

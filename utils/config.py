@@ -13,6 +13,12 @@ from typing import Any, ClassVar
 from secateurs.utils.errors import UserError
 
 
+class Default(str):
+  """A default text, which can be told from the same text where a user gave it."""
+
+  __slots__ = ()
+
+
 def option(
   default: Any,
   help: str,
@@ -42,6 +48,8 @@ def option(
     'choices': choices,
     'affects_result': affects_result,
   }
+  if isinstance(default, str):
+    default = Default(default)
   return dataclasses.field(default=default, metadata=metadata)
 
 

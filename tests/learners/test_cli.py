@@ -9,6 +9,10 @@ import time
 from pathlib import Path
 
 import pytest
+from absl import flags
+
+from secateurs.learners import cli
+from secateurs.learners.configs import RunConfig
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / 'nets' / 'lenet_at_digits_run.py'
@@ -197,6 +201,22 @@ def test_cifar10_from_trained_weights(tmp_path, cifar10_folder, trained_weights)
   assert report['original']['macs'] == 40_813_184
   assert report['compressed']['accuracy'] > 0.75
   assert report['compressed']['int8']['accuracy'] > 0.75
+
+
+@pytest.mark.parametrize('given', [True, False])
+def test_a_path_that_is_given_is_taken_even_if_it_is_the_default(make, tmp_path, given):
+  """Only where nobody gave it does it lie in the run's folder."""
+  learner, values = make('weight-sparse'), flags.FlagValues()
+  for config_class in (RunConfig, type(learner.config)):
+    cli.define_flags(config_class, values)
+  args = ['--ws_save_path=./models_ws/model.ckpt', '--log_dir', './logs/<learner>'] if given else []
+  values(['x', f'--run_dir={tmp_path}', *args])
+  learner.config = cli.read_config(type(learner.config), values)
+  learner.run_config = cli.read_config(RunConfig, values)
+  folder = Path() if given else tmp_path
+  assert learner.save_path == folder / 'models_ws' / 'model.ckpt'
+  assert learner.save_path_eval == tmp_path / 'models_ws_eval' / 'model'
+  assert learner.log_dir == folder / 'logs' / 'weight-sparse'
 
 
 def test_the_order_of_learners_does_not_depend_on_imports():

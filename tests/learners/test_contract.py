@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tf_keras as keras
 
-from secateurs.learners import abstract_learner, get_learner, learners, register, reporting
+from secateurs.learners import get_learner, learners, phase_times, register, reporting
 from secateurs.learners.abstract_learner import Phase
 from secateurs.nets.datasets.image_folder import ImageFolderConfig
 from secateurs.utils.errors import UserError
@@ -244,12 +244,12 @@ def test_weights_of_another_network(make, tmp_path):
 
 def test_seconds_of_a_killed_phase_are_kept_and_none_counts_twice(make, monkeypatch):
   now = [0.0]
-  monkeypatch.setattr(abstract_learner.time, 'perf_counter', lambda: now[0])
+  monkeypatch.setattr(phase_times.time, 'perf_counter', lambda: now[0])
 
   def work(learner, nb_parts):
     for number in range(nb_parts):
       now[0] += 10
-      with learner._timed('part'):
+      with learner._times.running('part'):
         now[0] += 5
         learner.save('work', 0)
       if number:
