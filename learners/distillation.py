@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import tf_keras as keras
 
-from secateurs.learners.configs import DistillConfig
+from secateurs.utils.config import Default
 from secateurs.utils.errors import UserError
 from secateurs.utils.graph.classifier import as_classifier
 from secateurs.utils.training import distributed
@@ -65,11 +65,12 @@ def load_teacher(learner: Learner, baseline: Path | None) -> keras.Model:
   --save_path_dst may be a whole model of any architecture (.keras, .h5) or a checkpoint prefix of
   the same network; where none is named and nothing lies there, the baseline teaches.
   """
+  is_named = not isinstance(learner.distill_config.save_path_dst, Default)
   path = learner.path(learner.distill_config, 'save_path_dst')
   is_saved_model = distributed.from_chief((path / 'saved_model.pb').is_file)
   if path.suffix in _MODEL_ENDINGS or is_saved_model:
     source, teacher = path, as_classifier(load_model(path))[0]
-  elif _is_named(learner) or CheckpointStore(path).latest() is not None:
+  elif is_named or CheckpointStore(path).latest() is not None:
     source, teacher = path, learner.helper.build_model(learner.run_config.seed)
     assign_weights(named_weights(teacher), learner.read_weights(path), str(path))
   elif baseline is not None:
@@ -81,8 +82,3 @@ def load_teacher(learner: Learner, baseline: Path | None) -> keras.Model:
   learner.say(f'Teacher: {source}')
   teacher.trainable = False
   return learner.in_training_precision(teacher)
-
-
-def _is_named(learner: Learner) -> bool:
-  """Whether the user named a teacher; one that cannot be read is then told."""
-  return learner.distill_config.save_path_dst != DistillConfig().save_path_dst
