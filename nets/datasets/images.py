@@ -277,7 +277,10 @@ class ImageDataset:
     image_shape: (height, width, channels).
     class_names: one name per label, in order.
     splits: `train`, `val` and `eval`; images in memory are held once, as what is read from.
+    augments: True.
   """
+
+  augments = True
 
   def __init__(
     self,
