@@ -1,5 +1,6 @@
 """A user's own model on a user's own data: from files and from Python."""
 
+import dataclasses
 import json
 import shutil
 import subprocess
@@ -266,6 +267,13 @@ def test_arrays_sorted_by_class_calibrate_with_all_classes():
   helper = ModelHelper.from_model(net(), (images, labels), (images, labels))
   seen = helper.calibration_images(30)[:, 0, 0, 0].astype(int)
   assert np.bincount(seen).tolist() == [10, 10, 10]
+
+
+def test_images_of_a_pipeline_come_as_they_were_augmented(tmp_path):
+  options = short(tmp_path)
+  options['training'] = dataclasses.replace(options['training'], augment_ft='mirror')
+  with pytest.raises(UserError, match=r'--augment_ft mirror was asked for, but images of your own'):
+    get_learner('weight-sparse')(helper_of(net()), **options).train()
 
 
 def test_another_model_is_another_run(tmp_path):
