@@ -162,11 +162,14 @@ class ChannelLearner(CompressionLearner):
     state = self.state['algorithm']
     model = self.in_float32(self.model)
     graph = ChannelGraph(model)
-    slim, difference = self.sliced(graph, self.keep(graph))
+    keep = self.keep(graph)
+    slim, difference = self.sliced(graph, keep)
     state['slim_vs_masked'] = difference
-    sizes = {unit.name: unit.size for unit in self.units(graph).units}
-    nb_kept = sum(len(state['kept'][name]) for name in sizes)
-    state['channels_ratio'] = nb_kept / sum(sizes.values())
+    sizes = [
+      graph.groups[key].size if isinstance(key, int) else len(graph.inputs(key[0]).roots)
+      for key in keep
+    ]
+    state['channels_ratio'] = sum(map(len, keep.values())) / sum(sizes)
     state['pruned'] = self._measured(slim)
     self.say_accuracy('Pruned, before any training', state['pruned'])
     self.before_training(graph)
