@@ -12,7 +12,7 @@ from secateurs.learners import measuring
 from secateurs.utils.deploy.export import int8_bytes
 from secateurs.utils.files import atomic_path
 from secateurs.utils.training import distributed
-from secateurs.utils.training.quantization import quantized_twin, zero_masks
+from secateurs.utils.training.quantization import calibrate, quantized_twin, zero_masks
 from secateurs.utils.training.schedules import Cosine
 
 if TYPE_CHECKING:
@@ -28,6 +28,8 @@ def train_quantized(learner: Learner) -> None:
   if learner.starts_over(PHASE):
     learner.state['post_training_accuracy'] = _post_training_accuracy(learner)
     learner.quantized = quantized_twin(learner.compressed_model())
+    images = learner.helper.calibration_images(learner.run_config.nb_smpls_calib)
+    calibrate(learner.quantized, learner.compressed_model(), images)
   nb_steps = learner.nb_steps(config.nb_epochs_qat)
   rate = learner.lrn_rate_init * _RATE_FACTOR
   if config.lrn_rate_qat is not None:

@@ -12,7 +12,7 @@ from secateurs.utils.deploy import export_model
 from secateurs.utils.errors import UserError
 from secateurs.utils.graph import save_model, slice_model
 from secateurs.utils.training import loop
-from secateurs.utils.training.quantization import quantized_twin, zero_masks
+from secateurs.utils.training.quantization import calibrate, quantized_twin, zero_masks
 
 L = keras.layers
 QAT = {'enbl_qat': True, 'nb_epochs_qat': 1.0}
@@ -65,6 +65,33 @@ def test_zeros_stay(make, baseline):
   for kernel in (weights for weights in result.model.get_weights() if weights.size > 10_000):
     zeros = np.sum(kernel == 0)
     assert np.sum(stored[kernel.size] == 0) >= zeros > 0.7 * kernel.size
+
+
+def test_ranges_start_at_those_of_the_network():
+  x = inputs = L.Input((8, 8, 3))
+  x = L.Conv2D(6, 3, use_bias=False, name='conv')(x)
+  x = L.ReLU(name='relu')(L.BatchNormalization(name='bn')(x))
+  y = L.Conv2D(6, 3, padding='same', activation='relu', name='fused')(x)
+  x = L.Add(name='add')([x, y])
+  model = keras.Model(inputs, L.Dense(4, name='logits')(L.GlobalAveragePooling2D()(x)))
+  rng = np.random.default_rng(0)
+  model.set_weights([np.abs(rng.normal(size=w.shape)) + 0.5 for w in model.get_weights()])
+  images = rng.normal(size=(120, 8, 8, 3)).astype(np.float32)
+  twin = quantized_twin(model)
+  before = np.abs(twin(images, training=False) - model(images)).mean()
+
+  calibrate(twin, model, images)
+
+  ranges = {w.name.split(':')[0]: float(w) for w in twin.weights if w.shape.rank == 0}
+  expected = {'quant_relu/output': 'relu', 'quant_fused/post_activation': 'fused'}
+  expected |= {'quant_add/output': 'add', 'quant_logits/post_activation': 'logits'}
+  for prefix, name in expected.items():
+    output = keras.Model(inputs, model.get_layer(name).output)(images).numpy()
+    assert ranges[f'{prefix}_max'] == pytest.approx(output.max(), rel=1e-5)
+    assert ranges[f'{prefix}_min'] == pytest.approx(min(output.min(), 0), rel=1e-5)
+  assert ranges['quantize_layer/quantize_layer_min'] == pytest.approx(images.min())
+  outputs = model(images).numpy()
+  assert np.abs(twin(images, training=False) - outputs).mean() < 0.02 * np.ptp(outputs) < before
 
 
 class Killed(BaseException):

@@ -8,6 +8,7 @@ about zero, so that zeros stay zeros.
 
 from __future__ import annotations
 
+import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
@@ -16,14 +17,18 @@ from secateurs.utils.graph.selection import ChannelSelection
 from secateurs.utils.training.masks import Masks
 from secateurs.utils.training.weights import trainable_kernels
 
+_INPUT, _BATCH = (
+  'quantize_layer',
+  50,
+)  # What the layer that rounds the input is called; images a time.
 _OPERATIONS = ('TFOpLambda', 'SlicingOpLambda')  # What a saved ChannelSelection is loaded as.
 
 
 def quantized_twin(model: keras.Model) -> keras.Model:
   """A model with its own copy of the weights that simulates 8-bit arithmetic.
 
-  Its layers are called `quant_<layer>`, its weights as before; ranges of activations are learned while
-  it trains.
+  Its layers are called `quant_<layer>`, its weights as before; ranges of activations follow its
+  training as moving averages, and start where `calibrate` puts them.
 
   Args:
     model: functional, float32.
@@ -48,6 +53,41 @@ def quantized_twin(model: keras.Model) -> keras.Model:
       f'({str(error).strip().splitlines()[0][:200]}): replace that layer, or leave training in '
       '8 bits out and quantise afterwards.'
     ) from error
+
+
+def calibrate(twin: keras.Model, model: keras.Model, images: np.ndarray) -> None:
+  """Sets a twin's ranges of activations to those that the model itself has for some images.
+
+  They would start at -6 to 6 and move by a thousandth a step: logits that are clipped to that are what
+  a short training then spends itself on.
+
+  Args:
+    twin: from `quantized_twin(model)`.
+    model: functional, float32.
+    images: float [n, h, w, c].
+  """
+  ranges = {}
+  for layer in twin.layers:
+    found = {w.name.split(':')[0].rpartition('_')[2]: w for w in layer.weights if _is_range(w)}
+    if found:
+      ranges[wrapped(layer).name] = found['min'], found['max']
+  names = [layer.name for layer in model.layers if layer.name in ranges]
+  probe = keras.Model(model.inputs, [model.get_layer(name).output for name in names])
+  extremes = {_INPUT: (images.min(), images.max())}
+  for first in range(0, len(images), _BATCH):
+    outputs = tf.nest.flatten(probe(images[first : first + _BATCH], training=False))
+    for name, output in zip(names, outputs, strict=True):
+      low, high = extremes.get(name, (0.0, 0.0))
+      extremes[name] = min(low, output.numpy().min()), max(high, output.numpy().max())
+  for name, variables in ranges.items():
+    for variable, value in zip(variables, extremes.get(name, ()), strict=False):
+      variable.assign(value)
+
+
+def _is_range(weight: tf.Variable) -> bool:
+  """Whether a weight of a twin is an end of a range of activations."""
+  name = weight.name.split(':')[0]
+  return name.endswith(('_min', '_max')) and weight.shape.rank == 0 and 'kernel' not in name
 
 
 def _annotated(layer: keras.layers.Layer) -> keras.layers.Layer:
