@@ -27,9 +27,10 @@ def train_quantized(learner: Learner) -> None:
   config = learner.quant_config
   if learner.starts_over(PHASE):
     learner.state['post_training_accuracy'] = _post_training_accuracy(learner)
-    learner.quantized = quantized_twin(learner.compressed_model())
+    model = learner.compressed_model()
+    learner.quantized = quantized_twin(model)
     images = learner.helper.calibration_images(learner.run_config.nb_smpls_calib)
-    calibrate(learner.quantized, learner.compressed_model(), images)
+    calibrate(learner.quantized, model, images)
   nb_steps = learner.nb_steps(config.nb_epochs_qat)
   rate = learner.lrn_rate_init * _RATE_FACTOR
   if config.lrn_rate_qat is not None:

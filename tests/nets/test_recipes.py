@@ -9,7 +9,7 @@ from absl import flags
 
 from secateurs.learners import cli, get_learner, learners
 from secateurs.learners.configs import DistillConfig, RunConfig, TrainConfig
-from secateurs.nets import model_helper
+from secateurs.nets.model_helper import experiment_of
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / 'nets' / 'recipes'
@@ -44,15 +44,11 @@ def entry_script(recipe):
   return re.search(r'nets/\w+_run\.py', (FOLDER / f'{recipe}.flags').read_text())[0]
 
 
-def experiment(script):
-  return getattr(model_helper, Path(script).stem.removesuffix('_run').upper())
-
-
 def parse(script, *args):
   """The flags' values as configs by class, and the learner's name."""
   values = flags.FlagValues()
   flags.DEFINE_string('learner', 'full-prec', '', flag_values=values)
-  spec = experiment(script)
+  spec = experiment_of(script)
   configs = [RunConfig, TrainConfig, DistillConfig, *spec.configs]
   configs += [learner.Config for learner in learners().values()]
   for config in configs:
@@ -103,7 +99,7 @@ def test_a_smoke_run(recipe, tmp_path, request):
   fixture = 'tiny_ilsvrc12' if 'ilsvrc12' in script else 'cifar10_folder'
   data = request.getfixturevalue(fixture)
   argv = ['x', f'--flagfile=nets/recipes/{recipe}_smoke.flags', f'--data_dir_local={data}']
-  assert cli._run(lambda: experiment(script), [*argv, f'--run_dir={tmp_path}']) == 0
+  assert cli._run(lambda: experiment_of(script), [*argv, f'--run_dir={tmp_path}']) == 0
   losses = phases(tmp_path / 'logs' / 'full-prec')['train']
   assert losses[-1] < losses[0]
   (log_dir,) = [p for p in (tmp_path / 'logs').iterdir() if p.name != 'full-prec']

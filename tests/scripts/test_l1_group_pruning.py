@@ -1,29 +1,17 @@
 """The L1 norm over channel groups, which channel pruning learners are compared with."""
 
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
-
-
-def run(*args):
-  return subprocess.run(
-    [sys.executable, 'scripts/l1_group_pruning.py', *args],
-    cwd=ROOT,
-    capture_output=True,
-    text=True,
-  )
+SCRIPT = 'scripts/l1_group_pruning.py'
 
 
 @pytest.mark.parametrize('trunk', ['couple', 'keep'])
-def test_equal_shares_of_what_may_go(tmp_path, trunk):
+def test_equal_shares_of_what_may_go(run_script, tmp_path, trunk):
   flags = ['nets/resnet_at_digits_run.py', '--run_dir', str(tmp_path), '--l1_trunk', trunk]
   flags += ['--l1_macs_ratio', '0.6', '--nb_epochs_rat', '0.02', '--nb_epochs_ft', '0']
-  done = run(*flags, '--bench_frames', '5', '--bench_threads', '1')
+  done = run_script(SCRIPT, *flags, '--bench_frames', '5', '--bench_threads', '1')
   assert not done.returncode, done.stderr
   report = json.loads((tmp_path / 'logs' / 'l1-groups' / 'report.json').read_text())
   assert 0.5 < report['achieved']['macs_ratio'] <= 0.6
@@ -34,6 +22,6 @@ def test_equal_shares_of_what_may_go(tmp_path, trunk):
   assert after < before
 
 
-def test_what_is_missing_is_told():
-  assert run('nets/no_such_run.py').returncode == 1
-  assert 'Usage' in run('--l1_macs_ratio', '0.5').stderr
+def test_what_is_missing_is_told(run_script):
+  assert run_script(SCRIPT, 'nets/no_such_run.py').returncode == 1
+  assert 'Usage' in run_script(SCRIPT, '--l1_macs_ratio', '0.5').stderr

@@ -1,9 +1,6 @@
 """The rows of a comparison that tell what pruning's own weights are worth."""
 
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import tf_keras as keras
@@ -12,19 +9,10 @@ from secateurs.nets.datasets import digits
 from secateurs.nets.datasets.images import DataConfig
 from secateurs.utils.graph import count
 
-ROOT = Path(__file__).parents[2]
+SCRIPT = 'scripts/train_from_scratch.py'
 
 
-def run(*args):
-  return subprocess.run(
-    [sys.executable, 'scripts/train_from_scratch.py', *args],
-    cwd=ROOT,
-    capture_output=True,
-    text=True,
-  )
-
-
-def test_the_architecture_is_trained_anew_for_as_many_macs(tmp_path):
+def test_the_architecture_is_trained_anew_for_as_many_macs(run_script, tmp_path):
   slim, shape = tmp_path / 'slim.keras', digits.load(DataConfig()).image_shape
   narrow = keras.Sequential(
     [
@@ -39,7 +27,7 @@ def test_the_architecture_is_trained_anew_for_as_many_macs(tmp_path):
   reports = {}
   for budget in ('epochs', 'macs'):
     folder = tmp_path / budget
-    done = run(*common, '--run_dir', str(folder), '--scratch_budget', budget)
+    done = run_script(SCRIPT, *common, '--run_dir', str(folder), '--scratch_budget', budget)
     assert not done.returncode, done.stderr
     reports[budget] = json.loads((folder / 'logs' / 'scratch' / 'report.json').read_text())
     trained = keras.models.load_model(folder / 'models_scratch_eval' / 'model.keras')
@@ -54,7 +42,7 @@ def test_the_architecture_is_trained_anew_for_as_many_macs(tmp_path):
   assert steps['macs'] == round(steps['epochs'] * whole['macs'] / count(narrow).macs)
 
 
-def test_what_is_missing_is_told(tmp_path):
-  done = run('nets/no_such_run.py')
+def test_what_is_missing_is_told(run_script, tmp_path):
+  done = run_script(SCRIPT, 'nets/no_such_run.py')
   assert done.returncode == 1
   assert 'nets/no_such_run.py is no entry script' in done.stderr

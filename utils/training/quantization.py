@@ -17,10 +17,8 @@ from secateurs.utils.graph.selection import ChannelSelection
 from secateurs.utils.training.masks import Masks
 from secateurs.utils.training.weights import trainable_kernels
 
-_INPUT, _BATCH = (
-  'quantize_layer',
-  50,
-)  # What the layer that rounds the input is called; images a time.
+_INPUT = 'quantize_layer'  # What rounds the input.
+_BATCH = 50
 _OPERATIONS = ('TFOpLambda', 'SlicingOpLambda')  # What a saved ChannelSelection is loaded as.
 
 
@@ -68,20 +66,25 @@ def calibrate(twin: keras.Model, model: keras.Model, images: np.ndarray) -> None
   """
   ranges = {}
   for layer in twin.layers:
-    found = {w.name.split(':')[0].rpartition('_')[2]: w for w in layer.weights if _is_range(w)}
-    if found:
-      ranges[wrapped(layer).name] = found['min'], found['max']
-  names = [layer.name for layer in model.layers if layer.name in ranges]
-  probe = keras.Model(model.inputs, [model.get_layer(name).output for name in names])
-  extremes = {_INPUT: (images.min(), images.max())}
-  for first in range(0, len(images), _BATCH):
-    outputs = tf.nest.flatten(probe(images[first : first + _BATCH], training=False))
-    for name, output in zip(names, outputs, strict=True):
-      low, high = extremes.get(name, (0.0, 0.0))
-      extremes[name] = min(low, output.numpy().min()), max(high, output.numpy().max())
-  for name, variables in ranges.items():
-    for variable, value in zip(variables, extremes.get(name, ()), strict=False):
-      variable.assign(value)
+    ends = {w.name.split(':')[0].rpartition('_')[2]: w for w in layer.weights if _is_range(w)}
+    if ends:
+      ranges[wrapped(layer).name] = ends['min'], ends['max']
+  layers = [layer for layer in model.layers if layer.name in ranges]
+  # Reduced where they are made: the maps of all layers together may not fit into memory.
+  probe = keras.Model(
+    model.inputs, [[tf.reduce_min(x.output), tf.reduce_max(x.output)] for x in layers]
+  )
+  found = [
+    np.array(probe(images[first : first + _BATCH], training=False))
+    for first in range(0, len(images), _BATCH)
+  ]
+  lows = np.min(found, axis=0)[:, 0].clip(max=0)
+  highs = np.max(found, axis=0)[:, 1].clip(min=0)
+  extremes = {layer.name: ends for layer, *ends in zip(layers, lows, highs, strict=True)}
+  extremes[_INPUT] = [images.min(), images.max()]
+  for name in ranges.keys() & extremes.keys():
+    for end, value in zip(ranges[name], extremes[name], strict=True):
+      end.assign(value)
 
 
 def _is_range(weight: tf.Variable) -> bool:
