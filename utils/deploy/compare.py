@@ -25,11 +25,8 @@ from secateurs.utils.deploy.rows import first_original
 from secateurs.utils.errors import UserError
 from secateurs.utils.files import atomic_path, explain_os_errors
 
-_NOT_OF_THE_METHOD = (
-  *('seed', 'run_dir', 'log_dir', 'data_dir_local', 'model'),
-  *('save_path', 'save_path_eval', 'save_path_dst'),
-)
-_PATHS = ('_save_path', '_save_path_eval', '_model')
+_NOT_OF_THE_METHOD = ('seed', 'model')
+_PATHS = ('_dir', 'data_dir_local', 'save_path', 'save_path_eval', 'save_path_dst', '_model')
 
 Run = tuple[Path, Mapping[str, Any]]  # A report and where it lies.
 
