@@ -6,14 +6,17 @@ import dataclasses
 import functools
 import math
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import tf_keras as keras
 
-from secateurs.learners import measuring
-from secateurs.learners.channel_units import MAX_ROWS, TRUNKS, Units, find_units, keep_of
+from secateurs.learners import channel_sensitivity, measuring
+from secateurs.learners.channel_pass import Method, statistics
+from secateurs.learners.channel_units import MAX_ROWS, TRUNKS, Unit, Units, find_units, keep_of
 from secateurs.learners.compression import CompressionLearner
+from secateurs.learners.judging import judging_samples
+from secateurs.learners.layer_refits import LayerRefits
 from secateurs.utils.config import Config, option
 from secateurs.utils.deploy import model_block
 from secateurs.utils.errors import UserError
@@ -60,7 +63,7 @@ class ChannelLearner(CompressionLearner):
   """
 
   config: ChannelConfig
-  max_rows: ClassVar[int | None] = MAX_ROWS  # Of kernels that can be pruned by their inputs.
+  max_rows: int | None = MAX_ROWS  # Of kernels that can be pruned by their inputs.
 
   def build(self) -> keras.Model:
     """The slim network, once there is one."""
@@ -118,6 +121,35 @@ class ChannelLearner(CompressionLearner):
       model = self.helper.build_model(self.run_config.seed)
       model.set_weights(self.model.get_weights())
     return model
+
+  def scan(
+    self,
+    working: keras.Model,
+    units: list[Unit],
+    batches: list[np.ndarray],
+    method: Method,
+  ) -> LayerRefits:
+    """Measures what pruning each unit alone costs; leaves that in the state as `sensitivity`.
+
+    Args:
+      working: a network with the original's weights, which it has again at the end.
+      units: what is measured.
+      batches: images that the layers are refit over.
+      method: how channels are chosen and weights refit.
+    """
+    original = self.original()
+    readers = statistics(original, working, units, batches, method)
+    refits = LayerRefits(original, units, readers, method)
+    images, _ = judging_samples(self.helper, channel_sensitivity.NB_IMAGES, self.say)
+    curves = channel_sensitivity.scan_units(working, units, refits, images, self._say_curve)
+    self.state['algorithm']['sensitivity'] = curves
+    return refits
+
+  def _say_curve(
+    self, number: int, total: int, unit: Unit, curve: channel_sensitivity.Curve
+  ) -> None:
+    shown = ', '.join(f'{100 * gone:.0f} %: {value:.4f}' for gone, value in curve[2::2])
+    self.say(f'scan  {number}/{total}  {unit.name}: divergence without {shown} of its channels')
 
   def nb_batches_within(self, wanted: int, batch_size: int) -> int:
     """As many batches as the memory for a feature map of all of them allows, at most `wanted`."""

@@ -32,8 +32,10 @@ import tf_keras as keras
 
 from secateurs.learners import register
 from secateurs.learners.abstract_learner import Phase
+from secateurs.learners.allocation import Allocation
 from secateurs.learners.channel_learner import ChannelConfig, ChannelLearner
-from secateurs.learners.channel_pass import Method, prune, statistics
+from secateurs.learners.channel_pass import Method, prune
+from secateurs.learners.channel_sensitivity import losses_of
 from secateurs.learners.channel_units import (
   Unit,
   dropped_inputs,
@@ -46,7 +48,7 @@ from secateurs.learners.channel_units import (
 )
 from secateurs.learners.judging import Judge, judging_note, judging_samples, judging_split
 from secateurs.learners.latency_target import share_for
-from secateurs.learners.ratio_search import Allocation, Reward
+from secateurs.learners.ratio_search import Reward
 from secateurs.learners.trials import Candidate, best_candidates, search
 from secateurs.utils.config import option
 from secateurs.utils.errors import UserError
@@ -73,7 +75,7 @@ class CpConfig(ChannelConfig):
   prune_option: str = option(
     'uniform',
     'Where preserve ratios come from: uniform (one for all layers), list (a file), or auto '
-    '(searched, given the share of MACs).',
+    '(measured and searched, given the share of MACs).',
     choices=('uniform', 'list', 'auto'),
   )
   uniform_preserve_ratio: float = option(
@@ -90,7 +92,9 @@ class CpConfig(ChannelConfig):
     low=0.01,
     high=1.0,
   )
-  nb_rlouts: int = option(200, 'Candidates that auto tries.', low=2)
+  nb_rlouts: int = option(
+    200, 'Candidates that auto tries; 1 takes what the measured curves give.', low=1
+  )
   nb_rlouts_min: int = option(50, 'Of these, how many are drawn at random first.', low=1)
   nb_smpls_reward: int = option(2000, 'Images that candidates are judged on.', low=1)
   select: str = option(
@@ -165,7 +169,7 @@ class ChannelPrunedLearner(ChannelLearner):
 
   def extra(self) -> dict[str, Any]:
     """Kept channels, reconstruction errors, and the comparison of selections."""
-    keys = ('kept', 'layers', 'comparison', 'left_whole', 'search', 'latency')
+    keys = ('kept', 'layers', 'comparison', 'left_whole', 'sensitivity', 'search', 'latency')
     return {key: self.state['algorithm'][key] for key in keys if key in self.state['algorithm']}
 
   def requested(self) -> dict[str, Any]:
@@ -279,9 +283,10 @@ class ChannelPrunedLearner(ChannelLearner):
     batches = self.images('prune', self._nb_batches(), config.batch_size)
     images, labels = judging_samples(self.helper, config.nb_smpls_reward, self.say)
     judge = Judge(working, images, labels, self.helper.criteria)
-    readers = statistics(original, working, units, batches, method)
-    reward = Reward(original, working, units, readers, method, judge)
-    allocation = Allocation(graph, units, reward.losses, 4 if config.quadruple else 1)
+    refits = self.scan(working, units, batches, method)
+    losses = losses_of(state['sensitivity'], units)
+    reward = Reward(working, refits, judge)
+    allocation = Allocation(graph, units, losses, 4 if config.quadruple else 1)
     total = graph.counts().macs
     target = config.target_latency is not None
     budget = (state['latency']['share'] if target else config.preserve_ratio) * total
@@ -310,7 +315,9 @@ class ChannelPrunedLearner(ChannelLearner):
       return judge.accuracy()
 
     finals = []
-    for trial in best_candidates(trials, _NB_FINALISTS):
+    by_reward = best_candidates(trials, _NB_FINALISTS)
+    by_curves = [] if trials[0] in by_reward else [trials[0]]
+    for trial in [*by_curves, *by_reward]:
       finals.append((reconstructed(trial.counts), trial))
       self.say(
         f'search  finalist {trial.number + 1}: accuracy {100 * finals[-1][0]:.2f} % behind the whole '
@@ -332,7 +339,8 @@ class ChannelPrunedLearner(ChannelLearner):
       'trials': len(trials),
       'best_trial': best.number,
       'reward': best.reward,
-      'reward_equal_ratios': trials[1].reward,
+      'reward_by_curves': trials[0].reward,
+      'reward_equal_ratios': trials[1].reward if len(trials) > 1 else None,
       'accuracy_reconstructed': accuracy,
       'macs': final.cost,
       'counts': final.counts,

@@ -28,7 +28,7 @@ import dataclasses
 import functools
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -37,11 +37,15 @@ import tf_keras as keras
 
 from secateurs.learners import register
 from secateurs.learners.abstract_learner import Phase
+from secateurs.learners.allocation import Allocation
 from secateurs.learners.channel_learner import ChannelConfig, ChannelLearner
 from secateurs.learners.channel_pass import Method, prune
+from secateurs.learners.channel_sensitivity import losses_of
 from secateurs.learners.channel_units import (
+  MAX_ROWS,
   Unit,
   dropped_inputs,
+  macs_form,
   read_ratios,
   unit_masks,
 )
@@ -50,7 +54,6 @@ from secateurs.learners.discrimination import (
   BlockObjective,
   LayerObjective,
   find_blocks,
-  first_calls,
   make_branch,
   start_branch,
 )
@@ -58,6 +61,7 @@ from secateurs.learners.frontier import Frontier, bytes_per_image
 from secateurs.learners.greedy_channels import SELECTIONS, Greedy, UnitPruning, count_steps
 from secateurs.utils.config import option
 from secateurs.utils.graph import ChannelGraph
+from secateurs.utils.graph.cuts import first_calls
 from secateurs.utils.graph.walk import FlatModel, flatten_model
 from secateurs.utils.training import distributed
 from secateurs.utils.training.gradient_choice import GREEDY
@@ -84,9 +88,13 @@ class DcpConfig(ChannelConfig):
   prune_ratio: float = option(
     0.5, 'Share of its input channels that each layer loses; at least one stays.', low=0.0, high=1.0
   )
-  prune_list_file: str | None = option(
-    None, 'File of prune ratios, one a layer, instead of dcp_prune_ratio.'
+  prune_option: str = option(
+    'uniform',
+    'Where prune ratios come from: uniform (dcp_prune_ratio for all layers), list (a file), or auto '
+    '(by what each layer was measured to lose, at as many MACs as uniform leaves).',
+    choices=('uniform', 'list', 'auto'),
   )
+  prune_list_file: str = option('ratio.list', 'File of prune ratios, one a layer, for list.')
   nb_stages: int = option(
     3,
     "Discrimination-aware losses beside the network's own; the network has one more block.",
@@ -131,11 +139,17 @@ class DisChnPrunedLearner(ChannelLearner):
 
   name = 'dis-chn-pruned'
   Config = DcpConfig
-  max_rows = None
+
+  @property
+  def max_rows(self) -> int | None:
+    """None, but for `auto`, which refits each layer to measure it."""
+    return MAX_ROWS if self.config.prune_option == 'auto' else None
 
   def compression_phases(self) -> list[Phase]:
     """For each block training and selection, then slicing, then training of the slim network."""
     phases = []
+    if self.config.prune_option == 'auto':
+      phases.append(Phase('allocate', self._allocate))
     for block in self._blocks():
       if block.units:
         phases += [
@@ -168,9 +182,12 @@ class DisChnPrunedLearner(ChannelLearner):
 
   def requested(self) -> dict[str, Any]:
     """The part of the channels that stays, or the list of prune ratios."""
-    if self.config.prune_list_file:
-      return {'prune_ratios': self.config.prune_list_file}
-    return {'channels_ratio': 1 - self.config.prune_ratio}
+    config = self.config
+    if config.prune_option == 'list':
+      return {'prune_ratios': config.prune_list_file}
+    if config.prune_option == 'auto':
+      return {'macs_ratio': self.state['algorithm']['macs_ratio']}
+    return {'channels_ratio': 1 - config.prune_ratio}
 
   def notes(self) -> list[str]:
     """What stayed whole, and where there were fewer blocks than asked for."""
@@ -186,13 +203,26 @@ class DisChnPrunedLearner(ChannelLearner):
   def extra(self) -> dict[str, Any]:
     """Kept channels, the blocks, and what each layer lost and gained."""
     state = self.state['algorithm']
-    keys = ('kept', 'blocks', 'layers', 'left_whole', 'samples', 'reconstruction')
+    keys = ('sensitivity', 'kept', 'blocks', 'layers', 'left_whole', 'samples', 'reconstruction')
     return {key: state[key] for key in keys if key in state}
 
   def slim(self) -> None:
     """Slices, behind which the branches are of no more use."""
     super().slim()
     self._branches = {}
+
+  def _allocate(self) -> None:
+    """Shares out the MACs that equal ratios would leave, by what each layer was measured to lose."""
+    state, working = self.state['algorithm'], self.original()
+    graph = ChannelGraph(self.original())
+    units = self.units(graph).units
+    method = self._refit_method()
+    self.scan(working, units, self._refit_images(), method)
+    allocation = Allocation(graph, units, losses_of(state['sensitivity'], units))
+    equal = _left(units, [self.config.prune_ratio] * len(units))
+    budget = macs_form(graph, units)(np.array([u.size - equal[u.name] for u in units]))
+    state['counts'] = allocation.within(budget, np.ones(len(units)))
+    state['macs_ratio'] = budget / graph.counts().macs
 
   # Blocks.
 
@@ -207,13 +237,16 @@ class DisChnPrunedLearner(ChannelLearner):
     return self._found_blocks
 
   def _counts(self) -> dict[str, int]:
-    """Channels to keep by unit name: c - floor(ratio * c), at least one."""
+    """Channels to keep by unit name."""
+    config = self.config
+    if config.prune_option == 'auto':
+      return self.state['algorithm']['counts']
     self._blocks()
-    units, path = self._found_units.units, self.config.prune_list_file
-    ratios = [self.config.prune_ratio] * len(units)
-    if path:
-      ratios = read_ratios(path, units, 'dcp_prune_list_file')
-    return {u.name: nb_left(u.size, ratio) for u, ratio in zip(units, ratios, strict=True)}
+    units = self._found_units.units
+    ratios = [config.prune_ratio] * len(units)
+    if config.prune_option == 'list':
+      ratios = read_ratios(config.prune_list_file, units, 'dcp_prune_list_file')
+    return _left(units, ratios)
 
   def _dropped(self) -> dict[str, np.ndarray]:
     units, kept = self._found_units.units, self.state['algorithm'].get('kept', {})
@@ -323,18 +356,24 @@ class DisChnPrunedLearner(ChannelLearner):
   def _reconstruct(self) -> None:
     """Refits all layers that see a change, in order, with the channels that were chosen."""
     units, original = self._found_units.units, self.original()
-    model, nb_batches = self.working_model(), self.nb_batches_within(_NB_BATCHES, _BATCH)
-    method = Method(
+    model, images = self.working_model(), self._refit_images()
+    kept = unit_masks(units, self.state['algorithm']['kept'])
+    _, records = prune(original, model, units, {}, images, self._refit_method(), given=kept)
+    self.model.set_weights(model.get_weights())
+    self.state['algorithm']['reconstruction'] = records
+
+  def _refit_images(self) -> list[np.ndarray]:
+    return self.images('reconstruct', self.nb_batches_within(_NB_BATCHES, _BATCH), _BATCH)
+
+  def _refit_method(self) -> Method:
+    nb_batches = self.nb_batches_within(_NB_BATCHES, _BATCH)
+    return Method(
+      selection='backward',
       refit_all=True,
       ridge=_RIDGE,
       seed=self.run_config.seed,
       nb_points=math.ceil(_NB_POINTS * _NB_BATCHES / nb_batches),
     )
-    images = self.images('reconstruct', nb_batches, _BATCH)
-    kept = unit_masks(units, self.state['algorithm']['kept'])
-    _, records = prune(original, model, units, {}, images, method, given=kept)
-    self.model.set_weights(model.get_weights())
-    self.state['algorithm']['reconstruction'] = records
 
   def _end(self, block: Block, unit: Unit, flat: FlatModel) -> tuple[int, keras.Model | None]:
     """The tensor that L_p is computed from, and what makes logits of it.
@@ -428,6 +467,10 @@ class _Clock:
 def nb_left(size: int, ratio: float) -> int:
   """Channels that stay of `size` when a share in [0, 1] goes: c - floor(ratio * c), at least one."""
   return max(size - int(np.floor(ratio * size + 1e-9)), 1)
+
+
+def _left(units: Sequence[Unit], ratios: Sequence[float]) -> dict[str, int]:
+  return {unit.name: nb_left(unit.size, ratio) for unit, ratio in zip(units, ratios, strict=True)}
 
 
 def _losses(record: Mapping[str, Any]) -> str:

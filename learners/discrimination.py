@@ -11,7 +11,7 @@ import tf_keras as keras
 from sklearn.linear_model import LogisticRegression
 
 from secateurs.learners.channel_units import Unit
-from secateurs.utils.graph.cuts import calls_between, even_necks, run_calls
+from secateurs.utils.graph.cuts import calls_between, even_necks, first_calls, run_calls
 from secateurs.utils.graph.walk import FlatModel
 from secateurs.utils.training.criteria import Criteria
 from secateurs.utils.training.objectives import Classification
@@ -62,14 +62,6 @@ def find_blocks(flat: FlatModel, nb_stages: int, units: list[Unit]) -> list[Bloc
     )
     for number, tensor in enumerate(tensors)
   ]
-
-
-def first_calls(flat: FlatModel) -> dict[str, int]:
-  """Index of each layer's first call, by name."""
-  found: dict[str, int] = {}
-  for index, call in enumerate(flat.calls):
-    found.setdefault(call.name, index)
-  return found
 
 
 def make_branch(shape: tuple, nb_classes: int, name: str, seed: int) -> keras.Model:

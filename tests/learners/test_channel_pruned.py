@@ -6,8 +6,10 @@ import tensorflow as tf
 import tf_keras as keras
 
 from secateurs.learners import get_learner
+from secateurs.learners.allocation import Allocation, levels
 from secateurs.learners.channel_pass import Method, prune, statistics
 from secateurs.learners.channel_pruned import CpConfig
+from secateurs.learners.channel_sensitivity import losses_of, numbers_kept, scan_units
 from secateurs.learners.channel_units import (
   dropped_inputs,
   find_units,
@@ -19,7 +21,8 @@ from secateurs.learners.channel_units import (
 )
 from secateurs.learners.configs import RunConfig, TrainConfig
 from secateurs.learners.judging import Judge
-from secateurs.learners.ratio_search import Allocation, Reward, levels
+from secateurs.learners.layer_refits import LayerRefits
+from secateurs.learners.ratio_search import Reward
 from secateurs.learners.reconstruction import Features, kernel_matrix, patches
 from secateurs.nets.model_helper import ModelHelper
 from secateurs.nets.resnet import cifar_resnet
@@ -494,11 +497,12 @@ def test_a_share_of_macs_out_of_reach(make, baseline):
 
 
 def reward_of(model, units, **method):
-  """The reward, the network that it works on, and the method."""
+  """The reward, its refits, the network that it works on, and the method."""
   working, method = twin(model), Method(nb_points=20, **method)
   readers = statistics(model, working, units, images(4), method)
   judge = Judge(working, images(1)[0], np.zeros(24, np.int32))
-  return Reward(model, working, units, readers, method, judge), working, method
+  refits = LayerRefits(model, units, readers, method)
+  return Reward(working, refits, judge), refits, working, method
 
 
 @pytest.mark.parametrize('selection', ['random', 'magnitude'])
@@ -506,13 +510,14 @@ def test_candidates_are_judged_by_the_method_of_the_run(selection):
   """Without a refit a candidate's network is that of the run."""
   model = randomize(residual_net())
   units = find_units(ChannelGraph(model), 'couple').units
-  reward, working, method = reward_of(model, units, selection=selection, refit=False, seed=5)
+  given = {'selection': selection, 'refit': False, 'seed': 5}
+  reward, refits, working, method = reward_of(model, units, **given)
   counts = {unit.name: unit.size // 2 for unit in units}
   reward(counts)
   expected = twin(model)
   kept, _ = prune(model, expected, units, counts, images(4), method)
   for unit in units:
-    np.testing.assert_array_equal(reward.keep(unit, counts[unit.name]), kept[unit.name])
+    np.testing.assert_array_equal(refits.keep(unit, counts[unit.name]), kept[unit.name])
   for a, b in zip(working.get_weights(), expected.get_weights(), strict=True):
     np.testing.assert_array_equal(a, b)
 
@@ -525,9 +530,45 @@ def test_candidates_are_chosen_by_the_scheme_of_the_run(monkeypatch):
     'secateurs.learners.channel_pass.choose',
     lambda *args, alternating, **kwargs: seen.append(alternating) or np.ones(args[1], bool),
   )
-  reward, _, _ = reward_of(model, units, selection='lasso', alternating=True)
-  reward.keep(units[0], 4)
+  _, refits, _, _ = reward_of(model, units, selection='lasso', alternating=True)
+  refits.keep(units[0], 4)
   assert seen == [True]
+
+
+@pytest.mark.parametrize('trunk', ['keep', 'couple', 'gather'])
+def test_curves_are_those_of_networks_with_one_unit_pruned(trunk):
+  """Each point is the divergence that pruning and refitting this unit alone gives."""
+  model = randomize(residual_net())
+  units = find_units(ChannelGraph(model), trunk).units
+  _, refits, working, method = reward_of(model, units, selection='backward')
+  given = images(2)[1]
+  curves = scan_units(working, units, refits, given)
+  for a, b in zip(working.get_weights(), model.get_weights(), strict=True):
+    np.testing.assert_allclose(a, b, rtol=1e-6)
+  whole = tf.nn.log_softmax(model(given, training=False)).numpy()
+  for unit in units:
+    pruned = twin(model)
+    kept = numbers_kept(unit.size)[2]
+    if len(unit.readers) == 1:
+      prune(model, pruned, [unit], {unit.name: kept}, images(4), method)
+    else:
+      refits.apply({layer.name: layer for layer in pruned.layers}, {unit.name: kept})
+    now = tf.nn.log_softmax(pruned(given, training=False)).numpy()
+    expected = (np.exp(whole) * (whole - now)).sum(axis=-1).mean()
+    share, found = curves[unit.name][3]
+    assert share == 1 - kept / unit.size
+    assert found == pytest.approx(expected, rel=0.05, abs=1e-4)
+    assert found > 0
+    loss = losses_of(curves, [unit])[unit.name]
+    assert loss[0] == 0
+    assert (np.diff(loss) >= 0).all()
+    assert loss[unit.size - kept] >= found
+
+
+def test_numbers_that_a_scan_looks_at():
+  assert numbers_kept(1) == []
+  assert numbers_kept(2) == [1]
+  assert numbers_kept(16) == [14, 12, 10, 7, 5, 2, 1]
 
 
 def test_levels():
@@ -545,6 +586,7 @@ def test_auto(make, baseline, capsys):
   assert report['requested'] == {'macs_ratio': 0.6}
   found = report['extra']['search']
   assert found['trials'] == 6
+  assert report['extra']['sensitivity'].keys() == found['counts'].keys()
   assert found['counts'] == {name: len(k) for name, k in report['extra']['kept'].items()}
   assert len(learner.save_path.with_name('search.jsonl').read_text().splitlines()) == 6
   assert any('--nb_smpls_val holds others out' in note for note in report['notes'])

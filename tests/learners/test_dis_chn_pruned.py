@@ -445,7 +445,8 @@ def test_extreme_ratios(learn, ratio, left):
 def test_a_list_of_ratios(learn, tmp_path):
   path = tmp_path / 'ratio.list'
   path.write_text('0.5, 0.25')
-  learner = learn(prune_list_file=str(path))
+  config = {'prune_option': 'list', 'prune_list_file': str(path)}
+  learner = learn(**config)
   learner.run_phases(until='slim')
   kept = learner.state['algorithm']['kept']
   assert (len(kept['conv2']), len(kept['dense1'])) == (3, 12)
@@ -454,7 +455,22 @@ def test_a_list_of_ratios(learn, tmp_path):
   with pytest.raises(
     UserError, match=r'--dcp_prune_list_file .* holds 1 ratios, but 2 were expected'
   ):
-    learn('other', prune_list_file=str(path)).train()
+    learn('other', **config).train()
+
+
+def test_auto_shares_out_the_macs_of_equal_ratios(learn):
+  learner = learn(prune_option='auto', prune_ratio=0.5)
+  learner.run_phases(until='slim')
+  state = learner.state['algorithm']
+  assert state['counts'] == {name: len(channels) for name, channels in state['kept'].items()}
+  assert set(learner.extra()['sensitivity']) == set(state['kept'])
+  equal = learn('equal', prune_ratio=0.5)
+  equal.run_phases(until='slim')
+  macs = count(learner.model).macs
+  assert macs <= count(equal.model).macs
+  assert learner.requested()['macs_ratio'] == pytest.approx(
+    count(equal.model).macs / count(learner.original()).macs
+  )
 
 
 def test_skipping_everything_is_told(learn):

@@ -167,13 +167,17 @@ def render_html(report: Mapping, metrics: list[dict]) -> str:
 
 
 def _sensitivity(report: Mapping) -> str | None:
-  """The loss against the sparsity of each kernel alone, where a learner has looked at that."""
+  """What pruning one kernel or one layer alone costs, where a learner has looked at that."""
   from secateurs.utils.deploy import plots
 
   scanned = report.get('extra', {}).get('sensitivity')
   if not scanned:
     return None
-  return plots.family('Loss against the zeros in one kernel', 'zeros in the kernel, %', scanned)
+  if report['learner'] == 'weight-sparse':
+    titles = 'Loss against the zeros in one kernel', 'zeros in the kernel, %'
+  else:
+    titles = 'Divergence against the channels that one layer loses', 'channels gone, %'
+  return plots.family(*titles, scanned)
 
 
 def _tiles(rows: list[Row], report: Mapping) -> list[dict[str, Any]]:

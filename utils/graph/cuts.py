@@ -87,6 +87,14 @@ def even_necks(flat: FlatModel, nb_cuts: int) -> list[Neck]:
   return found
 
 
+def first_calls(flat: FlatModel) -> dict[str, int]:
+  """Index of each layer's first call, by name."""
+  found: dict[str, int] = {}
+  for index, call in enumerate(flat.calls):
+    found.setdefault(call.name, index)
+  return found
+
+
 def calls_between(flat: FlatModel, position: int, ends: Collection[int]) -> list[Call]:
   """The calls from number `position` on that some tensors depend on, in order."""
   needed, found = set(ends), []
