@@ -13,6 +13,7 @@ import numpy as np
 
 from secateurs.learners.channel_units import Unit, macs_form
 from secateurs.learners.trials import Candidate
+from secateurs.utils.errors import UserError
 from secateurs.utils.graph import ChannelGraph
 
 
@@ -48,6 +49,18 @@ class Allocation:
   def least(self) -> int:
     """MACs when every unit stands at its lowest level."""
     return self.macs([len(levels) - 1 for levels in self.levels])
+
+  def check(self, budget: float, total: int, flag: str, remedy: str) -> None:
+    """Tells a user whose budget is out of reach.
+
+    Raises:
+      UserError: not even the lowest levels meet it.
+    """
+    if self.least() > budget:
+      raise UserError(
+        f'{flag} asks for {budget / total:.4f} of the MACs, but at least {self.least() / total:.4f} '
+        f'stay whatever is pruned: raise it, or prune more with {remedy}.'
+      )
 
   def within(self, budget: float, factors: Sequence[float]) -> dict[str, int]:
     """The numbers of channels, by unit name, that go by loss per MAC until the budget is met.

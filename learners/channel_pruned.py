@@ -290,12 +290,7 @@ class ChannelPrunedLearner(ChannelLearner):
     total = graph.counts().macs
     target = config.target_latency is not None
     budget = (state['latency']['share'] if target else config.preserve_ratio) * total
-    if allocation.least() > budget:
-      raise UserError(
-        f'--cp_preserve_ratio asks for {budget / total:.4f} of the MACs, but at least '
-        f'{allocation.least() / total:.4f} stay whatever is pruned: raise it, or prune more with '
-        '--cp_trunk.'
-      )
+    allocation.check(budget, total, '--cp_preserve_ratio', '--cp_trunk')
     trials = search(
       [unit.name for unit in units],
       lambda factors: allocation.candidate(budget, factors),

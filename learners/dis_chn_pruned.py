@@ -91,8 +91,14 @@ class DcpConfig(ChannelConfig):
   prune_option: str = option(
     'uniform',
     'Where prune ratios come from: uniform (dcp_prune_ratio for all layers), list (a file), or auto '
-    '(by what each layer was measured to lose, at as many MACs as uniform leaves).',
+    '(by what each layer was measured to lose, given the share of MACs).',
     choices=('uniform', 'list', 'auto'),
+  )
+  preserve_ratio: float | None = option(
+    None,
+    'Share of all MACs that may stay, for auto; default: what dcp_prune_ratio for all layers leaves.',
+    low=0.0,
+    high=1.0,
   )
   prune_list_file: str = option('ratio.list', 'File of prune ratios, one a layer, for list.')
   nb_stages: int = option(
@@ -212,17 +218,22 @@ class DisChnPrunedLearner(ChannelLearner):
     self._branches = {}
 
   def _allocate(self) -> None:
-    """Shares out the MACs that equal ratios would leave, by what each layer was measured to lose."""
-    state, working = self.state['algorithm'], self.original()
+    """Shares out the MACs that may stay, by what each layer was measured to lose."""
+    config, state, working = self.config, self.state['algorithm'], self.original()
     graph = ChannelGraph(self.original())
     units = self.units(graph).units
     method = self._refit_method()
     self.scan(working, units, self._refit_images(), method)
     allocation = Allocation(graph, units, losses_of(state['sensitivity'], units))
-    equal = _left(units, [self.config.prune_ratio] * len(units))
-    budget = macs_form(graph, units)(np.array([u.size - equal[u.name] for u in units]))
+    total = graph.counts().macs
+    if config.preserve_ratio is None:
+      equal = _left(units, [config.prune_ratio] * len(units))
+      budget = macs_form(graph, units)(np.array([u.size - equal[u.name] for u in units]))
+    else:
+      budget = config.preserve_ratio * total
+      allocation.check(budget, total, f'--{config.prefix}preserve_ratio', f'--{config.prefix}trunk')
     state['counts'] = allocation.within(budget, np.ones(len(units)))
-    state['macs_ratio'] = budget / graph.counts().macs
+    state['macs_ratio'] = budget / total
 
   # Blocks.
 

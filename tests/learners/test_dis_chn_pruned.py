@@ -471,6 +471,8 @@ def test_auto_shares_out_the_macs_of_equal_ratios(learn):
   assert learner.requested()['macs_ratio'] == pytest.approx(
     count(equal.model).macs / count(learner.original()).macs
   )
+  with pytest.raises(UserError, match=r'--dcp_preserve_ratio asks for 0.0010 of the MACs, but at'):
+    learn('little', prune_option='auto', preserve_ratio=0.001).train()
 
 
 def test_skipping_everything_is_told(learn):
