@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import tf_keras as keras
 
-from secateurs.learners import channel_sensitivity, measuring
+from secateurs.learners import divergence, measuring
 from secateurs.learners.channel_pass import Method, statistics
+from secateurs.learners.channel_sensitivity import unit_parts
 from secateurs.learners.channel_units import MAX_ROWS, TRUNKS, Unit, Units, find_units, keep_of
 from secateurs.learners.compression import CompressionLearner
 from secateurs.learners.judging import judging_samples
@@ -129,7 +130,7 @@ class ChannelLearner(CompressionLearner):
     batches: list[np.ndarray],
     method: Method,
   ) -> LayerRefits:
-    """Measures what pruning each unit alone costs; leaves that in the state as `sensitivity`.
+    """Measures what pruning each unit alone costs; leaves that in the state as `divergence`.
 
     Args:
       working: a network with the original's weights, which it has again at the end.
@@ -140,16 +141,15 @@ class ChannelLearner(CompressionLearner):
     original = self.original()
     readers = statistics(original, working, units, batches, method)
     refits = LayerRefits(original, units, readers, method)
-    images, _ = judging_samples(self.helper, channel_sensitivity.NB_IMAGES, self.say)
-    curves = channel_sensitivity.scan_units(working, units, refits, images, self._say_curve)
-    self.state['algorithm']['sensitivity'] = curves
+    images, _ = judging_samples(self.helper, divergence.NB_IMAGES, self.say)
+    parts = unit_parts(working, units, refits)
+    curves = divergence.scan(working, parts, images, self._say_curve)
+    self.state['algorithm']['divergence'] = curves
     return refits
 
-  def _say_curve(
-    self, number: int, total: int, unit: Unit, curve: channel_sensitivity.Curve
-  ) -> None:
+  def _say_curve(self, number: int, total: int, name: str, curve: divergence.Curve) -> None:
     shown = ', '.join(f'{100 * gone:.0f} %: {value:.4f}' for gone, value in curve[2::2])
-    self.say(f'scan  {number}/{total}  {unit.name}: divergence without {shown} of its channels')
+    self.say(f'scan  {number}/{total}  {name}: divergence with so many channels gone  {shown}')
 
   def nb_batches_within(self, wanted: int, batch_size: int) -> int:
     """As many batches as the memory for a feature map of all of them allows, at most `wanted`."""

@@ -169,7 +169,7 @@ class ChannelPrunedLearner(ChannelLearner):
 
   def extra(self) -> dict[str, Any]:
     """Kept channels, reconstruction errors, and the comparison of selections."""
-    keys = ('kept', 'layers', 'comparison', 'left_whole', 'sensitivity', 'search', 'latency')
+    keys = ('kept', 'layers', 'comparison', 'left_whole', 'divergence', 'search', 'latency')
     return {key: self.state['algorithm'][key] for key in keys if key in self.state['algorithm']}
 
   def requested(self) -> dict[str, Any]:
@@ -284,7 +284,7 @@ class ChannelPrunedLearner(ChannelLearner):
     images, labels = judging_samples(self.helper, config.nb_smpls_reward, self.say)
     judge = Judge(working, images, labels, self.helper.criteria)
     refits = self.scan(working, units, batches, method)
-    losses = losses_of(state['sensitivity'], units)
+    losses = losses_of(state['divergence'], units)
     reward = Reward(working, refits, judge)
     allocation = Allocation(graph, units, losses, 4 if config.quadruple else 1)
     total = graph.counts().macs

@@ -109,9 +109,9 @@ class DcpConfig(ChannelConfig):
   lrn_rate_adam: float = option(
     1e-3, "Adam's learning rate for block-wise and layer-wise training.", low=0.0
   )
-  nb_iters_block: int = option(100, 'Steps of block-wise training, for each block.', low=0)
+  nb_iters_block: int = option(20, 'Steps of block-wise training, for each block.', low=0)
   nb_iters_layer: int = option(
-    30, 'Steps of layer-wise training, behind each step of the selection.', low=0
+    10, 'Steps of layer-wise training, behind each step of the selection.', low=0
   )
   chns_per_step: int = option(4, 'Channels that change in one step of the selection.', low=1)
   greedy: str = option(
@@ -209,7 +209,7 @@ class DisChnPrunedLearner(ChannelLearner):
   def extra(self) -> dict[str, Any]:
     """Kept channels, the blocks, and what each layer lost and gained."""
     state = self.state['algorithm']
-    keys = ('sensitivity', 'kept', 'blocks', 'layers', 'left_whole', 'samples', 'reconstruction')
+    keys = ('divergence', 'kept', 'blocks', 'layers', 'left_whole', 'samples', 'reconstruction')
     return {key: state[key] for key in keys if key in state}
 
   def slim(self) -> None:
@@ -224,7 +224,7 @@ class DisChnPrunedLearner(ChannelLearner):
     units = self.units(graph).units
     method = self._refit_method()
     self.scan(working, units, self._refit_images(), method)
-    allocation = Allocation(graph, units, losses_of(state['sensitivity'], units))
+    allocation = Allocation(graph, units, losses_of(state['divergence'], units))
     total = graph.counts().macs
     if config.preserve_ratio is None:
       equal = _left(units, [config.prune_ratio] * len(units))

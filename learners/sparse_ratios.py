@@ -10,7 +10,11 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
+from secateurs.learners.divergence import Curve, losses_at
 from secateurs.utils.training.masks import nb_kept
+
+_LEAST_DENSITY = 0.1  # Of a kernel, as a share of that of all.
+_GRID = 400
 
 
 def dense_kernels(sizes: Mapping[str, int], share: float) -> set[str]:
@@ -68,6 +72,46 @@ def heuristic(
   if factors is not None:
     density = density * np.array([factors[name] for name in names])
   return dict(zip(names, meet_total(density * counts, counts, total), strict=True))
+
+
+def by_curves(
+  curves: Mapping[str, Curve],
+  sizes: Mapping[str, int],
+  ratio: float,
+  factors: Mapping[str, float] | None = None,
+) -> dict[str, int]:
+  """Kept weights by kernel name when zeros go where the divergence rises least for each of them.
+
+  Curves are taken as ever steeper: a kernel never loses more weights at a price at which it could
+  have lost them before. No kernel is left less than a tenth of the total's density.
+
+  Args:
+    curves: divergence against sparsity, by kernel name.
+    sizes: number of weights by kernel name.
+    ratio: share of all weights that go, in [0, 1]; met to one weight.
+    factors: by kernel name, positive, of its divergence; default: one.
+  """
+  names = list(sizes)
+  counts = np.array([sizes[name] for name in names], float)
+  total = nb_kept(int(counts.sum()), ratio)
+  shares = np.linspace(0, most_zeros(ratio), _GRID + 1)
+  prices = [
+    np.maximum.accumulate(np.diff(losses_at(curves[name], shares)))
+    * (factors[name] if factors else 1.0)
+    / sizes[name]
+    for name in names
+  ]
+  owners = np.repeat(np.arange(len(names)), _GRID)
+  order = np.argsort(np.concatenate(prices), kind='stable')
+  step = shares[1] * counts[owners[order]]
+  left = np.clip(counts.sum() - total - (np.cumsum(step) - step), 0, step)  # The last one in part.
+  gone = np.bincount(owners[order], weights=left, minlength=len(names))
+  return dict(zip(names, meet_total(np.maximum(counts - gone, 1.0), counts, total), strict=True))
+
+
+def most_zeros(ratio: float) -> float:
+  """The greatest share of zeros that `by_curves` gives a kernel where that of all is `ratio`."""
+  return 1 - _LEAST_DENSITY * (1 - ratio)
 
 
 def meet_total(wanted: np.ndarray, sizes: np.ndarray, total: int) -> list[int]:

@@ -1,13 +1,14 @@
 """How good a choice of per-kernel sparsities is: the reward of weight-sparse's search.
 
-A trial starts from the trained network: masks by magnitude, layer-wise regression of each kernel on its
-original outputs, short training of the whole network, accuracy on held-out samples. The regression
-needs no images: the sums over them are taken once, and a trial's kernels follow from these.
+First each kernel is pruned alone (`divergence`): candidates are factors on these curves. A trial starts
+from the trained network: masks by magnitude, layer-wise regression of each kernel on its original
+outputs, short training of the whole network, accuracy on held-out samples. The regression needs no
+images: the sums over them are taken once, and a trial's kernels follow from these.
 """
 
 from __future__ import annotations
 
-import dataclasses
+import functools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
@@ -16,40 +17,35 @@ import tensorflow as tf
 import tf_keras as keras
 
 from secateurs.learners.channel_units import is_refittable
+from secateurs.learners.divergence import Curve, Part
 from secateurs.learners.judging import Judge
 from secateurs.learners.reconstruction import Features, find_target
-from secateurs.learners.sparse_ratios import heuristic, uniform
+from secateurs.learners.sensitivity import RATIOS
+from secateurs.learners.sparse_ratios import by_curves, most_zeros, uniform
 from secateurs.learners.trials import Candidate
+from secateurs.utils.graph.cuts import first_calls
+from secateurs.utils.graph.walk import flatten_model
 from secateurs.utils.training import distributed
 from secateurs.utils.training.loop import TrainStep
-from secateurs.utils.training.masks import MaskSet
+from secateurs.utils.training.masks import MaskSet, nb_kept
+from secateurs.utils.training.patterns import Pattern
 
 TOTAL = '(total)'
 """The name of the factor of all kept weights together, for rewards that weigh them."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Effort:
-  """What a trial costs.
-
-  Attributes:
-    nb_iters_rg: steps of the layer-wise regression.
-    lrn_rate_rg: their length, as a share of the longest that cannot diverge.
-    nb_iters_ft: steps of training.
-  """
-
-  nb_iters_rg: int
-  lrn_rate_rg: float
-  nb_iters_ft: int
-
-
-def propose(sizes: Mapping[str, int], ratio: float, factors: Mapping[str, float]) -> Candidate:
-  """Kept weights that meet a total, from factors on the densities of `heuristic`; none: `uniform`."""
+def propose(
+  curves: Mapping[str, Curve],
+  sizes: Mapping[str, int],
+  ratio: float,
+  factors: Mapping[str, float],
+) -> Candidate:
+  """Kept weights that meet a total, from factors on the curves of `by_curves`; none: `uniform`."""
   if not factors:
     counts = uniform(sizes, ratio)
   else:
     share = min(factors.get(TOTAL, 1.0), 1.0)
-    counts = heuristic(sizes, 1 - (1 - ratio) * share, factors)
+    counts = by_curves(curves, sizes, 1 - (1 - ratio) * share, factors)
   return Candidate(counts, sum(counts.values()))
 
 
@@ -122,6 +118,48 @@ def regress(
   return current
 
 
+class Regression:
+  """Kernels that give nearly the outputs of the whole ones, from sums that were taken once."""
+
+  def __init__(self, grams: Mapping[str, np.ndarray], nb_iters: int, rate: float) -> None:
+    """`grams`: from `gram_matrices`; kernels without one are only masked."""
+    self._grams, self._nb_iters, self._rate = grams, nb_iters, rate
+    self._greatest = {name: float(np.linalg.eigvalsh(gram)[-1]) for name, gram in grams.items()}
+
+  def __call__(self, name: str, weights: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """The kernel of a layer where `mask`, of the same shape, is not zero."""
+    if name not in self._grams or not self._nb_iters:
+      return weights * mask
+    rows = weights.reshape(-1, weights.shape[-1]).astype(np.float64)
+    given = self._grams[name], self._greatest[name], rows, mask.reshape(rows.shape) > 0
+    return regress(*given, self._nb_iters, self._rate).reshape(weights.shape)
+
+
+def kernel_parts(
+  model: keras.Model,
+  kernels: Mapping[str, tf.Variable],
+  pattern: Pattern,
+  regression: Regression,
+  ratio: float,
+) -> list[Part]:
+  """The kernels of a float32 model, by layer name, as parts of a scan; `ratio` is that of all."""
+  first = first_calls(flatten_model(model))
+  most = most_zeros(ratio)
+  shares = sorted({share for share in RATIOS if share < most} | {ratio, most} - {0.0})
+
+  def part(name: str, kernel: tf.Variable) -> Part:
+    weights = kernel.numpy()
+
+    def prune(share: float) -> None:
+      mask = pattern.mask(weights, nb_kept(weights.size, share))
+      kernel.assign(regression(name, weights, mask))
+
+    points = [(share, functools.partial(prune, share)) for share in shares]
+    return Part(name, first[name], points, functools.partial(kernel.assign, weights))
+
+  return [part(name, kernel) for name, kernel in kernels.items()]
+
+
 class Reward:
   """Judges candidates on a network of its own."""
 
@@ -130,18 +168,20 @@ class Reward:
     model: keras.Model,
     kernels: Mapping[str, tf.Variable],
     masks: MaskSet,
-    grams: Mapping[str, np.ndarray],
+    regression: Regression,
     step: TrainStep,
     batches: Callable[[], Iterator],
     judge: Judge,
-    effort: Effort,
+    nb_iters: int,
     objective: Callable[[float, int], float],
   ) -> None:
-    """`kernels`, `masks`, `step` and `judge` are those of `model`, which holds the trained weights."""
+    """`kernels`, `masks`, `step` and `judge` are of `model`, which holds the trained weights.
+
+    `step` runs over `nb_iters` of `batches`.
+    """
     self._model, self._kernels, self._masks = model, dict(kernels), masks
-    self._grams, self._step, self._batches = grams, step, batches
-    self._greatest = {name: float(np.linalg.eigvalsh(gram)[-1]) for name, gram in grams.items()}
-    self._judge, self._effort, self._objective = judge, effort, objective
+    self._regression, self._step, self._batches = regression, step, batches
+    self._judge, self._nb_iters, self._objective = judge, nb_iters, objective
     self._weights = model.get_weights()
     self._slots = [variable.numpy() for variable in step.optimizer.variables]
 
@@ -156,17 +196,11 @@ class Reward:
     self._masks.reset()
     whole = {name: kernel.numpy() for name, kernel in self._kernels.items()}
     self._masks.update([1 - candidate.counts[n] / whole[n].size for n in self._kernels])
-    effort = self._effort
     for (name, kernel), mask in zip(self._kernels.items(), self._masks.masks, strict=True):
-      if name in self._grams and effort.nb_iters_rg:
-        rows = whole[name].reshape(-1, whole[name].shape[-1]).astype(np.float64)
-        stay = mask.numpy().reshape(rows.shape) > 0
-        given = self._grams[name], self._greatest[name], rows, stay
-        found = regress(*given, effort.nb_iters_rg, effort.lrn_rate_rg)
-        kernel.assign(found.reshape(kernel.shape))
-    if effort.nb_iters_ft:
-      done, _ = self._step.run(self._batches(), effort.nb_iters_ft)
-      if done < effort.nb_iters_ft:
+      kernel.assign(self._regression(name, whole[name], mask.numpy()))
+    if self._nb_iters:
+      done, _ = self._step.run(self._batches(), self._nb_iters)
+      if done < self._nb_iters:
         return 0.0
       distributed.mean_variables(self._model.non_trainable_weights)
     return self._judge.accuracy()

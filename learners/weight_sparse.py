@@ -10,7 +10,7 @@ values they have, prune more; and `one-shot`: prune all at once, then retrain.
 
 How the ratio is spread over the kernels: `uniform`; `heurist`, more from large kernels
 (`sparse_ratios.heuristic`); `sensitivity`, as much from each as harms alike (`sensitivity`); `optimal`,
-searched (`sparse_search`).
+measured and searched (`sparse_search`).
 
 Deviations. Masks apply to the weights behind the optimizer's step, and a masked weight is compared by
 the value it last had. The smallest kernels stay dense (`ws_dense_share`), as in Zhu & Gupta's own
@@ -30,7 +30,7 @@ import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
-from secateurs.learners import register
+from secateurs.learners import divergence, register
 from secateurs.learners.abstract_learner import Phase
 from secateurs.learners.compression import CompressionLearner
 from secateurs.learners.judging import Judge, judging_note, judging_samples, judging_split
@@ -41,9 +41,10 @@ from secateurs.learners.sparse_ratios import dense_kernels, heuristic, uniform
 from secateurs.learners.sparse_search import (
   OBJECTIVES,
   TOTAL,
-  Effort,
+  Regression,
   Reward,
   gram_matrices,
+  kernel_parts,
   propose,
 )
 from secateurs.learners.trials import best_candidates, search
@@ -133,7 +134,9 @@ class WsConfig(Config):
     choices=('ratio', 'sigma'),
   )
   nb_smpls_scan: int = option(2000, 'Images that scan and search judge on.', low=1)
-  nb_rlouts: int = option(200, 'Candidates that optimal tries.', low=2)
+  nb_rlouts: int = option(
+    200, 'Candidates that optimal tries; 1 takes what the measured curves give.', low=1
+  )
   nb_rlouts_min: int = option(50, 'Of these, how many are drawn at random first.', low=1)
   nb_iters_rg: int = option(20, 'Steps of layer-wise regression in a trial.', low=0)
   lrn_rate_rg: float = option(
@@ -287,7 +290,7 @@ class WeightSparseLearner(CompressionLearner):
 
   def extra(self) -> dict[str, Any]:
     """The kept weights by kernel, and what they were chosen from."""
-    keys = ('kept', 'sensitivity', 'search')
+    keys = ('kept', 'sensitivity', 'divergence', 'search')
     return {key: self.state['algorithm'][key] for key in keys if key in self.state['algorithm']}
 
   def notes(self) -> list[str]:
@@ -355,10 +358,17 @@ class WeightSparseLearner(CompressionLearner):
   def _by_search(self, sizes: dict[str, int]) -> dict[str, int]:
     config, state = self.config, self.state['algorithm']
     path = self.trials_path()
+    # Trials run on a network of their own, so that nothing of them is left in the run's.
+    model = self.in_float32(self.helper.build_model(self.run_config.seed))
+    model.set_weights(self.model.get_weights())
+    regression = self._regression(model)
+    parts = kernel_parts(model, self.prunable(model), config.pattern, regression, config.ratio)
+    images, _ = judging_samples(self.helper, divergence.NB_IMAGES, self.say)
+    curves = state['divergence'] = divergence.scan(model, parts, images, self._say_curve)
     trials = search(
       [*sizes, TOTAL] if config.reward_type == 'multi-obj' else list(sizes),
-      lambda factors: propose(sizes, config.ratio, factors),
-      self._reward(),
+      lambda factors: propose(curves, sizes, config.ratio, factors),
+      self._reward(model, regression),
       path,
       nb_trials=config.nb_rlouts,
       nb_random=config.nb_rlouts_min,
@@ -372,18 +382,20 @@ class WeightSparseLearner(CompressionLearner):
       'trials': len(trials),
       'best_trial': best.number,
       'reward': best.reward,
-      'reward_heurist': trials[0].reward,
-      'reward_uniform': trials[1].reward,
+      'reward_by_curves': trials[0].reward,
+      'reward_uniform': trials[1].reward if len(trials) > 1 else None,
       'weights': best.cost,
       'split': judging_split(self.helper),
     }
     return best.counts
 
-  def _reward(self) -> Reward:
-    """Trials run on a network of their own, so that nothing of them is left in the run's."""
+  def _say_curve(self, number: int, total: int, name: str, curve: divergence.Curve) -> None:
+    shown = ', '.join(f'{100 * gone:.0f} %: {value:.4f}' for gone, value in curve[1::3])
+    self.say(f'scan  kernel {number}/{total}  {name}: divergence with so many zeros  {shown}')
+
+  def _regression(self, model: keras.Model) -> Regression:
+    """Of the kernels' outputs over some images."""
     config = self.config
-    model = self.helper.build_model(self.run_config.seed)
-    model.set_weights(self.model.get_weights())
     index, nb_ranks = distributed.shard()
     samples = self.helper.train_batches(
       _GRAM_BATCH, self.stream_seed('gram'), augment=self.sample_augmentation
@@ -393,7 +405,11 @@ class WeightSparseLearner(CompressionLearner):
     grams = gram_matrices(
       model, list(self._kernels), batches, seed=self.run_config.seed, points=_GRAM_POINTS
     )
-    model = self.in_training_precision(model)
+    return Regression(grams, config.nb_iters_rg, config.lrn_rate_rg)
+
+  def _reward(self, model: keras.Model, regression: Regression) -> Reward:
+    """Of candidates on a model that it may change."""
+    config, model = self.config, self.in_training_precision(model)
     kernels = self.prunable(model)
     masks = MaskSet(list(kernels.values()), config.pattern)
     step = TrainStep(
@@ -405,13 +421,12 @@ class WeightSparseLearner(CompressionLearner):
       masks=masks,
       compression=self.train_config.grad_compression,
     )
-    effort = Effort(config.nb_iters_rg, config.lrn_rate_rg, config.nb_iters_ft)
     stream = self.stream_seed('search')
     return Reward(
       model,
       kernels,
       masks,
-      grams,
+      regression,
       step,
       lambda: iter(
         self.helper.train_batches(
@@ -419,7 +434,7 @@ class WeightSparseLearner(CompressionLearner):
         )
       ),
       self._judge(model),
-      effort,
+      config.nb_iters_ft,
       OBJECTIVES[config.reward_type],
     )
 

@@ -5,11 +5,11 @@ import pytest
 import tensorflow as tf
 import tf_keras as keras
 
-from secateurs.learners import get_learner
+from secateurs.learners import divergence, get_learner
 from secateurs.learners.allocation import Allocation, levels
 from secateurs.learners.channel_pass import Method, prune, statistics
 from secateurs.learners.channel_pruned import CpConfig
-from secateurs.learners.channel_sensitivity import losses_of, numbers_kept, scan_units
+from secateurs.learners.channel_sensitivity import losses_of, numbers_kept, unit_parts
 from secateurs.learners.channel_units import (
   dropped_inputs,
   find_units,
@@ -542,7 +542,7 @@ def test_curves_are_those_of_networks_with_one_unit_pruned(trunk):
   units = find_units(ChannelGraph(model), trunk).units
   _, refits, working, method = reward_of(model, units, selection='backward')
   given = images(2)[1]
-  curves = scan_units(working, units, refits, given)
+  curves = divergence.scan(working, unit_parts(working, units, refits), given)
   for a, b in zip(working.get_weights(), model.get_weights(), strict=True):
     np.testing.assert_allclose(a, b, rtol=1e-6)
   whole = tf.nn.log_softmax(model(given, training=False)).numpy()
@@ -586,7 +586,7 @@ def test_auto(make, baseline, capsys):
   assert report['requested'] == {'macs_ratio': 0.6}
   found = report['extra']['search']
   assert found['trials'] == 6
-  assert report['extra']['sensitivity'].keys() == found['counts'].keys()
+  assert report['extra']['divergence'].keys() == found['counts'].keys()
   assert found['counts'] == {name: len(k) for name, k in report['extra']['kept'].items()}
   assert len(learner.save_path.with_name('search.jsonl').read_text().splitlines()) == 6
   assert any('--nb_smpls_val holds others out' in note for note in report['notes'])

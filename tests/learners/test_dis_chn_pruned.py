@@ -463,7 +463,7 @@ def test_auto_shares_out_the_macs_of_equal_ratios(learn):
   learner.run_phases(until='slim')
   state = learner.state['algorithm']
   assert state['counts'] == {name: len(channels) for name, channels in state['kept'].items()}
-  assert set(learner.extra()['sensitivity']) == set(state['kept'])
+  assert set(learner.extra()['divergence']) == set(state['kept'])
   equal = learn('equal', prune_ratio=0.5)
   equal.run_phases(until='slim')
   macs = count(learner.model).macs

@@ -10,14 +10,16 @@ import tf_keras as keras
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from secateurs.learners import divergence
 from secateurs.learners.judging import Judge
 from secateurs.learners.sensitivity import equal_harm, scan, sigma_ratio
-from secateurs.learners.sparse_ratios import heuristic, meet_total, uniform
+from secateurs.learners.sparse_ratios import by_curves, heuristic, meet_total, most_zeros, uniform
 from secateurs.learners.sparse_search import (
   TOTAL,
-  Effort,
+  Regression,
   Reward,
   gram_matrices,
+  kernel_parts,
   multi_objective,
   propose,
   regress,
@@ -28,6 +30,7 @@ from secateurs.utils.training.masks import MaskSet, nb_kept
 from secateurs.utils.training.patterns import Unstructured
 
 SIZES = st.lists(st.integers(1, 5000), min_size=1, max_size=8)
+CURVE = [(0.0, 0.0), (0.5, 0.01), (0.8, 0.1), (0.9, 0.4), (0.98, 2.0)]
 RESNET = {'small': 2304, 'middle': 9216, 'large': 36864}
 
 
@@ -40,6 +43,68 @@ def test_the_total_is_met_to_one_weight(sizes, ratio, seed):
     kept = heuristic(named, ratio, given_factors)
     assert sum(kept.values()) == max(nb_kept(sum(sizes), ratio), len(sizes))
     assert all(1 <= kept[name] <= size for name, size in named.items())
+
+
+@settings(deadline=None)
+@given(SIZES, st.floats(0, 1), st.integers(0, 2**32 - 1))
+def test_zeros_go_where_they_cost_least(sizes, ratio, seed):
+  rng, named = np.random.default_rng(seed), {str(i): size for i, size in enumerate(sizes)}
+  curves = {
+    name: [(0.0, 0.0), *zip((0.3, 0.6, 0.9, 0.99), np.cumsum(rng.uniform(0, 1, 4)))]
+    for name in named
+  }
+  kept = by_curves(curves, named, ratio)
+  assert sum(kept.values()) == max(nb_kept(sum(sizes), ratio), len(sizes))
+  for name, size in named.items():
+    assert max(np.floor(size * (1 - most_zeros(ratio))), 1) <= kept[name] <= size
+
+
+def test_kernels_of_one_price_lose_alike():
+  """With one curve for all, weights of large kernels are cheap; with one price all lose alike."""
+  kept = by_curves(dict.fromkeys(RESNET, CURVE), RESNET, 0.9)
+  shares = [kept[name] / size for name, size in RESNET.items()]
+  assert shares == sorted(shares, reverse=True)
+  by_weight = {n: [(x, y * size) for x, y in CURVE] for n, size in RESNET.items()}
+  kept = by_curves(by_weight, RESNET, 0.9)
+  for name, size in RESNET.items():
+    assert kept[name] / size == pytest.approx(0.1, abs=0.005)
+
+
+@pytest.mark.parametrize('ratio', [0.3, 0.9])
+def test_curves_of_kernels_are_those_of_networks_with_one_kernel_pruned(ratio):
+  x = inputs = keras.Input((8, 8, 3))
+  x = keras.layers.Conv2D(6, 3, name='first', activation='relu')(x)
+  x = keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(8, 3, name='second')(x))
+  model = keras.Model(inputs, keras.layers.Dense(4, name='dense')(x))
+  images = np.random.default_rng(0).normal(size=(40, 8, 8, 3)).astype(np.float32)
+  kernels = {layer.name: layer.kernel for layer in model.layers if layer.weights}
+  before, whole = model.get_weights(), tf.nn.log_softmax(model(images)).numpy()
+  regression = Regression(gram_matrices(model, list(kernels), [images], seed=0, points=9), 20, 1.0)
+  parts = kernel_parts(model, kernels, Unstructured(), regression, ratio)
+  curves = divergence.scan(model, parts, images)
+  for a, b in zip(model.get_weights(), before, strict=True):
+    np.testing.assert_array_equal(a, b)
+  for name, kernel in kernels.items():
+    shares = [share for share, _ in curves[name]]
+    assert shares[0] == 0
+    assert ratio in shares
+    assert shares[-1] == most_zeros(ratio)
+    weights = kernel.numpy()
+    mask = Unstructured().mask(weights, nb_kept(weights.size, ratio))
+    kernel.assign(regression(name, weights, mask))
+    assert np.count_nonzero(kernel) <= nb_kept(weights.size, ratio)
+    now = tf.nn.log_softmax(model(images)).numpy()
+    kernel.assign(weights)
+    expected = (np.exp(whole) * (whole - now)).sum(-1).mean()
+    assert dict(curves[name])[ratio] == pytest.approx(expected, rel=0.02, abs=1e-5)
+
+
+def test_losses_between_and_behind_the_points_of_a_curve():
+  found = divergence.losses_at([*CURVE[:3], (0.9, 0.05)], np.array([0.0, 0.25, 0.5, 0.8, 0.9, 1.0]))
+  assert found[[0, 2, 3, 4, 5]] == pytest.approx([0, 0.01, 0.1, 0.1, 0.1])  # It never falls.
+  assert 0 < found[1] < 0.01
+  assert divergence.losses_at(CURVE, np.array([1.0]))[0] == pytest.approx(2.0 + 0.02 * 20)
+  assert divergence.losses_at([(0.0, 0.0)], np.array([0.0, 1.0])).tolist() == [0, 0]
 
 
 @settings(deadline=None)
@@ -62,14 +127,17 @@ def test_heuristic_by_hand():
 
 
 def test_proposals():
-  assert propose(RESNET, 0.9, {}).counts == uniform(RESNET, 0.9)
+  curves = dict.fromkeys(RESNET, CURVE)
+  assert propose(curves, RESNET, 0.9, {}).counts == uniform(RESNET, 0.9)
   ones = dict.fromkeys(RESNET, 1.0)
-  assert propose(RESNET, 0.9, ones).counts == heuristic(RESNET, 0.9)
-  more = propose(RESNET, 0.9, {**ones, 'small': 2.0})
-  assert more.counts['small'] > heuristic(RESNET, 0.9)['small']
-  assert more.cost == propose(RESNET, 0.9, ones).cost
-  assert propose(RESNET, 0.9, {**ones, TOTAL: 0.5}).cost == pytest.approx(more.cost / 2, abs=1)
-  assert propose(RESNET, 0.9, {**ones, TOTAL: 2.0}).cost == more.cost
+  by_one = propose(curves, RESNET, 0.9, ones)
+  assert by_one.counts == by_curves(curves, RESNET, 0.9)
+  more = propose(curves, RESNET, 0.9, {**ones, 'small': 2.0})
+  assert more.counts['small'] > by_one.counts['small']
+  assert more.cost == by_one.cost
+  half = propose(curves, RESNET, 0.9, {**ones, TOTAL: 0.5})
+  assert half.cost == pytest.approx(more.cost / 2, abs=1)
+  assert propose(curves, RESNET, 0.9, {**ones, TOTAL: 2.0}).cost == more.cost
   assert multi_objective(0.9, 1000) > multi_objective(0.9, 2000) > multi_objective(0.8, 2000)
 
 
@@ -145,11 +213,11 @@ def test_eigenvalues_are_taken_once_a_search(monkeypatch):
     model,
     kernels,
     MaskSet(list(kernels.values())),
-    {'dense': np.eye(6)},
+    Regression({'dense': np.eye(6)}, 5, 1.0),
     SimpleNamespace(optimizer=SimpleNamespace(variables=[])),
     lambda: iter(()),
     Judge(model, images, labels),
-    Effort(nb_iters_rg=5, lrn_rate_rg=1.0, nb_iters_ft=0),
+    0,
     single_objective,
   )
   for kept in (6, 12, 18):

@@ -166,18 +166,20 @@ def render_html(report: Mapping, metrics: list[dict]) -> str:
   )
 
 
+_SCANS = (
+  ('sensitivity', 'Loss against the zeros in one kernel', 'zeros in the kernel, %'),
+  ('divergence', 'Divergence against what one layer loses', 'gone from the layer, %'),
+)
+
+
 def _sensitivity(report: Mapping) -> str | None:
   """What pruning one kernel or one layer alone costs, where a learner has looked at that."""
   from secateurs.utils.deploy import plots
 
-  scanned = report.get('extra', {}).get('sensitivity')
-  if not scanned:
-    return None
-  if report['learner'] == 'weight-sparse':
-    titles = 'Loss against the zeros in one kernel', 'zeros in the kernel, %'
-  else:
-    titles = 'Divergence against the channels that one layer loses', 'channels gone, %'
-  return plots.family(*titles, scanned)
+  for key, *titles in _SCANS:
+    if scanned := report.get('extra', {}).get(key):
+      return plots.family(*titles, scanned)
+  return None
 
 
 def _tiles(rows: list[Row], report: Mapping) -> list[dict[str, Any]]:

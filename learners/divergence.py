@@ -1,0 +1,105 @@
+"""How much each layer can lose: the divergence of the outputs while one layer is pruned alone.
+
+One part at a time (a unit of channels, a kernel) is pruned at several shares, with a refit of what is
+left if there is one; all others stay whole. What is measured is how far the class probabilities then
+are from the original network's,
+
+  KL(p || q) = sum over classes of p log(p / q), mean over images,
+
+which needs no labels. Layers before the part do not change, so that their maps are computed once. Added
+up over the parts, these curves tell well enough what a network loses in which all of them are pruned to
+share out a budget by: what costs least goes first.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import tensorflow as tf
+import tf_keras as keras
+from scipy.interpolate import PchipInterpolator
+
+from secateurs.learners.frontier import Frontier, bytes_per_image
+from secateurs.utils.graph.walk import flatten_model
+from secateurs.utils.training import distributed
+
+NB_IMAGES = 500
+_MAX_BYTES = 1 << 30
+
+Curve = list[tuple[float, float]]
+"""(share that is gone, divergence), with rising shares; the first is (0, 0)."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+  """What is pruned alone.
+
+  Attributes:
+    name: of the curve.
+    start: number of the first call that sees a change.
+    points: rising shares, with what prunes the network by each.
+    restore: makes the network whole again.
+  """
+
+  name: str
+  start: int
+  points: Sequence[tuple[float, Callable[[], None]]]
+  restore: Callable[[], None]
+
+
+def scan(
+  model: keras.Model,
+  parts: Sequence[Part],
+  images: np.ndarray,
+  progress: Callable[[int, int, str, Curve], None] | None = None,
+) -> dict[str, Curve]:
+  """Curves by part name.
+
+  Args:
+    model: a network that gives logits, which parts change and restore.
+    parts: what is measured.
+    images: [n, h, w, c]; each process passes all of them and runs its share. Fewer are used where
+      their maps would take more than 1 GiB.
+    progress: called behind each part with its number, how many there are, its name and its curve.
+  """
+  flat = flatten_model(model)
+  rank, nb_ranks = distributed.shard()
+  need = max((bytes_per_image(flat, part.start) for part in parts), default=1)
+  mine = images[: max(_MAX_BYTES // need, 1) * nb_ranks][rank::nb_ranks]
+  frontier = Frontier(flat, mine)
+  (output,) = flat.outputs
+
+  def log_probabilities() -> np.ndarray:
+    return tf.nn.log_softmax(frontier.peek([output])[output].astype(np.float32)).numpy()
+
+  whole = log_probabilities()
+  curves: dict[str, Curve] = {}
+  for number, part in enumerate(sorted(parts, key=lambda part: part.start), 1):
+    frontier.advance(part.start)
+    curve = [(0.0, 0.0)]
+    for share, prune in part.points:
+      prune()
+      divergences = (np.exp(whole) * (whole - log_probabilities())).sum(axis=-1)
+      total, count = distributed.sum(divergences.sum(dtype=np.float64), float(len(mine)))
+      curve.append((float(share), max(float(total / count), 0.0)))
+    part.restore()
+    curves[part.name] = curve
+    if progress is not None:
+      progress(number, len(parts), part.name, curve)
+  return curves
+
+
+def losses_at(curve: Curve, shares: np.ndarray) -> np.ndarray:
+  """The divergence at some shares, which never falls: the curve's points, joined smoothly.
+
+  Behind the last point it goes on as steeply as the curve ends.
+  """
+  xs, ys = np.array(curve).T
+  ys = np.maximum.accumulate(ys)
+  if len(xs) < 2:
+    return np.zeros(len(shares))
+  inside = PchipInterpolator(xs, ys)(np.minimum(shares, xs[-1]))
+  steepness = (ys[-1] - ys[-2]) / (xs[-1] - xs[-2])
+  return inside + steepness * np.maximum(shares - xs[-1], 0.0)
