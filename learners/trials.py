@@ -20,6 +20,7 @@ from secateurs.utils.training import distributed
 from secateurs.utils.training.progress import format_seconds
 
 _LOWEST, _HIGHEST = 0.4, 2.5
+_NB_GIVEN = 2  # Trials that need no sampler.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,18 +89,12 @@ def search(
     All trials, in order.
 
   Raises:
-    UserError: Optuna is not installed, or the budget is out of reach.
+    UserError: there are more than two trials, and Optuna is not installed.
   """
-  try:
-    import optuna
-  except ImportError as error:
-    raise UserError(
-      "Searching ratios needs Optuna, which is not installed: pip install -e '.[search]' in the "
-      "project's folder."
-    ) from error
-  optuna.logging.set_verbosity(optuna.logging.ERROR)
-  kind = optuna.distributions.FloatDistribution(_LOWEST, _HIGHEST, log=True)
-  distributions = dict.fromkeys(names, kind)
+  if nb_trials > _NB_GIVEN:
+    optuna = _optuna()
+    kind = optuna.distributions.FloatDistribution(_LOWEST, _HIGHEST, log=True)
+    distributions = dict.fromkeys(names, kind)
   trials = distributed.from_chief(lambda: read_trials(path))
 
   def ask(number: int) -> dict[str, float]:
@@ -122,7 +117,7 @@ def search(
     factors: dict[str, float] = {}
     if number == 0:
       factors = dict.fromkeys(names, 1.0)
-    elif number > 1:
+    elif number >= _NB_GIVEN:
       factors = ask(number)
     candidate = distributed.broadcast_object(propose(factors))
     trial = Trial(number, factors, candidate.counts, candidate.cost, reward(candidate))
@@ -140,6 +135,18 @@ def search(
       )
       save()
   return trials
+
+
+def _optuna():  # noqa: ANN202
+  try:
+    import optuna
+  except ImportError as error:
+    raise UserError(
+      "Searching ratios needs Optuna, which is not installed: pip install -e '.[search]' in the "
+      "project's folder."
+    ) from error
+  optuna.logging.set_verbosity(optuna.logging.ERROR)
+  return optuna
 
 
 def read_trials(path: Path) -> list[Trial]:

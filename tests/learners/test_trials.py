@@ -1,4 +1,5 @@
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ from secateurs.learners.trials import Candidate, best_candidates, read_trials, s
 from secateurs.nets.datasets.given import GivenData
 from secateurs.nets.datasets.ilsvrc12 import Ilsvrc12Config
 from secateurs.nets.datasets.ilsvrc12 import load as load_ilsvrc12
+from secateurs.utils.errors import UserError
 
 NAMES = ['a', 'b', 'c']
 
@@ -73,6 +75,16 @@ def test_what_the_caller_knows_is_kept_on_the_way(tmp_path):
   calls = []
   run(tmp_path / 'trials', save=lambda: calls.append(1), every=5)
   assert len(calls) == 4  # Trials 1, 2, 5 and 10.
+
+
+def test_candidates_that_are_given_need_no_optuna(tmp_path, monkeypatch):
+  monkeypatch.setitem(sys.modules, 'optuna', None)
+  trials = search(
+    NAMES, propose, lambda c: 0.5, tmp_path / 'two', nb_trials=2, nb_random=1, seed=0, say=print
+  )
+  assert [bool(trial.factors) for trial in trials] == [True, False]
+  with pytest.raises(UserError, match='Searching ratios needs Optuna, which is not installed'):
+    run(tmp_path / 'more')
 
 
 def test_best_candidates_differ(tmp_path):
