@@ -137,7 +137,7 @@ def search(
   return trials
 
 
-def _optuna():  # noqa: ANN202
+def _optuna():
   try:
     import optuna
   except ImportError as error:
