@@ -167,18 +167,27 @@ def render_html(report: Mapping, metrics: list[dict]) -> str:
 
 
 _SCANS = (
-  ('sensitivity', 'Loss against the zeros in one kernel', 'zeros in the kernel, %'),
-  ('divergence', 'Divergence against what one layer loses', 'gone from the layer, %'),
+  (
+    'sensitivity',
+    'Loss on the judging samples when one kernel alone is pruned, before any training.',
+    'zeros in the kernel, %',
+  ),
+  (
+    'divergence',
+    "Divergence of the class probabilities from the original network's when one layer alone is pruned "
+    'and refit, before any training.',
+    'gone from the layer, %',
+  ),
 )
 
 
-def _sensitivity(report: Mapping) -> str | None:
+def _sensitivity(report: Mapping) -> dict[str, str] | None:
   """What pruning one kernel or one layer alone costs, where a learner has looked at that."""
   from secateurs.utils.deploy import plots
 
-  for key, *titles in _SCANS:
+  for key, caption, label in _SCANS:
     if scanned := report.get('extra', {}).get(key):
-      return plots.family(*titles, scanned)
+      return {'caption': caption, 'plot': plots.family(caption, label, scanned)}
   return None
 
 
