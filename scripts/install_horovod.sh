@@ -166,6 +166,11 @@ assert (hvd.size(), total) == (2, 3.0), (hvd.size(), total)'
   TF_CPP_MIN_LOG_LEVEL=3 CUDA_VISIBLE_DEVICES='' horovodrun --gloo -np 2 -H localhost:2 \
     python -c "$program" >"$cache/$key/check.log" 2>&1 || {
     tail -n 5 "$cache/$key/check.log" >&2
+    for name in localhost "$(hostname)"; do
+      getent hosts "$name" >/dev/null ||
+        fail "Horovod's processes could not find each other: the name $name has no address on this" \
+          "machine, where one was expected: add it to /etc/hosts."
+    done
     fail "Horovod is installed, but two processes could not add two numbers (log: $cache/$key/check.log)."
   }
 fi
