@@ -18,6 +18,7 @@ NB_STEPS = 20
 SHORT = {
   'chn-pruned': {'nb_batches': 5, 'finetune': True, 'list_group': 1, 'compare': False},
   'dis-chn-pruned': {
+    'prune_option': 'auto',
     'nb_stages': 1,
     'nb_iters_block': 12,
     'nb_iters_layer': 2,
