@@ -125,6 +125,7 @@ class ChannelLearner(CompressionLearner):
 
   def scan(
     self,
+    original: keras.Model,
     working: keras.Model,
     units: list[Unit],
     batches: list[np.ndarray],
@@ -132,23 +133,29 @@ class ChannelLearner(CompressionLearner):
   ) -> LayerRefits:
     """Measures what pruning each unit alone costs; leaves that in the state as `divergence`.
 
+    What stands there already, from before a search was stopped, is not measured again.
+
     Args:
-      working: a network with the original's weights, which it has again at the end.
+      original: the network before compression.
+      working: another with its weights, which it has again at the end.
       units: what is measured.
       batches: images that the layers are refit over.
       method: how channels are chosen and weights refit.
+
+    Returns:
+      The layers' refits at any numbers of channels.
     """
-    original = self.original()
+    state = self.state['algorithm']
     readers = statistics(original, working, units, batches, method)
     refits = LayerRefits(original, units, readers, method)
-    images, _ = judging_samples(self.helper, divergence.NB_IMAGES, self.say)
-    parts = unit_parts(working, units, refits)
-    curves = divergence.scan(working, parts, images, self._say_curve)
-    self.state['algorithm']['divergence'] = curves
+    if 'divergence' not in state:
+      images, _ = judging_samples(self.helper, divergence.NB_IMAGES)
+      parts = unit_parts(working, units, refits)
+      state['divergence'] = divergence.scan(working, parts, images, self._say_curve)
     return refits
 
   def _say_curve(self, number: int, total: int, name: str, curve: divergence.Curve) -> None:
-    shown = ', '.join(f'{100 * gone:.0f} %: {value:.4f}' for gone, value in curve[2::2])
+    shown = divergence.describe(curve)
     self.say(f'scan  {number}/{total}  {name}: divergence with so many channels gone  {shown}')
 
   def nb_batches_within(self, wanted: int, batch_size: int) -> int:

@@ -46,10 +46,10 @@ from secateurs.learners.channel_units import (
   unit_masks,
   zero_inputs,
 )
-from secateurs.learners.judging import Judge, judging_note, judging_samples, judging_split
+from secateurs.learners.judging import Judge, judging_notes, judging_samples, judging_split
 from secateurs.learners.latency_target import share_for
 from secateurs.learners.ratio_search import Reward
-from secateurs.learners.trials import Candidate, best_candidates, search
+from secateurs.learners.trials import Candidate, best_candidates, require_optuna, search
 from secateurs.utils.config import option
 from secateurs.utils.errors import UserError
 from secateurs.utils.graph import ChannelGraph, apply_plan
@@ -93,7 +93,9 @@ class CpConfig(ChannelConfig):
     high=1.0,
   )
   nb_rlouts: int = option(
-    200, 'Candidates that auto tries; 1 takes what the measured curves give.', low=1
+    1,
+    'Candidates that auto tries: 1 takes what the measured curves give, more are searched by Optuna.',
+    low=1,
   )
   nb_rlouts_min: int = option(50, 'Of these, how many are drawn at random first.', low=1)
   nb_smpls_reward: int = option(2000, 'Images that candidates are judged on.', low=1)
@@ -167,6 +169,11 @@ class ChannelPrunedLearner(ChannelLearner):
       Phase('finetune', self.finetune),
     ]
 
+  def prepare(self) -> None:
+    """Asks for what a search will need, before all work."""
+    if self.config.prune_option == 'auto' and 'counts' not in self.state['algorithm']:
+      require_optuna(self.config.nb_rlouts)
+
   def extra(self) -> dict[str, Any]:
     """Kept channels, reconstruction errors, and the comparison of selections."""
     keys = ('kept', 'layers', 'comparison', 'left_whole', 'divergence', 'search', 'latency')
@@ -187,7 +194,7 @@ class ChannelPrunedLearner(ChannelLearner):
     """What stayed whole, and what the search was judged on."""
     notes = super().notes()
     if 'search' in self.state['algorithm']:
-      notes += judging_note(self.helper, 'Candidates of the search')
+      notes += judging_notes(self.helper)
     return notes
 
   # Pruning.
@@ -218,8 +225,7 @@ class ChannelPrunedLearner(ChannelLearner):
     graph = ChannelGraph(self.original())
     units = self.units(graph).units
     auto, step = self.config.prune_option == 'auto', 4 if self.config.quadruple else 1
-    flat = {unit.name: np.linspace(0, 1, unit.size + 1) for unit in units}
-    allocation = Allocation(graph, units, flat, step)
+    allocation = Allocation(graph, units, step)
     total = graph.counts().macs
 
     def counts(share: float) -> dict[str, int]:
@@ -280,20 +286,22 @@ class ChannelPrunedLearner(ChannelLearner):
     original, working = self.original(), self.original()
     graph = ChannelGraph(original)
     units, method = self.units(graph).units, self._method()
-    batches = self.images('prune', self._nb_batches(), config.batch_size)
-    images, labels = judging_samples(self.helper, config.nb_smpls_reward, self.say)
-    judge = Judge(working, images, labels, self.helper.criteria)
-    refits = self.scan(working, units, batches, method)
-    losses = losses_of(state['divergence'], units)
-    reward = Reward(working, refits, judge)
-    allocation = Allocation(graph, units, losses, 4 if config.quadruple else 1)
+    allocation = Allocation(graph, units, 4 if config.quadruple else 1)
     total = graph.counts().macs
     target = config.target_latency is not None
     budget = (state['latency']['share'] if target else config.preserve_ratio) * total
     allocation.check(budget, total, '--cp_preserve_ratio', '--cp_trunk')
+    self.say_judging()
+    batches = self.images('prune', self._nb_batches(), config.batch_size)
+    refits = self.scan(original, working, units, batches, method)
+    self.save_search()
+    images, labels = judging_samples(self.helper, config.nb_smpls_reward)
+    judge = Judge(working, images, labels, self.helper.criteria)
+    reward = Reward(working, refits, judge)
+    prices = allocation.prices(losses_of(state['divergence'], units))
     trials = search(
       [unit.name for unit in units],
-      lambda factors: allocation.candidate(budget, factors),
+      lambda factors: allocation.candidate(budget, prices, factors),
       lambda candidate: reward(candidate.counts),
       path,
       nb_trials=config.nb_rlouts,
@@ -323,7 +331,7 @@ class ChannelPrunedLearner(ChannelLearner):
     if target:  # Other ratios of the same MACs are not quite as fast.
 
       def candidate(share: float) -> Candidate:
-        return allocation.candidate(share * total, best.factors)
+        return allocation.candidate(share * total, prices, best.factors)
 
       least = allocation.least() / total + 1e-6
       found = self._share_of_time(graph, units, lambda share: candidate(share).counts, least)

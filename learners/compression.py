@@ -16,6 +16,7 @@ from secateurs.learners.abstract_learner import Learner, Phase
 from secateurs.learners.configs import DistillConfig, FullPrecConfig, TrainConfig
 from secateurs.learners.distillation import classification
 from secateurs.learners.full_precision import TRAIN, FullPrecLearner
+from secateurs.learners.judging import judging_notes
 from secateurs.utils.errors import UserError
 from secateurs.utils.graph import count
 from secateurs.utils.training import distributed
@@ -121,6 +122,11 @@ class CompressionLearner(Learner):
       state['search_began'] = True
       self.save_search()
     return path
+
+  def say_judging(self) -> None:
+    """Tells on which samples the search or scan that begins will judge, where that matters."""
+    for note in judging_notes(self.helper):
+      self.say(note)
 
   def save_search(self) -> None:
     """Writes a checkpoint in the middle of a search, whose trials are in a file of their own."""

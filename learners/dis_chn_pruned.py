@@ -45,7 +45,6 @@ from secateurs.learners.channel_units import (
   MAX_ROWS,
   Unit,
   dropped_inputs,
-  macs_form,
   read_ratios,
   unit_masks,
 )
@@ -59,7 +58,9 @@ from secateurs.learners.discrimination import (
 )
 from secateurs.learners.frontier import Frontier, bytes_per_image
 from secateurs.learners.greedy_channels import SELECTIONS, Greedy, UnitPruning, count_steps
+from secateurs.learners.judging import judging_notes
 from secateurs.utils.config import option
+from secateurs.utils.errors import UserError
 from secateurs.utils.graph import ChannelGraph
 from secateurs.utils.graph.cuts import first_calls
 from secateurs.utils.graph.walk import FlatModel, flatten_model
@@ -96,11 +97,12 @@ class DcpConfig(ChannelConfig):
   )
   preserve_ratio: float | None = option(
     None,
-    'Share of all MACs that may stay, for auto; default: what dcp_prune_ratio for all layers leaves.',
+    'Share of all MACs that may stay, for auto; default: what dcp_prune_ratio for all layers that auto '
+    'can measure leaves.',
     low=0.0,
     high=1.0,
   )
-  prune_list_file: str = option('ratio.list', 'File of prune ratios, one a layer, for list.')
+  prune_list_file: str | None = option(None, 'File of prune ratios, one a layer, for list.')
   nb_stages: int = option(
     3,
     "Discrimination-aware losses beside the network's own; the network has one more block.",
@@ -137,6 +139,20 @@ class DcpConfig(ChannelConfig):
   cache_mb: int = option(
     1024, 'Memory for these feature maps, in megabytes; fewer images are sampled if need be.', low=1
   )
+
+  def __post_init__(self) -> None:
+    super().__post_init__()
+    if (self.prune_list_file is not None) != (self.prune_option == 'list'):
+      raise UserError(
+        f'--dcp_prune_option {self.prune_option} was given with --dcp_prune_list_file '
+        f'{self.prune_list_file}: a list of ratios takes --dcp_prune_option list and the file.'
+      )
+    if self.preserve_ratio is not None and self.prune_option != 'auto':
+      raise UserError(
+        f'--dcp_preserve_ratio {self.preserve_ratio:g} is a share of all MACs, which '
+        f'--dcp_prune_option {self.prune_option} does not share out: add --dcp_prune_option auto, or '
+        'give --dcp_prune_ratio in its place.'
+      )
 
 
 @register
@@ -199,6 +215,8 @@ class DisChnPrunedLearner(ChannelLearner):
     """What stayed whole, and where there were fewer blocks than asked for."""
     wanted, found = self.config.nb_stages, len(self._blocks()) - 1
     notes = super().notes()
+    if self.config.prune_option == 'auto':
+      notes += judging_notes(self.helper)
     if found < wanted:
       notes.append(
         f'The network falls into {found + 1} blocks only, so that there were {found} stages in place '
@@ -219,20 +237,20 @@ class DisChnPrunedLearner(ChannelLearner):
 
   def _allocate(self) -> None:
     """Shares out the MACs that may stay, by what each layer was measured to lose."""
-    config, state, working = self.config, self.state['algorithm'], self.original()
-    graph = ChannelGraph(self.original())
-    units = self.units(graph).units
-    method = self._refit_method()
-    self.scan(working, units, self._refit_images(), method)
-    allocation = Allocation(graph, units, losses_of(state['divergence'], units))
-    total = graph.counts().macs
+    config, state = self.config, self.state['algorithm']
+    original, working = self.original(), self.original()
+    graph = ChannelGraph(original)
+    units, total = self.units(graph).units, graph.counts().macs
+    allocation = Allocation(graph, units)
     if config.preserve_ratio is None:
-      equal = _left(units, [config.prune_ratio] * len(units))
-      budget = macs_form(graph, units)(np.array([u.size - equal[u.name] for u in units]))
+      budget = allocation.macs(_left(units, [config.prune_ratio] * len(units)))
     else:
       budget = config.preserve_ratio * total
-      allocation.check(budget, total, f'--{config.prefix}preserve_ratio', f'--{config.prefix}trunk')
-    state['counts'] = allocation.within(budget, np.ones(len(units)))
+      allocation.check(budget, total, '--dcp_preserve_ratio', '--dcp_trunk')
+    self.say_judging()
+    self.scan(original, working, units, self._refit_images(), self._refit_method())
+    prices = allocation.prices(losses_of(state['divergence'], units))
+    state['counts'] = allocation.within(budget, prices)
     state['macs_ratio'] = budget / total
 
   # Blocks.

@@ -8,7 +8,9 @@ are from the original network's,
 
 which needs no labels. Layers before the part do not change, so that their maps are computed once. Added
 up over the parts, these curves tell well enough what a network loses in which all of them are pruned to
-share out a budget by: what costs least goes first.
+share out a budget by: what costs least goes first. Scans of one layer at a time are those of Han et al.
+2015 (arXiv:1506.02626, figure 6) and Li et al. 2017 (arXiv:1608.08710, figure 2), which take accuracy;
+the divergence, which is smooth and rises from zero, and the refit are this project's own.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ NB_IMAGES = 500
 _MAX_BYTES = 1 << 30
 
 Curve = list[tuple[float, float]]
-"""(share that is gone, divergence), with rising shares; the first is (0, 0)."""
+"""(share that is gone, divergence or loss), with rising shares; the first is the whole network's."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +57,7 @@ def scan(
   images: np.ndarray,
   progress: Callable[[int, int, str, Curve], None] | None = None,
 ) -> dict[str, Curve]:
-  """Curves by part name.
+  """Measures each part alone; curves by part name.
 
   Args:
     model: a network that gives logits, which parts change and restore.
@@ -63,6 +65,9 @@ def scan(
     images: [n, h, w, c]; each process passes all of them and runs its share. Fewer are used where
       their maps would take more than 1 GiB.
     progress: called behind each part with its number, how many there are, its name and its curve.
+
+  Returns:
+    Curves whose first point is (0, 0), the same on all processes.
   """
   flat = flatten_model(model)
   rank, nb_ranks = distributed.shard()
@@ -91,10 +96,23 @@ def scan(
   return curves
 
 
+def describe(curve: Curve) -> str:
+  """Every second point of a curve behind its first, for a line to the user."""
+  points = ', '.join(f'{100 * gone:.0f} %: {value:.4f}' for gone, value in curve[1::2])
+  return points or 'nothing to measure'
+
+
 def losses_at(curve: Curve, shares: np.ndarray) -> np.ndarray:
   """The divergence at some shares, which never falls: the curve's points, joined smoothly.
 
   Behind the last point it goes on as steeply as the curve ends.
+
+  Args:
+    curve: what `scan` gives; one of a single point is zero everywhere.
+    shares: float [n], each in [0, 1].
+
+  Returns:
+    float64 [n].
   """
   xs, ys = np.array(curve).T
   ys = np.maximum.accumulate(ys)

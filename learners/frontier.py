@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -44,17 +44,19 @@ class Frontier:
     """Tensors behind the cut, [n, ...] by number; the cut stays."""
     return self._run(calls_between(self.flat, self.position, wanted), wanted)
 
-  def _run(self, calls: Collection[Call], wanted: Collection[int]) -> dict[int, np.ndarray]:
+  def _run(self, calls: Sequence[Call], wanted: Collection[int]) -> dict[int, np.ndarray]:
     size = len(next(iter(self.tensors.values())))
+    if not size:  # A process may have no image.
+      shapes = {number: self.flat.shapes[number][1:] for number in wanted}
+      return {number: np.zeros((0, *shape), np.float16) for number, shape in shapes.items()}
     parts: dict[int, list[np.ndarray]] = {number: [] for number in wanted}
     for first in range(0, size, _BATCH):
       given = {
         number: tf.cast(array[first : first + _BATCH], self.flat.dtypes[number])
         for number, array in self.tensors.items()
       }
-      values = run_calls(calls, given)
-      for number in wanted:
-        parts[number].append(as_half(tf.cast(values[number], tf.float32).numpy()))
+      for number, value in run_calls(calls, given, wanted=wanted).items():
+        parts[number].append(as_half(tf.cast(value, tf.float32).numpy()))
     return {number: np.concatenate(arrays) for number, arrays in parts.items()}
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import tensorflow as tf
 import tf_keras as keras
@@ -13,7 +11,7 @@ from secateurs.utils.training import distributed
 from secateurs.utils.training.criteria import Criteria
 
 _BATCH = 250
-_NOTE = 'were judged on training images; --nb_smpls_val holds others out.'
+_NOTE = 'Ratios are judged on training images; --nb_smpls_val holds others out.'
 
 
 def judging_split(helper: Helper) -> str:
@@ -21,21 +19,17 @@ def judging_split(helper: Helper) -> str:
   return 'val' if helper.nb_samples('val') else 'train'
 
 
-def judging_note(helper: Helper, what: str) -> list[str]:
+def judging_notes(helper: Helper) -> list[str]:
   """What the reader of a report must know: nothing where samples were held out."""
-  return [] if judging_split(helper) == 'val' else [f'{what} {_NOTE}']
+  return [] if judging_split(helper) == 'val' else [_NOTE]
 
 
-def judging_samples(
-  helper: Helper, nb_samples: int, say: Callable[[str], None]
-) -> tuple[np.ndarray, np.ndarray]:
+def judging_samples(helper: Helper, nb_samples: int) -> tuple[np.ndarray, np.ndarray]:
   """Images [n, h, w, c] and labels [n] to judge on: at most so many of `judging_split`.
 
   They are spread evenly over the split, which may be ordered by classes; all processes get the same.
   """
   split = judging_split(helper)
-  if split == 'train':
-    say('search  judges on training images: --nb_smpls_val holds others out.')
   batch = min(nb_samples, _BATCH)
   stride = max(helper.nb_samples(split) // nb_samples, 1)
   size = -(-helper.nb_samples(split) // stride)  # Less than twice what is wanted.

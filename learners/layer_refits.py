@@ -38,13 +38,17 @@ class LayerRefits:
     flat = flatten_model(original)
     self._targets = {n: find_target(flat, n) for unit in units for n in unit.readers}
     self._layers = flat.layers()
-    self._solved: dict[tuple[str, int], list[tuple[np.ndarray, np.ndarray]]] = {}
+    self._solved: dict[tuple[str, int], list[tuple[np.ndarray, np.ndarray]]] | None = None
     self._orders: dict[str, np.ndarray] = {}
     if method.selection == 'backward':
       for unit in units:
         given = readers[unit.name], unit.size, method.ridge
         order, _ = distributed.from_chief(functools.partial(backward_order, *given))
         self._orders[unit.name] = order
+
+  def remember(self) -> None:
+    """From now on holds what it has solved: for searches, which ask for the same again."""
+    self._solved = {}
 
   def keep(self, unit: Unit, nb_keep: int) -> np.ndarray:
     """The channels that stay of a unit, bool array [unit.size]."""
@@ -80,10 +84,13 @@ class LayerRefits:
   def _solution(self, unit: Unit, nb_keep: int) -> list[tuple[np.ndarray, np.ndarray]]:
     """Weights and shift of the outputs of each reader."""
     key = unit.name, nb_keep
-    if key not in self._solved:
-      keep = self.keep(unit, nb_keep)
-      self._solved[key] = [self._solve(r, keep[r.owner]) for r in self._readers[unit.name]]
-    return self._solved[key]
+    if self._solved is not None and key in self._solved:
+      return self._solved[key]
+    keep = self.keep(unit, nb_keep)
+    found = [self._solve(r, keep[r.owner]) for r in self._readers[unit.name]]
+    if self._solved is not None:
+      self._solved[key] = found
+    return found
 
   def _solve(self, reader: Reader, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     moments, weights = reader.moments, reader.weights

@@ -18,6 +18,7 @@ class Reward:
     """`working`: a network with the original's weights, which are changed; `judge` judges it."""
     self._layers = flatten_model(working).layers()
     self._refits, self._judge = refits, judge
+    refits.remember()
 
   def __call__(self, counts: Mapping[str, int]) -> float:
     """Accuracy in [0, 1] with so many channels of each unit."""

@@ -13,15 +13,13 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import tensorflow as tf
 
-from secateurs.learners.sparse_ratios import meet_total
+from secateurs.learners.divergence import Curve
+from secateurs.learners.sparse_ratios import meet_total, most_zeros
 from secateurs.utils.training.masks import nb_kept
 from secateurs.utils.training.patterns import Pattern
 
 RATIOS = (0.2, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.98)
 QUALITIES = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0)
-
-Curve = list[tuple[float, float]]
-"""(sparsity, loss) with rising sparsity; the first is (0, loss of the whole network)."""
 
 
 def sigma_ratio(weights: np.ndarray, quality: float) -> float:
@@ -80,7 +78,7 @@ def equal_harm(
   names = list(sizes)
   counts = np.array([sizes[name] for name in names], float)
   total = nb_kept(int(counts.sum()), ratio)
-  most = 1 - 0.1 * (1 - ratio)
+  most = most_zeros(ratio)
   shares, rises = {}, {}
   for name in names:
     points = np.array([*curves[name]], float)

@@ -42,9 +42,7 @@ def uniform(sizes: Mapping[str, int], ratio: float) -> dict[str, int]:
   return {name: nb_kept(size, ratio) for name, size in sizes.items()}
 
 
-def heuristic(
-  sizes: Mapping[str, int], ratio: float, factors: Mapping[str, float] | None = None
-) -> dict[str, int]:
+def heuristic(sizes: Mapping[str, int], ratio: float) -> dict[str, int]:
   """Kept weights by kernel name when large kernels are pruned more than small ones.
 
   A kernel of n weights is pruned by
@@ -52,13 +50,11 @@ def heuristic(
     r = min(a log n, 1 - (1 - R) / 2)
 
   where a is what makes the kept weights of all kernels add up to those at the total ratio R; no
-  kernel is left less than half of the total's density. With factors, a kernel keeps
-  b f (1 - r) of its weights, at most all, and b is what keeps the total.
+  kernel is left less than half of the total's density.
 
   Args:
     sizes: number of weights by kernel name.
     ratio: R in [0, 1].
-    factors: by kernel name, positive; default: one.
   """
   names = list(sizes)
   counts = np.array([sizes[name] for name in names], float)
@@ -69,8 +65,6 @@ def heuristic(
   target = min(counts.sum() - total, most * counts.sum())
   steepness = _root(lambda a: float(np.minimum(a * logs, most) @ counts), target)
   density = 1 - np.minimum(steepness * logs, most)
-  if factors is not None:
-    density = density * np.array([factors[name] for name in names])
   return dict(zip(names, meet_total(density * counts, counts, total), strict=True))
 
 

@@ -23,7 +23,6 @@ from secateurs.learners.reconstruction import Features, find_target
 from secateurs.learners.sensitivity import RATIOS
 from secateurs.learners.sparse_ratios import by_curves, most_zeros, uniform
 from secateurs.learners.trials import Candidate
-from secateurs.utils.graph.cuts import first_calls
 from secateurs.utils.graph.walk import flatten_model
 from secateurs.utils.training import distributed
 from secateurs.utils.training.loop import TrainStep
@@ -142,8 +141,11 @@ def kernel_parts(
   regression: Regression,
   ratio: float,
 ) -> list[Part]:
-  """The kernels of a float32 model, by layer name, as parts of a scan; `ratio` is that of all."""
-  first = first_calls(flatten_model(model))
+  """The kernels of a float32 model, by name, as parts of a scan; `ratio` is that of all."""
+  first: dict[int, int] = {}
+  for index, call in enumerate(flatten_model(model).calls):
+    for weight in call.layer.weights:  # A layer may hold several kernels.
+      first.setdefault(id(weight), index)
   most = most_zeros(ratio)
   shares = sorted({share for share in RATIOS if share < most} | {ratio, most} - {0.0})
 
@@ -155,7 +157,7 @@ def kernel_parts(
       kernel.assign(regression(name, weights, mask))
 
     points = [(share, functools.partial(prune, share)) for share in shares]
-    return Part(name, first[name], points, functools.partial(kernel.assign, weights))
+    return Part(name, first[id(kernel)], points, functools.partial(kernel.assign, weights))
 
   return [part(name, kernel) for name, kernel in kernels.items()]
 

@@ -12,6 +12,7 @@ import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from secateurs.utils.errors import UserError
@@ -89,10 +90,10 @@ def search(
     All trials, in order.
 
   Raises:
-    UserError: there are more than two trials, and Optuna is not installed.
+    UserError: see `require_optuna`.
   """
-  if nb_trials > _NB_GIVEN:
-    optuna = _optuna()
+  optuna = require_optuna(nb_trials)
+  if optuna is not None:
     kind = optuna.distributions.FloatDistribution(_LOWEST, _HIGHEST, log=True)
     distributions = dict.fromkeys(names, kind)
   trials = distributed.from_chief(lambda: read_trials(path))
@@ -137,7 +138,14 @@ def search(
   return trials
 
 
-def _optuna():
+def require_optuna(nb_trials: int) -> ModuleType | None:
+  """Optuna, where so many trials need it.
+
+  Raises:
+    UserError: there are more than two trials, and Optuna is not installed.
+  """
+  if nb_trials <= _NB_GIVEN:
+    return None
   try:
     import optuna
   except ImportError as error:

@@ -33,7 +33,7 @@ import tf_keras as keras
 from secateurs.learners import divergence, register
 from secateurs.learners.abstract_learner import Phase
 from secateurs.learners.compression import CompressionLearner
-from secateurs.learners.judging import Judge, judging_note, judging_samples, judging_split
+from secateurs.learners.judging import Judge, judging_notes, judging_samples, judging_split
 from secateurs.learners.measuring import prunable_kernels
 from secateurs.learners.sensitivity import Curve, equal_harm, scan
 from secateurs.learners.sparse_patterns import parse_pattern
@@ -47,7 +47,7 @@ from secateurs.learners.sparse_search import (
   kernel_parts,
   propose,
 )
-from secateurs.learners.trials import best_candidates, search
+from secateurs.learners.trials import best_candidates, require_optuna, search
 from secateurs.learners.xnnpack_policy import xnnpack_kernels
 from secateurs.utils.config import Config, option
 from secateurs.utils.deploy import UNSTRUCTURED_NOTE
@@ -257,7 +257,9 @@ class WeightSparseLearner(CompressionLearner):
     return [*phases, Phase('sparsify', self._sparsify)]
 
   def prepare(self) -> None:
-    """Makes the masks."""
+    """Makes the masks, and asks for what a search will need."""
+    if self.config.protocol == 'optimal' and 'kept' not in self.state['algorithm']:
+      require_optuna(self.config.nb_rlouts)
     self._kernels = self.prunable(self.model)
     self._masks = MaskSet(list(self._kernels.values()), self.config.pattern)
 
@@ -305,7 +307,7 @@ class WeightSparseLearner(CompressionLearner):
     if dense:
       notes.append(f'Left dense: {", ".join(dense)}.')
     if config.protocol in ('sensitivity', 'optimal'):
-      notes += judging_note(self.helper, 'Ratios')
+      notes += judging_notes(self.helper)
     return notes
 
   # How much goes where.
@@ -336,10 +338,11 @@ class WeightSparseLearner(CompressionLearner):
     config, nb_samples = self.config, self.config.nb_smpls_scan
     if config.nb_iters_feval is not None:
       nb_samples = config.nb_iters_feval * self.batch_size
-    return Judge(model, *judging_samples(self.helper, nb_samples, self.say), self.helper.criteria)
+    return Judge(model, *judging_samples(self.helper, nb_samples), self.helper.criteria)
 
   def _by_sensitivity(self, sizes: dict[str, int]) -> dict[str, int]:
     judge = self._judge(self.model)
+    self.say_judging()
 
     def tell(number: int, total: int, name: str, curve: Curve) -> None:
       losses = ', '.join(f'{ratio:.2f}: {loss:.3f}' for ratio, loss in curve[1::3])
@@ -358,13 +361,17 @@ class WeightSparseLearner(CompressionLearner):
   def _by_search(self, sizes: dict[str, int]) -> dict[str, int]:
     config, state = self.config, self.state['algorithm']
     path = self.trials_path()
+    self.say_judging()
     # Trials run on a network of their own, so that nothing of them is left in the run's.
     model = self.in_float32(self.helper.build_model(self.run_config.seed))
     model.set_weights(self.model.get_weights())
     regression = self._regression(model)
     parts = kernel_parts(model, self.prunable(model), config.pattern, regression, config.ratio)
-    images, _ = judging_samples(self.helper, divergence.NB_IMAGES, self.say)
-    curves = state['divergence'] = divergence.scan(model, parts, images, self._say_curve)
+    if 'divergence' not in state:
+      images, _ = judging_samples(self.helper, divergence.NB_IMAGES)
+      state['divergence'] = divergence.scan(model, parts, images, self._say_curve)
+      self.save_search()
+    curves = state['divergence']
     trials = search(
       [*sizes, TOTAL] if config.reward_type == 'multi-obj' else list(sizes),
       lambda factors: propose(curves, sizes, config.ratio, factors),
@@ -390,7 +397,7 @@ class WeightSparseLearner(CompressionLearner):
     return best.counts
 
   def _say_curve(self, number: int, total: int, name: str, curve: divergence.Curve) -> None:
-    shown = ', '.join(f'{100 * gone:.0f} %: {value:.4f}' for gone, value in curve[1::3])
+    shown = divergence.describe(curve)
     self.say(f'scan  kernel {number}/{total}  {name}: divergence with so many zeros  {shown}')
 
   def _regression(self, model: keras.Model) -> Regression:

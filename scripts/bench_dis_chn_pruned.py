@@ -30,13 +30,12 @@ from secateurs.learners.discrimination import (
   Block,
   LayerObjective,
   find_blocks,
-  first_calls,
   make_branch,
 )
 from secateurs.learners.frontier import Frontier
 from secateurs.nets.resnet import cifar_resnet
 from secateurs.utils.graph import ChannelGraph
-from secateurs.utils.graph.cuts import calls_between, run_calls
+from secateurs.utils.graph.cuts import calls_between, first_calls, run_calls
 from secateurs.utils.graph.walk import FlatModel, flatten_model
 from secateurs.utils.training.criteria import cross_entropy
 from secateurs.utils.training.loop import TrainStep

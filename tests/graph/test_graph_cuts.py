@@ -1,3 +1,5 @@
+import weakref
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -69,6 +71,39 @@ def test_running_in_two_parts_is_running_the_model(build):
     rest = calls_between(flat, position, flat.outputs)
     found = run_calls(rest, given)[flat.outputs[0]]
     np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize('build', [branched, lambda: cifar_resnet(20)])
+def test_tensors_are_let_go_behind_their_last_reader(build):
+  model = build()
+  flat = flatten_model(model)
+  ((start, _),) = flat.inputs
+  images = np.random.default_rng(0).normal(size=(2, *model.input_shape[1:])).astype(np.float32)
+  middle = flat.calls[len(flat.calls) // 2].outputs[0]
+  made, most = [], 0
+
+  class Watched:
+    """A call that counts which of the tensors made so far are still there."""
+
+    def __init__(self, call):
+      self.call = call
+      self.inputs, self.outputs = call.inputs, call.outputs
+      self.args, self.kwargs, self.layer = call.args, call.kwargs, self
+      self._call_spec = call.layer._call_spec
+
+    def __call__(self, *args, **kwargs):
+      nonlocal most
+      result = self.call.layer(*args, **kwargs)
+      made.append(weakref.ref(result))
+      most = max(most, sum(ref() is not None for ref in made))
+      return result
+
+  watched = [Watched(call) for call in flat.calls]
+  wanted = [middle, *flat.outputs]
+  found = run_calls(watched, {start: tf.constant(images)}, wanted=wanted)
+  assert found.keys() == set(wanted)
+  np.testing.assert_allclose(found[flat.outputs[0]], model(images, training=False), atol=1e-5)
+  assert most <= 5  # The middle, two branches, what joins them, what was just made.
 
 
 def test_only_what_is_needed_is_run():

@@ -1,11 +1,12 @@
 import json
+import sys
 
 import numpy as np
 import pytest
 import tensorflow as tf
 import tf_keras as keras
 
-from secateurs.learners import divergence, get_learner
+from secateurs.learners import channel_pruned, divergence, get_learner
 from secateurs.learners.allocation import Allocation, levels
 from secateurs.learners.channel_pass import Method, prune, statistics
 from secateurs.learners.channel_pruned import CpConfig
@@ -457,7 +458,7 @@ def test_bad_values():
 # The search.
 
 
-def flat_losses(units):
+def even_losses(units):
   return {unit.name: np.linspace(0, 1, unit.size + 1) ** 2 for unit in units}
 
 
@@ -466,10 +467,13 @@ def flat_losses(units):
 def test_candidates_meet_the_budget_within_one_channel(trunk, share):
   graph = ChannelGraph(cifar_resnet(20))
   units = find_units(graph, trunk).units
-  allocation = Allocation(graph, units, flat_losses(units))
+  allocation = Allocation(graph, units)
+  prices = allocation.prices(even_losses(units))
   budget = share * graph.counts().macs
   factors = np.random.default_rng(0).uniform(0.4, 2.5, len(units))
-  for counts in (allocation.within(budget, factors), allocation.equal(budget)):
+  factors = {unit.name: factor for unit, factor in zip(units, factors, strict=True)}
+  for counts in (allocation.within(budget, prices, factors), allocation.equal(budget)):
+    assert allocation.macs(counts) == macs_of(graph, units, list(counts.values()))
     numbers = [counts[unit.name] for unit in units]
     assert macs_of(graph, units, numbers) <= budget
     for i, unit in enumerate(units):
@@ -485,7 +489,7 @@ def test_candidates_meet_the_budget_within_one_channel(trunk, share):
 def test_a_budget_out_of_reach():
   graph = ChannelGraph(cifar_resnet(20))
   units = find_units(graph, 'keep').units
-  allocation = Allocation(graph, units, flat_losses(units))
+  allocation = Allocation(graph, units)
   with pytest.raises(ValueError, match=r'At least \d+ MACs stay'):
     allocation.equal(0.01 * graph.counts().macs)
 
@@ -494,6 +498,29 @@ def test_a_share_of_macs_out_of_reach(make, baseline):
   learner = learn(make, baseline, prune_option='auto', preserve_ratio=0.01, nb_smpls_reward=50)
   with pytest.raises(UserError, match=r'--cp_preserve_ratio asks for 0.0100 of the MACs, but at'):
     learner.train()
+
+
+def test_what_a_search_needs_is_asked_for_before_all_work(make, baseline, monkeypatch, capsys):
+  monkeypatch.setitem(sys.modules, 'optuna', None)
+  learner = learn(make, baseline, prune_option='auto', nb_rlouts=9)
+  with pytest.raises(UserError, match='Searching ratios needs Optuna, which is not installed'):
+    learner.train()
+  assert 'Baseline' not in capsys.readouterr().out
+
+
+def test_a_search_that_was_stopped_does_not_measure_again(make, baseline, monkeypatch):
+  config = {'prune_option': 'auto', 'preserve_ratio': 0.6, 'nb_rlouts': 2, 'nb_smpls_reward': 50}
+  stopped = learn(make, baseline, **config)
+  with monkeypatch.context() as patch:
+    patch.setattr(channel_pruned, 'search', None)
+    with pytest.raises(TypeError):
+      stopped.run_phases(until='search')
+  with monkeypatch.context() as patch:
+    patch.setattr(divergence, 'scan', None)
+    again = learn(make, baseline, **config)
+    again.run_phases(until='search')
+  found = again.state['algorithm']['divergence']
+  assert found.keys() == again.state['algorithm']['counts'].keys()
 
 
 def reward_of(model, units, **method):

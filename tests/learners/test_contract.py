@@ -126,7 +126,8 @@ def test_a_diverging_run_keeps_its_last_good_checkpoint(name, make, warm, monkey
 
   with monkeypatch.context() as patch:
     patch.setattr(loop.TrainStep, 'run', diverge)
-    with pytest.raises(DivergenceError, match=r'phase \w+ (of layer \w+ )?at step \d+ with learning rate'):
+    where = r'phase \w+ (of layer \w+ )?at step \d+ with learning rate'
+    with pytest.raises(DivergenceError, match=where):
       learner.train()
   saved = learner.store.latest()
   assert saved.state['step'] >= 5

@@ -13,7 +13,6 @@ from secateurs.learners.dis_chn_pruned import DcpConfig, DisChnPrunedLearner, nb
 from secateurs.learners.discrimination import (
   LayerObjective,
   find_blocks,
-  first_calls,
   make_branch,
   start_branch,
 )
@@ -23,6 +22,7 @@ from secateurs.nets.model_helper import ModelHelper
 from secateurs.nets.resnet import cifar_resnet
 from secateurs.utils.errors import UserError
 from secateurs.utils.graph import ChannelGraph, count
+from secateurs.utils.graph.cuts import first_calls
 from secateurs.utils.graph.walk import flatten_model
 from secateurs.utils.training.loop import DivergenceError
 
@@ -471,13 +471,49 @@ def test_auto_shares_out_the_macs_of_equal_ratios(learn):
   assert learner.requested()['macs_ratio'] == pytest.approx(
     count(equal.model).macs / count(learner.original()).macs
   )
+
+
+def test_auto_meets_a_share_of_the_macs(learn):
+  learner = learn(prune_option='auto', preserve_ratio=0.6)
+  learner.run_phases(until='slim')
+  whole, slim = count(learner.original()).macs, count(learner.model).macs
+  assert 0.5 * whole < slim <= 0.6 * whole
+  assert learner.requested() == {'macs_ratio': 0.6}
+
+
+def test_a_share_of_macs_out_of_reach_is_told_before_any_measuring(learn, monkeypatch):
+  monkeypatch.setattr(DisChnPrunedLearner, 'scan', None)
   with pytest.raises(UserError, match=r'--dcp_preserve_ratio asks for 0.0010 of the MACs, but at'):
     learn('little', prune_option='auto', preserve_ratio=0.001).train()
+
+
+@pytest.mark.parametrize(
+  ('config', 'told'),
+  [
+    (
+      {'prune_list_file': 'my.list'},
+      r'--dcp_prune_option uniform .* --dcp_prune_list_file my.list',
+    ),
+    ({'prune_option': 'list'}, r'list was given with --dcp_prune_list_file None'),
+    ({'preserve_ratio': 0.4}, r'--dcp_preserve_ratio 0.4 .* add --dcp_prune_option auto'),
+  ],
+)
+def test_flags_that_would_do_nothing_are_refused(config, told):
+  with pytest.raises(UserError, match=told):
+    DcpConfig(**config)
 
 
 def test_skipping_everything_is_told(learn):
   with pytest.raises(UserError, match=r'loosen --dcp_skip or --dcp_trunk'):
     learn(skip='conv*').train()
+
+
+def test_a_process_without_images_has_empty_maps():
+  flat = flatten_model(cifar_resnet(20))
+  frontier = Frontier(flat, np.zeros((0, 32, 32, 3), np.float32))
+  frontier.advance(5)
+  (output,) = flat.outputs
+  assert frontier.peek([output])[output].shape == (0, 10)
 
 
 def test_a_small_cache_takes_fewer_images_and_says_so(learn, helper, capsys):

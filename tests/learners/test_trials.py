@@ -101,7 +101,7 @@ def test_samples_to_judge_on_are_of_all_classes(nb_samples):
   images = np.arange(60, dtype=np.float32)[:, None, None, None]
   ordered = images, np.repeat(np.arange(4, dtype=np.int32), 15)
   data = GivenData(ordered, ordered, (1, 1, 1), 4)
-  images, labels = judging_samples(data, nb_samples, lambda text: None)
+  images, labels = judging_samples(data, nb_samples)
   assert len(images) == len(labels) == min(nb_samples, 60)
   np.testing.assert_array_equal(labels, images.ravel() // 15)
   counts = np.bincount(labels, minlength=4)
@@ -111,6 +111,6 @@ def test_samples_to_judge_on_are_of_all_classes(nb_samples):
 @pytest.mark.parametrize('nb_samples', [1, 20, 40, 66])
 def test_samples_to_judge_on_come_from_records_too(tiny_ilsvrc12, nb_samples):
   data = load_ilsvrc12(Ilsvrc12Config(data_dir_local=str(tiny_ilsvrc12), image_size=32))
-  images, labels = judging_samples(data, nb_samples, lambda text: None)
+  images, labels = judging_samples(data, nb_samples)
   assert images.shape == (len(labels), 32, 32, 3)
   assert 0 < len(labels) <= nb_samples

@@ -175,7 +175,7 @@ _SCANS = (
   (
     'divergence',
     "Divergence of the class probabilities from the original network's when one layer alone is pruned "
-    'and refit, before any training.',
+    '(and refit, if asked for), before any training.',
     'gone from the layer, %',
   ),
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -106,7 +106,11 @@ def calls_between(flat: FlatModel, position: int, ends: Collection[int]) -> list
 
 
 def run_calls(
-  calls: Collection[Call], tensors: Mapping[int, tf.Tensor], *, training: bool = False
+  calls: Sequence[Call],
+  tensors: Mapping[int, tf.Tensor],
+  *,
+  training: bool = False,
+  wanted: Collection[int] | None = None,
 ) -> dict[int, Any]:
   """Runs calls in order.
 
@@ -114,12 +118,16 @@ def run_calls(
     calls: what to run.
     tensors: values by tensor number, of all that the calls read and do not make.
     training: the mode, for layers that were not given one when the model was built.
+    wanted: the tensors to return; others are let go behind the last call that reads them.
 
   Returns:
-    The given values and those that were made.
+    The given values and those that were made, or of these the wanted ones.
   """
   values = dict(tensors)
-  for call in calls:
+  last: dict[int, int] = {}
+  if wanted is not None:
+    last = {number: index for index, call in enumerate(calls) for number in call.inputs}
+  for index, call in enumerate(calls):
     kwargs = dict(fill(call.kwargs, values))
     if call.layer._call_spec.expects_training_arg and (
       not training or kwargs.get('training') is None
@@ -127,4 +135,8 @@ def run_calls(
       kwargs['training'] = training
     results = call.layer(*fill(call.args, values), **kwargs)
     values.update(zip(call.outputs, tf.nest.flatten(results), strict=True))
-  return values
+    if wanted is not None:
+      for number in {*call.inputs, *call.outputs}.difference(wanted):
+        if last.get(number, -1) <= index:
+          values.pop(number, None)
+  return values if wanted is None else {number: values[number] for number in wanted}
