@@ -10,6 +10,11 @@ from job import UsageError
 _QUERY = ('--query-gpu=index,memory.used,utilization.gpu', '--format=csv,noheader,nounits')
 
 
+def have_gpus() -> bool:
+  """Whether this machine has GPUs of Nvidia's."""
+  return shutil.which('nvidia-smi') is not None
+
+
 def idle_gpus(number: int) -> list[str]:
   """Indices of so many GPUs, those with the least memory in use and the least to do first.
 
@@ -18,7 +23,7 @@ def idle_gpus(number: int) -> list[str]:
   Raises:
     UsageError: there are GPUs, but fewer than processes.
   """
-  if shutil.which('nvidia-smi') is None:
+  if not have_gpus():
     return []
   found = subprocess.run(['nvidia-smi', *_QUERY], capture_output=True, text=True, check=False)
   rows = [line.split(',') for line in found.stdout.splitlines() if line.count(',') == 2]

@@ -10,11 +10,12 @@ import sys
 import threading
 from typing import IO
 
+from gpus import have_gpus
 from job import ROOT, Job, UsageError
 
-# A cycle is how long Horovod waits for more tensors to send: there is but one here. Ranks wait for
-# rank 0 while it exports and times, so a stall is told late; dead ranks are noticed at once.
-TUNING = ('--cycle-time-ms', '0.5', '--stall-check-warning-time-seconds', '900')
+# Ranks wait for rank 0 while it exports and times, so a stall is told late; dead ranks are noticed at
+# once.
+_PATIENCE = ('--stall-check-warning-time-seconds', '900')
 _OF_RANK = re.compile(r'^\[(\d+)\]<(stdout|stderr)>:(.*)$', re.DOTALL)
 _ENDED = re.compile(r'^Process (\d+) exit with status code (-?\d+)')
 _CHATTER = re.compile(
@@ -24,6 +25,15 @@ _CHATTER = re.compile(
 _NB_TOLD = 8
 
 
+def tuning(on_gpus: bool) -> tuple[str, ...]:
+  """Horovod's settings.
+
+  In each cycle ranks ask each other what is ready to be added up. At 0.5 ms that took 14 to 18 % of a
+  core, at 5 ms 4 %: where ranks compute on the cores, this counts for more than gradients that wait.
+  """
+  return '--cycle-time-ms', '1' if on_gpus else '5', *_PATIENCE
+
+
 def command(job: Job, hosts: str) -> list[str]:
   """The command for the processes of a job: horovodrun, unless there is but one."""
   script = ['python', job.script, *job.script_flags()]
@@ -31,7 +41,7 @@ def command(job: Job, hosts: str) -> list[str]:
     return script
   port = ['-p', job.options['ssh_port']] if 'ssh_port' in job.options else []
   number = str(job.nb_processes)
-  return ['horovodrun', '--gloo', '-np', number, '-H', hosts, *port, *TUNING, *script]
+  return ['horovodrun', '--gloo', '-np', number, '-H', hosts, *port, *tuning(have_gpus()), *script]
 
 
 def run(words: list[str], environment: dict[str, str]) -> int:

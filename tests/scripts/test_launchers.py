@@ -107,6 +107,14 @@ def test_several_processes_go_through_horovodrun(launch):
   assert done.stdout.rstrip().endswith('lenet_at_digits_run.py --learner full-prec')
 
 
+@pytest.mark.parametrize(('gpus', 'cycle'), [(False, '5'), (True, '1')])
+def test_ranks_on_gpus_ask_each_other_more_often(gpus, cycle, launch, stand_in):
+  if gpus:
+    stand_in('nvidia-smi', 'printf "0, 0, 0\\n1, 0, 0\\n"')
+  done = launch('local', 'nets/lenet_at_digits_run.py -n 2 --learner full-prec --dry_run')
+  assert f' --cycle-time-ms {cycle} ' in done.stdout
+
+
 @pytest.mark.parametrize('mode', SEEDS)
 def test_help_names_every_flag(mode, launch):
   for words in ([], ['-h'], ['--help']):
