@@ -42,7 +42,7 @@ runs=()
 for seed in $seeds; do
   for name in $names; do
     case "$name" in
-      chn-pruned) own=(--cp_prune_option auto --cp_nb_rlouts 1 --cp_preserve_ratio "$stay") ;;
+      chn-pruned) own=(--cp_prune_option auto --cp_preserve_ratio "$stay") ;;
       dis-chn-pruned) own=(--dcp_prune_option auto --dcp_preserve_ratio "$stay") ;;
       weight-sparse) own=(--ws_prune_ratio "$ratio") ;;
       *) own=() ;;
