@@ -122,12 +122,11 @@ def test_a_diverging_run_keeps_its_last_good_checkpoint(name, make, warm, monkey
   def diverge(self, batches, nb_steps):
     calls.append(nb_steps)
     nb_done, means = run(self, batches, nb_steps)
-    return (nb_done - 1, means) if sum(calls) > 20 else (nb_done, means)
+    return (nb_done - 1, means) if sum(calls) > 12 else (nb_done, means)
 
   with monkeypatch.context() as patch:
     patch.setattr(loop.TrainStep, 'run', diverge)
-    where = r'phase \w+ (of layer \w+ )?at step \d+ with learning rate'
-    with pytest.raises(DivergenceError, match=where):
+    with pytest.raises(DivergenceError, match=r'phase \w+ at step \d+ with learning rate'):
       learner.train()
   saved = learner.store.latest()
   assert saved.state['step'] >= 5
