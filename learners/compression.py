@@ -21,6 +21,7 @@ from secateurs.utils.errors import UserError
 from secateurs.utils.graph import count
 from secateurs.utils.training import distributed
 from secateurs.utils.training.checkpoints import CheckpointStore
+from secateurs.utils.training.masks import Masks
 from secateurs.utils.training.muon import Muon
 from secateurs.utils.training.objectives import Classification
 from secateurs.utils.training.schedules import Cosine
@@ -140,11 +141,17 @@ class CompressionLearner(Learner):
       self.helper.recipe.nb_epochs * config.nb_epochs_rat if epochs is None else epochs
     )
 
-  def fine_tune_optimizer(self, nb_steps: int) -> keras.optimizers.Optimizer:
+  def fine_tune_optimizer(
+    self, nb_steps: int, masks: Masks | None = None
+  ) -> keras.optimizers.Optimizer:
     """The optimizer of the compression's training: its rate is half a cosine down to zero.
 
     Muon's steps don't shrink as a greater batch evens out gradients, so that its rate grows with the
     root of the batch only.
+
+    Args:
+      nb_steps: steps of the training.
+      masks: those that it keeps.
     """
     config, peak = self.train_config, self.fine_tune_rate()
     schedule = self.warmed_up(Cosine(peak, nb_steps), nb_steps)
@@ -152,7 +159,7 @@ class CompressionLearner(Learner):
       return self.sgd(schedule)
     growth = math.sqrt(self.batch_size_total / self.helper.recipe.batch_size)
     factor = growth * config.lrn_rate_muon / peak if peak else 0.0
-    return Muon(schedule, kernel_factor=factor, momentum=self.momentum)
+    return Muon(schedule, kernel_factor=factor, momentum=self.momentum, masks=masks)
 
   def fine_tune_rate(self) -> float:
     """Peak rate of the compression's training, for this run's batch size.

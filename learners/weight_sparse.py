@@ -489,7 +489,7 @@ class WeightSparseLearner(CompressionLearner):
     self.fit(
       phase,
       self.classification(),
-      self.fine_tune_optimizer(nb_steps),
+      self.fine_tune_optimizer(nb_steps, self._masks),
       nb_steps=nb_steps,
       masks=self._masks,
       events=events or [],

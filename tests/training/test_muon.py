@@ -7,6 +7,7 @@ import pytest
 import tensorflow as tf
 import tf_keras as keras
 
+from secateurs.utils.training.masks import Masks
 from secateurs.utils.training.muon import Muon, orthogonalised
 
 
@@ -41,6 +42,28 @@ def test_a_kernel_steps_by_a_share_of_its_length():
 
   moved = np.linalg.norm(kernel.numpy() - before) / np.linalg.norm(before)
   assert moved == pytest.approx(0.5 * 0.04, rel=1e-3)
+
+
+def test_the_step_of_a_sparse_kernel_belongs_to_its_survivors():
+  rng = np.random.default_rng(4)
+  mask = (rng.random((3, 3, 6, 8)) < 0.1).astype(np.float32)
+  before = (rng.normal(size=mask.shape) * mask).astype(np.float32)
+  gradient = rng.normal(size=mask.shape).astype(np.float32)
+
+  def stepped(of_pruned: float) -> np.ndarray:
+    kernel = tf.Variable(before)
+    optimizer = Muon(0.5, kernel_factor=0.04, masks=Masks([kernel], [mask]))
+    optimizer.build([kernel])
+    for _ in range(2):
+      given = np.where(mask > 0, gradient, of_pruned)
+      optimizer.apply_gradients([(tf.constant(given, tf.float32), kernel)])
+    return kernel.numpy() - before
+
+  moved = stepped(of_pruned=0.0)
+
+  assert (moved[mask == 0] == 0).all()
+  assert np.linalg.norm(moved) / np.linalg.norm(before) == pytest.approx(2 * 0.5 * 0.04, rel=0.02)
+  assert np.array_equal(moved, stepped(of_pruned=100.0))
 
 
 @pytest.mark.parametrize('shape', [(7,), (5, 3), (3, 3, 4, 1), (1, 1, 1, 8)])

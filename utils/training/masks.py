@@ -41,6 +41,11 @@ class Masks:
     values = [tf.ones_like(v) for v in self.variables] if masks is None else masks
     self.masks = [tf.Variable(v, trainable=False, dtype=tf.float32) for v in values]
 
+  def of(self, variable: tf.Variable) -> tf.Variable | None:
+    """The mask of a variable; None for one that is not masked."""
+    found = [m for v, m in zip(self.variables, self.masks, strict=True) if v is variable]
+    return found[0] if found else None
+
   def apply(self) -> None:
     """Sets pruned weights to zero; runs in graph mode after each optimizer step."""
     for variable, mask in zip(self.variables, self.masks, strict=True):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import tensorflow as tf
 import tf_keras as keras
 
+from secateurs.utils.training.masks import Masks
+
 _COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 _NB_ITERATIONS = 5
 _EPSILON = 1e-7
@@ -47,7 +49,9 @@ class Muon(keras.optimizers.SGD):
 
   Deviation: the published step has the norm sqrt(rank) times a shape factor; here it is a share of the
   kernel's own norm, so that one rate suits layers of any width and pruned ones, and no weight decay is
-  needed to hold the norm.
+  needed to hold the norm. Pruned weights take no part: their gradients count as zero, and it is the
+  step of the others that has the length (without, one twentieth of the weights would take little
+  more than a fifth of it).
   """
 
   def __init__(
@@ -56,27 +60,37 @@ class Muon(keras.optimizers.SGD):
     *,
     kernel_factor: float,
     momentum: float = 0.9,
+    masks: Masks | None = None,
     name: str = 'Muon',
   ) -> None:
-    """`kernel_factor` times the learning rate is a kernel's relative step: ||dW|| / ||W||."""
+    """`kernel_factor` times the learning rate is a kernel's relative step: ||dW|| / ||W||.
+
+    `masks` tell which weights are pruned; they may change between steps.
+    """
     super().__init__(learning_rate, momentum=momentum, nesterov=True, jit_compile=False, name=name)
     self.kernel_factor = kernel_factor
+    self._masks = masks or Masks([])
 
   def update_step(self, gradient: tf.Tensor, variable: tf.Variable) -> None:
     """Steps on one variable."""
     if not _is_matrix(variable):
       super().update_step(gradient, variable)
       return
+    mask = self._masks.of(variable)
+    if mask is not None:
+      gradient *= mask
     momentum = self.momentums[self._index_dict[self._var_key(variable)]]
     momentum.assign(self.momentum * momentum + gradient)
     ahead = gradient + self.momentum * momentum
-    step = orthogonalised(tf.reshape(ahead, [-1, ahead.shape[-1]]))
+    step = tf.reshape(orthogonalised(tf.reshape(ahead, [-1, ahead.shape[-1]])), variable.shape)
+    if mask is not None:
+      step *= mask
     size = tf.norm(variable) / (tf.norm(step) + _EPSILON)
     rate = tf.cast(self.learning_rate, variable.dtype) * self.kernel_factor
-    variable.assign_sub(rate * size * tf.reshape(step, variable.shape))
+    variable.assign_sub(rate * size * step)
 
   def get_config(self) -> dict:
-    """Constructor arguments."""
+    """Constructor arguments but for the masks, which belong to the run."""
     config = super().get_config()
     names = ('learning_rate', 'momentum', 'name')
     return {**{name: config[name] for name in names}, 'kernel_factor': self.kernel_factor}
