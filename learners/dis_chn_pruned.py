@@ -11,15 +11,17 @@ last one has the loss L of the network. For each block in turn
 with L^(R) the distance of the layer's output to that in the original network. Then the slim network is
 trained.
 
-Deviations. Channels are removed, as the document has it, unless `dcp_greedy add`: the paper starts
-with none and adds the best. Block-wise training minimises the sum of both losses; the paper steps on
-one after the other. Branches start from a logistic regression, not at random. While a layer is pruned
-nothing before it changes: the tensors that cross the cut before it are computed once, and only the
-layers from there to the end of the block are run, over sampled images and with normalisation at its
-moving statistics. Several channels change in one step (`dcp_chns_per_step`). Behind the selection every
-layer that sees a change is refit to the original network's outputs by least squares, as in He et al.
-2017 (`dcp_refit`): what was trained layer by layer over few images is a worse start for the final
-training. docs/dis_chn_pruned.md has what was measured.
+Deviations. Channels are removed, as the document has it, unless `dcp_greedy add`: the paper starts with
+none and adds the best. A channel that may go is judged as one that may come: by the gradient where it
+is off, because by the weights of a trained network that gradient is next to nothing and says little;
+the channels are off in groups, each in another batch. Block-wise training minimises the sum of both
+losses; the paper steps on one after the other. Branches start from a logistic regression, not at
+random. While a layer is pruned nothing before it changes: the tensors that cross the cut before it are
+computed once, and only the layers from there to the end of the block are run, over sampled images and
+with normalisation at its moving statistics. Several channels change in one step (`dcp_chns_per_step`).
+Behind the selection every layer that sees a change is refit to the original network's outputs by least
+squares, as in He et al. 2017 (`dcp_refit`): what was trained layer by layer over few images is a worse
+start for the final training. docs/dis_chn_pruned.md has what was measured.
 """
 
 from __future__ import annotations
@@ -131,7 +133,12 @@ class DcpConfig(ChannelConfig):
     "Behind the selection, refit what is left to the original network's outputs, layer by layer, by "
     'least squares.',
   )
-  nb_batches_score: int = option(8, 'Batches that gradients are taken over for a choice.', low=1)
+  nb_batches_score: int = option(
+    8,
+    'Batches that gradients are taken over for a choice; where channels go, each batch judges another '
+    'group of them, which is off.',
+    low=1,
+  )
   batch_size: int = option(64, 'Samples of a layer-wise step.', low=1)
   nb_smpls_layer: int = option(
     2048, 'Images sampled for layer-wise training; their feature maps are kept in memory.', low=1

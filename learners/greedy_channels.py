@@ -28,7 +28,8 @@ class Greedy:
     greedy: `remove` or `add`, see `gradient_choice.next_mask`.
     per_step: channels that change in one step.
     nb_iters: training steps behind each.
-    nb_batches_score: batches that the gradient is taken over.
+    nb_batches_score: batches that the gradient is taken over; where channels go, as many groups of
+      them are judged in turn.
     batch_size: cached samples of a batch.
     lrn_rate: Adam's.
     seed: of the order of samples, and of the random selection.
@@ -91,7 +92,8 @@ class UnitPruning:
     )
     self._rng = np.random.default_rng([method.seed, zlib.crc32(unit.name.encode())])
     self._random = self._rng.random(unit.size)
-    self._summed_norms = tf.function(self._sum_norms)
+    self._deal = np.random.default_rng([method.seed, zlib.crc32(unit.name.encode()), 1])
+    self._mean_norms = tf.function(self._average_norms)
     self.mask = np.full(unit.size, method.greedy == 'remove')
     self.means: dict[str, float] = {}
     self._apply()
@@ -119,7 +121,9 @@ class UnitPruning:
   def scores(self) -> np.ndarray:
     """The channels' scores, [unit.size]: greater is better.
 
-    `gradient`: Frobenius norms of the gradient of L^(R) + L_p, averaged over batches and processes.
+    `gradient`: Frobenius norms of the gradient of L^(R) + L_p by the kernel's rows of a channel that
+    is off, averaged over batches and processes: how much the loss asks for it. Channels that are on
+    are switched off for this, group by group, each in another batch.
     """
     method, unit = self._method, self._unit
     elements = [unit.elements[name] for name in unit.readers]
@@ -132,7 +136,8 @@ class UnitPruning:
         np.add.at(scores, element[element >= 0], rows[element >= 0])
       return scores
     batches = tf.constant(self._batches(method.nb_batches_score))
-    scores = distributed.sum(self._summed_norms(batches).numpy()) / distributed.size()
+    absent = tf.constant(self._groups(method.nb_batches_score))
+    scores = distributed.sum(self._mean_norms(batches, absent).numpy()) / distributed.size()
     if not np.isfinite(scores).all():
       raise DivergenceError(
         f'The gradient became infinite or NaN in phase {self._phase} with learning rate '
@@ -141,16 +146,33 @@ class UnitPruning:
       )
     return scores
 
-  def _sum_norms(self, batches: tf.Tensor) -> tf.Tensor:
+  def _groups(self, nb_batches: int) -> np.ndarray:
+    """The channels that are off in each batch and judged by it: 1 or 0, [nb_batches, unit.size]."""
+    if self._method.greedy == 'add':
+      return np.tile((~self.mask).astype(np.float32), (nb_batches, 1))
+    absent = np.zeros([nb_batches, self._unit.size], np.float32)
+    order = self._deal.permutation(np.flatnonzero(self.mask))
+    nb_groups = min(nb_batches, len(order))
+    for batch, row in enumerate(absent):
+      row[order[batch % nb_groups :: nb_groups]] = 1
+    return absent
+
+  def _average_norms(self, batches: tf.Tensor, absent: tf.Tensor) -> tf.Tensor:
     elements = [self._unit.elements[name] for name in self._unit.readers]
+    whole = [kernel.read_value() for kernel in self._kernels]
     total = tf.zeros([self._unit.size])
-    for batch in batches:
+    for number in tf.range(tf.shape(batches)[0]):
+      for kernel, values, element in zip(self._kernels, whole, elements, strict=True):
+        on = 1 - tf.where(element >= 0, tf.gather(absent[number], np.maximum(element, 0)), 0.0)
+        kernel.assign(values * on[:, None])
       with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(self._kernels)
-        loss, _ = self._objective(batch)
+        loss, _ = self._objective(batches[number])
       gradients = tape.gradient(loss, self._kernels)
-      total += channel_norms(gradients, elements, self._unit.size)
-    return total / tf.cast(tf.shape(batches)[0], tf.float32)
+      total += channel_norms(gradients, elements, self._unit.size) * absent[number]
+    for kernel, values in zip(self._kernels, whole, strict=True):
+      kernel.assign(values)
+    return tf.math.divide_no_nan(total, tf.reduce_sum(absent, axis=0))
 
   def _train(self) -> None:
     def keep(done: int, means: dict[str, float]) -> None:

@@ -235,21 +235,28 @@ def as_tensors(arrays):
 
 
 @pytest.mark.parametrize(
-  ('name', 'trunk', 'number'),
+  ('name', 'trunk', 'number', 'greedy'),
   [
-    ('residual_net', 'keep', 0),
-    ('residual_net', 'couple', 0),
-    ('bottleneck_net', 'gather', 2),
-    ('depthwise_net', 'keep', 0),
-    ('plain_net', 'keep', 2),
+    ('residual_net', 'keep', 0, 'remove'),
+    ('residual_net', 'keep', 0, 'add'),
+    ('residual_net', 'couple', 0, 'remove'),
+    ('bottleneck_net', 'gather', 2, 'remove'),
+    ('depthwise_net', 'keep', 0, 'remove'),
+    ('plain_net', 'keep', 2, 'remove'),
   ],
 )
-def test_scores_are_norms_of_finite_differences(name, trunk, number):
-  unit, pruning, readers, loss = problem(NETS[name], trunk, number)
+def test_scores_are_norms_of_finite_differences(name, trunk, number, greedy):
+  """By the rows of a channel that is off: with all others on (remove), or off, too (add)."""
+  method = Greedy(greedy=greedy, nb_batches_score=32, batch_size=len(samples()[1]))
+  unit, pruning, readers, loss = problem(NETS[name], trunk, number, method=method)
+  assert unit.size <= method.nb_batches_score
   scores = pruning.scores()
   rng = np.random.default_rng(0)
   for channel in rng.choice(unit.size, 1 if len(readers) > 1 else 2, replace=False):
-    total = 0.0
+    total, whole = 0.0, [layer.kernel.numpy() for layer in readers]
+    for layer in readers:  # All of them, before any is looked at.
+      mine = unit.elements[layer.name] == channel
+      layer.kernel.assign(np.where(mine[:, None], 0, layer.kernel.numpy()))
     for layer in readers:
       kernel = layer.kernel.numpy()
       places = np.argwhere(np.ones(kernel.shape, bool))
@@ -265,15 +272,22 @@ def test_scores_are_norms_of_finite_differences(name, trunk, number):
         square += ((values[0] - values[1]) / 2e-2) ** 2
       layer.kernel.assign(kernel)
       total += np.sqrt(square)
+    for layer, kernel in zip(readers, whole):
+      layer.kernel.assign(kernel)
     assert scores[channel] == pytest.approx(total, rel=0.05)
 
 
-def test_one_gradient_scores_masked_channels_too():
-  _, pruning, readers, _ = problem(residual_net, 'keep', 0)
-  pruning.mask[:4] = False
+def test_channels_that_are_on_are_dealt_to_the_batches_and_stay_as_they_are():
+  _, pruning, readers, _ = problem(residual_net, 'keep', 0, method=Greedy(nb_batches_score=3))
+  pruning.mask[:3] = False
   pruning._apply()
-  assert not readers[0].kernel.numpy()[:, :, :4].any()
-  assert (pruning.scores() > 0).all()
+  before = readers[0].kernel.numpy()
+  assert not before[:, :, :3].any()
+
+  scores = pruning.scores()
+
+  np.testing.assert_array_equal(scores > 0, pruning.mask)
+  np.testing.assert_array_equal(readers[0].kernel.numpy(), before)
 
 
 # The greedy choice.
