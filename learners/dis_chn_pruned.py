@@ -117,7 +117,7 @@ class DcpConfig(ChannelConfig):
   nb_iters_layer: int = option(
     10, 'Steps of layer-wise training, behind each step of the selection.', low=0
   )
-  chns_per_step: int = option(4, 'Channels that change in one step of the selection.', low=1)
+  chns_per_step: int = option(2, 'Channels that change in one step of the selection.', low=1)
   greedy: str = option(
     'remove',
     'remove (starts with all channels, the worst go) or add (starts with none, the best come).',
@@ -134,7 +134,7 @@ class DcpConfig(ChannelConfig):
     'least squares.',
   )
   nb_batches_score: int = option(
-    8,
+    16,
     'Batches that gradients are taken over for a choice; where channels go, each batch judges another '
     'group of them, which is off.',
     low=1,
