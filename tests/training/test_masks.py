@@ -99,6 +99,13 @@ def test_zero_sparsity_changes_no_bit():
   assert variable.numpy().tobytes() == values.tobytes()
 
 
+def test_zeros_have_no_sign():
+  variable = tf.Variable([-1.0, 2.0, -3.0])
+  Masks([variable], [np.array([0, 0, 1], np.float32)]).apply()
+  np.testing.assert_array_equal(variable.numpy(), [0, 0, -3])
+  assert not np.signbit(variable.numpy()[:2]).any()
+
+
 def test_given_masks():
   variable = tf.Variable([4.0, 3.0, 2.0, 1.0])
   masks = Masks([variable], [np.array([1, 0, 0, 1], np.float32)])
