@@ -66,6 +66,22 @@ def test_the_step_of_a_sparse_kernel_belongs_to_its_survivors():
   assert np.array_equal(moved, stepped(of_pruned=100.0))
 
 
+def test_masks_are_found_in_mixed_precision():
+  layer = keras.layers.Conv2D(4, 3, dtype=keras.mixed_precision.Policy('mixed_bfloat16'))
+  layer.build((None, 8, 8, 3))
+  mask = np.zeros(layer.kernel.shape, np.float32)
+  mask[0] = 1
+  masks = Masks([layer.kernel], [mask])
+  masks.apply()
+  optimizer = Muon(0.5, kernel_factor=0.04, masks=masks)
+  optimizer.build(layer.trainable_variables)
+
+  gradients = [tf.ones(v.shape) for v in layer.trainable_variables]
+  optimizer.apply_gradients(zip(gradients, layer.trainable_variables))
+
+  assert (layer.kernel.numpy()[1:] == 0).all()
+
+
 @pytest.mark.parametrize('shape', [(7,), (5, 3), (3, 3, 4, 1), (1, 1, 1, 8)])
 def test_what_is_no_matrix_of_a_convolution_steps_as_sgd_does(shape):
   rng = np.random.default_rng(2)
