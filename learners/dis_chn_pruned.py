@@ -13,8 +13,8 @@ trained.
 
 Deviations. Channels are removed, as the document has it, unless `dcp_greedy add`: the paper starts with
 none and adds the best. A channel that may go is judged as one that may come: by the gradient where it
-is off, because by the weights of a trained network that gradient is next to nothing and says little;
-the channels are off in groups, each in another batch. Block-wise training minimises the sum of both
+is off, because at a minimum the gradient by weights that are on vanishes, whatever they are worth; the
+channels are off in groups, each in another batch. Block-wise training minimises the sum of both
 losses; the paper steps on one after the other. Branches start from a logistic regression, not at
 random. While a layer is pruned nothing before it changes: the tensors that cross the cut before it are
 computed once, and only the layers from there to the end of the block are run, over sampled images and

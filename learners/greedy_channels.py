@@ -92,6 +92,7 @@ class UnitPruning:
     )
     self._rng = np.random.default_rng([method.seed, zlib.crc32(unit.name.encode())])
     self._random = self._rng.random(unit.size)
+    # All processes deal alike, though they may hold different numbers of samples.
     self._deal = np.random.default_rng([method.seed, zlib.crc32(unit.name.encode()), 1])
     self._mean_norms = tf.function(self._average_norms)
     self.mask = np.full(unit.size, method.greedy == 'remove')

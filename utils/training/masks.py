@@ -43,8 +43,8 @@ class Masks:
 
   def of(self, variable: tf.Variable) -> tf.Variable | None:
     """The mask of a variable; None for one that is not masked."""
-    found = [m for v, m in zip(self.variables, self.masks, strict=True) if v is variable]
-    return found[0] if found else None
+    pairs = zip(self.variables, self.masks, strict=True)
+    return next((mask for own, mask in pairs if own is variable), None)
 
   def apply(self) -> None:
     """Sets pruned weights to zero; runs in graph mode after each optimizer step.
