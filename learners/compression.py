@@ -142,7 +142,7 @@ class CompressionLearner(Learner):
     )
 
   def fine_tune_optimizer(
-    self, nb_steps: int, masks: Masks | None = None
+    self, nb_steps: int, masks: Masks | None = None, peak: float | None = None
   ) -> keras.optimizers.Optimizer:
     """The optimizer of the compression's training: its rate is half a cosine down to zero.
 
@@ -152,8 +152,10 @@ class CompressionLearner(Learner):
     Args:
       nb_steps: steps of the training.
       masks: those that it keeps.
+      peak: the highest rate; default: `fine_tune_rate`.
     """
-    config, peak = self.train_config, self.fine_tune_rate()
+    config = self.train_config
+    peak = self.fine_tune_rate() if peak is None else peak
     schedule = self.warmed_up(Cosine(peak, nb_steps), nb_steps)
     if config.optimizer_ft == 'sgd':
       return self.sgd(schedule)

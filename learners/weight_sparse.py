@@ -48,7 +48,7 @@ from secateurs.learners.sparse_search import (
   propose,
 )
 from secateurs.learners.trials import best_candidates, require_optuna, search
-from secateurs.learners.xnnpack_policy import xnnpack_kernels
+from secateurs.learners.xnnpack_policy import XNNPACK_NOTE, xnnpack_kernels
 from secateurs.utils.config import Config, option
 from secateurs.utils.deploy import UNSTRUCTURED_NOTE
 from secateurs.utils.errors import UserError
@@ -143,7 +143,9 @@ class WsConfig(Config):
     1.0, 'Their length, as a share of the longest that cannot diverge.', low=0.0, high=1.0
   )
   nb_iters_ft: int = option(100, 'Steps of training in a trial.', low=0)
-  lrn_rate_ft: float = option(0.01, 'Learning rate of training in a trial.', low=0.0)
+  lrn_rate_ft: float = option(
+    0.01, 'Peak learning rate of training in a trial, by the optimizer of the run.', low=0.0
+  )
   nb_iters_feval: int | None = option(
     None, 'Batches that a trial is judged on; default: what ws_nb_smpls_scan gives.', low=1
   )
@@ -300,7 +302,11 @@ class WeightSparseLearner(CompressionLearner):
     config = self.config
     if config.ratio == 0:
       return ['--ws_prune_ratio 0 prunes nothing: the model is the baseline.']
-    notes = [UNSTRUCTURED_NOTE] if isinstance(config.pattern, Unstructured) else []
+    notes = []
+    if config.policy == 'xnnpack':
+      notes.append(XNNPACK_NOTE)
+    elif isinstance(config.pattern, Unstructured):
+      notes.append(UNSTRUCTURED_NOTE)
     if config.ratio == 1:
       notes.insert(0, '--ws_prune_ratio 1 leaves one weight in each kernel.')
     dense = sorted(set(prunable_kernels(self.model)) - set(self._kernels))
@@ -422,7 +428,8 @@ class WeightSparseLearner(CompressionLearner):
     step = TrainStep(
       self.classification(model),
       model.trainable_variables,
-      self.sgd(self.scaled_rate(config.lrn_rate_ft)),
+      # As the run itself trains, so that what is best for the one is so for the other.
+      self.fine_tune_optimizer(config.nb_iters_ft, masks, self.scaled_rate(config.lrn_rate_ft)),
       weight_decay=self.weight_decay,
       decayed=self.decayed_variables(model),
       masks=masks,

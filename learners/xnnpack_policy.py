@@ -12,6 +12,12 @@ import tf_keras as keras
 
 from secateurs.utils.errors import UserError
 
+XNNPACK_NOTE = (
+  'XNNPACK takes its sparse kernels on ARM, and on x86 where there is no AVX. On x86 with AVX it runs '
+  'the sparse .tflite file as it runs the dense one: the latencies of this report, where they were '
+  'measured on such a machine, are not those of the device.'
+)
+
 
 def xnnpack_kernels(model: keras.Model, names: Collection[str]) -> set[str]:
   """Those of some kernels (by layer name) that the runtime runs faster when they are sparse.

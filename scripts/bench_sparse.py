@@ -3,7 +3,8 @@
 Usage: python scripts/bench_sparse.py [--ratio 0.85] [--size 96] [--frames 300]
 
 MobileNet-v1 with symmetric padding, whose 1x1 kernels `--ws_policy xnnpack` prunes by magnitude. Its
-weights are random: what they are does not matter to the time.
+weights are random: what they are does not matter to the time. On x86 with AVX, XNNPACK runs both files
+by its dense kernels (docs/weight_sparse.md); run this where the network will.
 
   dense    the plain file, zeros in it
   sparse   the file that leaves zeros out

@@ -8,12 +8,14 @@ import tf_keras as keras
 from secateurs.learners.measuring import layer_sparsities, prunable_kernels
 from secateurs.learners.sparse_patterns import parse_pattern
 from secateurs.learners.sparse_ratios import dense_kernels
+from secateurs.learners.sparse_search import Regression
 from secateurs.learners.weight_sparse import WsConfig, round_density, sparsity_at, update_steps
 from secateurs.learners.xnnpack_policy import xnnpack_kernels
 from secateurs.nets.resnet import cifar_resnet
 from secateurs.utils.errors import UserError
 from secateurs.utils.training.loop import TrainStep
 from secateurs.utils.training.masks import nb_kept
+from secateurs.utils.training.muon import Muon
 from secateurs.utils.training.patterns import Blocks, MByN, Unstructured, top_k_mask
 
 
@@ -235,6 +237,26 @@ def test_no_trial_leaks_into_the_run(make, baseline):
     np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.parametrize('optimizer', [keras.optimizers.SGD, Muon])
+def test_trials_train_as_the_run_does(make, baseline, optimizer):
+  kind = optimizer.__name__.lower()
+  options = {
+    'prune_ratio': 0.9,
+    'prune_ratio_prtl': 'optimal',
+    'nb_iters_ft': 7,
+    'lrn_rate_ft': 0.02,
+  }
+  learner = make(
+    'weight-sparse', run={'warm_start_path': baseline}, training={'optimizer_ft': kind}, **options
+  )
+  learner.model, learner.state['algorithm'] = learner.helper.build_model(0), {}
+  learner.prepare()
+  trial = learner._reward(learner.model, Regression({}, 0, 1.0))._step.optimizer
+  assert type(trial) is optimizer
+  rates = [float(trial._learning_rate(step)) for step in (0, 7)]  # Down to zero within the trial.
+  assert rates == pytest.approx([0.02, 0.0])
+
+
 def test_iterative_rounds_only_ever_prune(make, baseline):
   options = {'prune_ratio': 0.9, 'schedule': 'iterative', 'nb_rounds': 3, 'nb_smpls_scan': 200}
   learner = make('weight-sparse', run={'warm_start_path': baseline}, **options)
@@ -338,6 +360,15 @@ def sparse_ready(activation='relu6'):
   x = layers.Conv2D(16, 1, name='point2')(x)
   x = layers.GlobalAveragePooling2D(keepdims=True)(x)
   return keras.Model(inputs, layers.Flatten()(layers.Conv2D(10, 1, name='head')(x)))
+
+
+def test_the_xnnpack_policy_tells_where_it_pays(make, baseline):
+  learner = make('weight-sparse', run={'warm_start_path': baseline}, policy='xnnpack')
+  learner.model = sparse_ready()
+  learner.prepare()
+  notes = learner.notes()
+  assert 'XNNPACK takes its sparse kernels on ARM' in notes[0]
+  assert not any('unstructured' in note for note in notes)
 
 
 def test_xnnpack_kernels():
