@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import tensorflow as tf
 import tf_keras as keras
 
 from secateurs.utils.config import Default
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
   from secateurs.learners.abstract_learner import Learner
 
 _MODEL_ENDINGS = ('.keras', '.h5', '.hdf5')
+_MAX_BYTES = 1 << 30
 
 
 def classification(
@@ -57,6 +59,31 @@ def classification(
     weight=config.loss_w_dst,
     temperature=config.tempr_dst,
   )
+
+
+def remembered(
+  objective: Classification, batches: tf.data.Dataset, nb_batches: int
+) -> tf.data.Dataset:
+  """The first batches of a stream, for training on the same ones again and again.
+
+  They stay in memory, with the teacher's logits for them where there is a teacher, so that nothing is
+  loaded, augmented or asked twice. Batches that would take more than 1 GiB come anew each time.
+
+  Args:
+    objective: of the trainings.
+    batches: of (images [n, h, w, c], labels [n]), all of one size.
+    nb_batches: how many.
+  """
+  first = batches.take(nb_batches)
+  images, _ = next(iter(batches))
+  if nb_batches * images.shape.num_elements() * images.dtype.size > _MAX_BYTES:
+    return first
+  if (teacher := objective.teacher) is not None:
+    first = first.map(lambda images, labels: (images, labels, teacher(images, training=False)))
+  first = first.cache()
+  for _ in first:  # A cache counts once it has been read to its end.
+    pass
+  return first
 
 
 def load_teacher(learner: Learner, baseline: Path | None) -> keras.Model:

@@ -14,6 +14,7 @@ from secateurs.learners.divergence import Curve, losses_at
 from secateurs.utils.training.masks import nb_kept
 
 _LEAST_DENSITY = 0.1  # Of a kernel, as a share of that of all.
+_LEAST_OF_LARGE = 0.8  # The same where its size alone decides.
 _GRID = 400
 
 
@@ -47,10 +48,11 @@ def heuristic(sizes: Mapping[str, int], ratio: float) -> dict[str, int]:
 
   A kernel of n weights is pruned by
 
-    r = min(a log n, 1 - (1 - R) / 2)
+    r = min(a log n, 1 - 0.8 (1 - R))
 
   where a is what makes the kept weights of all kernels add up to those at the total ratio R; no
-  kernel is left less than half of the total's density.
+  kernel is left less than four fifths of the total's density. Where half of it is the least, ResNet-20
+  at 90 % ends half a point lower.
 
   Args:
     sizes: number of weights by kernel name.
@@ -60,7 +62,7 @@ def heuristic(sizes: Mapping[str, int], ratio: float) -> dict[str, int]:
   counts = np.array([sizes[name] for name in names], float)
   total = nb_kept(int(counts.sum()), ratio)
   logs = np.log(np.maximum(counts, 2.0))
-  most = 1 - (1 - ratio) / 2
+  most = 1 - _LEAST_OF_LARGE * (1 - ratio)
   # Where even the cap on every kernel leaves too many, it is the total that counts.
   target = min(counts.sum() - total, most * counts.sum())
   steepness = _root(lambda a: float(np.minimum(a * logs, most) @ counts), target)

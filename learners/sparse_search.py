@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -172,14 +172,14 @@ class Reward:
     masks: MaskSet,
     regression: Regression,
     step: TrainStep,
-    batches: Callable[[], Iterator],
+    batches: tf.data.Dataset,
     judge: Judge,
     nb_iters: int,
     objective: Callable[[float, int], float],
   ) -> None:
     """`kernels`, `masks`, `step` and `judge` are of `model`, which holds the trained weights.
 
-    `step` runs over `nb_iters` of `batches`.
+    `step` runs over `batches`, of which there are `nb_iters`.
     """
     self._model, self._kernels, self._masks = model, dict(kernels), masks
     self._regression, self._step, self._batches = regression, step, batches
@@ -201,7 +201,7 @@ class Reward:
     for (name, kernel), mask in zip(self._kernels.items(), self._masks.masks, strict=True):
       kernel.assign(self._regression(name, whole[name], mask.numpy()))
     if self._nb_iters:
-      done, _ = self._step.run(self._batches(), self._nb_iters)
+      done, _ = self._step.run(iter(self._batches), self._nb_iters)
       if done < self._nb_iters:
         return 0.0
       distributed.mean_variables(self._model.non_trainable_weights)

@@ -33,6 +33,7 @@ import tf_keras as keras
 from secateurs.learners import divergence, register
 from secateurs.learners.abstract_learner import Phase
 from secateurs.learners.compression import CompressionLearner
+from secateurs.learners.distillation import remembered
 from secateurs.learners.judging import Judge, judging_notes, judging_samples, judging_split
 from secateurs.learners.measuring import prunable_kernels
 from secateurs.learners.sensitivity import Curve, equal_harm, scan
@@ -425,8 +426,9 @@ class WeightSparseLearner(CompressionLearner):
     config, model = self.config, self.in_training_precision(model)
     kernels = self.prunable(model)
     masks = MaskSet(list(kernels.values()), config.pattern)
+    objective = self.classification(model)
     step = TrainStep(
-      self.classification(model),
+      objective,
       model.trainable_variables,
       # As the run itself trains, so that what is best for the one is so for the other.
       self.fine_tune_optimizer(config.nb_iters_ft, masks, self.scaled_rate(config.lrn_rate_ft)),
@@ -435,18 +437,19 @@ class WeightSparseLearner(CompressionLearner):
       masks=masks,
       compression=self.train_config.grad_compression,
     )
-    stream = self.stream_seed('search')
+    batches = self.helper.train_batches(
+      self.batch_size,
+      self.stream_seed('search'),
+      augment=self.augmentation,
+      shard=distributed.shard(),
+    )
     return Reward(
       model,
       kernels,
       masks,
       regression,
       step,
-      lambda: iter(
-        self.helper.train_batches(
-          self.batch_size, stream, augment=self.augmentation, shard=distributed.shard()
-        )
-      ),
+      remembered(objective, batches, config.nb_iters_ft),
       self._judge(model),
       config.nb_iters_ft,
       OBJECTIVES[config.reward_type],

@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 import tensorflow as tf
 import tf_keras as keras
 
@@ -47,3 +48,16 @@ def test_classification_adds_the_teacher():
   np.testing.assert_allclose(both, plain + 2.0 * soft, rtol=1e-5)
   np.testing.assert_allclose(metrics['loss_dst'], soft, rtol=1e-5)
   assert set(metrics) == set(Classification(student, teacher=teacher).metric_names)
+
+
+def test_a_teacher_that_was_asked_before_is_not_asked_again():
+  student, teacher = linear(0.1), linear(1.0)
+  teacher.layers[-1].kernel.assign(np.arange(12.0).reshape(3, 4))
+  batch = (tf.constant([[1.0, 2.0, 3.0]]), tf.constant([1]))
+  objective = Classification(student, teacher=teacher, weight=2.0)
+  loss, _ = objective(batch)
+  told = teacher(batch[0])
+  teacher.layers[-1].kernel.assign(tf.zeros((3, 4)))
+  again, _ = objective((*batch, told))
+  np.testing.assert_allclose(again, loss, rtol=1e-6)
+  assert float(objective(batch)[0]) != pytest.approx(float(loss))

@@ -36,8 +36,11 @@ class Classification:
 
   The teacher runs in inference mode on the same augmented images as the student.
 
+  A third entry of a batch is what the teacher gives for its images, where that is known already.
+
   Attributes:
     criteria: the loss from the labels, and the user's metrics.
+    teacher: the network that is learned from, if any.
   """
 
   def __init__(
@@ -49,25 +52,26 @@ class Classification:
     weight: float = 0.0,
     temperature: float = 1.0,
   ) -> None:
-    self._model, self._teacher = model, teacher
+    self._model, self.teacher = model, teacher
     self._weight, self._temperature = weight, temperature
     self.criteria = criteria or Criteria()
     own = ('accuracy', *self.criteria.metric_names)
     self.metric_names = own if teacher is None else (*own, 'loss_dst')
 
   def __call__(self, batch: tuple) -> tuple[tf.Tensor, Mapping[str, tf.Tensor]]:
-    """Loss and metrics of a batch of (images, labels) in training mode."""
+    """Loss and metrics of a batch of (images, labels[, teacher's logits]) in training mode."""
     return self.of(self._model(batch[0], training=True), batch)
 
   def of(self, logits: tf.Tensor, batch: tuple) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
     """Loss and metrics of a batch, given the model's outputs [n, c] for it."""
-    images, labels = batch
+    images, labels, *known = batch
     logits = tf.cast(logits, tf.float32)
     loss = self.criteria.loss(labels, logits)
     correct = tf.cast(tf.argmax(logits, -1, tf.int32) == labels, tf.float32)
     metrics = {'accuracy': tf.reduce_mean(correct), **self.criteria.metrics(labels, logits)}
-    if self._teacher is not None:
-      soft = distillation_loss(self._teacher(images, training=False), logits, self._temperature)
+    if self.teacher is not None:
+      told = known[0] if known else self.teacher(images, training=False)
+      soft = distillation_loss(told, logits, self._temperature)
       metrics['loss_dst'] = soft
       loss += self._weight * soft
     return loss, metrics
