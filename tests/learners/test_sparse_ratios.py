@@ -166,7 +166,16 @@ def test_heuristic_by_hand():
   scale = 0.5 * sum(RESNET.values()) / sum(math.log(n) * n for n in RESNET.values())
   for name, size in RESNET.items():
     assert ratios[name] == pytest.approx(scale * math.log(size), abs=1 / size)
-  assert ratios['small'] < ratios['middle'] < ratios['large'] < 0.75
+  assert ratios['small'] < ratios['middle'] < ratios['large'] < 0.6
+
+
+def test_large_kernels_are_not_emptied_for_small_ones():
+  kept = heuristic(RESNET, 0.9)
+  densities = {name: kept[name] / size for name, size in RESNET.items()}
+  assert densities['large'] == pytest.approx(0.08, abs=1e-4)
+  left = {name: 1 - densities[name] for name in ('small', 'middle')}
+  steepness = math.log(RESNET['middle']) / math.log(RESNET['small'])
+  assert left['middle'] / left['small'] == pytest.approx(steepness, abs=1e-3)
 
 
 def test_proposals():
