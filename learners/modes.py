@@ -37,7 +37,7 @@ def evaluate(learner: Learner) -> dict[str, Evaluation]:
     top5 = '' if result.accuracy_top5 is None else f'  top-5 {100 * result.accuracy_top5:.2f} %'
     own = ''.join(f'{name} {value:.4g}  ' for name, value in result.metrics.items())
     learner.say(
-      f'{kind:<12} accuracy {100 * result.accuracy:.2f} %{top5}  loss {result.loss:.4f}  {own}'
+      f'{kind:<13} accuracy {100 * result.accuracy:.2f} %{top5}  loss {result.loss:.4f}  {own}'
       f'({result.nb_samples} samples)'
     )
   _write(learner, 'evaluation.json', {kind: vars(result) for kind, result in results.items()})
@@ -64,7 +64,7 @@ def export(learner: Learner) -> dict[str, Path]:
     )
   )
   for kind, file in exported.files.items():
-    learner.say(f'{kind:<12} {file.path}  {file.bytes} bytes, {file.gzip_bytes} gzipped')
+    learner.say(f'{kind:<13} {file.path}  {file.bytes} bytes, {file.gzip_bytes} gzipped')
   return {kind: file.path for kind, file in exported.files.items()}
 
 

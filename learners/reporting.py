@@ -110,8 +110,8 @@ def _publish(learner: Learner) -> dict[str, Any]:
   shutil.copyfile(written['json'], history_path(learner.save_path_eval))
   learner.say(f'\n{format_table(report)}\n')
   for kind, path in exported_files(learner).items():
-    learner.say(f'{kind:<12} {path}')
-  learner.say(f'{"report":<12} {written["html"]}')
+    learner.say(f'{kind:<13} {path}')
+  learner.say(f'{"report":<13} {written["html"]}')
   return report
 
 

@@ -50,7 +50,8 @@ def xnnpack_kernels(model: keras.Model, names: Collection[str]) -> set[str]:
     raise UserError(
       f'--ws_policy xnnpack does not fit {model.name} ({reason}): it takes nets of 1x1 and depthwise '
       'convolutions between a ZeroPadding2D(1) with a valid 3x3 stride-2 stem and a '
-      'GlobalAveragePooling2D with keepdims; leave the flag out for others.'
+      'GlobalAveragePooling2D with keepdims, such as MobileNets of 224x224 images with '
+      '--mobilenet_padding symmetric; leave the flag out for others.'
     ) from error
   allowed = {layer.name for layer in model.layers if policy.allow_pruning(layer)}
   # The head behind the pooling is a 1x1 convolution, too, where the net has no Dense layer.
