@@ -51,8 +51,8 @@ def heuristic(sizes: Mapping[str, int], ratio: float) -> dict[str, int]:
     r = min(a log n, 1 - 0.8 (1 - R))
 
   where a is what makes the kept weights of all kernels add up to those at the total ratio R; no
-  kernel is left less than four fifths of the total's density. Where half of it is the least, ResNet-20
-  at 90 % ends half a point lower.
+  kernel is left less than four fifths of the total's density. With half of it as the least, ResNet-20
+  at 90 % (one seed, 6 epochs) ended at 86.2 in place of 87.0 %.
 
   Args:
     sizes: number of weights by kernel name.
