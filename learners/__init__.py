@@ -1,24 +1,22 @@
-"""Compression algorithms by name.
+"""Compression algorithms by name, and published methods that are settings of them.
 
-A learner is one module of this package with one `@register`ed class.
+A learner is one module of this package with one `@register`ed class; a method is a row of `methods`.
 """
 
 from __future__ import annotations
 
-import difflib
 import importlib
-from typing import TYPE_CHECKING
+from typing import TypeVar
 
 from secateurs.utils.errors import UserError
-
-if TYPE_CHECKING:
-  from secateurs.learners.abstract_learner import Learner
+from secateurs.utils.registry import unknown
 
 _MODULES = ('full_precision', 'weight_sparse', 'channel_pruned', 'dis_chn_pruned')
-_LEARNERS: dict[str, type[Learner]] = {}
+_LEARNERS: dict[str, type] = {}
+L = TypeVar('L', bound=type)
 
 
-def register(learner: type[Learner]) -> type[Learner]:
+def register(learner: L) -> L:
   """Makes a learner known under its `name` and its `aliases`.
 
   Raises:
@@ -26,13 +24,13 @@ def register(learner: type[Learner]) -> type[Learner]:
   """
   for name in (learner.name, *learner.aliases):
     if _LEARNERS.get(name, learner) is not learner:
-      raise ValueError(f'Two learners are called {name}: {_LEARNERS[name]} and {learner}.')
+      raise ValueError(f'Two learners have the name {name}: {_LEARNERS[name]} and {learner}.')
     _LEARNERS[name] = learner
   return learner
 
 
-def learners() -> dict[str, type[Learner]]:
-  """All learners by their names, aliases left out; this package's come first, in `_MODULES`' order.
+def learners() -> dict[str, type]:
+  """All learner classes by their names, aliases left out; this package's come first, in a fixed order.
 
   The order is the same whoever imported which learner's module before.
   """
@@ -43,15 +41,13 @@ def learners() -> dict[str, type[Learner]]:
   return {learner.name: learner for learner in found}
 
 
-def get_learner(name: str) -> type[Learner]:
-  """Finds a learner by name or alias.
+def get_learner(name: str) -> type:
+  """Finds a learner class by name or alias.
 
   Raises:
-    UserError: no learner is called so; the nearest name is told.
+    UserError: no learner has that name; the nearest one is suggested.
   """
   known = learners()
   if name in _LEARNERS:
     return _LEARNERS[name]
-  near = difflib.get_close_matches(name, _LEARNERS, 1)
-  hint = f', did you mean {near[0]}' if near else ''
-  raise UserError(f'--learner takes one of {", ".join(known)}, but {name} was given{hint}.')
+  raise UserError(unknown('learner', name, {**known, **_LEARNERS}))

@@ -1,8 +1,8 @@
 """The front door: flags -> configs -> learner -> exec_mode. The only reader of flags.
 
 Flags are made from the config classes: the common ones, those of the entry script's network and data
-set, and those of every learner with its prefix. TensorFlow loads after the flags are read, so that a
-wrong flag is told at once.
+set, and those of every learner with its prefix. A published method's settings stand in for the defaults
+of the flags that were not given.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import sys
 import time
 import traceback
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from absl import flags
@@ -26,8 +26,8 @@ _MODES = ('train', 'eval', 'export', 'benchmark')
 _EXIT_USER_ERROR = 1
 _EXIT_USAGE = 2
 _EXIT_INTERRUPTED = 130
-# How long other processes than the chief keep their error to themselves: if the chief has the same one
-# to tell, or if a process has only lost another, the launcher ends them in the meantime.
+# How long other processes than the chief wait before they print their error: if the chief prints the
+# same one, or if a process has only lost another, the launcher ends them in the meantime.
 _SECONDS_FOR_CHIEF = 4.0
 _SECONDS_FOR_LOST = 15.0
 
@@ -46,7 +46,7 @@ def main(experiment: Callable[[], Any], argv: Sequence[str] | None = None) -> No
     code = _run(experiment, argv)
     _leave_job()
   except KeyboardInterrupt:
-    _complain('Interrupted: run the same command again to go on from the last checkpoint.')
+    _complain('Interrupted: run the same command again to resume from the last checkpoint.')
     code = _EXIT_INTERRUPTED
   except flags.Error as error:
     _complain(_one_sentence(error))
@@ -79,14 +79,17 @@ def _run(experiment: Callable[[], Any], argv: list[str]) -> int:
   from secateurs.utils.quiet import quiet_tensorflow
 
   quiet_tensorflow()
-  from secateurs.learners import get_learner, learners
-  from secateurs.learners.configs import DistillConfig, QuantConfig, RunConfig, TrainConfig
+  from secateurs.learners import learners
+  from secateurs.learners.methods import METHODS, resolve
+  from secateurs.learners.run.configs import DistillConfig, QuantConfig, RunConfig, TrainConfig
   from secateurs.utils.training import distributed
 
   spec = experiment()
   common = (RunConfig, TrainConfig, DistillConfig, QuantConfig, *spec.configs)
   values = flags.FlagValues()
-  flags.DEFINE_string('learner', 'full-prec', 'Which learner.', flag_values=values)
+  flags.DEFINE_string(
+    'learner', 'full-prec', 'Which learner or published method.', flag_values=values
+  )
   flags.DEFINE_enum('exec_mode', 'train', _MODES, 'What to do.', flag_values=values)
   flags.DEFINE_boolean('debug', False, 'Show tracebacks.', flag_values=values)
   flags.DEFINE_boolean('help', False, 'Show the flags.', short_name='h', flag_values=values)
@@ -97,13 +100,15 @@ def _run(experiment: Callable[[], Any], argv: list[str]) -> int:
   if values.help and not _is_chief():
     return 0
   if values.help:
-    print(help_text(spec.name, common, by_learner))
+    print(help_text(spec.name, common, by_learner, METHODS))
     return 0
   if len(unparsed) > 1:
     raise flags.Error(
       f'{unparsed[1]!r} is not a flag: flags are written --name value or --name=value.'
     )
-  learner_class = get_learner(values.learner)
+  learner_class, method = resolve(values.learner)
+  if method is not None:
+    apply_settings(method.settings, values)
   distributed.start()
   if distributed.is_chief():
     _warn_of_unused(values, learner_class.Config, by_learner)
@@ -115,6 +120,7 @@ def _run(experiment: Callable[[], Any], argv: list[str]) -> int:
     training=read_config(TrainConfig, values),
     distillation=read_config(DistillConfig, values),
     quantization=read_config(QuantConfig, values),
+    method=None if method is None else method.name,
   )
   {
     'train': learner.train,
@@ -151,13 +157,24 @@ def read_config(config_class: type[Config], values: flags.FlagValues) -> Config:
   return config_class(**{f.name: values[config_class.flag_name(f)].value for f in fields})
 
 
+def apply_settings(settings: Mapping[str, Any], values: flags.FlagValues) -> None:
+  """Sets flags to a method's settings, unless they were given."""
+  for name, value in settings.items():
+    if not values[name].present:
+      values[name].value = value
+
+
 def help_text(
-  name: str, common: Sequence[type[Config]], by_learner: dict[str, type[Config]]
+  name: str,
+  common: Sequence[type[Config]],
+  by_learner: Mapping[str, type[Config]],
+  methods: Collection[str],
 ) -> str:
   """All flags of an entry script with defaults, grouped by config class."""
   lines = [
     f'./scripts/run_local.sh nets/{name}_run.py --learner NAME [--exec_mode MODE] [flags]',
-    f'  --learner: {", ".join(by_learner)} (default: full-prec)',
+    f'  --learner: {", ".join(by_learner)} (default: full-prec), or a published method: '
+    f'{", ".join(methods)}',
     f'  --exec_mode: {", ".join(_MODES)} (default: train)',
     '  --debug: show tracebacks',
     '  --flagfile: a file of flags, one a line',
@@ -175,7 +192,7 @@ def help_text(
 def _warn_of_unused(
   values: flags.FlagValues, used: type[Config], by_learner: dict[str, type[Config]]
 ) -> None:
-  """Tells which flags of other learners were set, because they do nothing."""
+  """Warns of flags of other learners that were set, because they do nothing."""
   for learner, config_class in by_learner.items():
     if config_class is used or not config_class.prefix:
       continue

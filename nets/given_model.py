@@ -11,7 +11,7 @@ from pathlib import Path
 import tf_keras as keras
 
 from secateurs.utils.errors import UserError
-from secateurs.utils.training.weights import load_model
+from secateurs.utils.training.models.weights import load_model
 
 # How tf_keras complains of a class that it does not know: functional, Sequential, HDF5.
 _SIGNS_OF_OWN_LAYERS = ('Could not locate class', "of type <class 'str'>", 'nknown layer')

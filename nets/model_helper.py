@@ -24,11 +24,12 @@ from secateurs.utils.graph.classifier import (
   as_classifier,
   at_size,
   classifying_part,
-  with_softmax,
 )
-from secateurs.utils.training.callbacks import checked_callbacks
-from secateurs.utils.training.criteria import Criteria, Measure
-from secateurs.utils.training.weights import named_weights
+from secateurs.utils.training.engine.callbacks import checked_callbacks
+from secateurs.utils.training.models.weights import named_weights
+from secateurs.utils.training.tasks.classification import Classification
+from secateurs.utils.training.tasks.criteria import Criteria, Measure
+from secateurs.utils.training.tasks.task import Task
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,9 +75,9 @@ class ModelHelper:
     net: name of the network, such as `resnet20`.
     dataset: the data set.
     recipe: how it is usually trained.
-    criteria: the loss and the further metrics.
+    task: what is learned, and how it is judged.
     callbacks: tf_keras callbacks that training calls.
-    configs: what network and data were made from, where flags told.
+    configs: what network and data were made from, where flags gave it.
   """
 
   def __init__(
@@ -89,7 +90,8 @@ class ModelHelper:
   ) -> None:
     self.net, self.dataset, self.recipe = net, dataset, recipe
     self._build, self._own_weights = build, own_weights
-    self.criteria, self.callbacks = Criteria(), ()
+    self.task: Task = Classification(dataset.nb_classes)
+    self.callbacks: Sequence[keras.callbacks.Callback] = ()
     self.configs: tuple[Config, ...] = ()
     self._history: list[dict[str, Any]] = []
 
@@ -120,9 +122,9 @@ class ModelHelper:
     pruning while training goes on, block-wise training, quantisation-aware training): set_params with
     the name of the `phase`, set_model, on_train_begin, on_epoch_begin and on_epoch_end (logs: loss,
     accuracy, the metrics), on_train_end (logs: the last epoch's). Hooks for batches are not called,
-    because steps run in one compiled loop. The model is not compiled; a wish to stop training is told,
-    but not heeded. A phase that was interrupted calls them again when it goes on, with the epoch's
-    number. Of several processes the first one's are called.
+    because steps run in one compiled loop. The model is not compiled; a wish to stop training is
+    reported but ignored. A phase that was interrupted calls them again when it is resumed, with the
+    epoch's number. Of several processes the first one's are called.
 
     Args:
       model: a tf_keras image classifier, functional or Sequential, nested or not, that ends in logits
@@ -154,8 +156,11 @@ class ModelHelper:
       recipe=recipe,
       shape=shape,
     )
-    criteria.check(helper.dataset.nb_classes)
-    helper.callbacks, helper.criteria = callbacks, criteria
+    helper.task = Classification(
+      helper.dataset.nb_classes, criteria, probabilities=helper.had_softmax
+    )
+    helper.task.check()
+    helper.callbacks = callbacks
     helper._history = list(history or [])
     return helper
 
@@ -177,22 +182,13 @@ class ModelHelper:
     """Trained weights that the network came with, by name."""
     return None
 
-  @property
-  def gives_probabilities(self) -> bool:
-    """Whether exported models end in a softmax; those that are trained give logits."""
-    return False
-
-  def deployable(self, model: keras.Model) -> keras.Model:
-    """A trained model as it is exported."""
-    return model
-
   def history(self) -> list[dict[str, Any]]:
-    """Links of the chain of runs that the network came out of, as reports tell them."""
+    """Links of the chain of runs that the network came out of, as reports hold them."""
     return self._history
 
   def identity(self) -> dict[str, str]:
-    """What tells this network from others of the same name, for runs that go on."""
-    return {} if self.criteria.loss_name is None else {'loss': self.criteria.loss_name}
+    """What distinguishes this network from others of the same name, for resumed runs."""
+    return self.task.identity()
 
   def own_weights(self, weights: Weights) -> Weights:
     """Weights by the network's own names, from those of any source that it knows."""
@@ -230,7 +226,11 @@ class ModelHelper:
 
 
 class GivenModelHelper(ModelHelper):
-  """A network that came with its trained weights; see `ModelHelper.from_model`."""
+  """A network that came with its trained weights; see `ModelHelper.from_model`.
+
+  Attributes:
+    had_softmax: whether the model came with a softmax, which exported models get again.
+  """
 
   def __init__(
     self,
@@ -242,7 +242,7 @@ class GivenModelHelper(ModelHelper):
     recipe: Recipe | None,
     shape: tuple[int, int, int] | None,
   ) -> None:
-    classifier, self._had_softmax = as_classifier(model)
+    classifier, self.had_softmax = as_classifier(model)
     if shape is not None and classifier.input_shape[1:] != tuple(shape):
       classifier = at_size(classifier, shape)
     taken = classifier.input_shape[1:]
@@ -263,7 +263,7 @@ class GivenModelHelper(ModelHelper):
       )
     if dataset.nb_classes != classifier.output_shape[-1]:
       raise UserError(
-        f'The model tells {classifier.output_shape[-1]} classes apart, but the data set has '
+        f'The model distinguishes {classifier.output_shape[-1]} classes, but the data set has '
         f'{dataset.nb_classes}: give the images that it was trained for, one folder a class.'
       )
     self._config = classifier.get_config()
@@ -275,17 +275,8 @@ class GivenModelHelper(ModelHelper):
     """The weights that the model came with."""
     return dict(self._weights)
 
-  @property
-  def gives_probabilities(self) -> bool:
-    """Whether the model came with a softmax."""
-    return self._had_softmax
-
-  def deployable(self, model: keras.Model) -> keras.Model:
-    """With a softmax if the model came with one."""
-    return with_softmax(model) if self._had_softmax else model
-
   def identity(self) -> dict[str, str]:
-    """A checksum of the weights, and what every network is told by."""
+    """A checksum of the weights, and the identity of the task."""
     checksum = 0
     for name, value in sorted(self._weights.items()):
       checksum = zlib.crc32(value.tobytes(), zlib.crc32(name.encode(), checksum))
@@ -307,7 +298,7 @@ class Experiment:
   build: Callable[..., ModelHelper]
 
   def make(self, *values: Config) -> ModelHelper:
-    """The helper, which remembers what it was made from: a run that goes on must be given the same."""
+    """The helper, which remembers what it was made from: a resumed run must be given the same."""
     helper = self.build(*values)
     helper.configs = values
     return helper

@@ -24,13 +24,10 @@ import numpy as np
 from sklearn.linear_model import Lasso
 from threadpoolctl import threadpool_limits
 
-from secateurs.utils.training.channel_choice import (
-  Reader,
-  channel_moments,
-  lasso_keep,
-)
-from secateurs.utils.training.elimination import backward_order
-from secateurs.utils.training.least_squares import NormalEquations, refit
+from secateurs.utils.training.layerwise.channel_choice import channel_moments, lasso_keep
+from secateurs.utils.training.layerwise.elimination import backward_order
+from secateurs.utils.training.layerwise.least_squares import NormalEquations, refit
+from secateurs.utils.training.layerwise.readers import Reader
 
 TAPS, BATCH, RIDGE, TRIES = 9, 640, 1e-6, 40
 

@@ -25,20 +25,20 @@ import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
-from secateurs.learners.channel_units import find_units
-from secateurs.learners.discrimination import (
+from secateurs.learners.channels.discrimination import (
   Block,
   LayerObjective,
   find_blocks,
   make_branch,
 )
-from secateurs.learners.frontier import Frontier
+from secateurs.learners.channels.units import find_units
 from secateurs.nets.resnet import cifar_resnet
 from secateurs.utils.graph import ChannelGraph
 from secateurs.utils.graph.cuts import calls_between, first_calls, run_calls
 from secateurs.utils.graph.walk import FlatModel, flatten_model
-from secateurs.utils.training.criteria import cross_entropy
-from secateurs.utils.training.loop import TrainStep
+from secateurs.utils.training.engine.loop import TrainStep
+from secateurs.utils.training.layerwise.frontier import Frontier
+from secateurs.utils.training.tasks.criteria import cross_entropy
 
 NB_SAMPLES = 256
 

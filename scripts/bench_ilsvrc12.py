@@ -28,8 +28,8 @@ import tf_keras as keras  # noqa: E402
 from secateurs.nets.datasets import crops, ilsvrc12  # noqa: E402
 from secateurs.nets.datasets.images import MEAN, STD  # noqa: E402
 from secateurs.nets.resnet import imagenet_resnet  # noqa: E402
-from secateurs.utils.training.loop import TrainStep  # noqa: E402
-from secateurs.utils.training.objectives import Classification  # noqa: E402
+from secateurs.utils.training.engine.loop import TrainStep  # noqa: E402
+from secateurs.utils.training.tasks.objectives import Classification  # noqa: E402
 
 SIZE, BATCH = 224, 64
 

@@ -27,12 +27,12 @@ quiet_tensorflow()
 import tensorflow as tf  # noqa: E402
 import tf_keras as keras  # noqa: E402
 
-from secateurs.learners.discrimination import BlockObjective, find_blocks, make_branch  # noqa: E402
+from secateurs.learners.channels.discrimination import BlockObjective, find_blocks, make_branch  # noqa: E402
 from secateurs.nets.resnet import cifar_resnet  # noqa: E402
 from secateurs.utils.graph.walk import flatten_model  # noqa: E402
 from secateurs.utils.training import distributed  # noqa: E402
-from secateurs.utils.training.loop import TrainStep  # noqa: E402
-from secateurs.utils.training.objectives import Classification  # noqa: E402
+from secateurs.utils.training.engine.loop import TrainStep  # noqa: E402
+from secateurs.utils.training.tasks.objectives import Classification  # noqa: E402
 
 BATCH = 128
 
@@ -66,7 +66,7 @@ def full_precision() -> tuple:
 
 def block_phase() -> tuple:
   """Objective and variables of training with an auxiliary loss in the middle (L_p + L)."""
-  from secateurs.learners.channel_units import find_units
+  from secateurs.learners.channels.units import find_units
   from secateurs.utils.graph import ChannelGraph
 
   model = cifar_resnet(20)

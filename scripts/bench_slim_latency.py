@@ -25,12 +25,12 @@ quiet_tensorflow()
 import numpy as np  # noqa: E402
 import tf_keras as keras  # noqa: E402
 
-from secateurs.learners.channel_units import find_units  # noqa: E402
+from secateurs.learners.channels.units import find_units  # noqa: E402
 from secateurs.nets.mobilenet import mobilenet_v2  # noqa: E402
 from secateurs.nets.vgg import vgg16  # noqa: E402
 from secateurs.utils.deploy import TFLiteModel, export_model  # noqa: E402
 from secateurs.utils.graph import ChannelGraph, count, slice_model  # noqa: E402
-from secateurs.utils.training.weights import named_weights  # noqa: E402
+from secateurs.utils.training.models.weights import named_weights  # noqa: E402
 
 FRAMES = 10
 

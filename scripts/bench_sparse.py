@@ -22,12 +22,12 @@ quiet_tensorflow()
 
 import numpy as np  # noqa: E402
 
-from secateurs.learners.measuring import prunable_kernels  # noqa: E402
-from secateurs.learners.sparse_patterns import parse_pattern  # noqa: E402
-from secateurs.learners.xnnpack_policy import xnnpack_kernels  # noqa: E402
+from secateurs.learners.run.measuring import prunable_kernels  # noqa: E402
+from secateurs.learners.weights.patterns import parse_pattern  # noqa: E402
+from secateurs.learners.weights.xnnpack import xnnpack_kernels  # noqa: E402
 from secateurs.nets.mobilenet import mobilenet_v1  # noqa: E402
 from secateurs.utils.deploy import export_model, measure_latency  # noqa: E402
-from secateurs.utils.training.masks import nb_kept  # noqa: E402
+from secateurs.utils.training.engine.masks import nb_kept  # noqa: E402
 
 
 def main() -> None:

@@ -46,12 +46,12 @@ from secateurs.nets.datasets.images import (  # noqa: E402
 )
 from secateurs.nets.resnet import cifar_resnet  # noqa: E402
 from secateurs.utils.training import loop  # noqa: E402
-from secateurs.utils.training.checkpoints import CheckpointStore  # noqa: E402
-from secateurs.utils.training.masks import MaskSet  # noqa: E402
-from secateurs.utils.training.metrics import MetricsWriter  # noqa: E402
-from secateurs.utils.training.objectives import Classification  # noqa: E402
-from secateurs.utils.training.precision import with_policy  # noqa: E402
-from secateurs.utils.training.weights import named_weights  # noqa: E402
+from secateurs.utils.training.engine.masks import MaskSet  # noqa: E402
+from secateurs.utils.training.engine.metrics import MetricsWriter  # noqa: E402
+from secateurs.utils.training.models.checkpoints import CheckpointStore  # noqa: E402
+from secateurs.utils.training.models.precision import with_policy  # noqa: E402
+from secateurs.utils.training.models.weights import named_weights  # noqa: E402
+from secateurs.utils.training.tasks.objectives import Classification  # noqa: E402
 
 BATCH = 128
 SUMMARY_STEP, SAVE_STEP, MASK_STEP = 50, 200, 50

@@ -19,8 +19,8 @@ from secateurs.utils.quiet import quiet_tensorflow
 quiet_tensorflow()
 
 from secateurs.learners import cli, register  # noqa: E402
-from secateurs.learners.abstract_learner import Phase  # noqa: E402
-from secateurs.learners.channel_learner import ChannelConfig, ChannelLearner  # noqa: E402
+from secateurs.learners.channels.learner import ChannelConfig, ChannelLearner  # noqa: E402
+from secateurs.learners.run.learner import Phase  # noqa: E402
 from secateurs.nets.model_helper import experiment_of  # noqa: E402
 from secateurs.utils.config import option  # noqa: E402
 from secateurs.utils.graph import (  # noqa: E402

@@ -23,14 +23,14 @@ quiet_tensorflow()
 import tf_keras as keras  # noqa: E402
 
 from secateurs.learners import cli, register  # noqa: E402
-from secateurs.learners.abstract_learner import Phase  # noqa: E402
-from secateurs.learners.compression import CompressionLearner  # noqa: E402
+from secateurs.learners.run.compression import CompressionLearner  # noqa: E402
+from secateurs.learners.run.learner import Phase  # noqa: E402
 from secateurs.nets.model_helper import experiment_of  # noqa: E402
 from secateurs.utils.config import Config, option  # noqa: E402
 from secateurs.utils.errors import UserError  # noqa: E402
 from secateurs.utils.graph import count  # noqa: E402
-from secateurs.utils.training.schedules import Cosine  # noqa: E402
-from secateurs.utils.training.weights import load_model  # noqa: E402
+from secateurs.utils.training.engine.schedules import Cosine  # noqa: E402
+from secateurs.utils.training.models.weights import load_model  # noqa: E402
 
 
 @dataclasses.dataclass(frozen=True)

@@ -19,7 +19,7 @@ BEGIN, END = '<!-- flags: begin -->', '<!-- flags: end -->'
 def flag_tables() -> str:
   """One Markdown table per config class."""
   from secateurs.learners import learners
-  from secateurs.learners.configs import (
+  from secateurs.learners.run.configs import (
     DistillConfig,
     FullPrecConfig,
     QuantConfig,

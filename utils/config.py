@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable, Collection
 from typing import Any, ClassVar
 
 from secateurs.utils.errors import UserError
@@ -25,7 +26,7 @@ def option(
   *,
   low: float | None = None,
   high: float | None = None,
-  choices: tuple[str, ...] | None = None,
+  choices: Collection[str] | Callable[[], Collection[str]] | None = None,
   affects_result: bool = True,
 ) -> Any:
   """Declares one hyper-parameter of a `Config`.
@@ -35,7 +36,7 @@ def option(
     help: one sentence for `--help` and the README.
     low: least valid value, inclusive.
     high: greatest valid value, inclusive.
-    choices: valid values of a string.
+    choices: valid values of a string, or a function that gives them when a value is checked.
     affects_result: whether a run that is resumed must have been started with the same value.
 
   Returns:
@@ -81,6 +82,7 @@ def _check(flag: str, value: Any, rules: Any) -> None:
   if value is None:
     return
   choices, low, high = rules.get('choices'), rules.get('low'), rules.get('high')
+  choices = choices() if callable(choices) else choices
   if choices is not None and value not in choices:
     raise UserError(f'--{flag} takes one of {", ".join(choices)}, but {value!r} was given.')
   if low is None and high is None:

@@ -18,8 +18,8 @@ class GivenData:
   """Training and evaluation data, as the network sees it; there is no validation split.
 
   Arrays are copied once, and read in a new order in each epoch, a function of the seed alone. A
-  pipeline is read in its own order, over and over; to go on behind an interruption, what was read is
-  read again and dropped.
+  pipeline is read in its own order, over and over; after an interruption, what was read is read again
+  and dropped.
 
   Attributes:
     name: `given`.
@@ -211,6 +211,6 @@ def _pipeline(
 def _check_labels(labels: np.ndarray, split: str, nb_classes: int) -> None:
   if labels.min() < 0 or labels.max() >= nb_classes:
     raise UserError(
-      f'The {split} labels go from {labels.min()} to {labels.max()}, but the model tells '
-      f'{nb_classes} classes apart, 0 to {nb_classes - 1}: number them so.'
+      f'The {split} labels go from {labels.min()} to {labels.max()}, but the model has '
+      f'{nb_classes} classes, 0 to {nb_classes - 1}: number them so.'
     )

@@ -7,7 +7,7 @@ import jobs
 import numpy as np
 import tensorflow as tf
 
-from secateurs.learners import measuring
+from secateurs.learners.run import measuring
 from secateurs.utils.errors import UserError
 from secateurs.utils.training import distributed
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import tf_keras as keras
 
 from secateurs.learners import get_learner
-from secateurs.learners.configs import RunConfig, TrainConfig
+from secateurs.learners.run.configs import RunConfig, TrainConfig
 from secateurs.nets.datasets.images import DataConfig
 from secateurs.nets.model_helper import LENET_AT_DIGITS, ModelHelper
 

@@ -8,7 +8,8 @@ import signal
 
 import jobs
 
-from secateurs.utils.training import distributed, loop
+from secateurs.utils.training import distributed
+from secateurs.utils.training.engine import loop
 
 NB_CALLS = 6
 

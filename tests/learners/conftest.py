@@ -4,7 +4,7 @@ import io
 import pytest
 
 from secateurs.learners import get_learner
-from secateurs.learners.configs import DistillConfig, QuantConfig, RunConfig, TrainConfig
+from secateurs.learners.run.configs import DistillConfig, QuantConfig, RunConfig, TrainConfig
 from secateurs.nets.datasets.images import DataConfig
 from secateurs.nets.model_helper import LENET_AT_DIGITS
 

@@ -6,29 +6,25 @@ import pytest
 import tensorflow as tf
 import tf_keras as keras
 
-from secateurs.learners import channel_pruned, divergence, get_learner
-from secateurs.learners.allocation import Allocation, levels
-from secateurs.learners.channel_pass import Method, prune, statistics
+from secateurs.learners import channel_pruned, get_learner
 from secateurs.learners.channel_pruned import CpConfig
-from secateurs.learners.channel_sensitivity import losses_of, numbers_kept, unit_parts
-from secateurs.learners.channel_units import (
-  dropped_inputs,
-  find_units,
-  keep_of,
-  macs_form,
-  nb_kept,
-  plan_of,
-  read_ratios,
-)
-from secateurs.learners.configs import RunConfig, TrainConfig
-from secateurs.learners.judging import Judge
-from secateurs.learners.layer_refits import LayerRefits
-from secateurs.learners.ratio_search import Reward
-from secateurs.learners.reconstruction import Features, kernel_matrix, patches
+from secateurs.learners.channels.allocation import Allocation, levels
+from secateurs.learners.channels.cutting import dropped_inputs, keep_of, macs_form, plan_of
+from secateurs.learners.channels.ratios import nb_kept, read_ratios
+from secateurs.learners.channels.reconstruct import Method, prune, statistics
+from secateurs.learners.channels.refits import LayerRefits
+from secateurs.learners.channels.reward import Reward
+from secateurs.learners.channels.sensitivity import losses_of, numbers_kept, unit_parts
+from secateurs.learners.channels.units import find_units
+from secateurs.learners.run import divergence
+from secateurs.learners.run.configs import RunConfig, TrainConfig
+from secateurs.learners.run.judging import Judge
 from secateurs.nets.model_helper import ModelHelper
 from secateurs.nets.resnet import cifar_resnet
 from secateurs.utils.errors import UserError
 from secateurs.utils.graph import ChannelGraph, apply_plan, count, plan_cost, plan_slice
+from secateurs.utils.training.layerwise.features import Features, patches
+from secateurs.utils.training.layerwise.linear import kernel_matrix
 
 L = keras.layers
 RNG = np.random.default_rng(0)
@@ -554,7 +550,7 @@ def test_candidates_are_chosen_by_the_scheme_of_the_run(monkeypatch):
   units = find_units(ChannelGraph(model), 'keep').units
   seen = []
   monkeypatch.setattr(
-    'secateurs.learners.channel_pass.choose',
+    'secateurs.learners.channels.reconstruct.choose',
     lambda *args, alternating, **kwargs: seen.append(alternating) or np.ones(args[1], bool),
   )
   _, refits, _, _ = reward_of(model, units, selection='lasso', alternating=True)
@@ -626,7 +622,7 @@ def test_auto(make, baseline, capsys):
 def times(monkeypatch, seconds):
   """Lets latency be a function of the number of parameters."""
   monkeypatch.setattr(
-    'secateurs.learners.latency_target.latency_ratio',
+    'secateurs.learners.channels.latency.latency_ratio',
     lambda original, model, nb_threads: seconds(model.count_params()),
   )
 

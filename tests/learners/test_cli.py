@@ -12,7 +12,7 @@ import pytest
 from absl import flags
 
 from secateurs.learners import cli
-from secateurs.learners.configs import RunConfig
+from secateurs.learners.run.configs import RunConfig
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / 'nets' / 'lenet_at_digits_run.py'

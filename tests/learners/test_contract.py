@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 import tf_keras as keras
 
-from secateurs.learners import get_learner, learners, phase_times, register, reporting
-from secateurs.learners.abstract_learner import Phase
+from secateurs.learners import get_learner, learners, register
+from secateurs.learners.run import phase_times, reporting
+from secateurs.learners.run.learner import Phase
 from secateurs.nets.datasets.image_folder import ImageFolderConfig
 from secateurs.utils.errors import UserError
-from secateurs.utils.training import loop
-from secateurs.utils.training.loop import DivergenceError
-from secateurs.utils.training.muon import Muon
+from secateurs.utils.training.engine import loop
+from secateurs.utils.training.engine.loop import DivergenceError
+from secateurs.utils.training.engine.muon import Muon
 
 NAMES = sorted(learners())
 COMPRESSING = [name for name in NAMES if name != 'full-prec']

@@ -7,24 +7,24 @@ import tensorflow as tf
 import tf_keras as keras
 
 from secateurs.learners import get_learner
-from secateurs.learners.channel_units import find_units
-from secateurs.learners.configs import RunConfig, TrainConfig
-from secateurs.learners.dis_chn_pruned import DcpConfig, DisChnPrunedLearner, nb_left
-from secateurs.learners.discrimination import (
+from secateurs.learners.channels.discrimination import (
   LayerObjective,
   find_blocks,
   make_branch,
   start_branch,
 )
-from secateurs.learners.frontier import Frontier, as_half, bytes_per_image
-from secateurs.learners.greedy_channels import Greedy, UnitPruning
+from secateurs.learners.channels.greedy import Greedy, UnitPruning
+from secateurs.learners.channels.units import find_units
+from secateurs.learners.dis_chn_pruned import DcpConfig, DisChnPrunedLearner, nb_left
+from secateurs.learners.run.configs import RunConfig, TrainConfig
 from secateurs.nets.model_helper import ModelHelper
 from secateurs.nets.resnet import cifar_resnet
 from secateurs.utils.errors import UserError
 from secateurs.utils.graph import ChannelGraph, count
 from secateurs.utils.graph.cuts import first_calls
 from secateurs.utils.graph.walk import flatten_model
-from secateurs.utils.training.loop import DivergenceError
+from secateurs.utils.training.engine.loop import DivergenceError
+from secateurs.utils.training.layerwise.frontier import Frontier, as_half, bytes_per_image
 
 L = keras.layers
 

@@ -5,9 +5,9 @@ import pytest
 import tensorflow as tf
 import tf_keras as keras
 
-from secateurs.learners import distillation
-from secateurs.learners.distillation import remembered
-from secateurs.utils.training.objectives import Classification
+from secateurs.learners.run import distillation
+from secateurs.learners.run.distillation import remembered
+from secateurs.utils.training.tasks.objectives import Classification
 
 
 @pytest.fixture

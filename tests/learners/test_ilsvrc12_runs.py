@@ -3,7 +3,7 @@
 import pytest
 
 from secateurs.learners import get_learner, learners
-from secateurs.learners.configs import DistillConfig, RunConfig, TrainConfig
+from secateurs.learners.run.configs import DistillConfig, RunConfig, TrainConfig
 from secateurs.nets.datasets.ilsvrc12 import Ilsvrc12Config
 from secateurs.nets.mobilenet import MobileNetConfig
 from secateurs.nets.model_helper import MOBILENET_AT_ILSVRC12

@@ -11,8 +11,8 @@ from secateurs.learners import learners
 from secateurs.utils.deploy import export_model
 from secateurs.utils.errors import UserError
 from secateurs.utils.graph import save_model, slice_model
-from secateurs.utils.training import loop
-from secateurs.utils.training.quantization import calibrate, quantized_twin, zero_masks
+from secateurs.utils.training.engine import loop
+from secateurs.utils.training.models.quantization import calibrate, quantized_twin, zero_masks
 
 L = keras.layers
 QAT = {'enbl_qat': True, 'nb_epochs_qat': 1.0}

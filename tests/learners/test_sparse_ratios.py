@@ -10,12 +10,12 @@ import tf_keras as keras
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from secateurs.learners import divergence
-from secateurs.learners.judging import Judge
-from secateurs.learners.measuring import prunable_kernels
-from secateurs.learners.sensitivity import equal_harm, scan, sigma_ratio
-from secateurs.learners.sparse_ratios import by_curves, heuristic, meet_total, most_zeros, uniform
-from secateurs.learners.sparse_search import (
+from secateurs.learners.run import divergence
+from secateurs.learners.run.judging import Judge
+from secateurs.learners.run.measuring import prunable_kernels
+from secateurs.learners.run.trials import Candidate
+from secateurs.learners.weights.ratios import by_curves, heuristic, meet_total, most_zeros, uniform
+from secateurs.learners.weights.search import (
   TOTAL,
   Regression,
   Reward,
@@ -26,9 +26,9 @@ from secateurs.learners.sparse_search import (
   regress,
   single_objective,
 )
-from secateurs.learners.trials import Candidate
-from secateurs.utils.training.masks import MaskSet, nb_kept
-from secateurs.utils.training.patterns import Unstructured
+from secateurs.learners.weights.sensitivity import equal_harm, scan, sigma_ratio
+from secateurs.utils.training.engine.masks import MaskSet, nb_kept
+from secateurs.utils.training.engine.patterns import Unstructured
 
 SIZES = st.lists(st.integers(1, 5000), min_size=1, max_size=8)
 CURVE = [(0.0, 0.0), (0.5, 0.01), (0.8, 0.1), (0.9, 0.4), (0.98, 2.0)]

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from secateurs.learners.judging import judging_samples
-from secateurs.learners.trials import Candidate, best_candidates, read_trials, search
+from secateurs.learners.run.judging import judging_samples
+from secateurs.learners.run.trials import Candidate, best_candidates, read_trials, search
 from secateurs.nets.datasets.given import GivenData
 from secateurs.nets.datasets.ilsvrc12 import Ilsvrc12Config
 from secateurs.nets.datasets.ilsvrc12 import load as load_ilsvrc12

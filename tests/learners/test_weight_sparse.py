@@ -5,18 +5,18 @@ import numpy as np
 import pytest
 import tf_keras as keras
 
-from secateurs.learners.measuring import layer_sparsities, prunable_kernels
-from secateurs.learners.sparse_patterns import parse_pattern
-from secateurs.learners.sparse_ratios import dense_kernels
-from secateurs.learners.sparse_search import Regression
+from secateurs.learners.run.measuring import layer_sparsities, prunable_kernels
 from secateurs.learners.weight_sparse import WsConfig, round_density, sparsity_at, update_steps
-from secateurs.learners.xnnpack_policy import xnnpack_kernels
+from secateurs.learners.weights.patterns import parse_pattern
+from secateurs.learners.weights.ratios import dense_kernels
+from secateurs.learners.weights.search import Regression
+from secateurs.learners.weights.xnnpack import xnnpack_kernels
 from secateurs.nets.resnet import cifar_resnet
 from secateurs.utils.errors import UserError
-from secateurs.utils.training.loop import TrainStep
-from secateurs.utils.training.masks import nb_kept
-from secateurs.utils.training.muon import Muon
-from secateurs.utils.training.patterns import Blocks, MByN, Unstructured, top_k_mask
+from secateurs.utils.training.engine.loop import TrainStep
+from secateurs.utils.training.engine.masks import nb_kept
+from secateurs.utils.training.engine.muon import Muon
+from secateurs.utils.training.engine.patterns import Blocks, MByN, Unstructured, top_k_mask
 
 
 def zeros(path):

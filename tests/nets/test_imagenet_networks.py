@@ -14,7 +14,8 @@ from secateurs.nets.vgg import VggConfig, vgg16
 from secateurs.nets.vgg import cifar_network as cifar_vgg
 from secateurs.utils.errors import UserError
 from secateurs.utils.graph import count
-from secateurs.utils.training.weights import assign_weights, named_weights, read_weights
+from secateurs.utils.training.models.weight_files import read_weights
+from secateurs.utils.training.models.weights import assign_weights, named_weights
 
 L = keras.layers
 

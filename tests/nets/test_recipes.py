@@ -8,7 +8,7 @@ import pytest
 from absl import flags
 
 from secateurs.learners import cli, get_learner, learners
-from secateurs.learners.configs import DistillConfig, RunConfig, TrainConfig
+from secateurs.learners.run.configs import DistillConfig, RunConfig, TrainConfig
 from secateurs.nets.model_helper import experiment_of
 
 ROOT = Path(__file__).parents[2]

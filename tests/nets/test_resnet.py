@@ -7,8 +7,9 @@ from secateurs.nets.lenet import lenet
 from secateurs.nets.resnet import cifar_resnet
 from secateurs.utils.errors import UserError
 from secateurs.utils.graph import count
-from secateurs.utils.training.evaluation import evaluate
-from secateurs.utils.training.weights import assign_weights, named_weights, read_weights
+from secateurs.utils.training.models.weight_files import read_weights
+from secateurs.utils.training.models.weights import assign_weights, named_weights
+from secateurs.utils.training.tasks.evaluation import evaluate
 
 
 def macs_by_hand(size, projections):

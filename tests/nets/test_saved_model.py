@@ -14,7 +14,7 @@ import tf_keras as keras
 from PIL import Image
 
 from secateurs.learners import get_learner, learners
-from secateurs.learners.configs import RunConfig, TrainConfig
+from secateurs.learners.run.configs import RunConfig, TrainConfig
 from secateurs.nets.datasets import cifar10
 from secateurs.nets.datasets.images import Augmentation, ImageDataset, Split
 from secateurs.nets.model_helper import ModelHelper
@@ -183,13 +183,13 @@ def test_every_learner_takes_a_model_of_the_user(name, tmp_path):
 
 
 def test_a_teacher_with_a_softmax_gives_logits(tmp_path):
-  from secateurs.learners.configs import DistillConfig
+  from secateurs.learners.run.configs import DistillConfig
 
   net().save(tmp_path / 'teacher.keras')
   dst = DistillConfig(enbl_dst=True, save_path_dst=str(tmp_path / 'teacher.keras'))
   learner = get_learner('weight-sparse')(helper_of(net()), **short(tmp_path), distillation=dst)
   learner.train()
-  from secateurs.learners.distillation import load_teacher
+  from secateurs.learners.run.distillation import load_teacher
 
   teacher = load_teacher(learner, None)
   assert (teacher(arrays()[0]).numpy() < 0).any()
@@ -298,7 +298,7 @@ def test_every_kind_of_file(folder, tmp_path, ending):
   assert helper.net == 'mine'
   assert helper.dataset.image_shape == (16, 16, 3)
   built = helper.build_model(0)
-  from secateurs.utils.training.weights import assign_weights, named_weights
+  from secateurs.utils.training.models.weights import assign_weights, named_weights
 
   assign_weights(named_weights(built), helper.given_weights(), 'x')
   x = arrays(4)[0]

@@ -8,7 +8,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 from secateurs.learners import get_learner
-from secateurs.learners.configs import DistillConfig, RunConfig, TrainConfig
+from secateurs.learners.run.configs import DistillConfig, RunConfig, TrainConfig
 from secateurs.nets.model_helper import ModelHelper
 from secateurs.utils.deploy import format_table
 from secateurs.utils.errors import UserError

@@ -6,8 +6,8 @@ import tensorflow as tf
 import tf_keras as keras
 
 from secateurs.utils.errors import UserError
-from secateurs.utils.training import loop
-from secateurs.utils.training.callbacks import PhaseCallbacks, checked_callbacks
+from secateurs.utils.training.engine import loop
+from secateurs.utils.training.engine.callbacks import PhaseCallbacks, checked_callbacks
 
 
 class Diary(keras.callbacks.Callback):

@@ -4,16 +4,16 @@ import numpy as np
 import pytest
 from sklearn.linear_model import Lasso, lars_path
 
-from secateurs.utils.training.channel_choice import (
+from secateurs.utils.training.layerwise.channel_choice import (
   SELECTIONS,
-  Reader,
   channel_moments,
   choose,
   lasso_keep,
   lasso_path,
 )
-from secateurs.utils.training.elimination import backward_order
-from secateurs.utils.training.least_squares import NormalEquations, refit
+from secateurs.utils.training.layerwise.elimination import backward_order
+from secateurs.utils.training.layerwise.least_squares import NormalEquations, refit
+from secateurs.utils.training.layerwise.readers import Reader
 
 C, K, Q, N = 6, 3, 4, 500  # channels, rows of each, outputs, samples
 

@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 
 from secateurs.utils.errors import UserError
-from secateurs.utils.training.checkpoints import CheckpointStore
+from secateurs.utils.training.models.checkpoints import CheckpointStore
 
 
 def variables(value):
@@ -128,7 +128,7 @@ def test_kill_at_any_moment(tmp_path):
     'from secateurs.utils.quiet import quiet_tensorflow\n'
     'quiet_tensorflow()\n'
     'import tensorflow as tf\n'
-    'from secateurs.utils.training.checkpoints import CheckpointStore\n'
+    'from secateurs.utils.training.models.checkpoints import CheckpointStore\n'
     'store = CheckpointStore(sys.argv[1])\n'
     'n = store.latest().number if store.latest() else 0\n'
     'while True:\n'

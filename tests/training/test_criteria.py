@@ -5,13 +5,13 @@ import pytest
 import tensorflow as tf
 import tf_keras as keras
 
-from secateurs.learners.discrimination import LayerObjective
-from secateurs.learners.judging import Judge
+from secateurs.learners.channels.discrimination import LayerObjective
+from secateurs.learners.run.judging import Judge
 from secateurs.utils.errors import UserError
 from secateurs.utils.graph.walk import flatten_model
-from secateurs.utils.training.criteria import Criteria, cross_entropy
-from secateurs.utils.training.evaluation import evaluate, evaluate_function
-from secateurs.utils.training.objectives import Classification
+from secateurs.utils.training.tasks.criteria import Criteria, cross_entropy
+from secateurs.utils.training.tasks.evaluation import evaluate, evaluate_function
+from secateurs.utils.training.tasks.objectives import Classification
 
 
 def hinge(labels, logits):

@@ -3,7 +3,7 @@ import pytest
 import tensorflow as tf
 import tf_keras as keras
 
-from secateurs.utils.training.evaluation import evaluate, evaluate_function
+from secateurs.utils.training.tasks.evaluation import evaluate, evaluate_function
 
 
 def pass_through(nb_classes):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from secateurs.utils.training.gradient_choice import channel_norms, next_mask
+from secateurs.utils.training.layerwise.gradient_choice import channel_norms, next_mask
 
 RNG = np.random.default_rng(0)
 

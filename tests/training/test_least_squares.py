@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from secateurs.utils.training.least_squares import NormalEquations, refit, solve
+from secateurs.utils.training.layerwise.least_squares import NormalEquations, refit, solve
 
 
 def samples(n=400, p=12, q=5, seed=0, offset=0.0):

@@ -3,8 +3,8 @@ import pytest
 import tensorflow as tf
 import tf_keras as keras
 
-from secateurs.utils.training import loop
-from secateurs.utils.training.masks import MaskSet
+from secateurs.utils.training.engine import loop
+from secateurs.utils.training.engine.masks import MaskSet
 
 
 class LeastSquares:

@@ -5,8 +5,8 @@ import tf_keras as keras
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from secateurs.utils.training.masks import Masks, MaskSet, nb_kept
-from secateurs.utils.training.patterns import top_k_mask
+from secateurs.utils.training.engine.masks import Masks, MaskSet, nb_kept
+from secateurs.utils.training.engine.patterns import top_k_mask
 
 
 def slow_mask(scores, nb_keep):

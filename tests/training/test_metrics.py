@@ -4,8 +4,8 @@ import json
 import pytest
 
 from secateurs.utils.errors import UserError
-from secateurs.utils.training.metrics import MetricsWriter
-from secateurs.utils.training.progress import Progress, format_seconds
+from secateurs.utils.training.engine.metrics import MetricsWriter
+from secateurs.utils.training.engine.progress import Progress, format_seconds
 
 
 def lines(folder):

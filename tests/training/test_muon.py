@@ -7,8 +7,8 @@ import pytest
 import tensorflow as tf
 import tf_keras as keras
 
-from secateurs.utils.training.masks import Masks
-from secateurs.utils.training.muon import Muon, orthogonalised
+from secateurs.utils.training.engine.masks import Masks
+from secateurs.utils.training.engine.muon import Muon, orthogonalised
 
 
 @pytest.mark.parametrize('shape', [(27, 16), (16, 40), (12, 12), (5, 1)])

@@ -3,8 +3,8 @@ import pytest
 import tensorflow as tf
 import tf_keras as keras
 
-from secateurs.utils.training.criteria import cross_entropy
-from secateurs.utils.training.objectives import Classification, distillation_loss
+from secateurs.utils.training.tasks.criteria import cross_entropy
+from secateurs.utils.training.tasks.objectives import Classification, distillation_loss
 
 
 def softmax(z):

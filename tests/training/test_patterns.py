@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from secateurs.utils.training.patterns import Blocks, MByN, Unstructured
+from secateurs.utils.training.engine.patterns import Blocks, MByN, Unstructured
 
 
 def kernel(shape, seed=0):

@@ -3,7 +3,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 from secateurs.nets.lenet import lenet
-from secateurs.utils.training.precision import with_policy
+from secateurs.utils.training.models.precision import with_policy
 
 
 def test_there_and_back_again():

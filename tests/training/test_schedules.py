@@ -3,7 +3,7 @@ import math
 import numpy as np
 import tensorflow as tf
 
-from secateurs.utils.training.schedules import Cosine, GradualWarmUp, PiecewiseConstant
+from secateurs.utils.training.engine.schedules import Cosine, GradualWarmUp, PiecewiseConstant
 
 
 def rates(schedule, nb_steps):

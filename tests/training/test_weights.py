@@ -4,13 +4,9 @@ import tf_keras as keras
 
 from secateurs.nets.lenet import lenet
 from secateurs.utils.errors import UserError
-from secateurs.utils.training.checkpoints import CheckpointStore
-from secateurs.utils.training.weights import (
-  assign_weights,
-  load_model,
-  named_weights,
-  read_weights,
-)
+from secateurs.utils.training.models.checkpoints import CheckpointStore
+from secateurs.utils.training.models.weight_files import read_weights
+from secateurs.utils.training.models.weights import assign_weights, load_model, named_weights
 
 
 def saved(model, tmp_path, kind):

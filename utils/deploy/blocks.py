@@ -18,6 +18,8 @@ UNSTRUCTURED_NOTE = (
 
 def model_block(
   *,
+  evaluation: Mapping | None = None,
+  int8: Mapping | None = None,
   count: 'ModelCount | None' = None,
   export: 'Export | None' = None,
   latency: Sequence[Mapping] | None = None,
@@ -43,7 +45,7 @@ def model_block(
     **measured: any other key of a block, e.g. accuracy, accuracy_top5, loss, sparsity,
       sparsity_params.
   """
-  block: dict[str, Any] = dict(measured)
+  block: dict[str, Any] = {**(evaluation or {}), **measured}
   if metrics:
     block['metrics'] = dict(metrics)
   if count is not None:
@@ -52,7 +54,7 @@ def model_block(
     block.update(tflite_bytes=export.tflite.bytes, tflite_gzip_bytes=export.tflite.gzip_bytes)
   if latency is not None:
     block['latency'] = [dict(entry) for entry in latency]
-  int8: dict[str, Any] = {}
+  int8 = dict(int8 or {})
   if export is not None and export.tflite_int8 is not None:
     int8.update(bytes=export.tflite_int8.bytes, gzip_bytes=export.tflite_int8.gzip_bytes)
   if int8_latency is not None:

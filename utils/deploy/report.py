@@ -95,7 +95,6 @@ def write_report(report: Mapping, log_dir: str | os.PathLike) -> dict[str, Path]
     UserError: the folder cannot be written.
   """
   report = plain_report(report)
-  validate_report(report)
   report = plain_report(with_changes(report))
   log_dir = Path(log_dir)
   paths = {'json': log_dir / 'report.json', 'html': log_dir / 'report.html'}

@@ -1,0 +1,1 @@
+"""Parts of structured pruning: units, criteria, allocation, refits, search and latency targets."""

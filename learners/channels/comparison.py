@@ -1,0 +1,57 @@
+"""What simple selections give at the same numbers of channels, refit and as they are."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import tf_keras as keras
+
+from secateurs.learners.channels import slimming
+from secateurs.learners.channels.cutting import dropped_inputs, keep_of, zero_inputs
+from secateurs.learners.channels.reconstruct import Method, prune
+from secateurs.learners.channels.units import Unit
+from secateurs.learners.run.settings import Settings
+from secateurs.utils.graph import ChannelGraph
+
+_SELECTIONS = ('magnitude', 'random')
+
+
+def compare_selections(
+  settings: Settings,
+  original: Callable[[], keras.Model],
+  units: Sequence[Unit],
+  counts: Mapping[str, int],
+  images: Sequence[np.ndarray],
+  method: Method,
+  bn_images: Sequence[np.ndarray],
+) -> dict[str, dict[str, Any]]:
+  """Scores of magnitude and random selection, before any training.
+
+  Args:
+    settings: give data and task.
+    original: makes the network before compression.
+    units: what is chosen from.
+    counts: channels that stay, by unit name.
+    images: that layers are refit over.
+    method: how weights are refit.
+    bn_images: that BN is re-estimated over.
+
+  Returns:
+    The scores of `slimming.untrained_scores` by title.
+  """
+  reference, results = original(), {}
+  for selection in _SELECTIONS:
+    model = original()
+    chosen = dataclasses.replace(method, selection=selection)
+    masks, _ = prune(reference, model, units, counts, images, chosen)
+    kept = {name: np.flatnonzero(mask).tolist() for name, mask in masks.items()}
+    plain = original()
+    zero_inputs(plain, dropped_inputs(units, masks))  # Else constants of what goes would be kept.
+    for title, network in ((f'{selection}, refit', model), (selection, plain)):
+      slim, _ = slimming.sliced(ChannelGraph(network), keep_of(units, kept), settings)
+      results[title] = slimming.untrained_scores(slim, settings, bn_images)
+      slimming.say_scores(f'For comparison, {title}', results[title])
+  return results

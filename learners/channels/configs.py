@@ -1,0 +1,98 @@
+"""Flags that learners of channels share; each learner puts its prefix before their names."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from secateurs.learners.channels.allocations import ALLOCATIONS
+from secateurs.learners.channels.units import TRUNKS
+from secateurs.utils.config import Config, option
+from secateurs.utils.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class ChannelConfig(Config):
+  """Which channels may be pruned."""
+
+  trunk: str = option(
+    'keep',
+    'Channels joined by residual additions: keep all, couple (drop for all layers of the trunk), or '
+    'gather (each convolution chooses its own).',
+    choices=TRUNKS,
+  )
+  skip: str | None = option(
+    None, 'Names or patterns of layers, separated by commas, whose channels stay whole.'
+  )
+
+  @property
+  def skipped(self) -> list[str]:
+    """Patterns of layers to leave whole."""
+    return [name.strip() for name in (self.skip or '').split(',') if name.strip()]
+
+
+@dataclasses.dataclass(frozen=True)
+class WidthConfig(ChannelConfig):
+  """How many channels of each layer stay.
+
+  A subclass has `prune_option`, `preserve_ratio` and `prune_list_file` with its own defaults.
+  """
+
+  prune_option: str = option(
+    'uniform',
+    'Where ratios come from: uniform (one for all layers), list (a file), or auto (measured for each '
+    'layer, given the fraction of MACs that stays).',
+    choices=tuple(ALLOCATIONS),
+  )
+  target_latency: float | None = option(
+    None,
+    "Fraction of the original's measured .tflite latency to reach; replaces the ratio of uniform or "
+    'auto.',
+    low=0.01,
+    high=1.0,
+  )
+  quadruple: bool = option(False, 'Round numbers of kept channels up to multiples of four.')
+  nb_rlouts: int = option(
+    1,
+    'Candidates that auto tries: 1 takes what the measured curves give, more are searched by Optuna.',
+    low=1,
+  )
+  nb_rlouts_min: int = option(
+    50, "Number of initial random trials, before Optuna's sampler takes over.", low=1
+  )
+  nb_smpls_reward: int = option(2000, 'Images that candidates are judged on.', low=1)
+
+  def __post_init__(self) -> None:
+    super().__post_init__()
+    if self.target_latency is not None and self.prune_option == 'list':
+      raise UserError(
+        f'--{self.prefix}target_latency chooses how much stays, but --{self.prefix}prune_option list '
+        'gives that: leave one of the two out.'
+      )
+
+  @property
+  def step(self) -> int:
+    """Numbers of channels, where not all stay, are multiples of it."""
+    return 4 if self.quadruple else 1
+
+
+@dataclasses.dataclass(frozen=True)
+class RefitConfig(Config):
+  """How layers are refit by least squares, and over which samples."""
+
+  refit: bool = option(True, 'Refit the kept weights by least squares.')
+  refit_all: bool = option(
+    True, 'Refit layers that keep all of their inputs, too, where these have changed.'
+  )
+  nb_points_per_layer: int | None = option(
+    None, 'Points sampled per image and layer; default: 10, more where batches are fewer.', low=1
+  )
+  nb_batches: int | None = option(
+    None,
+    'Batches of training images to sample from; default: 30, fewer where a feature map of all their '
+    'images would take more than 1 GiB.',
+    low=1,
+  )
+  batch_size: int = option(64, 'Images of one of these batches.', low=1)
+  ridge: float = option(
+    1e-4, 'Penalty of least squares, relative to the mean energy of an input.', low=0.0, high=1.0
+  )

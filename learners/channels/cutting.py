@@ -1,0 +1,67 @@
+"""Cuts of units of channels: as plans of slicing, as masks, and as zeroed kernel rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import tf_keras as keras
+
+from secateurs.learners.channels.units import Unit
+from secateurs.utils.graph import ChannelGraph, Plan
+from secateurs.utils.graph.costs import MacsForm
+from secateurs.utils.graph.walk import flatten_model
+
+
+def macs_form(graph: ChannelGraph, units: Sequence[Unit]) -> MacsForm:
+  """MACs of the network as a function of how many channels of each unit have gone."""
+
+  def plan(less: int | None = None) -> Plan:
+    masks = [np.arange(unit.size) < unit.size - (i == less) for i, unit in enumerate(units)]
+    return plan_of(graph, units, masks)
+
+  return MacsForm(plan(), [plan(i) for i in range(len(units))])
+
+
+def plan_of(graph: ChannelGraph, units: Sequence[Unit], masks: Sequence[np.ndarray]) -> Plan:
+  """The slicing that some masks over the units' channels stand for."""
+  alive = np.ones(len(graph.traced.why), bool)
+  rows = {}
+  for unit, mask in zip(units, masks, strict=True):
+    if isinstance(unit.key, int):
+      alive[graph.groups[unit.key].roots] = mask
+    else:
+      rows[unit.key[0]] = mask
+  return Plan(graph, alive, rows)
+
+
+def keep_of(units: Sequence[Unit], kept: Mapping[str, Sequence[int]]) -> dict:
+  """What `slice_model` takes, from the kept channels by unit name."""
+  return {unit.key: list(kept[unit.name]) for unit in units if unit.name in kept}
+
+
+def dropped_inputs(units: Sequence[Unit], kept: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+  """Which input channels of each layer are dropped, from masks over the units' channels."""
+  dropped: dict[str, np.ndarray] = {}
+  for unit in units:
+    if unit.name not in kept:
+      continue
+    for name, elements in unit.elements.items():
+      gone = (elements >= 0) & ~kept[unit.name][elements]
+      dropped[name] = dropped[name] | gone if name in dropped else gone
+  return dropped
+
+
+def zero_inputs(model: keras.Model, dropped: Mapping[str, np.ndarray]) -> None:
+  """Sets the kernels' rows for dropped input channels, as `dropped_inputs` gives them, to zero."""
+  layers = flatten_model(model).layers()
+  for name, gone in dropped.items():
+    kernel = layers[name].kernel
+    kernel.assign(np.where(gone[:, None], 0, kernel.numpy()))
+
+
+def unit_masks(units: Sequence[Unit], kept: Mapping[str, list[int]]) -> dict[str, np.ndarray]:
+  """Bool arrays over the units' channels, from lists of the kept ones."""
+  return {
+    unit.name: np.isin(np.arange(unit.size), kept[unit.name]) for unit in units if unit.name in kept
+  }

@@ -1,0 +1,217 @@
+"""Greedy choice of one unit's channels, with the layers that read them trained between the steps."""
+
+from __future__ import annotations
+
+import dataclasses
+import zlib
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import tensorflow as tf
+import tf_keras as keras
+
+from secateurs.learners.channels.cutting import dropped_inputs
+from secateurs.learners.channels.units import Unit
+from secateurs.utils.training import distributed
+from secateurs.utils.training.engine import loop
+from secateurs.utils.training.engine.loop import DivergenceError, Objective
+from secateurs.utils.training.engine.masks import MaskSet
+from secateurs.utils.training.layerwise.gradient_choice import channel_norms, next_mask
+
+SELECTIONS = ('gradient', 'magnitude', 'random')
+
+
+@dataclasses.dataclass(frozen=True)
+class Greedy:
+  """How channels are chosen and layers trained.
+
+  Attributes:
+    select: what a channel's score is: one of SELECTIONS.
+    greedy: `remove` or `add`, see `gradient_choice.next_mask`.
+    per_step: channels that change in one step.
+    nb_iters: training steps after each.
+    nb_batches_score: batches that the gradient is taken over; where channels go, as many groups of
+      them are judged in turn.
+    batch_size: cached samples of a batch.
+    lrn_rate: Adam's.
+    seed: of the order of samples, and of the random selection.
+  """
+
+  select: str = 'gradient'
+  greedy: str = 'remove'
+  per_step: int = 1
+  nb_iters: int = 500
+  nb_batches_score: int = 8
+  batch_size: int = 64
+  lrn_rate: float = 1e-3
+  seed: int = 0
+
+  def steps(self, size: int, target: int) -> int:
+    """Greedy steps to get from `size` channels to `target` of them."""
+    change = size - target if self.greedy == 'remove' else target
+    return -(-change // self.per_step) if size > target else 0
+
+
+class UnitPruning:
+  """The layers that read a unit's channels, while these are chosen.
+
+  Attributes:
+    mask: bool [unit.size], the channels that are on.
+    means: loss and its parts, averaged over the latest training steps.
+  """
+
+  def __init__(
+    self,
+    unit: Unit,
+    layers: Mapping[str, keras.layers.Layer],
+    objective: Objective,
+    nb_samples: int,
+    method: Greedy,
+    *,
+    dropped: Mapping[str, np.ndarray],
+    phase: str,
+  ) -> None:
+    """Starts with all channels on (`remove`) or off (`add`).
+
+    Args:
+      unit: the channels, and who reads them.
+      layers: the network's layers by name.
+      objective: L^(R) + L_p of int32 batches of sample numbers.
+      nb_samples: how many samples there are.
+      method: how.
+      dropped: input channels that other units have dropped already, by layer name.
+      phase: name for error messages.
+    """
+    self._unit, self._method, self._phase = unit, method, phase
+    self._nb_samples, self._dropped, self._objective = nb_samples, dropped, objective
+    self._layers = [layers[name] for name in unit.readers]
+    self._kernels = [layer.kernel for layer in self._layers]
+    self._masks = MaskSet(self._kernels)
+    biases = [layer.bias for layer in self._layers if layer.use_bias]
+    self._optimizer = keras.optimizers.Adam(method.lrn_rate, jit_compile=False)
+    self._step = loop.TrainStep(
+      objective, [*self._kernels, *biases], self._optimizer, constraints=[self._masks]
+    )
+    self._rng = np.random.default_rng([method.seed, zlib.crc32(unit.name.encode())])
+    self._random = self._rng.random(unit.size)
+    # All processes deal alike, though they may hold different numbers of samples.
+    self._deal = np.random.default_rng([method.seed, zlib.crc32(unit.name.encode()), 1])
+    self._mean_norms = tf.function(self._average_norms)
+    self.mask = np.full(unit.size, method.greedy == 'remove')
+    self.means: dict[str, float] = {}
+    self._apply()
+
+  def run(self, target: int) -> None:
+    """Changes channels and trains alternately until `target` of them are on.
+
+    Args:
+      target: how many.
+
+    Raises:
+      DivergenceError: a loss or a score that is not finite.
+    """
+    method = self._method
+    while left := abs(int(self.mask.sum()) - target):
+      self.mask = next_mask(self.scores(), self.mask, min(method.per_step, left), method.greedy)
+      self._apply()
+      self._train()
+
+  def keep_all(self) -> None:
+    """Turns all channels on; nothing is trained."""
+    self.mask = np.ones(self._unit.size, bool)
+    self._apply()
+
+  def scores(self) -> np.ndarray:
+    """The channels' scores, [unit.size]: greater is better.
+
+    `gradient`: Frobenius norms of the gradient of L^(R) + L_p by the kernel's rows of a channel that
+    is off, averaged over batches and processes: how much the loss asks for it. Channels that are on
+    are switched off for this, group by group, each in another batch.
+    """
+    method, unit = self._method, self._unit
+    elements = [unit.elements[name] for name in unit.readers]
+    if method.select == 'random':
+      return self._random
+    if method.select == 'magnitude':
+      scores = np.zeros(unit.size)
+      for kernel, element in zip(self._masks.backups, elements, strict=True):
+        rows = np.abs(kernel.numpy()).sum(axis=tuple(range(len(kernel.shape) - 2)) + (-1,))
+        np.add.at(scores, element[element >= 0], rows[element >= 0])
+      return scores
+    batches = tf.constant(self._batches(method.nb_batches_score))
+    absent = tf.constant(self._groups(method.nb_batches_score))
+    scores = distributed.sum(self._mean_norms(batches, absent).numpy()) / distributed.size()
+    if not np.isfinite(scores).all():
+      raise DivergenceError(
+        f'The gradient became infinite or NaN in phase {self._phase} with learning rate '
+        f'{method.lrn_rate:.3g}: lower the learning rate and start again; the last good checkpoint '
+        'was kept.'
+      )
+    return scores
+
+  def _groups(self, nb_batches: int) -> np.ndarray:
+    """The channels that are off in each batch and judged by it: 1 or 0, [nb_batches, unit.size]."""
+    if self._method.greedy == 'add':
+      return np.tile((~self.mask).astype(np.float32), (nb_batches, 1))
+    absent = np.zeros([nb_batches, self._unit.size], np.float32)
+    order = self._deal.permutation(np.flatnonzero(self.mask))
+    nb_groups = min(nb_batches, len(order))
+    for batch, row in enumerate(absent):
+      row[order[batch % nb_groups :: nb_groups]] = 1
+    return absent
+
+  def _average_norms(self, batches: tf.Tensor, absent: tf.Tensor) -> tf.Tensor:
+    elements = [self._unit.elements[name] for name in self._unit.readers]
+    whole = [kernel.read_value() for kernel in self._kernels]
+    total = tf.zeros([self._unit.size])
+    for number in tf.range(tf.shape(batches)[0]):
+      for kernel, values, element in zip(self._kernels, whole, elements, strict=True):
+        on = 1 - tf.where(element >= 0, tf.gather(absent[number], np.maximum(element, 0)), 0.0)
+        kernel.assign(values * on[:, None])
+      with tf.GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch(self._kernels)
+        loss, _ = self._objective(batches[number])
+      gradients = tape.gradient(loss, self._kernels)
+      total += channel_norms(gradients, elements, self._unit.size) * absent[number]
+    for kernel, values in zip(self._kernels, whole, strict=True):
+      kernel.assign(values)
+    return tf.math.divide_no_nan(total, tf.reduce_sum(absent, axis=0))
+
+  def _train(self) -> None:
+    def keep(done: int, means: dict[str, float]) -> None:
+      del done
+      self.means = means
+
+    nb_iters = self._method.nb_iters
+    if nb_iters:
+      loop.run(
+        self._step,
+        tf.data.Dataset.from_tensor_slices(self._batches(nb_iters)),
+        start=0,
+        stop=nb_iters,
+        phase=self._phase,
+        events=[loop.Event(keep, at=[nb_iters])],
+      )
+
+  def _batches(self, nb_batches: int) -> np.ndarray:
+    """Sample numbers, int32 [nb_batches, batch_size], every sample as often as any other."""
+    size = nb_batches * min(self._method.batch_size, self._nb_samples)
+    rounds = -(-size // self._nb_samples)
+    order = [self._rng.permutation(self._nb_samples) for _ in range(rounds)]
+    return np.concatenate(order)[:size].reshape(nb_batches, -1).astype(np.int32)
+
+  def _apply(self) -> None:
+    """Puts the mask into the kernels; channels that come back have the weights they had."""
+    dropped = dropped_inputs([self._unit], {self._unit.name: self.mask})
+    for i, name in enumerate(self._unit.readers):
+      gone = dropped[name] | self._dropped.get(name, False)
+      mask, backup = self._masks.masks[i], self._masks.backups[i]
+      new = np.broadcast_to(~gone[:, None], mask.shape).astype(np.float32)
+      came = (new > 0) & (mask.numpy() == 0)
+      mask.assign(new)
+      self._kernels[i].assign(np.where(came, backup.numpy(), self._kernels[i].numpy()) * new)
+
+
+def count_steps(method: Greedy, units: Sequence[Unit], counts: Mapping[str, int]) -> int:
+  """Greedy steps of several units."""
+  return sum(method.steps(unit.size, counts[unit.name]) for unit in units)

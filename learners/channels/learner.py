@@ -1,0 +1,236 @@
+"""What all learners share that drop channels: units, slicing, training of the slim network."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+import tf_keras as keras
+
+from secateurs.learners.channels import slimming
+from secateurs.learners.channels.configs import ChannelConfig
+from secateurs.learners.channels.cutting import keep_of
+from secateurs.learners.channels.state import ChannelState
+from secateurs.learners.channels.units import Units, find_units
+from secateurs.learners.run import plans
+from secateurs.learners.run.compression import CompressionLearner, extended
+from secateurs.learners.run.plans import ChannelCut, CutPlan
+from secateurs.learners.run.reporting import Findings
+from secateurs.utils.errors import UserError
+from secateurs.utils.graph import ChannelGraph
+from secateurs.utils.graph.planning import Keep
+from secateurs.utils.graph.walk import flatten_model
+from secateurs.utils.training import distributed
+from secateurs.utils.training.engine.masks import Masks
+from secateurs.utils.training.layerwise.linear import MAX_ROWS
+from secateurs.utils.training.models.weights import assign_weights, load_model, named_weights
+
+_NB_BN_BATCHES, _BN_BATCH = 20, 64
+_MAX_MAP_BYTES, _FLOAT_BYTES = 1 << 30, 4
+
+
+class ChannelLearner(CompressionLearner):
+  """A learner that drops channels on masks, slices them away, and trains the slim network.
+
+  A subclass gives `compression_phases`, of which the last two are usually `slice` and `finetune`, and
+  leaves in `self.state` before `slice`: `kept` and `left_whole`.
+  """
+
+  config: ChannelConfig
+  State = ChannelState
+  state: ChannelState
+  max_rows: int | None = MAX_ROWS  # Of kernels that can be pruned by their inputs.
+
+  def build(self) -> keras.Model:
+    """The slim network, once there is one."""
+    slim = self.state.slim
+    return super().build() if slim is None else keras.models.model_from_json(slim)
+
+  def prepare(self) -> None:
+    """Checks that the plan to apply, if there is one, belongs to this network."""
+    path = self.settings.run.plan
+    if path is not None:
+      self.plan_to_apply = plans.read_plan(path)
+      network = self.helper.build_model(self.settings.run.seed)
+      plans.require_same_network(self.plan_to_apply, network, path)
+
+  def findings(self) -> Findings:
+    """The model before its fine-tuning, what was asked for and reached, and what stayed whole."""
+    state = self.state
+    notes = (
+      [f'Channels that stayed whole: {"; ".join(state.left_whole)}.'] if state.left_whole else []
+    )
+    return extended(
+      super().findings(),
+      notes,
+      pruned=state.pruned,
+      requested=self.requested(),
+      reached={'channels_ratio': state.channels_ratio},
+      parity={'slim_vs_masked': state.slim_vs_masked},
+      extra=self.extra(),
+    )
+
+  def requested(self) -> dict[str, Any]:
+    """What the flags asked for."""
+    return {}
+
+  def extra(self) -> dict[str, Any]:
+    """Figures of the algorithm for the report: what is known of widths, layers and kept channels."""
+    state, widths = self.state, self.state.widths
+    known = {
+      'kept': state.kept,
+      'layers': state.layers,
+      'left_whole': state.left_whole,
+      'divergence': widths.divergence,
+      'search': widths.search,
+      'latency': widths.latency,
+    }
+    return {name: value for name, value in known.items() if value is not None}
+
+  def cut_plan(self) -> CutPlan:
+    """The channels that slicing kept."""
+    channels = [ChannelCut(**cut) for cut in self.state.channels]
+    return dataclasses.replace(super().cut_plan(), channels=channels)
+
+  # What can be pruned.
+
+  def units(self, graph: ChannelGraph) -> Units:
+    """What can be pruned.
+
+    Raises:
+      UserError: nothing.
+    """
+    config = self.config
+    found = find_units(
+      graph, config.trunk, config.skipped, prefix=config.prefix, max_rows=self.max_rows
+    )
+    if not found.units:
+      raise UserError(
+        f'No convolution of {self.helper.net} has channels that can be pruned '
+        f'({"; ".join(found.left) or "there are none"}): loosen --{config.prefix}skip or '
+        f'--{config.prefix}trunk.'
+      )
+    return found
+
+  def planned(self, graph: ChannelGraph) -> dict[str, np.ndarray]:
+    """The choices of the plan to apply, bool array [unit.size] by the name of every unit.
+
+    Raises:
+      UserError: the plan cuts what this learner's flags leave whole, or cuts nothing.
+    """
+    path, units = self.settings.run.plan, self.units(graph).units
+    keep = plans.keep_of_plan(self.plan_to_apply, graph)
+    left = set(keep) - {unit.key for unit in units}
+    if left or not keep:
+      names = [cut.layer for cut in self.plan_to_apply.channels if left & set(_key_of(cut, graph))]
+      what = f'cuts channels of {", ".join(names)}' if names else 'cuts no channels'
+      raise UserError(
+        f'--plan {path} {what}, which {self.name} with --{self.config.prefix}trunk '
+        f'{self.config.trunk} does not: give the trunk and skip flags of the run that wrote it.'
+      )
+    return {
+      unit.name: np.isin(np.arange(unit.size), keep.get(unit.key, np.arange(unit.size)))
+      for unit in units
+    }
+
+  # Networks and samples.
+
+  def samples(self, purpose: str, nb_batches: int, batch_size: int) -> list[tuple]:
+    """This process's part of some batches of training samples: (inputs, targets), float32 inputs."""
+    index, nb_ranks = distributed.shard()
+    batches = self.helper.train_batches(
+      batch_size, self.settings.stream_seed(purpose), augment=self.sample_augmentation
+    )
+    mine = batches.take(nb_batches).shard(nb_ranks, index)
+    return [tf.nest.map_structure(lambda x: x.numpy(), batch) for batch in mine]
+
+  def images(self, purpose: str, nb_batches: int, batch_size: int) -> list[np.ndarray]:
+    """The inputs of `samples`, float32 [n, h, w, c]."""
+    return [batch[0] for batch in self.samples(purpose, nb_batches, batch_size)]
+
+  def working_model(self) -> keras.Model:
+    """An independent float32 copy of the run's model."""
+    model = self.settings.in_float32(self.model)
+    if model is self.model:
+      model = self.helper.build_model(self.settings.run.seed)
+      model.set_weights(self.model.get_weights())
+    return model
+
+  def original(self) -> keras.Model:
+    """The network before compression, float32."""
+    model = self.helper.build_model(self.settings.run.seed)
+    assign_weights(named_weights(model), self._original_weights, str(self.files.original_keras))
+    return model
+
+  @functools.cached_property
+  def _original_weights(self) -> dict[str, np.ndarray]:
+    return {n: w.numpy() for n, w in named_weights(load_model(self.files.original_keras)).items()}
+
+  def nb_batches_within(self, wanted: int, batch_size: int) -> int:
+    """As many batches as the memory for a feature map of all of them allows, at most `wanted`."""
+    room = _MAX_MAP_BYTES // (self._largest_map * _FLOAT_BYTES * batch_size)
+    return min(max(room, 1), wanted)
+
+  @functools.cached_property
+  def _largest_map(self) -> int:
+    """Numbers in the largest feature map of an image, in the network before compression."""
+    shapes = flatten_model(self.helper.build_model(self.settings.run.seed)).shapes
+    return max(math.prod(shape[1:]) for shape in shapes)
+
+  def kernel_masks(self, dropped: Mapping[str, np.ndarray]) -> Masks:
+    """Masks that keep the kernel rows of dropped input channels of the model at zero.
+
+    Args:
+      dropped: bool arrays over input channels by layer name, as `dropped_inputs` gives.
+    """
+    kernels = {layer.name: layer.kernel for layer in self.model.layers if layer.name in dropped}
+    return Masks(
+      list(kernels.values()),
+      [
+        np.broadcast_to(~dropped[n][:, None], k.shape).astype(np.float32)
+        for n, k in kernels.items()
+      ],
+    )
+
+  # Phases.
+
+  def slice(self) -> None:
+    """The phase that slices the dropped channels away and measures what is left."""
+    state = self.state
+    graph = ChannelGraph(self.settings.in_float32(self.model))
+    keep = self.keep(graph)
+    slim, state.slim_vs_masked = slimming.sliced(graph, keep, self.settings)
+    state.channels_ratio = slimming.kept_fraction(graph, keep)
+    state.channels = [dataclasses.asdict(cut) for cut in plans.channel_cuts(graph, keep)]
+    state.pruned = slimming.untrained_block(slim, self.settings, self.bn_images())
+    slimming.say_scores('Pruned, before any training', state.pruned)
+    self.before_training(graph)
+    state.slim = slim.to_json()
+    self.model = self.settings.in_training_precision(slim)
+
+  def bn_images(self) -> list[np.ndarray]:
+    """Images that BN's statistics are re-estimated over."""
+    return self.images('batch_norm', _NB_BN_BATCHES, _BN_BATCH)
+
+  def before_training(self, graph: ChannelGraph) -> None:
+    """What else a subclass measures at this moment, given the masked network's graph."""
+
+  def keep(self, graph: ChannelGraph) -> Keep:
+    """What slicing keeps, given the masked network's graph."""
+    return keep_of(self.units(graph).units, self.state.kept)
+
+  def finetune(self) -> None:
+    """The phase that trains the slim network."""
+    nb_steps = self.rates.fine_tune_steps()
+    if nb_steps:
+      optimizer = self.rates.fine_tune_optimizer(nb_steps)
+      self.fit('finetune', self.objective(), optimizer, nb_steps=nb_steps)
+
+
+def _key_of(cut: ChannelCut, graph: ChannelGraph) -> list:
+  return list(plans.keep_of_plan(plans.CutPlan('', None, '', [], [cut]), graph))

@@ -1,0 +1,68 @@
+"""The five questions that every structured method answers, each with its registry.
+
+  criterion   what is a channel worth?                      `criteria.CRITERIA`
+  allocation  how many stay in each layer?                  `allocations.ALLOCATIONS`
+  schedule    when do they go?                              SCHEDULES
+  pressure    what makes them worthless before they go?     PRESSURES
+  repair      how do the others make up for it?             REPAIRS
+
+A learner fixes the schedule and the pressure and takes the other three as settings.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from secateurs.learners.channels.allocations import ALLOCATIONS
+from secateurs.learners.channels.criteria import CRITERIA
+from secateurs.utils.registry import Registry
+
+
+@dataclasses.dataclass(frozen=True)
+class Answer:
+  """One answer to a question: its name, what it means, and where it comes from."""
+
+  name: str
+  summary: str
+  source: str
+
+
+def _registry(question: str, *answers: tuple[str, str, str]) -> Registry[Answer]:
+  registry: Registry[Answer] = Registry(question)
+  for answer in answers:
+    registry.add(answer[0], Answer(*answer))
+  return registry
+
+
+SCHEDULES = _registry(
+  'schedule',
+  ('layer-by-layer', 'each layer is cut and repaired before the next one', 'He et al. 2017'),
+  (
+    'block-by-block',
+    'each block is trained, then its layers are cut one channel after the other',
+    'Zhuang et al. 2018',
+  ),
+)
+PRESSURES = _registry(
+  'pressure',
+  ('none', 'nothing', '-'),
+  (
+    'discrimination',
+    'auxiliary losses make the channels of each block tell classes apart',
+    'Zhuang et al. 2018',
+  ),
+)
+REPAIRS = _registry(
+  'repair',
+  ('none', 'nothing', '-'),
+  ('least-squares', "layers are refit to the original network's outputs", 'He et al. 2017'),
+  ('layer-training', 'each layer is trained by gradients between two cuts', 'Zhuang et al. 2018'),
+  ('fine-tuning', 'the slim network is trained', '-'),
+)
+QUESTIONS = {
+  'criterion': CRITERIA,
+  'allocation': ALLOCATIONS,
+  'schedule': SCHEDULES,
+  'pressure': PRESSURES,
+  'repair': REPAIRS,
+}

@@ -1,0 +1,97 @@
+"""From masks to a slim network, proved equal, and what it scores before its training."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import tf_keras as keras
+
+from secateurs.learners.run import measuring
+from secateurs.learners.run.console import say
+from secateurs.learners.run.settings import Settings
+from secateurs.utils.deploy import model_block
+from secateurs.utils.graph import ChannelGraph, apply_plan, count, masked, plan_slice
+from secateurs.utils.graph.planning import Keep
+from secateurs.utils.training.models.batch_norm import reestimate
+from secateurs.utils.training.tasks.scores import Evaluation, Score
+
+_NB_PARITY_IMAGES = 64
+_MAX_SLIM_DIFFERENCE = 1e-4
+
+
+def sliced(graph: ChannelGraph, keep: Keep, settings: Settings) -> tuple[keras.Model, float]:
+  """The slim model, and how far its outputs are from the masked one's, as a fraction of their range.
+
+  Args:
+    graph: of the masked network.
+    keep: what slicing keeps.
+    settings: give images for the comparison.
+
+  Raises:
+    RuntimeError: the two differ.
+  """
+  plan = plan_slice(graph, keep)
+  slim = apply_plan(plan)
+  images = settings.helper.calibration_images(_NB_PARITY_IMAGES)
+  with masked(plan):
+    expected = graph.model(images, training=False).numpy()
+  found = slim(images, training=False).numpy()
+  difference = float(np.abs(found - expected).max() / (np.ptp(expected) or 1.0))
+  if difference > _MAX_SLIM_DIFFERENCE:
+    raise RuntimeError(
+      f"The slim network differs from the masked one by {difference:.1e} of the outputs' range, "
+      f'where at most {_MAX_SLIM_DIFFERENCE:.0e} was expected.'
+    )
+  return slim, difference
+
+
+def kept_fraction(graph: ChannelGraph, keep: Keep) -> float:
+  """The fraction of the channels of the cut groups and layers that stays."""
+  sizes = [
+    graph.groups[key].size if isinstance(key, int) else len(graph.inputs(key[0]).roots)
+    for key in keep
+  ]
+  return sum(map(len, keep.values())) / sum(sizes)
+
+
+def untrained_block(
+  model: keras.Model, settings: Settings, batches: Sequence[np.ndarray]
+) -> dict[str, Any]:
+  """Block of the report of a slim model that has not been trained; `batches` re-estimate its BN."""
+  evaluation = measuring.evaluate_model(model, settings.helper, settings.run)
+  renewed = _reestimated(model, settings, batches)
+  return model_block(
+    count=count(model),
+    evaluation=evaluation.block(),
+    score_bn_reestimated=renewed.score.value,
+    **measuring.sparsities(model),
+  )
+
+
+def untrained_scores(
+  model: keras.Model, settings: Settings, batches: Sequence[np.ndarray]
+) -> dict[str, Any]:
+  """The two scores of such a block alone."""
+  evaluation = measuring.evaluate_model(model, settings.helper, settings.run)
+  renewed = _reestimated(model, settings, batches)
+  return {'score': evaluation.score.as_json(), 'score_bn_reestimated': renewed.score.value}
+
+
+def say_scores(title: str, block: dict[str, Any]) -> None:
+  """Prints both scores."""
+  score = Score(**block['score'])
+  renewed = Score(score.name, block['score_bn_reestimated'], unit=score.unit)
+  say(f'{title}: {score}, with BN re-estimated {str(renewed).removeprefix(score.name).strip()}')
+
+
+def _reestimated(
+  model: keras.Model, settings: Settings, batches: Sequence[np.ndarray]
+) -> Evaluation:
+  """The evaluation with BN's statistics re-estimated; the model stays as it is."""
+  weights = model.get_weights()
+  reestimate(model, batches)
+  renewed = measuring.evaluate_model(model, settings.helper, settings.run)
+  model.set_weights(weights)
+  return renewed

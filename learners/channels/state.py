@@ -1,0 +1,58 @@
+"""What learners of channels remember between phases."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from secateurs.learners.run.state import LearnerState
+
+Curves = dict[str, list[tuple[float, float]]]
+
+
+@dataclasses.dataclass
+class WidthState:
+  """What is known of how many channels stay.
+
+  Attributes:
+    divergence: by unit name, (fraction gone, divergence) of the unit pruned alone; None if not scanned.
+    latency: the fraction of channels or MACs that has the target latency, and the latency measured.
+    counts: channels that stay, by unit name, where a budget is allocated.
+    macs_ratio: the budget, as a fraction of all MACs.
+    search: what the search found, for the report.
+    search_began: whether trials of this run are on disk.
+  """
+
+  divergence: Curves | None = None
+  latency: dict[str, float] | None = None
+  counts: dict[str, int] | None = None
+  macs_ratio: float | None = None
+  search: dict[str, Any] | None = None
+  search_began: bool = False
+
+
+@dataclasses.dataclass
+class ChannelState(LearnerState):
+  """What all learners of channels remember.
+
+  Attributes:
+    widths: how many channels stay.
+    kept: the channels that stay, by unit name, as far as they have been chosen.
+    left_whole: sentences about channels that could not be chosen from.
+    layers: a record of each layer that was pruned: name, kept, of, errors or losses.
+    slim: the sliced network's architecture as JSON; None before slicing.
+    slim_vs_masked: largest difference of their outputs, as a fraction of the outputs' range.
+    channels_ratio: fraction of the prunable channels that stayed.
+    pruned: report block of the slim network before its training.
+    channels: what slicing kept, as plan.json has it.
+  """
+
+  widths: WidthState = dataclasses.field(default_factory=WidthState)
+  kept: dict[str, list[int]] = dataclasses.field(default_factory=dict)
+  left_whole: list[str] = dataclasses.field(default_factory=list)
+  layers: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+  slim: str | None = None
+  slim_vs_masked: float | None = None
+  channels_ratio: float | None = None
+  pruned: dict[str, Any] | None = None
+  channels: list[dict[str, Any]] = dataclasses.field(default_factory=list)

@@ -1,0 +1,157 @@
+"""What can be pruned of a network's convolutions: sets of channels with the layers that read them."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import fnmatch
+from collections.abc import Sequence
+
+import numpy as np
+import tf_keras as keras
+
+from secateurs.utils.errors import UserError
+from secateurs.utils.graph import ChannelGraph, Group
+from secateurs.utils.graph.groups import CONSUMES, PRODUCES
+from secateurs.utils.training.layerwise.linear import MAX_ROWS, is_addition, is_refittable
+
+L = keras.layers
+TRUNKS = ('keep', 'couple', 'gather')
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Unit:
+  """Channels that are chosen together.
+
+  Attributes:
+    name: that of the layer that reads them first, and of what makes them where that layer reads
+      several units, as after a concatenation.
+    key: what `slice_model` calls them: a group's index, or (layer, 'input') for one layer's choice.
+    size: number of channels.
+    readers: names of the layers whose kernels sum over them, in order.
+    elements: for each reader an int array over its input channels: which of the unit's channels
+      each is, or -1.
+  """
+
+  name: str
+  key: int | tuple[str, str]
+  size: int
+  readers: tuple[str, ...]
+  elements: dict[str, np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class Units:
+  """What can be pruned, and what cannot and why (one sentence per group)."""
+
+  units: list[Unit]
+  left: list[str]
+
+
+def find_units(
+  graph: ChannelGraph,
+  trunk: str,
+  skip: Sequence[str] = (),
+  *,
+  prefix: str = 'cp_',
+  max_rows: int | None = MAX_ROWS,
+) -> Units:
+  """Finds the channels that convolutions make and that layers read that can be refit.
+
+  Args:
+    graph: the network's channel graph.
+    trunk: what is done with channels that residual additions join: `keep` leaves them whole,
+      `couple` drops them for all layers of the trunk, `gather` lets every convolution that reads
+      them choose its own.
+    skip: patterns with * and ?; units of which a reading or making layer matches are left whole.
+    prefix: of the flags that messages name.
+    max_rows: most rows of a reading layer's kernel; None for any number.
+
+  Raises:
+    UserError: a pattern matches no layer.
+  """
+  names = list(graph.traced.flat.layers())
+  for pattern in skip:
+    if not fnmatch.filter(names, pattern):
+      raise UserError(
+        f'--{prefix}skip names {pattern!r}, but no layer of {graph.model.name} has that name: give '
+        'names or patterns such as stage1_*, separated by commas.'
+      )
+  units: list[Unit] = []
+  left: list[str] = []
+  for group in graph.groups:
+    found, reason = _units_of(graph, group, trunk, prefix, max_rows)
+    for unit in found:
+      touched = {*unit.readers}
+      if isinstance(unit.key, int):
+        touched |= {*group.layers(PRODUCES)}
+      if any(fnmatch.filter(touched, pattern) for pattern in skip):
+        left.append(f'{unit.name}: named by --{prefix}skip')
+      else:
+        units.append(unit)
+    if reason:
+      left.append(f'{group.name}: {reason}')
+  order = {name: number for number, name in enumerate(names)}
+  units.sort(key=lambda unit: order[unit.readers[0]])
+  return Units(_distinguished(graph, units), left)
+
+
+def _distinguished(graph: ChannelGraph, units: list[Unit]) -> list[Unit]:
+  """The units, those of one name with what makes their channels added to it."""
+  times = collections.Counter(unit.name for unit in units)
+  return [
+    dataclasses.replace(unit, name=f'{unit.name}:{graph.groups[unit.key].name}')
+    if times[unit.name] > 1 and isinstance(unit.key, int)
+    else unit
+    for unit in units
+  ]
+
+
+def _units_of(
+  graph: ChannelGraph, group: Group, trunk: str, prefix: str, max_rows: int | None
+) -> tuple[list[Unit], str | None]:
+  """The units of a group, or why there are none."""
+  calls = graph.traced.flat.calls_by_layer()
+  shapes = graph.traced.flat.shapes
+  readers = [m.layer for m in group.members if m.role == CONSUMES]
+  if not group.prunable or not any('Conv' in m.type for m in group.members if m.role == PRODUCES):
+    return [], None
+  if not group.free.all():
+    return [], f'some of its channels are protected ({group.reasons[0]})'
+  if not readers:
+    return [], 'no layer reads its channels'
+  refittable = {
+    name
+    for name in readers
+    if len(calls[name]) == 1
+    and is_refittable(calls[name][0].layer, len(shapes[calls[name][0].inputs[0]]), max_rows)
+  }
+  joined = _is_trunk(graph, group)
+  if joined and trunk == 'keep':
+    return [], f'residual additions join its channels and --{prefix}trunk is keep'
+  if joined and trunk == 'gather':
+    found = []
+    for name in readers:
+      channels = graph.inputs(name)
+      if name in refittable and type(calls[name][0].layer) is L.Conv2D:
+        size = len(channels.roots)
+        found.append(Unit(name, (name, 'input'), size, (name,), {name: np.arange(size)}))
+    return found, None
+  missing = sorted(set(readers) - refittable)
+  if missing:
+    return [], f'{missing[0]} reads its channels and is no layer that can be refit'
+  elements = {}
+  for name in readers:
+    channels = graph.inputs(name)
+    elements[name] = np.where(channels.group == group.index, channels.element, -1)
+  return [Unit(readers[0], group.index, group.size, tuple(readers), elements)], None
+
+
+def _is_trunk(graph: ChannelGraph, group: Group) -> bool:
+  roots = set(group.roots.tolist())
+  return any(
+    is_addition(trace.call.layer)
+    and len(trace.call.inputs) > 1
+    and not roots.isdisjoint(trace.outs[0].labels.tolist())
+    for trace in graph.traced.traces
+  )

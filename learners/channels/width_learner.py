@@ -1,0 +1,133 @@
+"""What learners share that allocate widths by ratios, budgets or latencies, and refit layers."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
+
+from secateurs.learners.channels.configs import WidthConfig
+from secateurs.learners.channels.criteria import CRITERIA, Samples, unit_scores
+from secateurs.learners.channels.learner import ChannelLearner
+from secateurs.learners.channels.reconstruct import Method
+from secateurs.learners.channels.units import Unit
+from secateurs.learners.channels.widths import Site, Widths
+from secateurs.learners.run.compression import extended
+from secateurs.learners.run.files import with_ending
+from secateurs.learners.run.judging import judging_notes
+from secateurs.learners.run.phases import Phase
+from secateurs.learners.run.reporting import Findings
+from secateurs.learners.run.trials import require_optuna
+from secateurs.utils.graph import ChannelGraph
+
+
+class WidthLearner(ChannelLearner):
+  """A learner whose widths follow from `WidthConfig`.
+
+  A subclass gives `widths` (by `make_widths`), `refit_batches` and `refit_method`.
+  """
+
+  config: WidthConfig
+  list_of: ClassVar[str] = 'preserve_ratios'  # What a list of ratios holds.
+
+  @functools.cached_property
+  def widths(self) -> Widths:
+    """How many channels stay."""
+    raise NotImplementedError
+
+  def refit_batches(self) -> list[tuple]:
+    """Samples that layers are refit over: (inputs, targets)."""
+    raise NotImplementedError
+
+  def refit_method(self) -> Method:
+    """How channels are chosen and weights refit."""
+    raise NotImplementedError
+
+  def prepare(self) -> None:
+    """Checks what a search will need, before all work."""
+    super().prepare()
+    self.__dict__.pop('widths', None)  # It knows the state of one session.
+    if self.widths.by_budget and self.state.widths.counts is None:
+      require_optuna(self.config.nb_rlouts)
+
+  def width_phases(self) -> list[Phase]:
+    """What finds the widths, where they do not follow from the flags alone."""
+    if self.settings.run.plan is not None:
+      return []
+    target = self.config.target_latency is not None
+    return [
+      *([Phase('latency', self.widths.meet_latency)] if target else []),
+      *([Phase('allocate', self._allocate)] if self.widths.by_budget else []),
+    ]
+
+  def channels_ratio(self) -> float:
+    """The fraction of each layer's channels that flags ask to keep, for uniform."""
+    raise NotImplementedError
+
+  def requested(self) -> dict[str, Any]:
+    """What the flags asked for: a plan, a latency, a list, a fraction of MACs or of channels."""
+    config, plan = self.config, self.settings.run.plan
+    if plan is not None:
+      return {'plan': plan}
+    if config.target_latency is not None:
+      return {'latency_ratio': config.target_latency}
+    if config.prune_option == 'list':
+      return {self.list_of: config.prune_list_file}
+    if self.widths.by_budget:
+      return {'macs_ratio': self.state.widths.macs_ratio}
+    return {'channels_ratio': self.channels_ratio()}
+
+  def findings(self) -> Findings:
+    """As of all learners of channels, and what the scan or search was judged on."""
+    scanned = self.state.widths.divergence is not None
+    return extended(super().findings(), judging_notes(self.helper) if scanned else [])
+
+  def make_widths(
+    self, *, width: Callable[[int, float], int], ratio: float, budget: float | None
+  ) -> Widths:
+    """The allocation by this learner's flags; see `Widths` for the arguments."""
+    site = Site(
+      self.helper,
+      self.original,
+      lambda graph: self.units(graph).units,
+      lambda: [batch[0] for batch in self.refit_batches()],
+      lambda graph, units: self.with_scores(
+        self.refit_method(), graph, units, self.refit_batches()
+      ),
+      with_ending(self.files.original_prefix, '.tflite'),
+      min(self.settings.run.threads),
+      self.settings.run.seed,
+      self._trials,
+      self.save_search,
+    )
+    return Widths(self.config, self.state.widths, site, width=width, ratio=ratio, budget=budget)
+
+  def with_scores(
+    self, method: Method, graph: ChannelGraph, units: Sequence[Unit], batches: Sequence[Any]
+  ) -> Method:
+    """The method with the units' scores, where it chooses by a criterion of that kind.
+
+    Args:
+      method: how channels are chosen.
+      graph: of the original network.
+      units: what is chosen from.
+      batches: samples for criteria on data.
+    """
+    criterion = CRITERIA.find(method.selection)
+    if criterion.kind != 'score':
+      return method
+    samples = Samples(batches, self.helper.task.loss) if criterion.on_data else None
+    return dataclasses.replace(method, scores=unit_scores(criterion.name, graph, units, samples))
+
+  def _allocate(self) -> None:
+    self.say_judging()
+    self.widths.allocate()
+
+  def _trials(self) -> Any:
+    widths = self.state.widths
+    path = self.trials_path(widths.search_began)
+    if not widths.search_began:
+      widths.search_began = True
+      self.save_search()
+    return path

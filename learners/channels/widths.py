@@ -1,0 +1,265 @@
+"""How many channels of each unit stay: by ratios, by a budget of MACs, or by a target in latency."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import tf_keras as keras
+
+from secateurs.learners.channels import solvers
+from secateurs.learners.channels.allocations import ALLOCATIONS, Request
+from secateurs.learners.channels.choices import Choices
+from secateurs.learners.channels.configs import WidthConfig
+from secateurs.learners.channels.cutting import plan_of
+from secateurs.learners.channels.latency import share_for
+from secateurs.learners.channels.reconstruct import Method, statistics
+from secateurs.learners.channels.refits import LayerRefits
+from secateurs.learners.channels.search import WidthSearch, summary
+from secateurs.learners.channels.sensitivity import losses_of, unit_parts
+from secateurs.learners.channels.state import WidthState
+from secateurs.learners.channels.units import Unit
+from secateurs.learners.run import divergence
+from secateurs.learners.run.console import say
+from secateurs.learners.run.helper import Helper
+from secateurs.learners.run.judging import Judge, judging_samples, judging_split
+from secateurs.utils.errors import UserError
+from secateurs.utils.graph import ChannelGraph, apply_plan
+
+_LITTLE = 1e-6
+
+
+@dataclasses.dataclass(frozen=True)
+class Site:
+  """The network whose widths are allocated, and what measuring it takes.
+
+  Attributes:
+    helper: data and task.
+    original: makes the network before compression, float32.
+    units: what may be pruned, from a channel graph.
+    batches: gives images that layers are refit over.
+    method: how channels are chosen and weights refit, from the graph and the units.
+    original_tflite: its file, for latencies.
+    nb_threads: of the timing.
+    seed: of the search.
+    trials: the file of the search.
+    save: writes a checkpoint in the middle of it.
+  """
+
+  helper: Helper
+  original: Callable[[], keras.Model]
+  units: Callable[[ChannelGraph], Sequence[Unit]]
+  batches: Callable[[], list[np.ndarray]]
+  method: Callable[[ChannelGraph, Sequence[Unit]], Method]
+  original_tflite: Path
+  nb_threads: int
+  seed: int
+  trials: Callable[[], Path]
+  save: Callable[[], None]
+
+
+class Widths:
+  """Allocates the widths of a network; what it finds is left in the state."""
+
+  def __init__(
+    self,
+    config: WidthConfig,
+    state: WidthState,
+    site: Site,
+    *,
+    width: Callable[[int, float], int],
+    ratio: float,
+    budget: float | None,
+  ) -> None:
+    """Keeps what it is given.
+
+    Args:
+      config: the learner's flags.
+      state: what is known already, of an earlier process.
+      site: the network.
+      width: channels that stay, from a unit's size and a ratio as the flags mean it.
+      ratio: the ratio for all units.
+      budget: fraction of all MACs that may stay, for allocations by budget; None: what `ratio`
+        leaves.
+    """
+    self._config, self._state, self._site = config, state, site
+    self._width, self._ratio, self._budget = width, ratio, budget
+
+  @property
+  def by_budget(self) -> bool:
+    """Whether the allocation needs a budget and measured losses."""
+    return ALLOCATIONS.find(self._config.prune_option).by_budget
+
+  def counts(self, units: Sequence[Unit]) -> dict[str, int]:
+    """Channels that stay, by unit name; budgets and latencies must have been allocated before.
+
+    Raises:
+      UserError: a list of ratios does not fit the units.
+    """
+    if self.by_budget:
+      return self._state.counts
+    ratio = self._ratio
+    if self._state.latency is not None:
+      ratio = self._state.latency['fraction']
+    return ALLOCATIONS.find(self._config.prune_option).counts(self._request(units, ratio))
+
+  def _request(self, units: Sequence[Unit], ratio: float) -> Request:
+    config = self._config
+    flag = f'{config.prefix}prune_list_file'
+    return Request(units, self._width, ratio, config.prune_list_file or '', flag)
+
+  # A target in latency.
+
+  def meet_latency(self) -> None:
+    """Finds the ratio, or for auto the fraction of MACs with equal ratios, that is as fast."""
+    graph = ChannelGraph(self._site.original())
+    units = self._site.units(graph)
+    choices, total = Choices(graph, units, self._config.step), graph.counts().macs
+
+    def counts(fraction: float) -> dict[str, int]:
+      if self.by_budget:
+        return solvers.equal(choices, fraction * total)
+      return ALLOCATIONS['uniform'].counts(self._request(units, fraction))
+
+    least = choices.least() / total + _LITTLE if self.by_budget else _LITTLE
+    self._state.latency = self._fraction_of_time(graph, units, counts, least)
+
+  def _fraction_of_time(
+    self,
+    graph: ChannelGraph,
+    units: Sequence[Unit],
+    counts: Callable[[float], dict[str, int]],
+    least: float,
+  ) -> dict[str, float]:
+    """The fraction at which networks of these numbers of channels have the latency asked for."""
+
+    def build(fraction: float) -> keras.Model:
+      found = counts(fraction)
+      masks = [np.arange(unit.size) < found[unit.name] for unit in units]
+      return apply_plan(plan_of(graph, units, masks))
+
+    fraction, measured = share_for(
+      self._config.target_latency,
+      build,
+      self._site.original_tflite,
+      least=least,
+      nb_threads=self._site.nb_threads,
+      prefix=self._config.prefix,
+    )
+    return {'fraction': fraction, 'measured': measured}
+
+  # A budget of MACs.
+
+  def allocate(self) -> None:
+    """Measures what each unit loses when it is pruned alone, and allocates the budget by that.
+
+    Raises:
+      UserError: the budget is out of reach.
+    """
+    config, state, site = self._config, self._state, self._site
+    original, working = site.original(), site.original()
+    graph = ChannelGraph(original)
+    units, total = site.units(graph), graph.counts().macs
+    choices = Choices(graph, units, config.step)
+    budget = self._budget_of(choices, total)
+    state.macs_ratio = budget / total
+    batches = site.batches()
+    method = self._site.method(graph, units)
+    refits = self._scan(original, working, units, batches, method)
+    losses = losses_of(state.divergence, units)
+    if config.nb_rlouts == 1 and config.target_latency is None:
+      request = self._request(units, self._ratio)
+      request = dataclasses.replace(request, choices=choices, budget=budget, losses=losses)
+      state.counts = ALLOCATIONS.find(config.prune_option).counts(request)
+      return
+    site.save()
+    inputs, targets = judging_samples(site.helper, config.nb_smpls_reward)
+    search = WidthSearch(
+      choices,
+      choices.prices(losses),
+      units,
+      original,
+      working,
+      refits,
+      batches,
+      method,
+      Judge(working, inputs, targets, site.helper.task),
+    )
+    self._search(search, graph, budget, total, len(targets))
+
+  def _budget_of(self, choices: Choices, total: int) -> float:
+    prefix = self._config.prefix
+    if self._state.latency is not None:
+      return self._state.latency['fraction'] * total
+    if self._budget is None:
+      counts = ALLOCATIONS['uniform'].counts(self._request(choices.units, self._ratio))
+      return choices.cost(counts)
+    budget = self._budget * total
+    choices.check(budget, total, f'--{prefix}preserve_ratio', f'--{prefix}trunk')
+    return budget
+
+  def _scan(
+    self,
+    original: keras.Model,
+    working: keras.Model,
+    units: Sequence[Unit],
+    batches: Sequence[np.ndarray],
+    method: Method,
+  ) -> LayerRefits:
+    """Measures what pruning each unit alone costs, unless an earlier process has."""
+    site = self._site
+    readers = statistics(original, working, units, batches, method)
+    refits = LayerRefits(original, units, readers, method)
+    if self._state.divergence is None:
+      images, _ = judging_samples(site.helper, divergence.NB_IMAGES)
+      parts = unit_parts(working, units, refits)
+      self._state.divergence = divergence.scan(working, parts, images, site.helper.task, _say_curve)
+    return refits
+
+  def _search(
+    self, search: WidthSearch, graph: ChannelGraph, budget: float, total: int, nb_samples: int
+  ) -> None:
+    config, state, site = self._config, self._state, self._site
+    trials, best, goodness = search.run(
+      budget,
+      site.trials(),
+      nb_trials=config.nb_rlouts,
+      nb_random=config.nb_rlouts_min,
+      seed=site.seed,
+      save=site.save,
+    )
+    final = search.candidate(budget, best.factors)
+    if config.target_latency is not None:  # Other ratios of the same MACs are not quite as fast.
+      least = search.choices.least() / total + _LITTLE
+      found = self._fraction_of_time(
+        graph,
+        search.units,
+        lambda fraction: search.candidate(fraction * total, best.factors).counts,
+        least,
+      )
+      state.latency = found
+      final = search.candidate(found['fraction'] * total, best.factors)
+      goodness = search.reconstructed(final.counts).goodness
+    state.counts = final.counts
+    split = judging_split(site.helper)
+    state.search = summary(trials, best, final, goodness, nb_samples, split)
+
+
+def _say_curve(number: int, total: int, name: str, curve: divergence.Curve) -> None:
+  shown = divergence.describe(curve)
+  say(f'scan  {number}/{total}  {name}: divergence with so many channels gone  {shown}')
+
+
+def require_ratio(config: WidthConfig, name: str, given: object, option: str) -> None:
+  """Checks that a flag of one allocation is not given with another, where it would do nothing.
+
+  Raises:
+    UserError: it is.
+  """
+  if given is not None and config.prune_option != option:
+    raise UserError(
+      f'--{config.prefix}{name} {given} has an effect only with --{config.prefix}prune_option {option}'
+      f', but {config.prune_option} is set: add that, or leave the flag out.'
+    )

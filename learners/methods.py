@@ -1,0 +1,199 @@
+"""Published methods: each is a learner with settings, and a row of this table.
+
+`--learner NAME` takes a method's name as well as a learner's; flags that are given beside it win over
+the row. `python -m secateurs.learners` prints the table.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from secateurs.learners import get_learner, learners
+from secateurs.utils.errors import UserError
+from secateurs.utils.registry import Registry, unknown
+
+
+@dataclasses.dataclass(frozen=True)
+class Method:
+  """A published method as settings of a learner.
+
+  Attributes:
+    name: what `--learner` takes.
+    learner: the learner's name.
+    settings: values of flags, by name without dashes.
+    paper: authors, year and number.
+    year: of publication.
+    criterion: what a weight or channel is worth.
+    allocation: how many stay in each layer.
+    schedule: when they go.
+    pressure: what makes them worthless before they go.
+    repair: how the others make up for it.
+    deviations: what differs from the paper, one sentence each.
+  """
+
+  name: str
+  learner: str
+  settings: Mapping[str, Any]
+  paper: str
+  year: int
+  criterion: str
+  allocation: str
+  schedule: str
+  pressure: str
+  repair: str
+  deviations: tuple[str, ...] = ()
+
+
+METHODS: Registry[Method] = Registry('method')
+
+for _method in (
+  Method(
+    'agp',
+    'weight-sparse',
+    {'ws_schedule': 'agp', 'ws_prune_ratio_prtl': 'uniform', 'ws_prune_ratio_exp': 3.0},
+    'Zhu & Gupta, arXiv:1710.01878',
+    2017,
+    'magnitude',
+    'uniform',
+    'gradual',
+    'none',
+    'fine-tuning',
+    (
+      'Sparsity rises between a tenth and half of the training; the paper gives steps.',
+      'A masked weight is compared by the value that it last had.',
+    ),
+  ),
+  Method(
+    'han2015',
+    'weight-sparse',
+    {'ws_schedule': 'iterative', 'ws_prune_ratio_prtl': 'sensitivity', 'ws_scan': 'sigma'},
+    'Han et al., arXiv:1506.02626',
+    2015,
+    'magnitude',
+    'sensitivity',
+    'iterative',
+    'none',
+    'fine-tuning',
+    (
+      'Thresholds follow from a scan at an equal rise of the loss; the paper chooses them by hand.',
+      'Dropout ratios are not changed between rounds.',
+    ),
+  ),
+  Method(
+    'cp',
+    'chn-pruned',
+    {
+      'cp_select': 'lasso',
+      'cp_scheme': 'two-step',
+      'cp_prune_option': 'uniform',
+      'cp_refit_all': False,
+      'cp_trunk': 'gather',
+    },
+    'He et al., arXiv:1707.06168',
+    2017,
+    'lasso',
+    'uniform',
+    'layer-by-layer',
+    'none',
+    'least-squares',
+    (
+      'LASSO and least squares are solved from sums over the samples, the path of lambda at once.',
+      'One ratio for all layers; the paper sets ratios by hand for VGG.',
+    ),
+  ),
+  Method(
+    'dcp',
+    'dis-chn-pruned',
+    {
+      'dcp_select': 'gradient',
+      'dcp_greedy': 'remove',
+      'dcp_chns_per_step': 1,
+      'dcp_prune_option': 'uniform',
+      'dcp_refit': False,
+    },
+    'Zhuang et al., NeurIPS 2018',
+    2018,
+    'gradient',
+    'uniform',
+    'block-by-block',
+    'discrimination',
+    'layer-training',
+    (
+      'A channel is scored by the gradient where it is off; the paper takes it where all are off.',
+      'Channels are removed from all; the paper adds them to none (dcp_greedy add).',
+      'Block-wise training minimises the sum of both losses in one step.',
+    ),
+  ),
+  Method(
+    'dcp-adapt',
+    'dis-chn-pruned',
+    {
+      'dcp_select': 'gradient',
+      'dcp_greedy': 'remove',
+      'dcp_chns_per_step': 1,
+      'dcp_prune_option': 'auto',
+      'dcp_refit': False,
+    },
+    'Zhuang et al., NeurIPS 2018',
+    2018,
+    'gradient',
+    'auto',
+    'block-by-block',
+    'discrimination',
+    'layer-training',
+    (
+      'Widths follow from measured divergence and a budget of MACs; the paper stops a layer where the '
+      'loss falls by less than epsilon.',
+      'Otherwise as dcp.',
+    ),
+  ),
+):
+  METHODS.add(_method.name, _method)
+
+
+def resolve(name: str) -> tuple[type, Method | None]:
+  """The learner class of a learner's or a method's name, and the method if it is one.
+
+  Raises:
+    UserError: nothing has that name; the nearest one is suggested.
+  """
+  if name in METHODS:
+    return get_learner(METHODS[name].learner), METHODS[name]
+  try:
+    return get_learner(name), None
+  except UserError as error:
+    raise UserError(unknown('learner or method', name, {**learners(), **METHODS})) from error
+
+
+def config_of(name: str, **settings: Any) -> Any:
+  """The learner's config with a method's settings, for Python.
+
+  Args:
+    name: of a method.
+    settings: fields of the config that win over the row, without the learner's prefix.
+
+  Raises:
+    UserError: no method has that name, or a value is out of range.
+  """
+  method = METHODS.find(name)
+  config = get_learner(method.learner).Config
+  row = {flag.removeprefix(config.prefix): value for flag, value in method.settings.items()}
+  return config(**{**row, **settings})
+
+
+def table() -> str:
+  """All methods as text: name, learner, paper, the five answers, settings and deviations."""
+  blocks = []
+  for method in METHODS.values():
+    answers = ', '.join(
+      f'{question} {getattr(method, question)}'
+      for question in ('criterion', 'allocation', 'schedule', 'pressure', 'repair')
+    )
+    settings = ' '.join(f'--{flag}={value}' for flag, value in method.settings.items())
+    lines = [f'{method.name}  ({method.year}, {method.paper})', f'  {answers}']
+    lines.append(f'  --learner {method.learner} {settings}')
+    lines += [f'  differs: {deviation}' for deviation in method.deviations]
+    blocks.append('\n'.join(lines))
+  return '\n\n'.join(blocks)

@@ -1,0 +1,1 @@
+"""What every learner is made of: settings, phases, training, checkpoints, measuring, reports."""

@@ -1,0 +1,121 @@
+"""What all learners that compress share: the baseline before, the measuring after."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+from secateurs.learners.run import measuring
+from secateurs.learners.run.baseline import baseline_weights
+from secateurs.learners.run.configs import FullPrecConfig
+from secateurs.learners.run.console import say
+from secateurs.learners.run.judging import judging_notes
+from secateurs.learners.run.measured import MeasuredLearner
+from secateurs.learners.run.phases import Phase
+from secateurs.learners.run.reporting import Findings
+from secateurs.utils.errors import UserError
+from secateurs.utils.training import distributed
+from secateurs.utils.training.models.weights import assign_weights, named_weights
+from secateurs.utils.training.tasks.scores import Evaluation, Score
+
+
+class CompressionLearner(MeasuredLearner):
+  """A learner that starts from a trained network.
+
+  A subclass gives `compression_phases`, and where they apply `findings`, `prunable` and
+  `compressed_model`.
+  """
+
+  baseline_config = FullPrecConfig()
+
+  def compression_phases(self) -> list[Phase]:
+    """The phases between the baseline and the measuring."""
+    raise NotImplementedError
+
+  def findings(self) -> Findings:
+    """What the learner adds to the report; a subclass extends this."""
+    return Findings(notes=self._guess_notes())
+
+  def phases(self) -> list[Phase]:
+    """Baseline, compression, measuring."""
+    return [
+      Phase('baseline', self._baseline),
+      *self.compression_phases(),
+      *self.quantization_phases(),
+      self.measure_phase(),
+    ]
+
+  def baseline_file(self) -> Path:
+    """The original network."""
+    return self.files.original_keras
+
+  @property
+  def augmentation(self) -> str:
+    """Augmentation policy of training after the baseline."""
+    return self.settings.training.augment_ft
+
+  @property
+  def sample_augmentation(self) -> str:
+    """Augmentation of images that sums and feature maps are taken of: mirroring at most.
+
+    What is fit to them is used on images that are neither shifted nor cropped.
+    """
+    return 'none' if self.augmentation == 'none' else 'mirror'
+
+  # Searches.
+
+  def trials_path(self, began: bool) -> Path:
+    """The file of this run's search; what another run left there is removed first.
+
+    Args:
+      began: whether the search of this run has begun already.
+    """
+    path = self.files.trials
+    if not began:
+      distributed.from_chief(lambda: path.unlink(missing_ok=True))
+    return path
+
+  def say_judging(self) -> None:
+    """Says on which samples the search or scan that begins will judge, where that matters."""
+    for note in judging_notes(self.helper):
+      say(note)
+
+  def save_search(self) -> None:
+    """Writes a checkpoint in the middle of a search, whose trials are in a separate file."""
+    self.save('search', 0)
+
+  # The baseline.
+
+  def _baseline(self) -> None:
+    self._check_augmentation()
+    values, source = baseline_weights(self.settings, self.baseline_config)
+    assign_weights(named_weights(self.model), values, source)
+    say(f'Baseline: {source}')
+    model = self.settings.in_float32(self.model)
+    measured = measuring.measure(
+      model, self.settings, self.files.original_prefix, self.prunable(model)
+    )
+    self.session.state.original = measured.block
+    say(f'Baseline {Score(**measured.block["score"])}')
+    for note in self._guess_notes():
+      say(f'Warning: {note}')
+
+  def _check_augmentation(self) -> None:
+    wanted = self.settings.training.augment_ft
+    if wanted != 'all' and not self.helper.dataset.augments:
+      raise UserError(
+        f'--augment_ft {wanted} was asked for, but images of your own pipeline come as you augmented '
+        'them: set --augment_ft all, and hand over less augmented images.'
+      )
+
+  def _guess_notes(self) -> list[str]:
+    """A sentence where the baseline is no better than guessing."""
+    block = self.session.state.original
+    found = Evaluation(Score(**block['score']), block['loss'], self.helper.nb_samples('eval'))
+    note = self.helper.task.guess_note(found)
+    return [] if note is None else [note]
+
+
+def extended(findings: Findings, notes: list[str], **changes: object) -> Findings:
+  """Findings with notes put before those that there are, and other fields replaced."""
+  return dataclasses.replace(findings, notes=[*notes, *findings.notes], **changes)

@@ -1,0 +1,165 @@
+"""Hyper-parameters that all learners share."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+
+from secateurs.utils.config import Config, option
+from secateurs.utils.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class RunConfig(Config):
+  """Where a run keeps its files and how it goes about its work."""
+
+  run_dir: str | None = option(
+    None,
+    'Folder in which the default paths below lie; default: ./runs/<net>_at_<data set>.',
+    affects_result=False,
+  )
+  log_dir: str = option(
+    './logs/<learner>', 'Folder of report, metrics and TensorBoard events.', affects_result=False
+  )
+  enbl_warm_start: bool = option(
+    False, 'Start from trained weights and never train a baseline.', affects_result=False
+  )
+  warm_start_path: str | None = option(
+    None, 'Weights to start from: .npz, .keras, .h5, SavedModel folder or checkpoint prefix.'
+  )
+  plan: str | None = option(
+    None, 'plan.json of another run: make the same cut on this network without choosing again.'
+  )
+  seed: int = option(0, 'Seed of weights, order of samples and augmentation.', low=0)
+  enbl_bf16: bool = option(False, 'Train with bfloat16 arithmetic and float32 weights.')
+  summ_step: int = option(100, 'Steps between two summaries.', low=1, affects_result=False)
+  save_step: int = option(500, 'Steps between two checkpoints.', low=1, affects_result=False)
+  export_int8: bool = option(
+    False, 'Also export a full-integer .tflite and measure it.', affects_result=False
+  )
+  nb_smpls_calib: int = option(
+    200, 'Training images that calibrate the full-integer export.', low=1, affects_result=False
+  )
+  bench_frames: int = option(
+    200, 'Frames timed per file and number of threads.', low=1, affects_result=False
+  )
+  bench_threads: str = option(
+    '1,2', 'Numbers of threads to time with, separated by commas.', affects_result=False
+  )
+  batch_size_eval: int | None = option(
+    None, "Batch size of evaluations; default: the recipe's.", low=1, affects_result=False
+  )
+  enbl_multi_gpu: bool = option(
+    False,
+    'Fail instead of running as a single process; use it to catch a missing -n=K.',
+    affects_result=False,
+  )
+
+  def __post_init__(self) -> None:
+    super().__post_init__()
+    if not re.fullmatch(r'[1-9]\d*(,[1-9]\d*)*', self.bench_threads):
+      raise UserError(
+        '--bench_threads takes whole numbers separated by commas, such as 1,2, but '
+        f'{self.bench_threads!r} was given.'
+      )
+
+  @property
+  def threads(self) -> list[int]:
+    """The numbers of threads to time with."""
+    return [int(number) for number in self.bench_threads.split(',')]
+
+
+@dataclasses.dataclass(frozen=True)
+class FullPrecConfig(Config):
+  """Where the full-precision network is kept: every other learner's baseline."""
+
+  save_path: str = option(
+    './models/model.ckpt', 'Checkpoints of the full-precision baseline.', affects_result=False
+  )
+  save_path_eval: str = option(
+    './models_eval/model', 'Exported full-precision model, without ending.', affects_result=False
+  )
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig(Config):
+  """How networks are trained; None stands for the value of the network's recipe."""
+
+  batch_size: int | None = option(
+    None, "Samples of a step, of each process; default: the recipe's.", low=1
+  )
+  nb_epochs_rat: float = option(1.0, "Fraction of the recipe's epochs to train for.", low=0.0)
+  lrn_rate_init: float | None = option(
+    None,
+    "Initial learning rate at the recipe's batch size; scales with batch_size and processes.",
+    low=0.0,
+  )
+  nb_epochs_ft: float | None = option(
+    None, "Epochs of compression's training; default: nb_epochs_rat of the recipe's.", low=0.0
+  )
+  lrn_rate_ft: float | None = option(
+    None,
+    "Peak learning rate of compression's training; default: a tenth of lrn_rate_init.",
+    low=0.0,
+  )
+  optimizer_ft: str = option(
+    'sgd',
+    'Optimizer of the training after compression: sgd (with momentum) or muon (orthogonalised updates '
+    "of convolutions' kernels; learns more in few epochs).",
+    choices=('sgd', 'muon'),
+  )
+  lrn_rate_muon: float = option(
+    0.01,
+    "Peak rate of --optimizer_ft muon: update norm as a fraction of the kernel's norm; all other "
+    'weights use lrn_rate_ft.',
+    low=0.0,
+  )
+  augment_ft: str = option(
+    'all',
+    'Augmentation used while compressing: all (same as baseline training), mirror, or none; less '
+    'augmentation helps short fine-tuning.',
+    choices=('all', 'mirror', 'none'),
+  )
+  momentum: float | None = option(
+    None, "Momentum of SGD and muon; default: the recipe's, mostly 0.9.", low=0.0, high=1.0
+  )
+  loss_w_dcy: float | None = option(
+    None, "Weight decay over everything but BN; default: the recipe's.", low=0.0
+  )
+  warm_up_ratio: float = option(
+    0.05,
+    "Fraction of a training's steps over which the learning rate rises, where a batch greater than the "
+    "recipe's (of all processes together) has raised it.",
+    low=0.0,
+    high=1.0,
+  )
+  grad_compression: str = option(
+    'none',
+    'How gradients travel between processes: as they are, as fp16, or as bf16.',
+    choices=('none', 'fp16', 'bf16'),
+  )
+
+
+@dataclasses.dataclass(frozen=True)
+class DistillConfig(Config):
+  """Distillation from a teacher during compression (Hinton et al. 2015)."""
+
+  enbl_dst: bool = option(False, 'Train against a teacher as well as the labels.')
+  loss_w_dst: float = option(4.0, "Weight of the teacher's loss beside the labels'.", low=0.0)
+  tempr_dst: float = option(4.0, 'Temperature that softens both outputs.', low=1e-3)
+  save_path_dst: str = option(
+    './models_dst/model.ckpt', "The teacher's weights; without them the baseline is the teacher."
+  )
+
+
+@dataclasses.dataclass(frozen=True)
+class QuantConfig(Config):
+  """Quantisation-aware fine-tuning at the end (Jacob et al. 2018)."""
+
+  enbl_qat: bool = option(
+    False, 'Train a twin that computes in simulated 8 bits, which gives the full-integer .tflite.'
+  )
+  nb_epochs_qat: float = option(1.0, 'Epochs of it.', low=0.0)
+  lrn_rate_qat: float | None = option(
+    None, 'Its peak learning rate; default: a hundredth of lrn_rate_init.', low=0.0
+  )

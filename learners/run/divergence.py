@@ -1,0 +1,123 @@
+"""How much each layer can lose: the divergence of the outputs while one layer is pruned alone.
+
+One part at a time (a unit of channels, a kernel) is pruned at several ratios, with a refit of what is
+left if there is one; all others stay whole. What is measured is how far the outputs then are from the
+original network's (`Task.divergence`; for a classifier KL(p || q) = sum over classes of p log(p / q),
+mean over images), which needs no targets. Layers before the part do not change, so that their maps are
+computed once. Added up over the parts, these curves predict well enough what a network loses in which
+all of them are pruned to allocate a budget: what costs least goes first. Scans of one layer at a time
+are those of Han et al. 2015 (arXiv:1506.02626, figure 6) and Li et al. 2017 (arXiv:1608.08710,
+figure 2), which take accuracy; the divergence, which is smooth and rises from zero, and the refit are
+this project's own.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import tf_keras as keras
+from scipy.interpolate import PchipInterpolator
+
+from secateurs.utils.graph.walk import flatten_model
+from secateurs.utils.training import distributed
+from secateurs.utils.training.layerwise.frontier import Frontier, bytes_per_image
+from secateurs.utils.training.tasks.task import Task
+
+NB_IMAGES = 500
+_MAX_BYTES = 1 << 30
+
+Curve = list[tuple[float, float]]
+"""(share that is gone, divergence or loss), with rising shares; the first is the whole network's."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+  """What is pruned alone.
+
+  Attributes:
+    name: of the curve.
+    start: number of the first call that sees a change.
+    points: rising shares, with what prunes the network by each.
+    restore: makes the network whole again.
+  """
+
+  name: str
+  start: int
+  points: Sequence[tuple[float, Callable[[], None]]]
+  restore: Callable[[], None]
+
+
+def scan(
+  model: keras.Model,
+  parts: Sequence[Part],
+  images: np.ndarray,
+  task: Task,
+  progress: Callable[[int, int, str, Curve], None] | None = None,
+) -> dict[str, Curve]:
+  """Measures each part alone; curves by part name.
+
+  Args:
+    model: a network that gives logits, which parts change and restore.
+    parts: what is measured.
+    images: [n, h, w, c]; each process passes all of them and runs its share. Fewer are used where
+      their maps would take more than 1 GiB.
+    task: says how far outputs are apart.
+    progress: called after each part with its number, how many there are, its name and its curve.
+
+  Returns:
+    Curves whose first point is (0, 0), the same on all processes.
+  """
+  flat = flatten_model(model)
+  rank, nb_ranks = distributed.shard()
+  need = max((bytes_per_image(flat, part.start) for part in parts), default=1)
+  mine = images[: max(_MAX_BYTES // need, 1) * nb_ranks][rank::nb_ranks]
+  frontier = Frontier(flat, mine)
+  (output,) = flat.outputs
+
+  def outputs() -> np.ndarray:
+    return frontier.peek([output])[output].astype(np.float32)
+
+  whole = outputs()
+  curves: dict[str, Curve] = {}
+  for number, part in enumerate(sorted(parts, key=lambda part: part.start), 1):
+    frontier.advance(part.start)
+    curve = [(0.0, 0.0)]
+    for share, prune in part.points:
+      prune()
+      divergences = task.divergence(whole, outputs())
+      total, count = distributed.sum(divergences.sum(dtype=np.float64), float(len(mine)))
+      curve.append((float(share), max(float(total / count), 0.0)))
+    part.restore()
+    curves[part.name] = curve
+    if progress is not None:
+      progress(number, len(parts), part.name, curve)
+  return curves
+
+
+def describe(curve: Curve) -> str:
+  """Every second point of a curve after its first, for a line to the user."""
+  points = ', '.join(f'{100 * gone:.0f} %: {value:.4f}' for gone, value in curve[1::2])
+  return points or 'nothing to measure'
+
+
+def losses_at(curve: Curve, shares: np.ndarray) -> np.ndarray:
+  """The divergence at some shares, which never falls: the curve's points, joined smoothly.
+
+  After the last point it rises as steeply as the curve ends.
+
+  Args:
+    curve: what `scan` gives; one of a single point is zero everywhere.
+    shares: float [n], each in [0, 1].
+
+  Returns:
+    float64 [n].
+  """
+  xs, ys = np.array(curve).T
+  ys = np.maximum.accumulate(ys)
+  if len(xs) < 2:
+    return np.zeros(len(shares))
+  inside = PchipInterpolator(xs, ys)(np.minimum(shares, xs[-1]))
+  steepness = (ys[-1] - ys[-2]) / (xs[-1] - xs[-2])
+  return inside + steepness * np.maximum(shares - xs[-1], 0.0)

@@ -1,0 +1,60 @@
+"""Training of a network as it is: the baseline of all learners that compress."""
+
+from __future__ import annotations
+
+import tf_keras as keras
+
+from secateurs.learners.run.configs import FullPrecConfig
+from secateurs.learners.run.given import given_weights
+from secateurs.learners.run.measured import MeasuredLearner
+from secateurs.learners.run.phases import Phase
+from secateurs.utils.training.engine.schedules import PiecewiseConstant
+from secateurs.utils.training.models.weights import assign_weights, named_weights
+
+TRAIN = 'train'
+
+
+class FullTraining(MeasuredLearner):
+  """Trains with SGD and a piecewise constant rate, as the network's recipe says."""
+
+  name = 'full-prec'
+  Config = FullPrecConfig
+  is_original = True
+
+  def phases(self) -> list[Phase]:
+    """Training, then measuring."""
+    return [Phase(TRAIN, self._train), *self.quantization_phases(), self.measure_phase()]
+
+  def trained_model(self) -> keras.Model:
+    """Trains, or resumes training, without measuring; float32.
+
+    Raises:
+      UserError: as for `train`.
+    """
+    self.run_phases(until=TRAIN)
+    return self.settings.in_float32(self.model)
+
+  def given_model(self) -> keras.Model | None:
+    """The network with the weights of --warm_start_path, or those that it came with."""
+    given = given_weights(self.settings)
+    if given is None:
+      return None
+    model = self.build()
+    assign_weights(named_weights(model), *given)
+    return model
+
+  def _train(self) -> None:
+    rates, recipe = self.rates, self.helper.recipe
+    ratio = self.settings.training.nb_epochs_rat
+    given = given_weights(self.settings)
+    if given is not None and self.session.starts_over(TRAIN):
+      assign_weights(named_weights(self.model), *given)
+    boundaries = [rates.nb_steps(epoch * ratio) for epoch in recipe.decay_epochs]
+    nb_steps = rates.nb_steps(recipe.nb_epochs * ratio)
+    schedule = PiecewiseConstant(rates.lrn_rate_init, boundaries, recipe.decay)
+    self.fit(
+      TRAIN,
+      self.objective(),
+      rates.sgd(rates.warmed_up(schedule, nb_steps)),
+      nb_steps=nb_steps,
+    )

@@ -1,0 +1,94 @@
+"""What a learner needs to know of a network on a data set; `nets.model_helper` offers it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import tensorflow as tf
+import tf_keras as keras
+
+from secateurs.utils.config import Config
+from secateurs.utils.training.tasks.task import Task
+
+
+class Dataset(Protocol):
+  """A data set's description; `augments`: whether it changes training images."""
+
+  name: str
+  image_shape: tuple[int, int, int]
+  nb_classes: int
+  augments: bool
+
+
+class Recipe(Protocol):
+  """How a network is usually trained."""
+
+  batch_size: int
+  nb_epochs: int
+  lrn_rate: float
+  decay_epochs: tuple[float, ...]
+  decay: float
+  momentum: float
+  weight_decay: float
+  batch_size_eval: int
+
+
+class Helper(Protocol):
+  """A network, its data, its task and its recipe; whom training calls.
+
+  `configs` are those that network and data were made from, if any.
+  """
+
+  net: str
+  name: str
+  dataset: Dataset
+  recipe: Recipe
+  task: Task
+  callbacks: Sequence[keras.callbacks.Callback]
+  configs: Sequence[Config]
+
+  def build_model(self, seed: int) -> keras.Model:
+    """A new functional model that gives the task's outputs, with weights that follow from the seed."""
+
+  def given_weights(self) -> dict[str, np.ndarray] | None:
+    """Trained weights that the network came with, by name; None if it came with none."""
+
+  def history(self) -> list[dict[str, Any]]:
+    """Links of the chain of runs that the network came out of, as reports hold them."""
+
+  def identity(self) -> dict[str, str]:
+    """What distinguishes this network from others of the same name, for resumed runs."""
+
+  def own_weights(self, weights: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
+    """Weights by the network's own names, from those of any source that it knows."""
+
+  def notes(self) -> list[str]:
+    """What the reader of a report must know of the data."""
+
+  def nb_samples(self, split: str) -> int:
+    """Number of samples of split `train`, `val` or `eval`."""
+
+  def train_batches(
+    self,
+    batch_size: int,
+    seed: int,
+    start: int = 0,
+    *,
+    augment: str = 'all',
+    shard: tuple[int, int] = (0, 1),
+  ) -> tf.data.Dataset:
+    """Endless batches of (float32 [n, h, w, c], int32 [n]); a function of seed, step and shard alone.
+
+    `augment` is what may happen to the images: all, mirror or none. `shard` is (index, count):
+    `batch_size` samples of each step's count * batch_size.
+    """
+
+  def eval_batches(
+    self, split: str, batch_size: int, *, shard: tuple[int, int] = (0, 1)
+  ) -> tf.data.Dataset:
+    """Every sample of a split exactly once, or of one of `count` disjoint parts of it."""
+
+  def calibration_images(self, nb_images: int) -> np.ndarray:
+    """Training images as the network sees them, float32 [n, h, w, c]."""

@@ -1,0 +1,70 @@
+"""What distinguishes a run from others: a resumed run, and all processes of a job, must agree in it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from secateurs.learners.run.settings import Settings
+from secateurs.utils.deploy import versions
+from secateurs.utils.errors import UserError
+from secateurs.utils.provenance import code_checksum
+from secateurs.utils.training import distributed
+
+_NB_LISTED = 6
+
+
+def identity(settings: Settings) -> dict[str, Any]:
+  """What must be the same for a run to be resumed: the network, the data, and most flags."""
+  helper = settings.helper
+  workers = {'-n': distributed.size()} if distributed.size() > 1 else {}
+  return {
+    'learner': settings.learner,
+    'net': helper.net,
+    'dataset': helper.dataset.name,
+    'samples': {split: helper.nb_samples(split) for split in ('train', 'val', 'eval')},
+    **helper.identity(),
+    **workers,
+    **{f'--{name}': value for name, value in settings.flags(affecting_result=True).items()},
+  }
+
+
+def require_same_run(then: dict[str, Any], settings: Settings, where: str) -> None:
+  """Checks that a checkpoint is one of this run.
+
+  Args:
+    then: the identity in the checkpoint.
+    settings: those of now.
+    where: the checkpoint's name, for the message.
+
+  Raises:
+    UserError: it belongs to another run.
+  """
+  now = identity(settings)
+  differing = [
+    f'{key} {then.get(key, "not given")}, now {now.get(key, "not given")}'
+    for key in {**then, **now}
+    if then.get(key) != now.get(key)
+  ]
+  if differing:
+    raise UserError(
+      f'{where} is a checkpoint of another run ({"; ".join(differing[:_NB_LISTED])}): give the flags '
+      'of that run to resume it, or another --run_dir to start a new one.'
+    )
+
+
+def require_agreement(settings: Settings) -> None:
+  """Checks that all processes of the job are about to do the same.
+
+  Raises:
+    UserError: they differ in flags, code or libraries, or there should be several but is one.
+  """
+  if settings.run.enbl_multi_gpu and distributed.size() == 1:
+    raise UserError(
+      '--enbl_multi_gpu asks for several processes, but this is the only one: start it with -n=2 '
+      'or more, as in ./scripts/run_local.sh nets/<net>_at_<data set>_run.py -n=2.'
+    )
+  if distributed.size() > 1:
+    given = {f'--{name}': value for name, value in settings.flags().items()}
+    libraries = {name: v for name, v in versions(['horovod']).items() if name != 'platform'}
+    code = {'code checksum': code_checksum()}
+    distributed.require_agreement({**identity(settings), **given, **libraries, **code})

@@ -1,0 +1,89 @@
+"""The samples that searches judge networks on, which are never those of the evaluation set."""
+
+from __future__ import annotations
+
+import numpy as np
+import tensorflow as tf
+import tf_keras as keras
+
+from secateurs.learners.run.helper import Helper
+from secateurs.utils.training import distributed
+from secateurs.utils.training.tasks.evaluation import evaluate
+from secateurs.utils.training.tasks.scores import Evaluation
+from secateurs.utils.training.tasks.task import Task
+
+_BATCH = 250
+_NOTE = 'Ratios are judged on training images; --nb_smpls_val holds others out.'
+
+
+def judging_split(helper: Helper) -> str:
+  """`val` where samples are held out of training, else `train`."""
+  return 'val' if helper.nb_samples('val') else 'train'
+
+
+def judging_notes(helper: Helper) -> list[str]:
+  """What the reader of a report must know: nothing where samples were held out."""
+  return [] if judging_split(helper) == 'val' else [_NOTE]
+
+
+def judging_samples(helper: Helper, nb_samples: int) -> tuple[np.ndarray, np.ndarray]:
+  """Images [n, h, w, c] and labels [n] to judge on: at most so many of `judging_split`.
+
+  They are spread evenly over the split, which may be ordered by classes; all processes get the same.
+  """
+  split = judging_split(helper)
+  batch = min(nb_samples, _BATCH)
+  stride = max(helper.nb_samples(split) // nb_samples, 1)
+  size = -(-helper.nb_samples(split) // stride)  # Less than twice what is wanted.
+  parts, seen = [], 0
+  for images, labels in helper.eval_batches(split, batch, shard=(0, stride)):
+    places = np.arange(seen, seen + len(labels))
+    chosen = (places + 1) * nb_samples // size > places * nb_samples // size
+    parts.append((images.numpy()[chosen], labels.numpy()[chosen]))
+    seen += len(labels)
+  images, labels = (np.concatenate(column) for column in zip(*parts))
+  return images[:nb_samples], labels[:nb_samples]
+
+
+class Judge:
+  """Score and loss of one network, whose weights may change between calls, on some samples.
+
+  With several processes each judges on some of the batches; all get the same sums.
+  """
+
+  def __init__(
+    self, model: keras.Model, inputs: np.ndarray, targets: np.ndarray, task: Task
+  ) -> None:
+    """`inputs` [n, ...] and `targets` [n, ...] of the samples; `task` judges the outputs."""
+    self._model, self._task = model, task
+    self._inputs, self._targets = tf.constant(inputs), tf.constant(targets)
+    self._totals = tf.function(self._sum)
+
+  def __call__(self) -> Evaluation:
+    """The evaluation on the samples."""
+    if self._task.collects:
+      rank, size = distributed.shard()
+      mine = tf.data.Dataset.from_tensor_slices((self._inputs, self._targets)).batch(_BATCH)
+      return evaluate(self._model, mine.shard(size, rank), self._task)
+    totals = self._totals()
+    sums = distributed.sum(*(np.float64(value.numpy()) for value in totals.values()))
+    return self._task.evaluation(dict(zip(totals, map(float, sums), strict=True)), {})
+
+  def goodness(self) -> float:
+    """The score's value, turned round where lower is better: greater is better."""
+    return self().score.goodness
+
+  def loss(self) -> float:
+    """Mean loss."""
+    return self().loss
+
+  def _sum(self) -> dict[str, tf.Tensor]:
+    totals = {name: tf.zeros([], dtype) for name, dtype in self._task.total_types.items()}
+    rank, size = distributed.shard()
+    total = tf.shape(self._targets)[0]
+    for start in tf.range(tf.minimum(rank * _BATCH, total), total, size * _BATCH):
+      stop = start + _BATCH
+      outputs = self._model(self._inputs[start:stop], training=False)
+      found = self._task.totals(self._targets[start:stop], outputs)
+      totals = {name: value + found[name] for name, value in totals.items()}
+    return totals

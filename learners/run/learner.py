@@ -1,0 +1,227 @@
+"""The base of all learners: a list of phases, each of which can be resumed.
+
+A learner is composed of `Settings` (what it was made with), `RunFiles` (where its files are), `Rates`
+(steps, rates and optimizers), a `Session` (state and checkpoints) and a `Trainer`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import ClassVar
+
+import tensorflow as tf
+import tf_keras as keras
+
+from secateurs.learners.run import distillation, identity
+from secateurs.learners.run.configs import DistillConfig, QuantConfig, RunConfig, TrainConfig
+from secateurs.learners.run.console import say
+from secateurs.learners.run.files import RunFiles
+from secateurs.learners.run.helper import Helper
+from secateurs.learners.run.phases import Phase
+from secateurs.learners.run.rates import Rates
+from secateurs.learners.run.session import Session, optimizer_variables
+from secateurs.learners.run.settings import Settings
+from secateurs.learners.run.state import LearnerState
+from secateurs.learners.run.trainer import Trainer
+from secateurs.utils.config import Config
+from secateurs.utils.training import distributed
+from secateurs.utils.training.engine import loop
+from secateurs.utils.training.engine.hooks import Hooks
+from secateurs.utils.training.models.weights import named_weights
+from secateurs.utils.training.tasks.objectives import TaskObjective
+
+
+class Learner:
+  """A compression algorithm as a list of phases.
+
+  `run_phases` runs the phases in order, saves a checkpoint after each and inside long ones; a second
+  call, in whatever process, resumes from the last checkpoint. A subclass gives `phases` and, where
+  they need more than the model's weights to resume, `State`, `prepare`, `extra_variables` and
+  `networks`.
+
+  Attributes:
+    settings: what the learner was made with; `helper` and `config` are parts of it.
+    files: where its files are.
+    rates: steps, learning rates and optimizers.
+    session: state and checkpoints, once the run was resumed or begun.
+    model: the network that the phases work on, in the precision of the training.
+    teacher: with --enbl_dst, the network that is learned from, once a phase has asked for it.
+  """
+
+  name: ClassVar[str]
+  aliases: ClassVar[tuple[str, ...]] = ()
+  Config: ClassVar[type[Config]]
+  State: ClassVar[type[LearnerState]] = LearnerState
+  fine_tune_factor: ClassVar[float] = 0.1  # Default peak rate, as a fraction of lrn_rate_init.
+  is_original: ClassVar[bool] = False  # Whether the network is its own original.
+
+  def __init__(
+    self,
+    helper: Helper,
+    config: Config | None = None,
+    *,
+    run: RunConfig | None = None,
+    training: TrainConfig | None = None,
+    distillation: DistillConfig | None = None,
+    quantization: QuantConfig | None = None,
+    method: str | None = None,
+  ) -> None:
+    """Keeps what it is given; no work is done.
+
+    Args:
+      helper: network, data, task and recipe.
+      config: the learner's own hyper-parameters; default: `Config()`.
+      run: files, seed, precision, export.
+      training: how networks are trained.
+      distillation: whether and how a teacher helps.
+      quantization: whether and how training in 8 bits follows.
+      method: name of the published method that was asked for, for the report.
+    """
+    self.settings = Settings(
+      self.name,
+      helper,
+      self.Config() if config is None else config,
+      run or RunConfig(),
+      training or TrainConfig(),
+      distillation or DistillConfig(),
+      quantization or QuantConfig(),
+      method,
+    )
+    self.helper, self.config = helper, self.settings.config
+    self.files = RunFiles(self.settings, self.is_original)
+    self.rates = Rates(self.settings, self.fine_tune_factor)
+    self.session: Session | None = None
+    self.model: keras.Model | None = None
+    self.teacher: keras.Model | None = None
+
+  # What a subclass gives.
+
+  def phases(self) -> list[Phase]:
+    """The steps of the run, in order."""
+    raise NotImplementedError
+
+  def build(self) -> keras.Model:
+    """The network that a checkpoint's weights fit, given `self.state`."""
+    return self.helper.build_model(self.settings.run.seed)
+
+  def prepare(self) -> None:
+    """Makes what `extra_variables` gives; runs once, when there is a model but no phase has run."""
+
+  def extra_variables(self) -> Mapping[str, tf.Variable]:
+    """Variables beside the networks' and the optimizer's that a checkpoint must hold."""
+    return {}
+
+  def networks(self) -> Mapping[str, keras.Model]:
+    """Networks beside the model that a checkpoint must hold, by the name of their group."""
+    return {}
+
+  def prepare_networks(self) -> None:
+    """Makes what `networks` gives again, from the restored model, when a run is resumed."""
+
+  def baseline_file(self) -> Path | None:
+    """The .keras file of the network before compression, the teacher if there is no other."""
+    return None
+
+  @property
+  def augmentation(self) -> str:
+    """Augmentation policy of training: 'all', 'mirror' or 'none'."""
+    return 'all'
+
+  # The run.
+
+  @property
+  def state(self) -> LearnerState:
+    """What the algorithm remembers, an object of `State`."""
+    return self.State() if self.session is None else self.session.state.algorithm
+
+  def run_phases(self, until: str | None = None) -> None:
+    """Runs the phases that have not been run yet, up to and with one of them.
+
+    Raises:
+      UserError: bad data or files, a diverging loss, or a checkpoint of another run.
+    """
+    self.resume()
+    for phase in self.phases():
+      if not self.session.is_done(phase.name):
+        with self.session.times.running(phase.name):
+          phase.run()
+        self.session.finish(phase.name)
+        self.save(phase.name, 0)
+      if phase.name == until:
+        return
+
+  def resume(self) -> None:
+    """Resumes from the last checkpoint, or starts afresh.
+
+    Raises:
+      UserError: the checkpoint belongs to a run with other flags, or a folder cannot be written.
+    """
+    identity.require_agreement(self.settings)
+    distributed.from_chief(self.files.require_writable)  # Fail now rather than after hours.
+    self.session = Session(self.settings, self.files, self.State)
+    self.trainer = Trainer(
+      self.settings, self.rates, self.session, self.save, lambda: self.extra_variables()
+    )
+    self.model = self.settings.in_training_precision(self.build())
+    self.prepare()
+    if self.session.saved is None:
+      return
+    self.session.restore(
+      {'model': named_weights(self.model), 'extra': dict(self.extra_variables())}
+    )
+    self.prepare_networks()
+    self.session.restore({name: named_weights(net) for name, net in self.networks().items()})
+    say(f'Resuming from {self.session.saved.prefix}: finished are {self.session.describe()}.')
+
+  def save(
+    self, phase: str, step: int, optimizer: keras.optimizers.Optimizer | None = None
+  ) -> None:
+    """Writes a checkpoint of this moment, and brings all processes to what it contains."""
+    extra = dict(self.extra_variables())
+    groups = {'model': named_weights(self.model), 'extra': extra}
+    if optimizer is not None:
+      groups['optimizer'] = optimizer_variables(optimizer)
+    further = [variable for variable in extra.values() if not variable.trainable]
+    distributed.mean_variables([*self.model.non_trainable_weights, *further])
+    for name, network in self.networks().items():
+      groups[name] = named_weights(network)
+      distributed.mean_variables(network.non_trainable_weights)
+    self.session.save(phase, step, groups)
+
+  def fit(
+    self,
+    phase: str,
+    objective: loop.Objective,
+    optimizer: keras.optimizers.Optimizer,
+    *,
+    nb_steps: int,
+    network: keras.Model | None = None,
+    variables: Sequence[tf.Variable] | None = None,
+    hooks: Hooks | None = None,
+  ) -> None:
+    """Trains for some steps, or for what is left of them after an interruption; see `Trainer.fit`.
+
+    `network` is what the objective runs; default: the learner's model.
+    """
+    self.trainer.fit(
+      phase,
+      objective,
+      optimizer,
+      self.model if network is None else network,
+      nb_steps=nb_steps,
+      augment=self.augmentation,
+      variables=variables,
+      hooks=hooks,
+    )
+
+  def objective(self, network: keras.Model | None = None) -> TaskObjective:
+    """What training of a network (default: the model) minimises, with distillation if asked for.
+
+    Raises:
+      UserError: there is no teacher, or it cannot teach this network.
+    """
+    network = self.model if network is None else network
+    if self.settings.distillation.enbl_dst and self.teacher is None:
+      self.teacher = distillation.load_teacher(self.settings, self.baseline_file())
+    return distillation.objective(self.settings, network, self.teacher)

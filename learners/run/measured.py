@@ -1,0 +1,190 @@
+"""Learners that end in a measured, exported model: what follows their training."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+import tensorflow as tf
+import tf_keras as keras
+
+from secateurs.learners.run import identity, measuring, modes, plans, quantized, reporting
+from secateurs.learners.run.learner import Learner
+from secateurs.learners.run.phases import Phase, Result
+from secateurs.learners.run.plans import CutPlan
+from secateurs.learners.run.reporting import Findings
+from secateurs.utils.graph import count
+from secateurs.utils.training import distributed
+from secateurs.utils.training.engine.hooks import Hooks
+from secateurs.utils.training.models.quantization import quantized_twin, zero_masks
+from secateurs.utils.training.models.weights import kernels_by_name, load_model
+from secateurs.utils.training.tasks.scores import Evaluation
+
+
+class MeasuredLearner(Learner):
+  """A learner whose model is evaluated, exported, timed and reported.
+
+  A subclass's `phases` end in `quantization_phases()` and `measure_phase()`.
+
+  Attributes:
+    quantized: with --enbl_qat, the float32 twin of the model that simulates 8 bits, from that phase on.
+  """
+
+  quantized: keras.Model | None = None
+  leaves_zeros: ClassVar[bool] = False  # Whether a file without the zeros is worth writing.
+
+  # What a subclass may give.
+
+  def compressed_model(self) -> keras.Model:
+    """The float32 model that is exported."""
+    return self.settings.in_float32(self.model)
+
+  def prunable(self, model: keras.Model) -> Mapping[str, tf.Variable]:
+    """The kernels over which the report states sparsity, by name."""
+    return kernels_by_name(model)
+
+  def findings(self) -> Findings:
+    """What the learner adds to the report."""
+    return Findings()
+
+  def cut_plan(self) -> CutPlan:
+    """What was cut, for plan.json."""
+    return plans.empty(self.settings)
+
+  def given_model(self) -> keras.Model | None:
+    """The network with weights that the user gave, where that alone is worth evaluating."""
+    return None
+
+  # The modes.
+
+  def train(self) -> Result:
+    """Runs all phases that have not been run yet, and publishes the report.
+
+    Raises:
+      UserError: bad data or files, a diverging loss, or a checkpoint of another run.
+    """
+    self.run_phases()
+    names = [phase.name for phase in self.phases()]
+    report = reporting.publish(self.settings, self.files, self.session.state, names)
+    files = distributed.from_chief(self.files.exported)
+    model = self.helper.task.deployable(self.settings.in_float32(self.model))
+    return Result(model, report, files, self.files.plan)
+
+  def evaluate(self) -> dict[str, Evaluation]:
+    """Evaluates the exported files again: every evaluation sample, once each.
+
+    Returns:
+      One evaluation per file format.
+
+    Raises:
+      UserError: nothing was exported yet.
+    """
+    identity.require_agreement(self.settings)
+    return modes.evaluate(self.settings, self.files, *self._exported_model())
+
+  def export(self) -> dict[str, Path]:
+    """Exports the exported .keras model again, such as with --export_int8 this time.
+
+    Raises:
+      UserError: nothing was exported yet.
+    """
+    identity.require_agreement(self.settings)
+    model, _ = self._exported_model()
+    twin = None
+    if self.settings.quantization.enbl_qat:
+      self.resume()
+      twin = self.quantized and self.helper.task.deployable(self.quantized)
+    exported = modes.export(self.settings, self.files, model, twin)
+    return {kind: file.path for kind, file in exported.files.items()}
+
+  def benchmark(self) -> dict[str, list[dict[str, float]]]:
+    """Times the exported .tflite files, the original's beside them where there is one.
+
+    Raises:
+      UserError: nothing was exported yet.
+    """
+    identity.require_agreement(self.settings)
+    return modes.benchmark(self.settings, self.files)
+
+  def _exported_model(self) -> tuple[keras.Model, str]:
+    """The deployable model to work on and its kind: the exported one, else given weights."""
+    path = distributed.from_chief(lambda: self.files.exported().get('keras'))
+    if path is not None:
+      return load_model(path), 'keras'
+    given = self.given_model()
+    if given is None:
+      raise self.files.nothing_exported()
+    return self.helper.task.deployable(given), 'weights'
+
+  # Training in 8 bits.
+
+  def quantization_phases(self) -> list[Phase]:
+    """What stands between the training and the measuring of the result."""
+    if not self.settings.quantization.enbl_qat:
+      return []
+    return [Phase(quantized.PHASE, self._train_quantized)]
+
+  def networks(self) -> Mapping[str, keras.Model]:
+    """The quantized twin, while there is one."""
+    return {} if self.quantized is None else {'quantized': self.quantized}
+
+  def prepare_networks(self) -> None:
+    """Makes the quantized twin again."""
+    state = self.session.state
+    if quantized.PHASE in (state.phase, *state.done):
+      self.quantized = quantized_twin(self.compressed_model())
+
+  def _train_quantized(self) -> None:
+    if self.session.starts_over(quantized.PHASE):
+      model = self.compressed_model()
+      path = self.files.save_path.with_name('post_training_int8.tflite')
+      score = quantized.post_training_score(self.settings, model, path)
+      self.session.state.post_training_score = score
+      self.quantized = quantized.calibrated_twin(self.settings, model)
+    nb_steps = self.rates.nb_steps(self.settings.quantization.nb_epochs_qat)
+    masks = zero_masks(self.quantized)
+    self.fit(
+      quantized.PHASE,
+      self.objective(self.quantized),
+      quantized.optimizer(self.settings, self.rates, nb_steps),
+      nb_steps=nb_steps,
+      network=self.quantized,
+      hooks=Hooks(constraints=[masks] if masks else []),
+    )
+
+  # Measuring.
+
+  def measure_phase(self) -> Phase:
+    """Evaluates, exports and times the result, and prepares the report."""
+    return Phase('measure', self._measure)
+
+  def _measure(self) -> None:
+    state, model = self.session.state, self.compressed_model()
+    measured = measuring.measure(
+      model,
+      self.settings,
+      self.files.save_path_eval,
+      self.prunable(model),
+      sparse=self.leaves_zeros,
+      quantized=self.quantized,
+      post_training_score=state.post_training_score,
+    )
+    blocks: dict[str, dict[str, Any]] = {'compressed': measured.block}
+    prefixes = {'compressed': self.files.save_path_eval}
+    original, before = measured.block, count(model)
+    if not self.is_original:
+      original = blocks['original'] = state.original
+      prefixes['original'] = self.files.original_prefix
+      before = count(load_model(self.files.original_keras))
+    measuring.add_latency(blocks, prefixes, self.settings.run)
+    state.report = reporting.build_report(
+      self.settings,
+      self.findings(),
+      original=original,
+      compressed=measured.block,
+      counts=(before, count(model)),
+      layer_sparsities=measuring.layer_sparsities(model),
+      parity=measured.export.parity_figures(),
+    )
+    distributed.from_chief(lambda: plans.write_plan(self.cut_plan(), self.files.plan))

@@ -1,0 +1,116 @@
+"""What can be done with a finished run: evaluate, export again, benchmark."""
+
+from __future__ import annotations
+
+import json
+
+import tf_keras as keras
+
+from secateurs.learners.run import measuring
+from secateurs.learners.run.console import say
+from secateurs.learners.run.files import RunFiles, with_ending
+from secateurs.learners.run.settings import Settings
+from secateurs.utils.deploy import Export, export_model, file_size, measure_latency
+from secateurs.utils.files import atomic_path
+from secateurs.utils.training import distributed
+from secateurs.utils.training.tasks.scores import Evaluation
+
+_EVALUATED = ('tflite', 'tflite_int8', 'tflite_sparse')
+
+
+def evaluate(
+  settings: Settings, files: RunFiles, model: keras.Model, source: str
+) -> dict[str, Evaluation]:
+  """Evaluates a model and each .tflite file over every evaluation sample once.
+
+  Args:
+    settings: data, task and batch sizes.
+    files: where the exported files are.
+    model: as it is deployed.
+    source: what the model is, such as keras.
+  """
+  helper, run = settings.helper, settings.run
+  results = {source: measuring.evaluate_model(helper.task.trained(model), helper, run)}
+  exported = distributed.from_chief(files.exported)
+  for kind in _EVALUATED:
+    if kind in exported:
+      results[kind] = measuring.evaluate_tflite(exported[kind], helper, run)
+  for kind, result in results.items():
+    figures = ''.join(f'  {figure}' for figure in result.figures)
+    own = ''.join(f'{name} {value:.4g}  ' for name, value in result.metrics.items())
+    say(
+      f'{kind:<13} {result.score}{figures}  loss {result.loss:.4f}  {own}'
+      f'({result.nb_samples} samples)'
+    )
+  _write(
+    files,
+    'evaluation.json',
+    {k: {**r.block(), 'nb_samples': r.nb_samples} for k, r in results.items()},
+  )
+  return results
+
+
+def export(
+  settings: Settings, files: RunFiles, model: keras.Model, quantized: keras.Model | None
+) -> Export:
+  """Writes all formats of a deployable model again, and shows their sizes.
+
+  Args:
+    settings: calibration, and whether int8 is wanted.
+    files: where the exported files are.
+    model: as it is deployed.
+    quantized: its twin that gives the int8 file, deployable as well, if there is one.
+  """
+  run = settings.run
+  calibration = settings.helper.calibration_images(run.nb_smpls_calib)
+  exported = distributed.from_chief(
+    lambda: export_model(
+      model,
+      files.save_path_eval,
+      calibration=calibration,
+      int8=run.export_int8,
+      sparse='tflite_sparse' in files.exported(),
+      quantized=quantized,
+    )
+  )
+  for kind, file in exported.files.items():
+    say(f'{kind:<13} {file.path}  {file.bytes} bytes, {file.gzip_bytes} gzipped')
+  return exported
+
+
+def benchmark(settings: Settings, files: RunFiles) -> dict[str, list[dict[str, float]]]:
+  """Times the .tflite files, interleaved, the original's with them; of several processes one does.
+
+  Raises:
+    UserError: nothing was exported yet.
+  """
+  return distributed.from_chief(lambda: _benchmark(settings, files))
+
+
+def _benchmark(settings: Settings, files: RunFiles) -> dict[str, list[dict[str, float]]]:
+  run = settings.run
+  paths = {k: p for k, p in files.exported().items() if k.startswith('tflite')}
+  if not paths:
+    raise files.nothing_exported()
+  for kind, ending in (('original', '.tflite'), ('original_int8', '_int8.tflite')):
+    path = with_ending(files.original_prefix, ending)
+    if path.is_file() and path not in paths.values():
+      paths[kind] = path
+  timed = measure_latency(paths, nb_frames=run.bench_frames, threads=run.threads)
+  for kind, entries in timed.items():
+    size = file_size(paths[kind])
+    say(f'{kind:<14} {size.bytes} bytes, {size.gzip_bytes} gzipped')
+    for entry in entries:
+      say(
+        f'  {entry["threads"]} thread(s): median {entry["p50_ms"]:.3f} ms, p90 '
+        f'{entry["p90_ms"]:.3f} ms, {entry["fps"]:.0f} frames/s'
+      )
+  _write(files, 'benchmark.json', timed)
+  return timed
+
+
+def _write(files: RunFiles, name: str, content: object) -> None:
+  if not distributed.is_chief():
+    return
+  with atomic_path(files.log_dir / name) as partial:
+    partial.write_text(json.dumps(content, indent=2) + '\n', encoding='utf-8')

@@ -1,0 +1,61 @@
+"""The steps of a run, and what a finished run gives."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import tf_keras as keras
+
+from secateurs.utils.errors import UserError
+from secateurs.utils.files import atomic_path, explain_os_errors
+
+
+@dataclasses.dataclass(frozen=True)
+class Phase:
+  """A named step of a run; `run` starts over or resumes from the checkpoint of this very phase."""
+
+  name: str
+  run: Callable[[], None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+  """What a finished run gives.
+
+  Attributes:
+    model: the compressed model, float32.
+    report: content of report.json.
+    files: the exported files by format: keras, pb, tflite and, if asked for, tflite_int8.
+    plan: plan.json, what was cut.
+  """
+
+  model: keras.Model
+  report: dict[str, Any]
+  files: dict[str, Path]
+  plan: Path
+
+  def export(self, path: str | Path) -> Path:
+    """Copies the exported file of the path's ending: .tflite, .keras or .pb.
+
+    `<name>_int8.tflite` and `<name>_sparse.tflite` mean those files.
+
+    Raises:
+      UserError: there is no such file.
+    """
+    path = Path(path).expanduser()
+    kind = path.suffix.removeprefix('.')
+    for other in ('int8', 'sparse'):
+      if path.stem.endswith(f'_{other}'):
+        kind = f'{kind}_{other}'
+    if kind not in self.files:
+      raise UserError(
+        f'{path} cannot be exported: the run has made {", ".join(self.files)}; take an ending of '
+        'these, or set export_int8 for int8.'
+      )
+    with explain_os_errors(path.parent), atomic_path(path) as partial:
+      shutil.copyfile(self.files[kind], partial)
+    return path

@@ -1,0 +1,249 @@
+"""plan.json: what a run cut, as a file that makes the same cut again.
+
+A plan holds the channels that each layer kept and the number of weights that each kernel kept, with
+the structure of the network that they belong to. Applied to the same architecture, with whatever
+weights, it makes the same cut without choosing again: `--plan FILE`, or `apply_plan` in Python.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pydantic
+import tf_keras as keras
+
+from secateurs.learners.run.settings import Settings
+from secateurs.utils.errors import UserError
+from secateurs.utils.files import atomic_path
+from secateurs.utils.graph import ChannelGraph, slice_model
+from secateurs.utils.graph.groups import PRODUCES
+from secateurs.utils.graph.planning import Keep
+from secateurs.utils.training.engine.patterns import Pattern, pattern_of
+from secateurs.utils.training.models.weights import kernels_by_name, leaf_layers
+
+SCHEMA = 1
+OUTPUT, INPUT = 'output', 'input'
+
+
+@dataclasses.dataclass(frozen=True)
+class LayerShape:
+  """A layer of the network before the cut.
+
+  Attributes:
+    name: of the layer.
+    type: its class.
+    weights: shapes of its weights.
+  """
+
+  name: str
+  type: str
+  weights: list[list[int]]
+
+  def __str__(self) -> str:
+    return f'{self.type} {self.name} {self.weights}'
+
+
+@dataclasses.dataclass(frozen=True)
+class ChannelCut:
+  """Channels that stay.
+
+  Attributes:
+    layer: the layer that makes the channels, or that reads them and chose its own.
+    side: `output` for a channel group, named by the first layer that makes its channels; `input`
+      for one layer's choice among the channels that it reads.
+    size: channels before.
+    kept: those that stay, counted from zero.
+  """
+
+  layer: str
+  side: str
+  size: int
+  kept: list[int]
+
+
+@dataclasses.dataclass(frozen=True)
+class ZeroCut:
+  """Weights of a kernel that stay.
+
+  Attributes:
+    size: weights of the kernel.
+    kept: how many are not pruned.
+  """
+
+  size: int
+  kept: int
+
+
+@dataclasses.dataclass(frozen=True)
+class CutPlan:
+  """What was cut from a network.
+
+  Attributes:
+    learner: that chose.
+    method: name of the published method, if one was asked for.
+    net: name of the network.
+    layers: its structure before the cut.
+    channels: what stays of channel groups and of layers' inputs; others stay whole.
+    zeros: what stays of kernels, by name; others stay dense.
+    pattern: where the zeros lie, as `Pattern.name` has it.
+    schema: version of the file's form.
+  """
+
+  learner: str
+  method: str | None
+  net: str
+  layers: list[LayerShape]
+  channels: list[ChannelCut] = dataclasses.field(default_factory=list)
+  zeros: dict[str, ZeroCut] = dataclasses.field(default_factory=dict)
+  pattern: str = 'unstructured'
+  schema: int = SCHEMA
+
+  def where_zeros_lie(self) -> Pattern:
+    """The pattern of the zeros."""
+    return pattern_of(self.pattern)
+
+
+def structure(model: keras.Model) -> list[LayerShape]:
+  """The layers of a network that hold weights, in order."""
+  return [
+    LayerShape(layer.name, type(layer).__name__, [list(w.shape) for w in layer.weights])
+    for layer in leaf_layers(model)
+    if layer.weights
+  ]
+
+
+def empty(settings: Settings) -> CutPlan:
+  """The plan of a run that cuts nothing."""
+  model = settings.helper.build_model(settings.run.seed)
+  return CutPlan(settings.learner, settings.method, settings.helper.net, structure(model))
+
+
+def write_plan(plan: CutPlan, path: Path) -> None:
+  """Writes plan.json."""
+  text = json.dumps(dataclasses.asdict(plan), indent=1)
+  with atomic_path(path) as partial:
+    partial.write_text(text + '\n', encoding='utf-8')
+
+
+def read_plan(path: str | os.PathLike) -> CutPlan:
+  """Reads plan.json.
+
+  Raises:
+    UserError: it is missing, damaged or no plan.
+  """
+  path = Path(path).expanduser()
+  remedy = 'give the plan.json that a run of this program wrote beside its report'
+  try:
+    values = json.loads(path.read_text(encoding='utf-8'))
+    plan = pydantic.TypeAdapter(CutPlan).validate_python(values)
+  except pydantic.ValidationError as error:
+    first = error.errors()[0]
+    where = '.'.join(map(str, first['loc'])) or 'the whole'
+    raise UserError(f'{path} is no plan of a cut ({where}: {first["msg"]}): {remedy}.') from error
+  except (OSError, ValueError) as error:
+    raise UserError(f'{path} cannot be read as a plan ({error}): {remedy}.') from error
+  if plan.schema != SCHEMA:
+    raise UserError(
+      f'{path} is a plan of schema {plan.schema}, but {SCHEMA} was expected: {remedy}.'
+    )
+  for cut in plan.channels:
+    if not cut.kept or len(set(cut.kept)) != len(cut.kept) or not _within(cut):
+      raise UserError(
+        f'{path} keeps channels {_shown(cut.kept)} of {cut.size} of layer {cut.layer}, but different '
+        f'numbers from 0 to {cut.size - 1} were expected: {remedy}.'
+      )
+  return plan
+
+
+def require_same_network(plan: CutPlan, model: keras.Model, source: str) -> None:
+  """Checks that a plan belongs to a network's architecture.
+
+  Args:
+    plan: what to cut.
+    model: the network.
+    source: the plan's file, for the message.
+
+  Raises:
+    UserError: it belongs to another; the first difference is named.
+  """
+  found = structure(model)
+  for wanted, layer in zip(plan.layers, found):
+    if wanted != layer:
+      difference = f'has {wanted} where this network has {layer}'
+      break
+  else:
+    if len(plan.layers) == len(found):
+      return
+    difference = f'has {len(plan.layers)} layers with weights where this network has {len(found)}'
+  raise UserError(
+    f'{source} is the plan of another network: {plan.net} {difference}; give the plan of the same '
+    'architecture.'
+  )
+
+
+def channel_cuts(graph: ChannelGraph, keep: Keep) -> list[ChannelCut]:
+  """What slicing keeps, with layers' names in place of the graph's numbers."""
+  cuts = []
+  for key, kept in keep.items():
+    if isinstance(key, int):
+      group = graph.groups[key]
+      layer, side, size = group.layers(PRODUCES)[0], OUTPUT, group.size
+    else:
+      layer, side, size = key[0], INPUT, len(graph.inputs(key[0]).roots)
+    cuts.append(ChannelCut(layer, side, size, sorted(map(int, kept))))
+  return cuts
+
+
+def keep_of_plan(plan: CutPlan, graph: ChannelGraph) -> Keep:
+  """What `slice_model` keeps by a plan's channels; `channel_cuts` turned round."""
+  by_layer = {
+    group.layers(PRODUCES)[0]: group.index for group in graph.groups if group.layers(PRODUCES)
+  }
+  return {
+    by_layer[cut.layer] if cut.side == OUTPUT else (cut.layer, 'input'): np.array(cut.kept)
+    for cut in plan.channels
+  }
+
+
+def apply_plan(model: keras.Model, plan: CutPlan | str | os.PathLike) -> keras.Model:
+  """Makes the cut of a plan on a network of the same architecture, without choosing again.
+
+  Weights that the plan prunes are those of least magnitude in this network; channels are the plan's.
+
+  Args:
+    model: a functional tf_keras model; it stays as it is.
+    plan: a plan, or the path of plan.json.
+
+  Returns:
+    A smaller model, which is not trained.
+
+  Raises:
+    UserError: the plan cannot be read, or belongs to another network.
+  """
+  source = 'The plan' if isinstance(plan, CutPlan) else str(plan)
+  plan = plan if isinstance(plan, CutPlan) else read_plan(plan)
+  require_same_network(plan, model, source)
+  graph = ChannelGraph(model)
+  smaller = slice_model(graph, keep_of_plan(plan, graph))
+  _set_zeros(smaller, plan)
+  return smaller
+
+
+def _set_zeros(model: keras.Model, plan: CutPlan) -> None:
+  pattern = plan.where_zeros_lie()
+  for name, kernel in kernels_by_name(model).items():
+    if name in plan.zeros:
+      weights = kernel.numpy()
+      kernel.assign(weights * pattern.mask(weights, plan.zeros[name].kept))
+
+
+def _within(cut: ChannelCut) -> bool:
+  return min(cut.kept) >= 0 and max(cut.kept) < cut.size
+
+
+def _shown(kept: list[int]) -> str:
+  return ', '.join(map(str, kept[:6])) + (', ...' if len(kept) > 6 else '') or 'none'

@@ -1,0 +1,129 @@
+"""Puts a finished run together: report.json, report.html, the table on the terminal."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from secateurs.learners.run.console import say
+from secateurs.learners.run.files import RunFiles
+from secateurs.learners.run.settings import Settings
+from secateurs.learners.run.state import PhaseTime, RunState
+from secateurs.utils.deploy import (
+  SCHEMA,
+  achieved,
+  format_table,
+  history_path,
+  layer_rows,
+  link_of,
+  versions,
+  write_report,
+)
+from secateurs.utils.graph import ModelCount
+from secateurs.utils.training import distributed
+
+
+@dataclasses.dataclass(frozen=True)
+class Findings:
+  """What a learner adds to the report of a run.
+
+  Attributes:
+    pruned: block of the model before its final fine-tuning, where there is such a moment.
+    requested: what the flags asked for, to be shown beside what was achieved.
+    reached: what of this was achieved, where the models' sizes and zeros do not show it.
+    notes: sentences that the reader must not miss.
+    parity: differences between models that the learner has measured itself.
+    extra: figures of the algorithm.
+  """
+
+  pruned: dict[str, Any] | None = None
+  requested: dict[str, Any] = dataclasses.field(default_factory=dict)
+  reached: dict[str, float] = dataclasses.field(default_factory=dict)
+  notes: list[str] = dataclasses.field(default_factory=list)
+  parity: dict[str, float] = dataclasses.field(default_factory=dict)
+  extra: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+
+def build_report(
+  settings: Settings,
+  findings: Findings,
+  *,
+  original: dict[str, Any],
+  compressed: dict[str, Any],
+  counts: tuple[ModelCount, ModelCount],
+  layer_sparsities: Mapping[str, float],
+  parity: Mapping[str, float],
+) -> dict[str, Any]:
+  """The content of report.json, but for the phases' times.
+
+  Args:
+    settings: those of the run.
+    findings: what the learner adds.
+    original: block of the model before.
+    compressed: block of the model after all phases.
+    counts: of the model before and after.
+    layer_sparsities: fraction of zeros by layer.
+    parity: differences between formats.
+  """
+  helper = settings.helper
+  return {
+    'schema': SCHEMA,
+    'learner': settings.learner,
+    'method': settings.method,
+    'task': helper.task.name,
+    'net': helper.net,
+    'dataset': helper.dataset.name,
+    'nb_smpls_eval': helper.nb_samples('eval'),
+    'seed': settings.run.seed,
+    'nb_workers': distributed.size(),
+    'flags': settings.flags(),
+    'versions': versions(),
+    'original': original,
+    'pruned': findings.pruned,
+    'compressed': compressed,
+    'requested': findings.requested,
+    'achieved': achieved(original, compressed, **findings.reached),
+    'layers': layer_rows(*counts, layer_sparsities),
+    'parity': {**parity, **findings.parity},
+    'notes': [*findings.notes, *helper.notes()],
+    'extra': findings.extra,
+  }
+
+
+def publish(
+  settings: Settings, files: RunFiles, state: RunState, phases: Collection[str]
+) -> dict[str, Any]:
+  """Adds the times, writes report.json and report.html, and shows the table.
+
+  Args:
+    settings: those of the run.
+    files: where it keeps its files.
+    state: of a finished run.
+    phases: names of its phases; trainings inside them are not added up.
+  """
+
+  def write() -> dict[str, Any]:
+    report = state.report | times(state.times, phases)
+    earlier = settings.helper.history()
+    if earlier:
+      report['links'] = [*earlier, link_of(report)]
+    written = write_report(report, files.log_dir)
+    shutil.copyfile(written['json'], history_path(files.save_path_eval))
+    say(f'\n{format_table(report)}\n')
+    for kind, path in {**files.exported(), 'report': written['html'], 'plan': files.plan}.items():
+      say(f'{kind:<13} {path}')
+    return report
+
+  return distributed.from_chief(write)
+
+
+def times(entries: Mapping[str, PhaseTime], phases: Collection[str]) -> dict[str, Any]:
+  """The entries of a report about a run's times."""
+  speeds = [entry.images_per_sec for entry in entries.values() if entry.images_per_sec]
+  return {
+    'phases': [{'name': n, 'iters': e.iters, 'seconds': e.seconds} for n, e in entries.items()],
+    'images_per_sec': max(speeds, default=None),
+    'seconds_total': sum(entry.seconds for name, entry in entries.items() if name in phases),
+  }

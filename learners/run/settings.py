@@ -1,0 +1,70 @@
+"""All that a run follows from: the learner's name, network and data, and hyper-parameters."""
+
+from __future__ import annotations
+
+import dataclasses
+import zlib
+from pathlib import Path
+from typing import Any
+
+import tf_keras as keras
+
+from secateurs.learners.run.configs import DistillConfig, QuantConfig, RunConfig, TrainConfig
+from secateurs.learners.run.helper import Helper
+from secateurs.utils.config import Config, Default
+from secateurs.utils.training.models.precision import with_policy
+
+_MAX_SEED = 1 << 28
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+  """What a learner was made with.
+
+  Attributes:
+    learner: its name.
+    helper: network, data, task and recipe.
+    config: the learner's own hyper-parameters.
+    run: files, seed, precision, export.
+    training: how networks are trained.
+    distillation: whether and how a teacher helps.
+    quantization: whether and how training in 8 bits follows.
+    method: name of the published method that the user asked for, if any.
+  """
+
+  learner: str
+  helper: Helper
+  config: Config
+  run: RunConfig
+  training: TrainConfig
+  distillation: DistillConfig
+  quantization: QuantConfig
+  method: str | None = None
+
+  def flags(self, *, affecting_result: bool = False) -> dict[str, Any]:
+    """Flag names and values of all configs; only those that change the result if asked."""
+    shared = (self.run, self.training, self.distillation, self.quantization)
+    found: dict[str, Any] = {}
+    for config in (*self.helper.configs, self.config, *shared):
+      found |= config.as_flags(affecting_result=affecting_result)
+    return found
+
+  def path(self, config: Config, field: str) -> Path:
+    """Resolves a path of a config: default ones lie in the run's folder, given ones are as given."""
+    value = getattr(config, field)
+    path = Path(value.replace('<learner>', self.learner)).expanduser()
+    if not isinstance(value, Default):
+      return path
+    return Path(self.run.run_dir or f'./runs/{self.helper.name}').expanduser() / path
+
+  def stream_seed(self, phase: str) -> int:
+    """Seed of a phase's order of samples: another for each phase and each run's seed."""
+    return zlib.crc32(f'{self.run.seed}/{phase}'.encode()) % _MAX_SEED
+
+  def in_training_precision(self, model: keras.Model) -> keras.Model:
+    """The model as it is trained: a bfloat16 twin if asked for."""
+    return with_policy(model, 'mixed_bfloat16') if self.run.enbl_bf16 else model
+
+  def in_float32(self, model: keras.Model) -> keras.Model:
+    """The model as it is measured and exported: bfloat16 is no format of TensorFlow Lite."""
+    return with_policy(model, 'float32') if self.run.enbl_bf16 else model

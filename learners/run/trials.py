@@ -1,0 +1,184 @@
+"""Searches that are kept on disk: Optuna proposes factors, each trial is a line of a file.
+
+What is searched is a factor for each part of a network (a channel group, a kernel); whoever searches
+turns factors into a candidate that meets its budget by construction, and judges it. Factors of one are
+the first trial, no factors (equal shares for all) the second.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from secateurs.utils.errors import UserError
+from secateurs.utils.files import atomic_path
+from secateurs.utils.training import distributed
+from secateurs.utils.training.engine.progress import format_seconds
+
+_LOWEST, _HIGHEST = 0.4, 2.5
+_NB_GIVEN = 2  # Trials that need no sampler.
+
+
+@dataclasses.dataclass(frozen=True)
+class Candidate:
+  """What stays of each part.
+
+  Attributes:
+    counts: channels or weights kept, by name.
+    cost: what the budget counts: MACs, or weights.
+  """
+
+  counts: dict[str, int]
+  cost: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Trial:
+  """A candidate that was judged.
+
+  Attributes:
+    number: counts up from zero.
+    factors: by name; empty for equal shares.
+    counts: see Candidate.
+    cost: see Candidate.
+    reward: the greater the better.
+  """
+
+  number: int
+  factors: dict[str, float]
+  counts: dict[str, int]
+  cost: int
+  reward: float
+
+
+def search(
+  names: Sequence[str],
+  propose: Callable[[Mapping[str, float]], Candidate],
+  reward: Callable[[Candidate], float],
+  path: Path,
+  *,
+  nb_trials: int,
+  nb_random: int,
+  seed: int,
+  say: Callable[[str], None],
+  save: Callable[[], None] = lambda: None,
+  every: int = 20,
+) -> list[Trial]:
+  """Tries candidates and keeps each on disk; goes on where an earlier search was stopped.
+
+  The sampler is made anew for every trial from the seed and the trial's number, so that a search that
+  was stopped ends like one that was not.
+
+  Args:
+    names: of the parts.
+    propose: from factors (empty: equal shares) to a candidate.
+    reward: of a candidate, such as its accuracy in [0, 1].
+    path: a file of one JSON object a line.
+    nb_trials: how many in all.
+    nb_random: how many of them are drawn without looking at the others.
+    seed: of the sampler.
+    say: tells the user.
+    save: keeps what the caller knows beside the trials, such as the time that they took.
+    every: how many trials between two lines to the user, and two calls of `save`.
+
+  Returns:
+    All trials, in order.
+
+  Raises:
+    UserError: see `require_optuna`.
+  """
+  optuna = require_optuna(nb_trials)
+  if optuna is not None:
+    kind = optuna.distributions.FloatDistribution(_LOWEST, _HIGHEST, log=True)
+    distributions = dict.fromkeys(names, kind)
+  trials = distributed.from_chief(lambda: read_trials(path))
+
+  def ask(number: int) -> dict[str, float]:
+    """Factors that a new study, which knows all trials before, suggests."""
+    sampler = optuna.samplers.TPESampler(
+      seed=(seed * 1_000_003 + number) % (1 << 31), n_startup_trials=nb_random, multivariate=True
+    )
+    study = optuna.create_study(direction='maximize', sampler=sampler)
+    study.add_trials(
+      [
+        optuna.trial.create_trial(params=t.factors, distributions=distributions, value=t.reward)
+        for t in trials
+        if t.factors
+      ]
+    )
+    return {name: float(value) for name, value in study.ask(distributions).params.items()}
+
+  began, first = time.perf_counter(), len(trials)
+  for number in range(len(trials), nb_trials):
+    factors: dict[str, float] = {}
+    if number == 0:
+      factors = dict.fromkeys(names, 1.0)
+    elif number >= _NB_GIVEN:
+      factors = ask(number)
+    candidate = distributed.broadcast_object(propose(factors))
+    trial = Trial(number, factors, candidate.counts, candidate.cost, reward(candidate))
+    trial = distributed.broadcast_object(trial)
+    if distributed.is_chief():
+      with path.open('a', encoding='utf-8') as file:
+        file.write(json.dumps(dataclasses.asdict(trial)) + '\n')
+    trials.append(trial)
+    if number < 2 or (number + 1) % every == 0:
+      left = (time.perf_counter() - began) / (number + 1 - first) * (nb_trials - number - 1)
+      best = max(t.reward for t in trials)
+      say(
+        f'search  trial {number + 1}/{nb_trials}  reward {trial.reward:.4f}  best {best:.4f}  '
+        f'ETA {format_seconds(left)}'
+      )
+      save()
+  return trials
+
+
+def require_optuna(nb_trials: int) -> ModuleType | None:
+  """Optuna, where so many trials need it.
+
+  Raises:
+    UserError: there are more than two trials, and Optuna is not installed.
+  """
+  if nb_trials <= _NB_GIVEN:
+    return None
+  try:
+    import optuna
+  except ImportError as error:
+    raise UserError(
+      "Searching ratios needs Optuna, which is not installed: pip install -e '.[search]' in the "
+      "project's folder."
+    ) from error
+  optuna.logging.set_verbosity(optuna.logging.ERROR)
+  return optuna
+
+
+def read_trials(path: Path) -> list[Trial]:
+  """The trials of a file; a last line that was not finished is cut off."""
+  if not path.is_file():
+    return []
+  trials: list[Trial] = []
+  whole, content = [], path.read_text(encoding='utf-8')
+  for line in content.splitlines():
+    try:
+      values: dict[str, Any] = json.loads(line)
+    except ValueError:
+      break
+    trials.append(Trial(**values))
+    whole.append(line + '\n')
+  if ''.join(whole) != content:
+    with atomic_path(path) as partial:
+      partial.write_text(''.join(whole), encoding='utf-8')
+  return trials
+
+
+def best_candidates(trials: Sequence[Trial], number: int) -> list[Trial]:
+  """The trials of the greatest rewards with different counts."""
+  found: dict[str, Trial] = {}
+  for trial in sorted(trials, key=lambda t: (-t.reward, t.number)):
+    found.setdefault(json.dumps(trial.counts), trial)
+  return list(found.values())[:number]

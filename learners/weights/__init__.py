@@ -1,0 +1,1 @@
+"""Parts of sparse pruning: patterns, ratios by kernel, sensitivity and search."""

@@ -1,0 +1,181 @@
+"""How many weights stay in each kernel, where that is measured: by a scan, or by a search."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import tensorflow as tf
+import tf_keras as keras
+
+from secateurs.learners.run import divergence
+from secateurs.learners.run.console import say
+from secateurs.learners.run.distillation import remembered
+from secateurs.learners.run.judging import Judge, judging_samples, judging_split
+from secateurs.learners.run.rates import Rates
+from secateurs.learners.run.settings import Settings
+from secateurs.learners.run.trainer import weight_decay
+from secateurs.learners.run.trials import best_candidates, search
+from secateurs.learners.weights.configs import WsConfig
+from secateurs.learners.weights.search import (
+  OBJECTIVES,
+  TOTAL,
+  Regression,
+  Reward,
+  kernel_parts,
+  propose,
+  regression_of,
+  summary,
+)
+from secateurs.learners.weights.sensitivity import equal_harm, say_curve, scan
+from secateurs.learners.weights.state import WsState
+from secateurs.utils.training import distributed
+from secateurs.utils.training.engine.loop import TrainStep
+from secateurs.utils.training.engine.masks import MaskSet
+from secateurs.utils.training.tasks.objectives import TaskObjective
+
+
+@dataclasses.dataclass(frozen=True)
+class Site:
+  """The run whose kernels are measured.
+
+  Attributes:
+    settings: data, task and seed.
+    rates: batch size, optimizers.
+    model: the trained network, in the precision of the training.
+    prunable: the kernels of a model that are made sparse, by name.
+    objective: what training of a network minimises.
+    trials_path: the file of the search, given whether it has begun.
+    augment: augmentation of training.
+    sample_augment: augmentation of images that sums are taken of.
+  """
+
+  settings: Settings
+  rates: Rates
+  model: keras.Model
+  prunable: Callable[[keras.Model], Mapping[str, tf.Variable]]
+  objective: Callable[[keras.Model], TaskObjective]
+  trials_path: Callable[[bool], Path]
+  augment: str
+  sample_augment: str
+
+
+class MeasuredAllocation:
+  """Kept weights by kernel name, from what each kernel was measured to lose."""
+
+  def __init__(
+    self, site: Site, config: WsConfig, state: WsState, save: Callable[[], None]
+  ) -> None:
+    """`state` receives the curves and the search; `save` writes a checkpoint in the middle of it."""
+    self._site, self._config, self._state, self._save = site, config, state, save
+
+  def by_sensitivity(self, sizes: Mapping[str, int]) -> dict[str, int]:
+    """Each kernel is pruned until the loss rises equally; `sizes` are weights by kernel name."""
+    site, config = self._site, self._config
+    curves = scan(
+      site.prunable(site.model),
+      self._judge(site.model).loss,
+      config.pattern,
+      by_sigma=config.scan == 'sigma',
+      progress=say_curve,
+    )
+    self._state.sensitivity = curves
+    return equal_harm(curves, sizes, config.ratio)
+
+  def by_search(self, sizes: Mapping[str, int]) -> dict[str, int]:
+    """The best of some candidates, each pruned, regressed and trained shortly."""
+    config, state, settings = self._config, self._state, self._site.settings
+    path = self._site.trials_path(state.search_began)
+    if not state.search_began:
+      state.search_began = True
+      self._save()
+    # Trials run on a separate network, so that nothing of them is left in the run's.
+    model = settings.in_float32(settings.helper.build_model(settings.run.seed))
+    model.set_weights(self._site.model.get_weights())
+    regression = self._regression(model)
+    if state.divergence is None:
+      self._scan(model, regression)
+    trials = search(
+      [*sizes, TOTAL] if config.reward_type == 'multi-obj' else list(sizes),
+      lambda factors: propose(state.divergence, sizes, config.ratio, factors),
+      self._reward(model, regression),
+      path,
+      nb_trials=config.nb_rlouts,
+      nb_random=config.nb_rlouts_min,
+      seed=settings.run.seed,
+      say=say,
+      save=self._save,
+      every=5,
+    )
+    best = best_candidates(trials, 1)[0]
+    state.search = summary(trials, best, judging_split(settings.helper))
+    return best.counts
+
+  def _judge(self, model: keras.Model) -> Judge:
+    config, helper = self._config, self._site.settings.helper
+    nb_samples = config.nb_smpls_scan
+    if config.nb_iters_feval is not None:
+      nb_samples = config.nb_iters_feval * self._site.rates.batch_size
+    return Judge(model, *judging_samples(helper, nb_samples), helper.task)
+
+  def _scan(self, model: keras.Model, regression: Regression) -> None:
+    config, helper = self._config, self._site.settings.helper
+    kernels = self._site.prunable(model)
+    parts = kernel_parts(model, kernels, config.pattern, regression, config.ratio)
+    images, _ = judging_samples(helper, divergence.NB_IMAGES)
+    self._state.divergence = divergence.scan(model, parts, images, helper.task, _say_divergence)
+    self._save()
+
+  def _regression(self, model: keras.Model) -> Regression:
+    config, settings = self._config, self._site.settings
+    return regression_of(
+      model,
+      list(self._site.prunable(model)),
+      lambda size: settings.helper.train_batches(
+        size, settings.stream_seed('gram'), augment=self._site.sample_augment
+      ),
+      seed=settings.run.seed,
+      nb_iters=config.nb_iters_rg,
+      rate=config.lrn_rate_rg,
+    )
+
+  def _reward(self, model: keras.Model, regression: Regression) -> Reward:
+    """Of candidates on a model that it may change."""
+    config, rates, settings = self._config, self._site.rates, self._site.settings
+    model = settings.in_training_precision(model)
+    kernels = self._site.prunable(model)
+    masks = MaskSet(list(kernels.values()), config.pattern)
+    objective = self._site.objective(model)
+    # As the run itself trains, so that what is best for the one is so for the other.
+    peak = rates.scaled(config.lrn_rate_ft)
+    step = TrainStep(
+      objective,
+      model.trainable_variables,
+      rates.fine_tune_optimizer(config.nb_iters_ft, masks, peak),
+      penalties=weight_decay(rates, model),
+      constraints=[masks],
+      compression=settings.training.grad_compression,
+    )
+    batches = settings.helper.train_batches(
+      rates.batch_size,
+      settings.stream_seed('search'),
+      augment=self._site.augment,
+      shard=distributed.shard(),
+    )
+    return Reward(
+      model,
+      kernels,
+      masks,
+      regression,
+      step,
+      remembered(objective, batches, config.nb_iters_ft),
+      self._judge(model),
+      config.nb_iters_ft,
+      OBJECTIVES[config.reward_type],
+    )
+
+
+def _say_divergence(number: int, total: int, name: str, curve: divergence.Curve) -> None:
+  shown = divergence.describe(curve)
+  say(f'scan  kernel {number}/{total}  {name}: divergence with so many zeros  {shown}')

@@ -1,0 +1,37 @@
+"""The flags of weight-sparse that say where zeros may lie."""
+
+from __future__ import annotations
+
+import re
+
+from secateurs.utils.errors import UserError
+from secateurs.utils.training.engine.patterns import Blocks, MByN, Pattern, Unstructured
+
+
+def parse_pattern(block_size: str, m_by_n: str | None) -> Pattern:
+  """The pattern that flags name.
+
+  Args:
+    block_size: such as 1x4; 1x1 is unstructured.
+    m_by_n: such as 2,4, or None.
+
+  Raises:
+    UserError: not of that form, or both are given.
+  """
+  found = re.fullmatch(r'([1-9]\d*)x([1-9]\d*)', block_size.strip())
+  if not found:
+    raise UserError(
+      f'--ws_block_size takes <inputs>x<outputs>, such as 1x4, but {block_size!r} was given.'
+    )
+  rows, columns = map(int, found.groups())
+  if m_by_n is None:
+    return Unstructured() if rows == columns == 1 else Blocks(rows, columns)
+  pair = re.fullmatch(r'\s*(\d+)\s*,\s*(\d+)\s*', m_by_n)
+  if not pair or not 0 < int(pair[1]) < int(pair[2]):
+    raise UserError(
+      '--ws_m_by_n takes how many of how many neighbours are zero, such as 2,4, but '
+      f'{m_by_n!r} was given.'
+    )
+  if rows * columns != 1:
+    raise UserError('--ws_block_size and --ws_m_by_n are two patterns: give only one of them.')
+  return MByN(int(pair[1]), int(pair[2]))

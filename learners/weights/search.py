@@ -1,0 +1,252 @@
+"""How good a choice of per-kernel sparsities is: the reward of weight-sparse's search.
+
+First each kernel is pruned alone (`divergence`): candidates are factors on these curves. A trial starts
+from the trained network: masks by magnitude, layer-wise regression of each kernel on its original
+outputs, short training of the whole network, the score on held-out samples. The regression needs no
+images: the sums over them are taken once, and a trial's kernels follow from these.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+import tf_keras as keras
+
+from secateurs.learners.run.divergence import Curve, Part
+from secateurs.learners.run.judging import Judge
+from secateurs.learners.run.trials import Candidate, Trial
+from secateurs.learners.weights.ratios import by_curves, most_zeros, uniform
+from secateurs.learners.weights.sensitivity import RATIOS
+from secateurs.utils.graph.walk import flatten_model
+from secateurs.utils.training import distributed
+from secateurs.utils.training.engine.loop import TrainStep
+from secateurs.utils.training.engine.masks import MaskSet, nb_kept
+from secateurs.utils.training.engine.patterns import Pattern
+from secateurs.utils.training.layerwise.features import Features, find_target
+from secateurs.utils.training.layerwise.linear import is_refittable
+
+_GRAM_IMAGES, _GRAM_BATCH, _GRAM_POINTS = 1024, 64, 10
+
+_DIVERGED = -1e9  # Worse than any score, whatever its direction.
+
+TOTAL = '(total)'
+"""The name of the factor of all kept weights together, for rewards that weigh them."""
+
+
+def propose(
+  curves: Mapping[str, Curve],
+  sizes: Mapping[str, int],
+  ratio: float,
+  factors: Mapping[str, float],
+) -> Candidate:
+  """Kept weights that meet a total, from factors on the curves of `by_curves`; none: `uniform`."""
+  if not factors:
+    counts = uniform(sizes, ratio)
+  else:
+    share = min(factors.get(TOTAL, 1.0), 1.0)
+    counts = by_curves(curves, sizes, 1 - (1 - ratio) * share, factors)
+  return Candidate(counts, sum(counts.values()))
+
+
+def single_objective(goodness: float, kept: int) -> float:
+  """The score alone: candidates have the same number of weights."""
+  del kept
+  return goodness
+
+
+def multi_objective(goodness: float, kept: int) -> float:
+  """-(1 - score) log(weights): He et al. 2018 (AMC, arXiv:1802.03494), section 3.4."""
+  return -(1 - goodness) * math.log(max(kept, 1))
+
+
+OBJECTIVES = {'single-obj': single_objective, 'multi-obj': multi_objective}
+
+
+def gram_matrices(
+  model: keras.Model, names: Sequence[str], batches: Sequence[np.ndarray], *, seed: int, points: int
+) -> dict[str, np.ndarray]:
+  """X^T X / n of the inputs of layers, [rows, rows], by layer name.
+
+  Layers for which there is no matrix (depthwise, grouped, called twice) are left out.
+  """
+  features = Features(model, model, batches, seed=seed, nb_points=points)
+  flat = features.original
+  calls = flat.calls_by_layer()
+  found = {}
+  for name in flat.layers():
+    if name not in names or len(calls[name]) > 1:
+      continue
+    call = calls[name][0]
+    if is_refittable(call.layer, len(flat.shapes[call.inputs[0]])):
+      # Not about the means: nothing makes up for them, so that their error counts.
+      found[name] = features.equations(find_target(flat, name), False).moments(False).gram
+  return found
+
+
+def regress(
+  gram: np.ndarray,
+  greatest: float,
+  weights: np.ndarray,
+  mask: np.ndarray,
+  nb_iters: int,
+  rate: float,
+) -> np.ndarray:
+  """Masked weights that give nearly the outputs of the whole ones.
+
+  Minimises tr((V - W)^T G (V - W)) over V with V = V * mask by Nesterov's accelerated gradient
+  descent, started at W * mask, with steps of rate / (greatest eigenvalue of G).
+
+  Args:
+    gram: G, [p, p].
+    greatest: its greatest eigenvalue.
+    weights: W, [p, q].
+    mask: bool array [p, q].
+    nb_iters: steps.
+    rate: in (0, 1]; above, the descent may diverge.
+  """
+  current = ahead = np.where(mask, weights, 0.0)
+  if greatest <= 0:
+    return current
+  momentum = 1.0
+  for _ in range(nb_iters):
+    before = current
+    current = np.where(mask, ahead - rate / greatest * (gram @ (ahead - weights)), 0.0)
+    following = (1 + math.sqrt(1 + 4 * momentum**2)) / 2
+    ahead = current + (momentum - 1) / following * (current - before)
+    momentum = following
+  return current
+
+
+class Regression:
+  """Kernels that give nearly the outputs of the whole ones, from sums that were taken once."""
+
+  def __init__(self, grams: Mapping[str, np.ndarray], nb_iters: int, rate: float) -> None:
+    """`grams`: from `gram_matrices`; kernels without one are only masked."""
+    self._grams, self._nb_iters, self._rate = grams, nb_iters, rate
+    self._greatest = {name: float(np.linalg.eigvalsh(gram)[-1]) for name, gram in grams.items()}
+
+  def __call__(self, name: str, weights: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """The kernel of a layer where `mask`, of the same shape, is not zero."""
+    if name not in self._grams or not self._nb_iters:
+      return weights * mask
+    rows = weights.reshape(-1, weights.shape[-1]).astype(np.float64)
+    given = self._grams[name], self._greatest[name], rows, mask.reshape(rows.shape) > 0
+    return regress(*given, self._nb_iters, self._rate).reshape(weights.shape)
+
+
+def regression_of(
+  model: keras.Model,
+  names: Sequence[str],
+  batches: Callable[[int], tf.data.Dataset],
+  *,
+  seed: int,
+  nb_iters: int,
+  rate: float,
+) -> Regression:
+  """The regression of kernels on their own outputs over some training images.
+
+  Args:
+    model: float32, with the trained weights.
+    names: of the kernels' layers.
+    batches: gives batches of a size, the same on all processes; each takes its part.
+    seed: of the sampled positions.
+    nb_iters: steps of the regression.
+    rate: their size, as a fraction of the largest stable one.
+  """
+  index, nb_ranks = distributed.shard()
+  mine = batches(_GRAM_BATCH).take(_GRAM_IMAGES // _GRAM_BATCH).shard(nb_ranks, index)
+  images = [batch[0].numpy() for batch in mine]
+  grams = gram_matrices(model, names, images, seed=seed, points=_GRAM_POINTS)
+  return Regression(grams, nb_iters, rate)
+
+
+def summary(trials: Sequence[Trial], best: Trial, split: str) -> dict[str, Any]:
+  """What the report shows of a search; `split`: what it was judged on."""
+  return {
+    'trials': len(trials),
+    'best_trial': best.number,
+    'reward': best.reward,
+    'reward_by_curves': trials[0].reward,
+    'reward_uniform': trials[1].reward if len(trials) > 1 else None,
+    'weights': best.cost,
+    'split': split,
+  }
+
+
+def kernel_parts(
+  model: keras.Model,
+  kernels: Mapping[str, tf.Variable],
+  pattern: Pattern,
+  regression: Regression,
+  ratio: float,
+) -> list[Part]:
+  """The kernels of a float32 model, by name, as parts of a scan; `ratio` is that of all."""
+  first: dict[int, int] = {}
+  for index, call in enumerate(flatten_model(model).calls):
+    for weight in call.layer.weights:  # A layer may hold several kernels.
+      first.setdefault(id(weight), index)
+  most = most_zeros(ratio)
+  shares = sorted({share for share in RATIOS if share < most} | {ratio, most} - {0.0})
+
+  def part(name: str, kernel: tf.Variable) -> Part:
+    weights = kernel.numpy()
+
+    def prune(share: float) -> None:
+      mask = pattern.mask(weights, nb_kept(weights.size, share))
+      kernel.assign(regression(name, weights, mask))
+
+    points = [(share, functools.partial(prune, share)) for share in shares]
+    return Part(name, first[id(kernel)], points, functools.partial(kernel.assign, weights))
+
+  return [part(name, kernel) for name, kernel in kernels.items()]
+
+
+class Reward:
+  """Judges candidates on a separate network."""
+
+  def __init__(
+    self,
+    model: keras.Model,
+    kernels: Mapping[str, tf.Variable],
+    masks: MaskSet,
+    regression: Regression,
+    step: TrainStep,
+    batches: tf.data.Dataset,
+    judge: Judge,
+    nb_iters: int,
+    objective: Callable[[float, int], float],
+  ) -> None:
+    """`kernels`, `masks`, `step` and `judge` are of `model`, which holds the trained weights.
+
+    `step` runs over `batches`, of which there are `nb_iters`.
+    """
+    self._model, self._kernels, self._masks = model, dict(kernels), masks
+    self._regression, self._step, self._batches = regression, step, batches
+    self._judge, self._nb_iters, self._objective = judge, nb_iters, objective
+    self._weights = model.get_weights()
+    self._slots = [variable.numpy() for variable in step.optimizer.variables]
+
+  def __call__(self, candidate: Candidate) -> float:
+    """The reward; a training that diverges gives of the worst score."""
+    return self._objective(self._goodness(candidate), candidate.cost)
+
+  def _goodness(self, candidate: Candidate) -> float:
+    self._model.set_weights(self._weights)
+    for variable, value in zip(self._step.optimizer.variables, self._slots, strict=True):
+      variable.assign(value)
+    self._masks.reset()
+    whole = {name: kernel.numpy() for name, kernel in self._kernels.items()}
+    self._masks.update([1 - candidate.counts[n] / whole[n].size for n in self._kernels])
+    for (name, kernel), mask in zip(self._kernels.items(), self._masks.masks, strict=True):
+      kernel.assign(self._regression(name, whole[name], mask.numpy()))
+    if self._nb_iters:
+      done, _ = self._step.run(iter(self._batches), self._nb_iters)
+      if done < self._nb_iters:
+        return _DIVERGED
+      distributed.mean_variables(self._model.non_trainable_weights)
+    return self._judge.goodness()

@@ -1,0 +1,1 @@
+"""The compiled training loop with its hooks: penalties, constraints, masks, events, optimizers."""

@@ -1,0 +1,277 @@
+"""Feature maps of a network and of what has been pruned of it so far, and what layers need of them.
+
+Both networks run side by side over the same images, layer by layer, once: a feature map is computed
+when a layer asks for it and forgotten when all of its readers have run. As long as nothing upstream
+has changed the two share it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import zlib
+from collections.abc import Collection, Mapping, Sequence
+
+import numpy as np
+import tensorflow as tf
+import tf_keras as keras
+
+from secateurs.utils.graph.cuts import run_calls
+from secateurs.utils.graph.walk import Call, FlatModel, flatten_model
+from secateurs.utils.training import distributed
+from secateurs.utils.training.layerwise.least_squares import Moments, NormalEquations
+from secateurs.utils.training.layerwise.linear import is_addition, kernel_matrix
+
+L = keras.layers
+_PASSING = (L.Dropout, L.SpatialDropout2D)
+_MIN_SHARE = 1e-3
+
+
+@dataclasses.dataclass(frozen=True)
+class Target:
+  """A layer that is refit, and where its output goes.
+
+  Attributes:
+    call: its call.
+    norm: the BatchNormalization after it, if that alone reads its output.
+    others: tensors that are added to its output, after `norm` or not; empty without an addition.
+  """
+
+  call: Call
+  norm: str | None
+  others: tuple[int, ...]
+
+
+def find_target(flat: FlatModel, name: str) -> Target:
+  """Follows a layer's output to its normalisation and to an addition."""
+  call = flat.calls_by_layer()[name][0]
+  readers = _readers(flat)
+  norm, tensor = None, call.outputs[0]
+  plain = getattr(call.layer, 'activation', None) in (None, keras.activations.linear)
+  while plain and tensor not in flat.outputs and len(readers[tensor]) == 1:
+    step = readers[tensor][0]
+    layer = step.layer
+    shared = len(flat.calls_by_layer()[step.name]) > 1
+    if type(layer) is L.BatchNormalization and norm is None and not shared:
+      norm = step.name
+    elif is_addition(layer) and len(step.inputs) > 1:
+      same = all(flat.shapes[i] == flat.shapes[tensor] for i in step.inputs)
+      others = tuple(i for i in step.inputs if i != tensor)
+      return Target(call, norm, others if same and len(others) == len(step.inputs) - 1 else ())
+    elif not isinstance(layer, _PASSING):
+      break
+    tensor = step.outputs[0]
+  return Target(call, norm, ())
+
+
+def _readers(flat: FlatModel) -> list[list[Call]]:
+  readers: list[list[Call]] = [[] for _ in flat.shapes]
+  for call in flat.calls:
+    for number in set(call.inputs):
+      readers[number].append(call)
+  return readers
+
+
+def _affine(layers: Mapping[str, L.Layer], target: Target) -> tuple[np.ndarray, np.ndarray]:
+  """Factor and offset that bias and normalisation give a layer's sums at inference, [outputs]."""
+  layer = layers[target.call.name]
+  size = layer.kernel.shape[-1]
+  offset = layer.bias.numpy().astype(np.float64) if layer.use_bias else np.zeros(size)
+  if target.norm is None:
+    return np.ones(size), offset
+  norm = layers[target.norm]
+  scale = 1 / np.sqrt(norm.moving_variance.numpy().astype(np.float64) + norm.epsilon)
+  if norm.scale:
+    scale = scale * norm.gamma.numpy()
+  shift = norm.beta.numpy() if norm.center else 0.0
+  return scale, scale * (offset - norm.moving_mean.numpy()) + shift
+
+
+class Features:
+  """The feature maps of two networks of the same structure over some images.
+
+  Attributes:
+    original: the network before.
+    pruned: the network that is being pruned; layers that change are told by `changed`.
+  """
+
+  def __init__(
+    self,
+    original: keras.Model,
+    pruned: keras.Model,
+    batches: Sequence[np.ndarray],
+    *,
+    seed: int,
+    nb_points: int,
+  ) -> None:
+    """`batches` of images [n, h, w, c]; `nb_points` positions are sampled per image and layer."""
+    self.original, self.pruned = flatten_model(original), flatten_model(pruned)
+    self._calls = self.original.calls
+    self._twins = self.pruned.calls
+    if [c.name for c in self._calls] != [c.name for c in self._twins]:
+      raise ValueError('The two networks must have the same layers in the same order.')
+    self._seed, self._nb_points = seed, nb_points
+    readers = _readers(self.original)
+    self._left = [len(calls) for calls in readers]
+    self._producer = {out: i for i, call in enumerate(self._calls) for out in call.outputs}
+    self._ancestors: dict[int, frozenset[int]] = {}
+    self._done = [False] * len(self._calls)
+    self._changed: set[str] = set()
+    self._differs: set[int] = set()
+    number = self.original.inputs[0][0]
+    self._before: dict[int, list[tf.Tensor]] = {number: [tf.constant(b) for b in batches]}
+    self._after: dict[int, list[tf.Tensor]] = {}
+
+  def changed(self, names: Collection[str]) -> None:
+    """Says that layers of the pruned network have other weights from here on."""
+    self._changed |= set(names)
+
+  def ancestors(self, tensor: int) -> frozenset[int]:
+    """Indices of the calls that a tensor depends on."""
+    if tensor not in self._producer:
+      return frozenset()
+    # In topological order, so that the depth of the network is no depth of recursion.
+    for index in range(len(self._ancestors), self._producer[tensor] + 1):
+      call = self._calls[index]
+      above = [self._ancestors[self._producer[t]] for t in call.inputs if t in self._producer]
+      self._ancestors[index] = frozenset({index}).union(*above)
+    return self._ancestors[self._producer[tensor]]
+
+  def layers_above(self, tensor: int) -> set[str]:
+    """Names of the layers that a tensor depends on."""
+    return {self._calls[i].name for i in self.ancestors(tensor)}
+
+  def maps(self, tensor: int) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
+    """Feature maps of the original and of the pruned network, batch by batch."""
+    for index in sorted(self.ancestors(tensor)):
+      if not self._done[index]:
+        self._run(index)
+    before = self._before[tensor]
+    return before, self._after[tensor] if tensor in self._differs else before
+
+  def _run(self, index: int) -> None:
+    call, twin = self._calls[index], self._twins[index]
+    ins = call.inputs
+    differs = call.name in self._changed or any(t in self._differs for t in ins)
+    size = len(self._before[ins[0]])
+    results = [run_calls([call], {t: self._before[t][i] for t in ins}) for i in range(size)]
+    for number in call.outputs:
+      self._before[number] = [one[number] for one in results]
+    if differs:
+      after = {t: self._after[t] if t in self._differs else self._before[t] for t in ins}
+      results = [run_calls([twin], {t: after[t][i] for t in ins}) for i in range(size)]
+      for number in call.outputs:
+        self._after[number] = [one[number] for one in results]
+        self._differs.add(number)
+    self._done[index] = True
+    for number in set(ins):
+      self._left[number] -= 1
+      if not self._left[number]:
+        self._before.pop(number, None)
+        self._after.pop(number, None)
+
+  def equations(self, target: Target, compensate: bool) -> NormalEquations:
+    """Normal equations of a layer: input rows of the pruned network against what it should give.
+
+    With s x + o what bias and normalisation make of a sum x in the original network, and s', o' in
+    the pruned one, the layer should give (s Y + o + Y1 - Y1' - o') / s' for the original's sum Y:
+    then what comes out after them, and after an addition, is that of the original.
+
+    Sums are taken over the samples of all processes.
+
+    Args:
+      target: the layer.
+      compensate: whether to make up for the error of what is added, Y1 - Y1'.
+    """
+    layer = target.call.layer
+    kernel = kernel_matrix(layer)
+    before, after = self.maps(target.call.inputs[0])
+    lost = self._lost(target) if compensate and target.others else None
+    scale, offset = _affine(self.original.layers(), target)
+    now_scale, now_offset = _affine(self.pruned.layers(), target)
+    usable = np.abs(now_scale) > _MIN_SHARE * np.abs(now_scale).max()
+    inverse = np.where(usable, 1 / np.where(usable, now_scale, 1), 0.0)
+    factor = np.where(usable, scale * inverse, 1.0)
+    shift = (offset - now_offset) * inverse
+    sums = NormalEquations.empty(*kernel.shape)
+    rng = np.random.default_rng([self._seed, zlib.crc32(target.call.name.encode())])
+    index, nb_ranks = distributed.shard()
+    for i in range(len(before)):
+      x = before[i].numpy()
+      # Other ranks hold the batches between: with their draws passed over, all points together are
+      # those that one process would draw.
+      for _ in range(nb_ranks - 1 if i else index):
+        self._points(rng, target, len(x))
+      points = self._points(rng, target, len(x))
+      rows = patches(x, layer, points)
+      wanted = (rows @ kernel.astype(rows.dtype)) * factor + shift
+      if lost is not None:
+        wanted += lost[i].numpy()[points] * inverse
+      sums.add(rows if after is before else patches(after[i].numpy(), layer, points), wanted)
+    fields = dataclasses.fields(sums)
+    totals = distributed.sum(*(getattr(sums, field.name) for field in fields))
+    return NormalEquations(*totals)
+
+  def moments(self, target: Target, compensate: bool) -> Moments:
+    """Moments of `equations`, about the means where the layer or its normalisation can shift."""
+    return self.equations(target, compensate).moments(has_shift(target))
+
+  def scale(self, target: Target) -> np.ndarray:
+    """What the outputs of a layer of the pruned network are multiplied with after it, [outputs]."""
+    return _affine(self.pruned.layers(), target)[0]
+
+  def _lost(self, target: Target) -> list[tf.Tensor] | None:
+    """Sum of what the original network adds beside the layer, minus that of the pruned one."""
+    sums = None
+    for number in target.others:
+      before, after = self.maps(number)
+      if after is before:
+        continue
+      differences = [a - b for a, b in zip(before, after, strict=True)]
+      sums = differences if sums is None else [s + d for s, d in zip(sums, differences)]
+    return sums
+
+  def _points(self, rng: np.random.Generator, target: Target, nb_images: int) -> tuple:
+    """Index arrays of the sampled positions: (image, row, column), or (image,) for flat rows."""
+    shape = self.original.shapes[target.call.outputs[0]]
+    if len(shape) == 2:
+      return (np.arange(nb_images),)
+    images = np.repeat(np.arange(nb_images), self._nb_points)
+    size = len(images)
+    return images, rng.integers(0, shape[1], size), rng.integers(0, shape[2], size)
+
+
+def has_shift(target: Target) -> bool:
+  """Whether an intercept can be given to the layer: by its bias, or by the mean after it."""
+  return bool(target.call.layer.use_bias) or target.norm is not None
+
+
+def patches(maps: np.ndarray, layer: keras.layers.Layer, points: tuple) -> np.ndarray:
+  """The input rows that a layer multiplies with its kernel at some output positions.
+
+  Args:
+    maps: [n, h, w, c], or [n, c] for a Dense layer.
+    layer: Conv2D or Dense.
+    points: index arrays (image, row, column) of output positions, or (image,).
+
+  Returns:
+    [points, k * k * c], in the order of the flattened kernel, or [points, c].
+  """
+  if len(points) == 1:
+    return maps[points[0]]
+  starts, sizes = [], layer.kernel_size
+  for axis in (0, 1):
+    stride, dilation = layer.strides[axis], layer.dilation_rate[axis]
+    size = maps.shape[1 + axis]
+    pad = 0
+    if layer.padding == 'same':
+      reach = (sizes[axis] - 1) * dilation + 1
+      pad = max((-(-size // stride) - 1) * stride + reach - size, 0) // 2
+    starts.append(points[1 + axis][:, None] * stride - pad + np.arange(sizes[axis]) * dilation)
+  rows, columns = starts[0][:, :, None], starts[1][:, None, :]
+  inside = (rows >= 0) & (rows < maps.shape[1]) & (columns >= 0) & (columns < maps.shape[2])
+  found = maps[
+    points[0][:, None, None],
+    np.clip(rows, 0, maps.shape[1] - 1),
+    np.clip(columns, 0, maps.shape[2] - 1),
+  ]
+  return np.where(inside[..., None], found, 0).reshape(len(found), -1)

@@ -1,0 +1,1 @@
+"""Weights, checkpoints and twins of Keras models."""

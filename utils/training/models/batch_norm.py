@@ -1,0 +1,43 @@
+"""Statistics of batch normalisation, taken anew."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+import tensorflow as tf
+import tf_keras as keras
+
+from secateurs.utils.training import distributed
+from secateurs.utils.training.models.weights import leaf_layers
+
+
+def reestimate(model: keras.Model, batches: Iterable[tf.Tensor | np.ndarray]) -> None:
+  """Sets moving means and variances to the mean of those of some batches.
+
+  Layers see batches normalised by the batch itself, as in training; batch number i (from zero) enters
+  with momentum i / (i + 1), so that all count equally. Nothing else of the model changes. With several
+  processes each gives its own batches, and all get the mean over everyone's.
+
+  Args:
+    model: any model; without batch normalisation nothing happens.
+    batches: images [n, h, w, c].
+  """
+  norms = [
+    layer for layer in leaf_layers(model) if isinstance(layer, keras.layers.BatchNormalization)
+  ]
+  if not norms:
+    return
+  momenta = [layer.momentum for layer in norms]
+  nb_batches = 0
+  try:
+    for number, images in enumerate(batches):
+      nb_batches += 1
+      for layer in norms:
+        layer.momentum = number / (number + 1)
+      model(images, training=True)
+  finally:
+    for layer, momentum in zip(norms, momenta, strict=True):
+      layer.momentum = momentum
+  moving = [v for layer in norms for v in (layer.moving_mean, layer.moving_variance)]
+  distributed.mean_variables(moving, nb_batches)

@@ -1,0 +1,116 @@
+"""Networks that compute as their full-integer .tflite files will, for training.
+
+tensorflow-model-optimization rounds kernels and activations to 8 bits in the forward pass and lets
+gradients through (Jacob et al. 2018, "Quantization and Training of Neural Networks for Efficient
+Integer-Arithmetic-Only Inference", arXiv:1712.05877, section 3). Kernels are rounded symmetrically
+about zero, so that zeros stay zeros.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import tensorflow as tf
+import tf_keras as keras
+
+from secateurs.utils.errors import UserError
+from secateurs.utils.graph.selection import ChannelSelection
+from secateurs.utils.training.engine.masks import Masks
+from secateurs.utils.training.models.weights import trainable_kernels
+
+_INPUT = 'quantize_layer'  # What rounds the input.
+_BATCH = 50
+_OPERATIONS = ('TFOpLambda', 'SlicingOpLambda')  # What a saved ChannelSelection is loaded as.
+
+
+def quantized_twin(model: keras.Model) -> keras.Model:
+  """A model with its own copy of the weights that simulates 8-bit arithmetic.
+
+  Its layers are called `quant_<layer>`, its weights as before; ranges of activations follow its
+  training as moving averages, and start where `calibrate` puts them.
+
+  Args:
+    model: functional, float32.
+
+  Raises:
+    UserError: a layer has no 8-bit form.
+  """
+  from tensorflow_model_optimization.quantization import keras as quantization
+
+  from secateurs.utils.graph.quantization import NoOpQuantizeConfig
+
+  try:
+    twin = keras.models.clone_model(model)
+    twin.set_weights(model.get_weights())
+    keras.backend.reset_uids()  # Its new layers are numbered alike each time: checkpoints find them.
+    annotated = keras.models.clone_model(twin, clone_function=_annotated)
+    with quantization.quantize_scope({'NoOpQuantizeConfig': NoOpQuantizeConfig}):
+      return quantization.quantize_apply(annotated)
+  except (RuntimeError, ValueError, NotImplementedError) as error:
+    raise UserError(
+      f'8-bit arithmetic cannot be simulated for {model.name} '
+      f'({str(error).strip().splitlines()[0][:200]}): replace that layer, or leave training in '
+      '8 bits out and quantise afterwards.'
+    ) from error
+
+
+def calibrate(twin: keras.Model, model: keras.Model, images: np.ndarray) -> None:
+  """Sets a twin's ranges of activations to those that the model itself has for some images.
+
+  They would start at -6 to 6 and move by a thousandth a step: logits that are clipped to that are what
+  a short training then spends itself on.
+
+  Args:
+    twin: from `quantized_twin(model)`.
+    model: functional, float32.
+    images: float [n, h, w, c].
+  """
+  ranges = {}
+  for layer in twin.layers:
+    ends = {w.name.split(':')[0].rpartition('_')[2]: w for w in layer.weights if _is_range(w)}
+    if ends:
+      ranges[wrapped(layer).name] = ends['min'], ends['max']
+  layers = [layer for layer in model.layers if layer.name in ranges]
+  # Reduced where they are made: the maps of all layers together may not fit into memory.
+  probe = keras.Model(
+    model.inputs, [[tf.reduce_min(x.output), tf.reduce_max(x.output)] for x in layers]
+  )
+  found = [
+    np.array(probe(images[first : first + _BATCH], training=False))
+    for first in range(0, len(images), _BATCH)
+  ]
+  lows = np.min(found, axis=0)[:, 0].clip(max=0)
+  highs = np.max(found, axis=0)[:, 1].clip(min=0)
+  extremes = {layer.name: ends for layer, *ends in zip(layers, lows, highs, strict=True)}
+  extremes[_INPUT] = [images.min(), images.max()]
+  for name in ranges.keys() & extremes.keys():
+    for end, value in zip(ranges[name], extremes[name], strict=True):
+      end.assign(value)
+
+
+def _is_range(weight: tf.Variable) -> bool:
+  """Whether a weight of a twin is an end of a range of activations."""
+  name = weight.name.split(':')[0]
+  return name.endswith(('_min', '_max')) and weight.shape.rank == 0 and 'kernel' not in name
+
+
+def _annotated(layer: keras.layers.Layer) -> keras.layers.Layer:
+  """The layer, marked for 8 bits; choices of channels are marked to need no range of their own."""
+  from tensorflow_model_optimization.quantization.keras import quantize_annotate_layer
+
+  from secateurs.utils.graph.quantization import NoOpQuantizeConfig
+
+  if isinstance(layer, keras.layers.InputLayer) or type(layer).__name__ in _OPERATIONS:
+    return layer
+  chooses = isinstance(layer, ChannelSelection)
+  return quantize_annotate_layer(layer, NoOpQuantizeConfig() if chooses else None)
+
+
+def wrapped(layer: keras.layers.Layer) -> keras.layers.Layer:
+  """The layer that a layer of a quantized twin stands for, or the layer itself."""
+  return getattr(layer, 'layer', layer)
+
+
+def zero_masks(model: keras.Model) -> Masks | None:
+  """Masks that keep the zeros of a quantized twin's kernels, or None where it has none."""
+  kernels = [k for _, k in trainable_kernels(model) if not bool(tf.reduce_all(k != 0))]
+  return Masks(kernels, [tf.cast(k != 0, tf.float32) for k in kernels]) if kernels else None

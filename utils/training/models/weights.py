@@ -1,0 +1,118 @@
+"""Weights by name: finding them in a model and putting them into it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+import tf_keras as keras
+
+from secateurs.utils import model_files
+from secateurs.utils.errors import UserError
+from secateurs.utils.graph.rebuild import KERNELS
+from secateurs.utils.training import distributed
+
+_NB_LISTED = 8
+
+
+def named_weights(model: keras.Model) -> dict[str, tf.Variable]:
+  """All weights of a model as `<layer>/<weight>`, such as `stem_conv/kernel`.
+
+  Nested models count as their layers. A weight whose short name its layer has twice keeps its full
+  name.
+  """
+  weights: dict[str, tf.Variable] = {}
+  for layer in leaf_layers(model):
+    for weight in layer.weights:
+      path = weight.name.split(':')[0]
+      name = f'{layer.name}/{path.rsplit("/", 1)[-1]}'
+      if name in weights and weights[name] is not weight:
+        name = path
+      weights[name] = weight
+  return weights
+
+
+def leaf_layers(model: keras.Model) -> list[keras.layers.Layer]:
+  """The layers of a model; those of nested models stand in for the models."""
+  layers = []
+  for layer in model.layers:
+    layers.extend(leaf_layers(layer) if isinstance(layer, keras.Model) else [layer])
+  return layers
+
+
+def trainable_kernels(model: keras.Model) -> list[tuple[keras.layers.Layer, tf.Variable]]:
+  """The trainable kernels of a model, each with the layer that it belongs to."""
+  return [
+    (layer, weight)
+    for layer in leaf_layers(model)
+    for weight in layer.trainable_weights
+    if weight.name.split(':')[0].rsplit('/', 1)[-1] in KERNELS
+  ]
+
+
+def kernels_by_name(model: keras.Model) -> dict[str, tf.Variable]:
+  """The trainable kernels by layer name, a further kernel of the same layer by its full name."""
+  kernels: dict[str, tf.Variable] = {}
+  for layer, kernel in trainable_kernels(model):
+    kernels[kernel.name.split(':')[0] if layer.name in kernels else layer.name] = kernel
+  return kernels
+
+
+def load_model(path: str | Path) -> keras.Model:
+  """Loads a whole tf_keras model for inference; with several processes, the chief's file.
+
+  Raises:
+    UserError: there is no such file, or it cannot be loaded; see `model_files.load_model`.
+  """
+  path = distributed.from_chief(lambda: existing(Path(path)))
+  with distributed.chiefs_file(path) as copy:
+    return model_files.load_model(copy, path)
+
+
+def assign_weights(
+  variables: Mapping[str, tf.Variable], values: Mapping[str, np.ndarray], source: str
+) -> None:
+  """Puts values into variables of the same names and shapes; all or nothing.
+
+  Args:
+    variables: where to put them, by name.
+    values: what to put; names that `variables` lacks are a mistake, too.
+    source: where the values come from, for the error message.
+
+  Raises:
+    UserError: names or shapes differ; each is listed, expected against found.
+  """
+  problems = []
+  for name, variable in variables.items():
+    expected = tuple(variable.shape)
+    if name not in values:
+      problems.append(f'{name}: expected {expected}, found nothing')
+    elif tuple(values[name].shape) != expected:
+      problems.append(f'{name}: expected {expected}, found {tuple(values[name].shape)}')
+  problems += [
+    f'{name}: expected nothing, found {tuple(values[name].shape)}'
+    for name in values
+    if name not in variables
+  ]
+  if problems:
+    listed = '; '.join(problems[:_NB_LISTED])
+    more = f'; and {len(problems) - _NB_LISTED} more' if len(problems) > _NB_LISTED else ''
+    raise UserError(
+      f'{source} does not fit the network ({listed}{more}): give weights of the same network, or the '
+      'flags of the network that they belong to.'
+    )
+  for name, variable in variables.items():
+    variable.assign(values[name])
+
+
+def existing(path: Path) -> Path:
+  """The path itself.
+
+  Raises:
+    UserError: nothing lies there.
+  """
+  if not path.exists():
+    raise UserError(f'{path} does not exist: give the path of a weights file.')
+  return path

@@ -1,0 +1,77 @@
+"""A task's evaluation over every sample exactly once, shared out among processes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import tensorflow as tf
+import tf_keras as keras
+
+from secateurs.utils.training import distributed
+from secateurs.utils.training.tasks.scores import Evaluation
+from secateurs.utils.training.tasks.task import Batch, Task
+
+
+def evaluate(model: keras.Model, batches: tf.data.Dataset, task: Task) -> Evaluation:
+  """Evaluates a model that gives the task's outputs, on batches of any sizes.
+
+  With several processes each is given other batches (`distributed.shard`), and all get the totals.
+  Where the task needs no records of single samples, the whole data set is one compiled loop.
+
+  Args:
+    model: run in inference mode.
+    batches: tuples in the order of `Batch`.
+    task: judges the outputs.
+
+  Raises:
+    ValueError: there are no samples.
+  """
+  if task.collects:
+    forward = tf.function(lambda inputs: model(inputs, training=False))
+    return evaluate_function(forward, batches, task)
+
+  @tf.function
+  def sums(data: tf.data.Dataset) -> dict[str, tf.Tensor]:
+    totals = _zeros(task)
+    for given in data:
+      batch = Batch(*given)
+      found = task.totals(batch.targets, model(batch.inputs, training=False), batch.weights)
+      totals = {name: total + found[name] for name, total in totals.items()}
+    return totals
+
+  return _summary(task, sums(batches), [])
+
+
+def evaluate_function(
+  predict: Callable[[tf.Tensor], object], batches: tf.data.Dataset, task: Task
+) -> Evaluation:
+  """Evaluates any function from inputs to the task's outputs, such as an interpreter's; as above."""
+  totals, records = _zeros(task), []
+  for given in batches:
+    batch = Batch(*given)
+    outputs = tf.nest.map_structure(tf.convert_to_tensor, predict(batch.inputs))
+    found = task.totals(batch.targets, outputs, batch.weights)
+    totals = {name: total + found[name] for name, total in totals.items()}
+    if task.collects:
+      rows = task.records(batch.targets, outputs)
+      records.append({name: value.numpy() for name, value in rows.items()})
+  return _summary(task, totals, records)
+
+
+def _zeros(task: Task) -> dict[str, tf.Tensor]:
+  return {name: tf.zeros([], dtype) for name, dtype in task.total_types.items()}
+
+
+def _summary(
+  task: Task, totals: dict[str, tf.Tensor], records: list[dict[str, np.ndarray]]
+) -> Evaluation:
+  sums = distributed.sum(*(np.float64(total.numpy()) for total in totals.values()))
+  named = {name: float(value) for name, value in zip(totals, sums, strict=True)}
+  if not named['samples']:
+    raise ValueError('There is nothing to evaluate on: the split has no samples.')
+  joined: dict[str, np.ndarray] = {}
+  if task.collects:
+    parts = [part for share in distributed.gather_objects(records) for part in share]
+    joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+  return task.evaluation(named, joined)

@@ -1,0 +1,162 @@
+"""What a network learns and how it is judged: the interface of all tasks.
+
+Learners, searches, reports and pages know a task and its score, never what the score is. A task fits
+networks of several outputs (outputs and targets may be tuples or dictionaries of tensors), targets
+that are no class numbers, weights of samples, and scores that need all samples at once (`records`).
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+import tf_keras as keras
+
+from secateurs.utils.training.tasks.scores import Evaluation
+
+Tensors = Any
+"""A tensor, or a tuple or dictionary of tensors."""
+
+
+class Batch(NamedTuple):
+  """Samples of one step or of one call of an evaluation; tuples of a data set in this order.
+
+  Attributes:
+    inputs: what the network reads, [n, ...].
+    targets: what it should give.
+    weights: how much each sample counts, float [n]; None: all alike.
+    taught: the teacher's outputs for the inputs, where these are known already.
+  """
+
+  inputs: Tensors
+  targets: Tensors
+  weights: tf.Tensor | None = None
+  taught: Tensors | None = None
+
+
+class Task(abc.ABC):
+  """What a network learns and how it is judged.
+
+  Outputs are always those of the network that is trained (logits, say); `deployable` and
+  `trained_outputs` translate to and from what exported files give.
+
+  Attributes:
+    name: of the task.
+    metric_names: names of what `metrics` gives.
+    user_metrics: those of them that are the user's own, shown in progress lines.
+    total_types: dtypes of what `totals` gives, by name.
+    collects: whether the score needs what `records` gives of every sample.
+  """
+
+  name: ClassVar[str]
+  metric_names: Sequence[str] = ()
+  user_metrics: Sequence[str] = ()
+  total_types: Mapping[str, tf.DType]
+  collects: bool = False
+
+  # Training.
+
+  @abc.abstractmethod
+  def loss(self, targets: Tensors, outputs: Tensors, weights: tf.Tensor | None = None) -> tf.Tensor:
+    """Mean loss of a batch, scalar float32; runs in graph mode."""
+
+  @abc.abstractmethod
+  def metrics(
+    self, targets: Tensors, outputs: Tensors, weights: tf.Tensor | None = None
+  ) -> dict[str, tf.Tensor]:
+    """Means over a batch that training shows, scalars float32; runs in graph mode."""
+
+  @abc.abstractmethod
+  def distillation(self, taught: Tensors, outputs: Tensors, temperature: float) -> tf.Tensor:
+    """Loss of a batch's outputs against a teacher's, scalar float32; runs in graph mode.
+
+    Args:
+      taught: the teacher's outputs, of the shapes of `outputs`.
+      outputs: the network's.
+      temperature: softens both where the task has such a thing.
+    """
+
+  def require_teacher(self, teacher: keras.Model, student: keras.Model) -> None:
+    """Checks that one network can teach another.
+
+    Raises:
+      UserError: it cannot.
+    """
+    del teacher, student
+
+  # Judging.
+
+  @abc.abstractmethod
+  def totals(
+    self, targets: Tensors, outputs: Tensors, weights: tf.Tensor | None = None
+  ) -> dict[str, tf.Tensor]:
+    """Sums over a batch, scalars of `total_types`; they are added up over batches and processes."""
+
+  def records(self, targets: Tensors, outputs: Tensors) -> dict[str, tf.Tensor]:
+    """What must be kept of every sample, [n, ...] each, of equal shapes in all batches."""
+    del targets, outputs
+    return {}
+
+  @abc.abstractmethod
+  def evaluation(
+    self, totals: Mapping[str, float], records: Mapping[str, np.ndarray]
+  ) -> Evaluation:
+    """Score, loss and figures from the sums, and from the records of all samples."""
+
+  @abc.abstractmethod
+  def divergence(self, original: np.ndarray, changed: np.ndarray) -> np.ndarray:
+    """How far a changed network's outputs are from the original's, for each sample, float [n].
+
+    Zero where they are equal, positive elsewhere; needs no targets.
+    """
+
+  def guess_note(self, evaluation: Evaluation) -> str | None:
+    """A sentence if the score is no better than a guess, within the noise; None if it is."""
+    del evaluation
+
+  # Deployment.
+
+  def deployable(self, model: keras.Model) -> keras.Model:
+    """A trained model as it is exported, such as with a softmax at its end."""
+    return model
+
+  def trained(self, model: keras.Model) -> keras.Model:
+    """A model of this task from a file, as it is trained; `deployable` turned round."""
+    return model
+
+  def trained_outputs(self, outputs: np.ndarray) -> np.ndarray:
+    """What the trained network would have given, from what an exported file gives."""
+    return outputs
+
+  # Auxiliary heads, for learners that ask how much a feature map says about the targets.
+
+  def make_head(self, shape: tuple[int | None, ...], name: str, seed: int) -> keras.Model:
+    """A small model from a feature map to outputs that `loss` judges.
+
+    Args:
+      shape: of the map, batch first.
+      name: of the model.
+      seed: of its weights.
+    """
+    raise NotImplementedError(f'Task {self.name} has no auxiliary heads.')
+
+  def start_head(self, head: keras.Model, maps: np.ndarray, targets: np.ndarray) -> None:
+    """Gives a new head weights that suit the maps [n, ...] of some samples."""
+    del head, maps, targets
+
+  # Checks.
+
+  def identity(self) -> dict[str, str]:
+    """What distinguishes this task from others of its kind, for resumed runs."""
+    return {}
+
+  def check(self) -> None:
+    """Tries the user's functions on made-up samples, before any training.
+
+    Raises:
+      UserError: one of them does not work.
+    """
+    return None
