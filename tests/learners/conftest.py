@@ -1,5 +1,9 @@
+"""Short runs of learners on handwritten digits."""
+
 import contextlib
 import io
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -7,6 +11,8 @@ from secateurs.learners import get_learner
 from secateurs.learners.run.configs import DistillConfig, QuantConfig, RunConfig, TrainConfig
 from secateurs.nets.datasets.images import DataConfig
 from secateurs.nets.model_helper import LENET_AT_DIGITS
+
+sys.path.insert(0, str(Path(__file__).parent))  # Networks that several tests share.
 
 
 @pytest.fixture(scope='session')

@@ -215,8 +215,8 @@ def test_a_path_that_is_given_is_taken_even_if_it_is_the_default(make, tmp_path,
   learner.run_config = cli.read_config(RunConfig, values)
   folder = Path() if given else tmp_path
   assert learner.save_path == folder / 'models_ws' / 'model.ckpt'
-  assert learner.save_path_eval == tmp_path / 'models_ws_eval' / 'model'
-  assert learner.log_dir == folder / 'logs' / 'weight-sparse'
+  assert learner.files.save_path_eval == tmp_path / 'models_ws_eval' / 'model'
+  assert learner.files.log_dir == folder / 'logs' / 'weight-sparse'
 
 
 def test_the_order_of_learners_does_not_depend_on_imports():

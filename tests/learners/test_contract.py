@@ -60,13 +60,13 @@ def test_a_run_ends_in_files_and_a_report(name, make, warm, capsys):
   learner = make(name, run={**warm, 'export_int8': True})
   result = learner.train()
   assert {'keras', 'pb', 'tflite', 'tflite_int8'} <= set(result.files)
-  report = json.loads((learner.log_dir / 'report.json').read_text())
+  report = json.loads((learner.files.log_dir / 'report.json').read_text())
   assert report['learner'] == name
   assert report['original']['accuracy'] > 0.9
   assert report['compressed']['int8']['accuracy'] > 0.3
   assert report['parity']['tflite_vs_keras'] < 1e-3
   assert [p['name'] for p in report['phases']] == [p.name for p in learner.phases()]
-  assert (learner.log_dir / 'report.html').stat().st_size > 10_000
+  assert (learner.files.log_dir / 'report.html').stat().st_size > 10_000
   assert 'accuracy' in capsys.readouterr().out
   assert equal(weights(result.files['keras']), result.model.get_weights())
 
@@ -104,11 +104,11 @@ def test_evaluate_export_benchmark(name, make, warm, capsys):
     learner.benchmark()
   report = learner.train().report
   found = make(name, run=warm).evaluate()
-  assert found['keras'].accuracy == pytest.approx(report['compressed']['accuracy'])
+  assert found['keras'].score.value == pytest.approx(report['compressed']['accuracy'])
   assert found['keras'].nb_samples == 360
-  assert found['tflite'].accuracy == pytest.approx(found['keras'].accuracy, abs=0.01)
+  assert found['tflite'].score.value == pytest.approx(found['keras'].score.value, abs=0.01)
   files = make(name, run=warm).export()
-  assert equal(weights(files['keras']), learner.in_float32(learner.model).get_weights())
+  assert equal(weights(files['keras']), learner.settings.in_float32(learner.model).get_weights())
   timed = make(name, run=warm).benchmark()
   assert {'tflite', 'tflite_int8'} <= set(timed)
   assert all(entry['p50_ms'] > 0 for entries in timed.values() for entry in entries)
@@ -129,7 +129,7 @@ def test_a_diverging_run_keeps_its_last_good_checkpoint(name, make, warm, monkey
     patch.setattr(loop.TrainStep, 'run', diverge)
     with pytest.raises(DivergenceError, match=r'phase \w+ at step \d+ with learning rate'):
       learner.train()
-  saved = learner.store.latest()
+  saved = learner.session.store.latest()
   assert saved.state['step'] >= 5
   assert all(np.isfinite(v).all() for v in saved.values('model').values())
 
@@ -163,8 +163,10 @@ def test_a_finished_baseline_is_taken_whatever_its_schedule_was(name, make, monk
 def test_distillation(name, make, warm, capsys):
   learner = make(name, run=warm, distillation={'enbl_dst': True})
   learner.train()
-  assert capsys.readouterr().out.count(f'Teacher: {learner.original_keras}') == 1
-  lines = [json.loads(s) for s in (learner.log_dir / 'metrics.jsonl').read_text().splitlines()]
+  assert capsys.readouterr().out.count(f'Teacher: {learner.files.original_keras}') == 1
+  lines = [
+    json.loads(s) for s in (learner.files.log_dir / 'metrics.jsonl').read_text().splitlines()
+  ]
   assert all('loss_dst' in line for line in lines)
 
 
@@ -181,7 +183,7 @@ def test_distillation_from_a_checkpoint(make, baseline, capsys):
 def test_given_weights_are_evaluated_without_training(make, warm):
   found = make('full-prec', run=warm).evaluate()
   assert list(found) == ['weights']
-  assert found['weights'].accuracy > 0.9
+  assert found['weights'].score.value > 0.9
 
 
 def test_no_epochs_measure_what_was_given(make, warm):
@@ -198,7 +200,7 @@ def test_a_baseline_of_another_network_is_refused_and_kept(make, helper):
   other.helper = type(helper)('lenet2', helper._build, helper.dataset, helper.recipe)
   with pytest.raises(UserError, match='holds a lenet trained on digits, but a lenet2 on digits'):
     other.train()
-  assert first.store.latest() is not None
+  assert first.session.store.latest() is not None
 
 
 def test_a_baseline_with_other_pixels_is_refused(make, helper):

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tf_keras as keras
 
-from secateurs.learners.run.measuring import layer_sparsities, prunable_kernels
+from secateurs.learners.run.measuring import kernels_by_name, layer_sparsities
 from secateurs.learners.weight_sparse import WsConfig, round_density, sparsity_at, update_steps
 from secateurs.learners.weights.patterns import parse_pattern
 from secateurs.learners.weights.ratios import dense_kernels
@@ -21,7 +21,7 @@ from secateurs.utils.training.engine.patterns import Blocks, MByN, Unstructured,
 
 def zeros(path):
   model = keras.models.load_model(path, compile=False)
-  return {n: (k.numpy() == 0).sum() for n, k in prunable_kernels(model).items()}
+  return {n: (k.numpy() == 0).sum() for n, k in kernels_by_name(model).items()}
 
 
 def test_layers_of_several_kernels():
@@ -30,7 +30,7 @@ def test_layers_of_several_kernels():
   x = layers.SeparableConv2D(4, 3, name='separable')(inputs)
   x = layers.Reshape((36, 4))(x)
   model = keras.Model(inputs, layers.MultiHeadAttention(2, 2, name='attention')(x, x))
-  kernels = prunable_kernels(model)
+  kernels = kernels_by_name(model)
   assert list(kernels) == [
     'separable', 'separable/pointwise_kernel', 'attention', 'attention/key/kernel',
     'attention/value/kernel', 'attention/attention_output/kernel',
@@ -68,7 +68,7 @@ def test_dense_kernels(sizes, share, dense):
 
 
 def test_dense_kernels_of_resnet20():
-  sizes = {n: k.shape.num_elements() for n, k in prunable_kernels(cifar_resnet(20)).items()}
+  sizes = {n: k.shape.num_elements() for n, k in kernels_by_name(cifar_resnet(20)).items()}
   shortcuts = {f'stage{s}_block1_shortcut_conv' for s in (2, 3)}
   assert dense_kernels(sizes, WsConfig().dense_share) == {'stem_conv', 'logits', *shortcuts}
 
@@ -118,7 +118,7 @@ def test_thirty_steps_reach_the_target_to_one_weight(make, baseline, ratio):
 def test_ratio_zero_changes_no_bit(make, baseline):
   learner = make('weight-sparse', run={'warm_start_path': baseline}, prune_ratio=0.0)
   result = learner.train()
-  original = keras.models.load_model(learner.original_keras, compile=False)
+  original = keras.models.load_model(learner.files.original_keras, compile=False)
   for a, b in zip(original.get_weights(), result.model.get_weights(), strict=True):
     assert a.tobytes() == b.tobytes()
   assert 'prunes nothing' in result.report['notes'][0]
@@ -199,10 +199,10 @@ def test_protocols_meet_the_total(make, baseline, protocol, capsys):
   if protocol == 'optimal':
     assert result.report['extra']['search']['trials'] == 4
     assert 'trial 1/4' in out
-    assert len(learner.save_path.with_name('search.jsonl').read_text().splitlines()) == 4
+    assert len(learner.files.save_path.with_name('search.jsonl').read_text().splitlines()) == 4
   if protocol == 'sensitivity':
     assert set(result.report['extra']['sensitivity']) == set(sizes)
-    page = (learner.log_dir / 'report.html').read_text()
+    page = (learner.files.log_dir / 'report.html').read_text()
     assert 'Sensitivity' in page
   if protocol != 'heurist':
     assert any('--nb_smpls_val holds others out' in note for note in result.report['notes'])
@@ -222,7 +222,7 @@ def test_multi_objective_may_keep_fewer_weights(make, baseline):
   assert sum(kept_weights(learner, result.model).values()) <= nb_kept(sum(sizes.values()), 0.5)
   costs = [
     json.loads(line)['cost']
-    for line in learner.save_path.with_name('search.jsonl').read_text().splitlines()
+    for line in learner.files.save_path.with_name('search.jsonl').read_text().splitlines()
   ]
   assert min(costs) < max(costs)
 
@@ -285,7 +285,7 @@ def test_one_shot_trains_the_survivors_only(make, baseline):
   options = {'prune_ratio': 0.8, 'schedule': 'one-shot'}
   learner = make('weight-sparse', run={'warm_start_path': baseline}, **options)
   result = learner.train()
-  original = keras.models.load_model(learner.original_keras, compile=False)
+  original = keras.models.load_model(learner.files.original_keras, compile=False)
   old, new = learner.prunable(original), learner.prunable(result.model)
   for name, kernel in new.items():
     survivors = top_k_mask(np.abs(old[name].numpy()), nb_kept(old[name].numpy().size, 0.8))
@@ -373,7 +373,7 @@ def test_the_xnnpack_policy_tells_where_it_pays(make, baseline):
 
 def test_xnnpack_kernels():
   model = sparse_ready()
-  names = prunable_kernels(model)
+  names = kernels_by_name(model)
   assert xnnpack_kernels(model, names) == {'point', 'point2', 'head'}
   with pytest.raises(UserError, match=r'layer act \(Activation\) has no sparse kernel'):
     xnnpack_kernels(sparse_ready('tanh'), names)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from secateurs.learners.run import divergence
 from secateurs.learners.run.judging import Judge
-from secateurs.learners.run.measuring import prunable_kernels
+from secateurs.learners.run.measuring import kernels_by_name
 from secateurs.learners.run.trials import Candidate
 from secateurs.learners.weights.ratios import by_curves, heuristic, meet_total, most_zeros, uniform
 from secateurs.learners.weights.search import (
@@ -133,7 +133,7 @@ def test_kernels_of_all_kinds_of_layers_can_be_parts():
   x = keras.layers.Reshape((64, 4))(x)
   x = keras.layers.MultiHeadAttention(2, 2, name='attention')(x, x)
   model = keras.Model(inputs, keras.layers.Dense(3, name='dense')(keras.layers.Flatten()(x)))
-  kernels = prunable_kernels(model)
+  kernels = kernels_by_name(model)
   assert len(kernels) >= 8
   parts = kernel_parts(model, kernels, Unstructured(), Regression({}, 0, 1.0), 0.5)
   images = np.random.default_rng(0).normal(size=(8, 8, 8, 4)).astype(np.float32)

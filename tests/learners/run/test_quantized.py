@@ -36,7 +36,7 @@ def integer_kernels(path):
 def test_the_integer_file_comes_from_training(name, make, baseline, capsys):
   learner = make(name, run={'warm_start_path': baseline}, quantization=QAT)
   result = learner.train()
-  report = json.loads((learner.log_dir / 'report.json').read_text())
+  report = json.loads((learner.files.log_dir / 'report.json').read_text())
   assert [p['name'] for p in report['phases']][-2:] == ['qat', 'measure']
   int8 = report['compressed']['int8']
   assert int8['accuracy'] > 0.3
@@ -50,7 +50,7 @@ def test_the_integer_file_comes_from_training(name, make, baseline, capsys):
   detail = tf.lite.Interpreter(str(result.files['tflite_int8'])).get_input_details()[0]
   assert detail['dtype'] is np.int8
   found = make(name, run={'warm_start_path': baseline}, quantization=QAT).evaluate()
-  assert found['tflite_int8'].accuracy == int8['accuracy']
+  assert found['tflite_int8'].score.value == int8['accuracy']
   before = result.files['tflite_int8'].read_bytes()
   again = make(name, run={'warm_start_path': baseline}, quantization=QAT)
   assert again.export()['tflite_int8'].read_bytes() == before
