@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,7 @@ _TILES = (
 )
 
 
+@cache
 def environment() -> 'jinja2.Environment':
   """Where the pages' templates are, with the formats of numbers as filters."""
   import jinja2
