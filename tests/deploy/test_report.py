@@ -501,3 +501,29 @@ def test_metrics_that_are_not_finite_are_left_out_with_a_note(report, log_dir):
   read = read_report(write_report(report, log_dir)['json'])
   assert read['compressed']['metrics'] == {'ratio': None}
   assert 'compressed.metrics.ratio' in read['notes'][-1]
+
+
+# Further figures
+
+
+def test_further_figures_of_one_form_are_a_table(report):
+  report['extra'] = {
+    'layers': [{'name': 'a', 'error': 0.123456789}, {'name': 'b', 'error': None}],
+    'comparison': {'magnitude': {'score': 0.5}, 'random': {'score': 0.25}},
+    'kept': {'a': [1, 2], 'b': [3]},
+    'nothing': {},
+    'sensitivity': {'a': [[0.0, 0.1], [0.5, 0.2]]},
+  }
+  page = render_html(report, [])
+  compact = re.sub(r'\s*\n\s*', '', page)
+  assert '<th>name</th><th>error</th>' in compact
+  assert '<td>a</td><td>0.123457</td>' in compact
+  assert '<td>magnitude</td><td>0.5</td>' in compact
+  assert '<td>a</td><td>1, 2</td>' in compact
+  assert '[0.0, 0.1]' not in page  # drawn instead
+  assert 'Sensitivity' in page
+
+
+def test_flags_that_are_set_come_first(report):
+  report['flags'] = {'trunk': None, 'ratio': 0.5, 'skip': None}
+  assert 'Not set: trunk, skip.' in render_html(report, [])

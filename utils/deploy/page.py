@@ -41,6 +41,7 @@ def environment() -> 'jinja2.Environment':
     made.filters[name] = getattr(units, f'fmt_{name}')
   made.filters['typeset'] = units.typeset
   made.filters['short'] = _short
+  made.filters['table'] = _table
   return made
 
 
@@ -123,6 +124,16 @@ def _short(value: Any) -> str:
   if isinstance(value, float):
     return f'{value:.6g}'
   return value if isinstance(value, str) else json.dumps(value)
+
+
+def _table(value: Any) -> list[Mapping]:
+  """The rows of a table, if a value is objects with the same keys: a list of them, or by name."""
+  rows = value
+  if isinstance(value, Mapping) and all(isinstance(item, Mapping) for item in value.values()):
+    rows = [{'': name, **item} for name, item in value.items()]
+  if not isinstance(rows, list) or not all(isinstance(row, Mapping) for row in rows):
+    return []
+  return rows if all(list(row) == list(rows[0]) for row in rows) else []
 
 
 def _percent_names(block: Mapping) -> set[str]:

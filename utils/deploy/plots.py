@@ -54,6 +54,8 @@ def draw(title: str, size: tuple[float, float], paint: Callable[['Figure', 'Axes
 def family(title: str, label: str, series: Mapping[str, Sequence[Sequence[float]]]) -> str:
   """Draws curves of one quantity against a fraction, one curve for each name, as inline SVG.
 
+  The vertical axis is logarithmic if the values span more than a factor of 30.
+
   Args:
     title: of the drawing, for those who cannot see it.
     label: of the horizontal axis, in percent.
@@ -65,7 +67,8 @@ def family(title: str, label: str, series: Mapping[str, Sequence[Sequence[float]
       xs, ys = [100 * x for x, _ in points], [y for _, y in points]
       style = ('-', '--', ':')[index // len(PALETTE) % 3]
       axes.plot(xs, ys, style, color=PALETTE[index % len(PALETTE)], linewidth=1.4, label=name)
-    style_axes(axes, label)
+    values = [y for points in series.values() for _, y in points if y > 0]
+    style_axes(axes, label, values)
     figure.legend(loc='outside right center', frameon=False, fontsize=8, labelcolor=TEXT)
 
   return draw(title, (8, 3.6), paint)
