@@ -60,7 +60,7 @@ def curves(records: Sequence[Mapping], percent: Collection[str] = ()) -> list[tu
 
   Args:
     records: what `read_metrics` gives. `eval_<name>` is drawn into the panel of `<name>`.
-    percent: names of the quantities that are shares of 1, drawn in percent; sparsity always is.
+    percent: names of the quantities that are fractions of 1, drawn in percent; sparsity always is.
 
   Returns:
     (title, SVG) for each quantity that the records have; phases in `phase_colours`, training as a

@@ -59,7 +59,7 @@ class Export:
     return named | {kind: file for kind, file in others.items() if file}
 
   def parity_figures(self) -> dict[str, float]:
-    """The report's `parity` entries: differences as shares of the output's range; int8 in steps."""
+    """The report's `parity` entries: differences as fractions of the output's range; int8 in steps."""
     figures = {
       'tflite_vs_keras': self.tflite.parity.max_rel_diff,
       'pb_vs_keras': self.pb.parity.max_rel_diff,

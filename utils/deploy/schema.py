@@ -1,6 +1,6 @@
 """What `report.json` holds: schema 2, field by field, and its check.
 
-A number that was not measured is null. Shares and ratios are in [0, 1] unless a comment says
+A number that was not measured is null. Fractions and ratios are in [0, 1] unless a comment says
 otherwise. Reports of schema 1 are converted by `upgrade_report`.
 """
 
@@ -40,7 +40,7 @@ class Score(_Closed):
   """A figure of the task: its score, or a further one."""
 
   name: str  # 'accuracy', 'mean_iou', 'mae', ...
-  value: Number  # over every evaluation sample once; a share of 1 if unit is 'percent'
+  value: Number  # over every evaluation sample once; a fraction of 1 if unit is 'percent'
   higher_is_better: bool
   unit: Literal['percent', 'number']  # how people read it: 0.88 as '88.00 %' or as '0.88'
   noise: NotRequired[Annotated[Finite, Field(ge=0)] | None]  # standard error of value
@@ -131,13 +131,13 @@ class Phase(_Closed):
 
 
 class ParityFigures(_Closed, total=False):
-  """How far outputs lie apart: as a share of their range, unless the name says otherwise."""
+  """How far outputs lie apart: as a fraction of their range, unless the name says otherwise."""
 
   slim_vs_masked: Number
   tflite_vs_keras: Number
   pb_vs_keras: Number
   reloaded_vs_keras: Number
-  int8_top1_agreement: Number  # share of samples with the same largest class
+  int8_top1_agreement: Number  # fraction of samples with the same largest class
   int8_max_diff_steps: Number  # largest difference in integer output steps
 
 

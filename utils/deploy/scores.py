@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from secateurs.utils.deploy import units
 
@@ -16,13 +16,13 @@ class ScoreKind:
 
   Attributes:
     name: for programs, e.g. 'accuracy' or 'mean_iou'.
-    label: for people, e.g. 'mean iou'.
+    label: for people, e.g. 'mean iou'; two kinds that differ in nothing else are equal.
     higher_is_better: False for errors.
-    percent: whether values are shares of 1 that are written in percent.
+    percent: whether values are fractions of 1 that are written in percent.
   """
 
   name: str
-  label: str
+  label: str = field(compare=False)
   higher_is_better: bool
   percent: bool
 

@@ -83,9 +83,10 @@ def _use_one_clock(made: Sequence[Entry]) -> None:
 
 def _method_key(report: Mapping) -> str:
   sizes = _size(report['original']), _size(first_original(report))
-  kind = repr(_kind(report['compressed']))
+  kind = _kind(report['compressed'])
+  score = kind and (kind.name, kind.higher_is_better, kind.percent)
   return json.dumps(
-    [_learner(report), _net(report), _own_flags(report), sizes, kind], sort_keys=True
+    [_learner(report), _net(report), _own_flags(report), sizes, score], sort_keys=True
   )
 
 

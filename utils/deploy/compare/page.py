@@ -77,7 +77,7 @@ def _group(heading: str, group: Sequence[Entry], folder: str | Path) -> dict[str
 
 
 def _cell(text: str) -> tuple[str, str, bool]:
-  """A cell's value, what stands in parentheses after it, and whether it has a star."""
+  """A cell's value, what is in parentheses after it, and whether it has a star."""
   starred = text.endswith(' *')
   value, _, details = text.removesuffix(' *').partition(' (')
   return value, details.removesuffix(')'), starred
