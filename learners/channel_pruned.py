@@ -24,7 +24,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from typing import Any
 
 import numpy as np
 import tf_keras as keras
@@ -35,12 +34,11 @@ from secateurs.learners.channels.comparison import compare_selections
 from secateurs.learners.channels.configs import RefitConfig, WidthConfig
 from secateurs.learners.channels.cutting import dropped_inputs, unit_masks
 from secateurs.learners.channels.ratios import nb_kept
-from secateurs.learners.channels.reconstruct import NB_BATCHES, Method, nb_points, prune
+from secateurs.learners.channels.reconstruct import NB_BATCHES, Method, prune, say_layer
 from secateurs.learners.channels.state import ChannelState
 from secateurs.learners.channels.units import Unit
 from secateurs.learners.channels.width_learner import WidthLearner
 from secateurs.learners.channels.widths import Widths, require_ratio
-from secateurs.learners.run.console import say
 from secateurs.learners.run.phases import Phase
 from secateurs.utils.config import option
 from secateurs.utils.graph import ChannelGraph
@@ -110,11 +108,9 @@ class CpState(ChannelState):
 
   Attributes:
     groups_tuned: names of the groups of layers whose fine-tuning is done.
-    comparison: scores of other selections at the same numbers of channels, by title.
   """
 
   groups_tuned: list[str] = dataclasses.field(default_factory=list)
-  comparison: dict[str, dict[str, Any]] | None = None
 
 
 @register
@@ -140,11 +136,6 @@ class ChannelPrunedLearner(WidthLearner):
     """The preserve ratio of uniform."""
     return self.config.uniform_preserve_ratio
 
-  def extra(self) -> dict[str, Any]:
-    """Kept channels, reconstruction errors, and the comparison of selections."""
-    comparison = self.state.comparison
-    return super().extra() | ({} if comparison is None else {'comparison': comparison})
-
   # What the widths are found with.
 
   @functools.cached_property
@@ -164,14 +155,11 @@ class ChannelPrunedLearner(WidthLearner):
   def refit_method(self) -> Method:
     """How channels are chosen and weights refit."""
     config = self.config
-    return Method(
-      selection=config.selection,
+    return config.method(
+      config.selection,
+      self.settings.run.seed,
+      self._nb_batches(),
       alternating=config.scheme == 'alternating',
-      refit=config.refit,
-      refit_all=config.refit and config.refit_all,
-      ridge=config.ridge,
-      seed=self.settings.run.seed,
-      nb_points=config.nb_points_per_layer or nb_points(self._nb_batches(), NB_BATCHES),
     )
 
   def _nb_batches(self) -> int:
@@ -221,7 +209,7 @@ class ChannelPrunedLearner(WidthLearner):
       method,
       dropped=dropped_inputs(units, unit_masks(units, state.kept)),
       given=given,
-      progress=_say_layer,
+      progress=say_layer,
     )
     self.model.set_weights(model.get_weights())
     state.kept |= {name: np.flatnonzero(mask).tolist() for name, mask in kept.items()}
@@ -232,13 +220,12 @@ class ChannelPrunedLearner(WidthLearner):
     nb_steps = max(round(config.nb_iters_ft_ratio * rates.fine_tune_steps()), 0)
     if not nb_steps or name in self.state.groups_tuned:
       return
-    masks = self.kernel_masks(dropped_inputs(units, unit_masks(units, self.state.kept)))
     self.fit(
       name,
       self.objective(),
       rates.sgd(Cosine(rates.scaled(config.lrn_rate_ft), nb_steps)),
       nb_steps=nb_steps,
-      hooks=Hooks(constraints=[masks]),
+      hooks=Hooks(constraints=[self.kernel_masks(units)]),
     )
     self.state.groups_tuned.append(name)
     self.save('prune', 0)
@@ -255,12 +242,3 @@ class ChannelPrunedLearner(WidthLearner):
         dataclasses.replace(self.refit_method(), refit=True),
         self.bn_images(),
       )
-
-
-def _say_layer(number: int, total: int, record: dict[str, Any]) -> None:
-  after = record.get('error_after')
-  refit = '' if after is None else f', {100 * after:.1f} % after the refit'
-  say(
-    f'prune  layer {number}/{total}  {record["name"]}: {record["kept"]} of {record["of"]} input '
-    f'channels, output error {100 * record["error_before"]:.1f} %{refit}'
-  )

@@ -30,8 +30,6 @@ import dataclasses
 import functools
 from typing import Any
 
-import numpy as np
-
 from secateurs.learners import register
 from secateurs.learners.channels.block_learner import BlockConfig, BlockLearner
 from secateurs.learners.channels.block_selection import BlockSelection
@@ -45,8 +43,6 @@ from secateurs.learners.channels.widths import Widths, require_ratio
 from secateurs.learners.run.phases import Phase
 from secateurs.utils.config import option
 from secateurs.utils.errors import UserError
-from secateurs.utils.graph import ChannelGraph
-from secateurs.utils.graph.walk import flatten_model
 from secateurs.utils.training import distributed
 from secateurs.utils.training.layerwise.gradient_choice import GREEDY
 from secateurs.utils.training.layerwise.linear import MAX_ROWS
@@ -150,7 +146,7 @@ class DisChnPrunedLearner(BlockLearner):
     """For each block training and selection, then slicing, then training of the slim network."""
     phases = self.width_phases()
     if self.settings.run.plan is not None:
-      phases.append(Phase('choose', self._take_plan))
+      phases.append(Phase('choose', self.take_plan))
     else:
       for block in self.blocks:
         if block.units:
@@ -207,23 +203,18 @@ class DisChnPrunedLearner(BlockLearner):
 
   def _select(self, block: Block) -> None:
     state, found, config = self.state, self.found_units, self.config
-    flat = flatten_model(self.model)
-    state.left_whole = found.left
-    state.blocks = [
-      {'output': flat.calls[b.end - 1].name, 'units': [u.name for u in b.units]}
-      for b in self.blocks
-    ]
+    state.left_whole, state.blocks = found.left, self.describe_blocks()
     inputs, targets = self.layer_samples
     state.samples = len(targets) * distributed.size()
     greedy = Greedy(
-      select=config.select,
-      greedy=config.greedy,
-      per_step=config.chns_per_step,
-      nb_iters=self.per_rank(config.nb_iters_layer),
-      nb_batches_score=config.nb_batches_score,
-      batch_size=config.batch_size,
-      lrn_rate=config.lrn_rate_adam,
-      seed=self.settings.run.seed,
+      config.select,
+      config.greedy,
+      config.chns_per_step,
+      self.per_rank(config.nb_iters_layer),
+      config.nb_batches_score,
+      config.batch_size,
+      config.lrn_rate_adam,
+      self.settings.run.seed,
     )
     selection = BlockSelection(
       block,
@@ -242,12 +233,6 @@ class DisChnPrunedLearner(BlockLearner):
       self.save(f'block{block.number}_select', 0)
 
     selection.run(self.original(), self.model, done)
-
-  def _take_plan(self) -> None:
-    """Takes the channels of the plan in place of the selection."""
-    chosen = self.planned(ChannelGraph(self.original()))
-    self.state.left_whole = self.found_units.left
-    self.state.kept = {name: np.flatnonzero(mask).tolist() for name, mask in chosen.items()}
 
   def _reconstruct(self) -> None:
     """Refits all layers that see a change, in order, with the channels that were chosen."""

@@ -29,7 +29,6 @@ import tensorflow as tf
 import tf_keras as keras
 
 from secateurs.learners import register
-from secateurs.learners.run import plans
 from secateurs.learners.run.compression import CompressionLearner, extended
 from secateurs.learners.run.console import say
 from secateurs.learners.run.judging import judging_notes
@@ -39,6 +38,7 @@ from secateurs.learners.run.reporting import Findings
 from secateurs.learners.run.trials import require_optuna
 from secateurs.learners.weights.allocation import MeasuredAllocation, Site
 from secateurs.learners.weights.configs import WsConfig
+from secateurs.learners.weights.planned import plan_to_apply
 from secateurs.learners.weights.ratios import dense_kernels, heuristic, uniform
 from secateurs.learners.weights.schedule import round_density
 from secateurs.learners.weights.state import WsState
@@ -89,7 +89,7 @@ class WeightSparseLearner(CompressionLearner):
       )
     self._kernels = self.prunable(self.model)
     self._masks = MaskSet(list(self._kernels.values()), self.config.pattern)
-    self._plan = self._plan_to_apply()
+    self._plan = plan_to_apply(self.settings, list(self._kernels), self.config.pattern)
 
   def prunable(self, model: keras.Model) -> dict[str, tf.Variable]:
     """The kernels that are made sparse: all that the pattern and the policy fit, but the smallest."""
@@ -157,20 +157,6 @@ class WeightSparseLearner(CompressionLearner):
 
   def _sizes(self) -> dict[str, int]:
     return {name: int(np.prod(kernel.shape)) for name, kernel in self._kernels.items()}
-
-  def _plan_to_apply(self) -> CutPlan | None:
-    path = self.settings.run.plan
-    if path is None:
-      return None
-    plan = plans.read_plan(path)
-    plans.require_same_network(plan, self.helper.build_model(self.settings.run.seed), path)
-    if set(plan.zeros) != set(self._kernels) or plan.pattern != self.config.pattern.name:
-      raise UserError(
-        f'--plan {path} prunes {", ".join(plan.zeros) or "no kernel"} in the pattern {plan.pattern}, '
-        f'but this run {", ".join(self._kernels)} in {self.config.pattern.name}: give the flags of the '
-        'run that wrote it (--ws_dense_share, --ws_policy, --ws_block_size, --ws_m_by_n).'
-      )
-    return plan
 
   def _allocate(self) -> None:
     config, sizes = self.config, self._sizes()

@@ -5,13 +5,13 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
 from secateurs.learners.channels.configs import WidthConfig
-from secateurs.learners.channels.cutting import dropped_inputs, unit_masks
 from secateurs.learners.channels.discrimination import Block, BlockObjective, find_blocks
 from secateurs.learners.channels.layer_samples import images_within
 from secateurs.learners.channels.units import Units
@@ -102,6 +102,14 @@ class BlockLearner(WidthLearner):
     flat = flatten_model(self.helper.build_model(self.settings.run.seed))
     return find_blocks(flat, self.config.nb_stages, self.found_units.units)
 
+  def describe_blocks(self) -> list[dict[str, Any]]:
+    """For each block its last layer (`output`) and the names of its units (`units`)."""
+    calls = flatten_model(self.model).calls
+    return [
+      {'output': calls[block.end - 1].name, 'units': [unit.name for unit in block.units]}
+      for block in self.blocks
+    ]
+
   def finetune_block(self, block: Block) -> None:
     """The phase that trains the network with the loss of a block."""
     self.widths.counts(self.found_units.units)  # A wrong list fails before any training.
@@ -113,14 +121,13 @@ class BlockLearner(WidthLearner):
       if self.session.starts_over(name):
         self._start_head(block, head)
     nb_iters = self.per_rank(config.nb_iters_block)
-    masks = self.kernel_masks(dropped_inputs(units, unit_masks(units, self.state.kept)))
     self.fit(
       name,
       BlockObjective(flatten_model(self.model), block, head, self.objective()),
       keras.optimizers.Adam(Cosine(config.lrn_rate_adam, nb_iters), jit_compile=False),
       nb_steps=nb_iters,
       variables=variables,
-      hooks=Hooks(constraints=[masks]),
+      hooks=Hooks(constraints=[self.kernel_masks(units)]),
     )
 
   def _start_head(self, block: Block, head: keras.Model) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from secateurs.learners.channels.allocations import ALLOCATIONS
+from secateurs.learners.channels.reconstruct import Method, nb_points
 from secateurs.learners.channels.units import TRUNKS
 from secateurs.utils.config import Config, option
 from secateurs.utils.errors import UserError
@@ -96,3 +97,24 @@ class RefitConfig(Config):
   ridge: float = option(
     1e-4, 'Penalty of least squares, relative to the mean energy of an input.', low=0.0, high=1.0
   )
+
+  def method(
+    self, selection: str, seed: int, nb_batches: int, *, alternating: bool = False
+  ) -> Method:
+    """How channels are chosen and layers refit.
+
+    Args:
+      selection: a criterion.
+      seed: of the sampled positions and of random selection.
+      nb_batches: batches that are sampled from.
+      alternating: for lasso, the alternating scheme.
+    """
+    return Method(
+      selection=selection,
+      alternating=alternating,
+      refit=self.refit,
+      refit_all=self.refit and self.refit_all,
+      ridge=self.ridge,
+      seed=seed,
+      nb_points=self.nb_points_per_layer or nb_points(nb_batches),
+    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,9 +14,9 @@ import tf_keras as keras
 
 from secateurs.learners.channels import slimming
 from secateurs.learners.channels.configs import ChannelConfig
-from secateurs.learners.channels.cutting import keep_of
+from secateurs.learners.channels.cutting import dropped_inputs, keep_of, unit_masks
 from secateurs.learners.channels.state import ChannelState
-from secateurs.learners.channels.units import Units, find_units
+from secateurs.learners.channels.units import Unit, Units, find_units
 from secateurs.learners.run import plans
 from secateurs.learners.run.compression import CompressionLearner, extended
 from secateurs.learners.run.plans import ChannelCut, CutPlan
@@ -89,6 +89,7 @@ class ChannelLearner(CompressionLearner):
       'divergence': widths.divergence,
       'search': widths.search,
       'latency': widths.latency,
+      'comparison': state.comparison,
     }
     return {name: value for name, value in known.items() if value is not None}
 
@@ -138,6 +139,13 @@ class ChannelLearner(CompressionLearner):
       for unit in units
     }
 
+  def take_plan(self) -> None:
+    """The phase that takes the channels of a plan in place of choosing."""
+    graph = ChannelGraph(self.original())
+    self.state.left_whole = self.units(graph).left
+    chosen = self.planned(graph)
+    self.state.kept = {name: np.flatnonzero(mask).tolist() for name, mask in chosen.items()}
+
   # Networks and samples.
 
   def samples(self, purpose: str, nb_batches: int, batch_size: int) -> list[tuple]:
@@ -182,12 +190,9 @@ class ChannelLearner(CompressionLearner):
     shapes = flatten_model(self.helper.build_model(self.settings.run.seed)).shapes
     return max(math.prod(shape[1:]) for shape in shapes)
 
-  def kernel_masks(self, dropped: Mapping[str, np.ndarray]) -> Masks:
-    """Masks that keep the kernel rows of dropped input channels of the model at zero.
-
-    Args:
-      dropped: bool arrays over input channels by layer name, as `dropped_inputs` gives.
-    """
+  def kernel_masks(self, units: Sequence[Unit]) -> Masks:
+    """Masks that keep the kernel rows of the model's dropped input channels at zero."""
+    dropped = dropped_inputs(units, unit_masks(units, self.state.kept))
     kernels = {layer.name: layer.kernel for layer in self.model.layers if layer.name in dropped}
     return Masks(
       list(kernels.values()),

@@ -14,6 +14,7 @@ from threadpoolctl import threadpool_limits
 
 from secateurs.learners.channels.criteria import best
 from secateurs.learners.channels.units import Unit
+from secateurs.learners.run.console import say
 from secateurs.utils.graph.walk import FlatModel, flatten_model
 from secateurs.utils.training import distributed
 from secateurs.utils.training.layerwise.channel_choice import choose
@@ -314,3 +315,13 @@ def _assign(
       changed.add(target.norm)
   features.changed(changed)
   return record
+
+
+def say_layer(number: int, total: int, record: dict[str, Any]) -> None:
+  """Prints the record of a layer that was pruned and refit."""
+  after = record.get('error_after')
+  refit = '' if after is None else f', {100 * after:.1f} % after the refit'
+  say(
+    f'prune  layer {number}/{total}  {record["name"]}: {record["kept"]} of {record["of"]} input '
+    f'channels, output error {100 * record["error_before"]:.1f} %{refit}'
+  )

@@ -45,6 +45,7 @@ class ChannelState(LearnerState):
     channels_ratio: fraction of the prunable channels that stayed.
     pruned: report block of the slim network before its training.
     channels: what slicing kept, as plan.json has it.
+    comparison: scores of other selections at the same numbers of channels, by title, if asked for.
   """
 
   widths: WidthState = dataclasses.field(default_factory=WidthState)
@@ -56,3 +57,4 @@ class ChannelState(LearnerState):
   channels_ratio: float | None = None
   pruned: dict[str, Any] | None = None
   channels: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+  comparison: dict[str, dict[str, Any]] | None = None

@@ -14,7 +14,7 @@ from secateurs.learners.run import measuring
 from secateurs.learners.run.console import say
 from secateurs.learners.run.rates import Rates
 from secateurs.learners.run.settings import Settings
-from secateurs.utils.deploy.export import int8_bytes
+from secateurs.utils.deploy import int8_bytes
 from secateurs.utils.files import atomic_path
 from secateurs.utils.training import distributed
 from secateurs.utils.training.engine.schedules import Cosine

@@ -7,6 +7,27 @@ import random
 FRAMES = ((1, 0.424, 0.452), (2, 0.331, 0.402))
 
 
+def score(value, nb_samples=10_000, **changed):
+  """An accuracy as a report holds it; keys such as name, unit and noise can be changed."""
+  noise = math.sqrt(value * (1 - value) / nb_samples) if 0 <= value <= 1 else None
+  common = {'name': 'accuracy', 'higher_is_better': True, 'unit': 'percent', 'noise': noise}
+  return {**common, 'value': value, **changed}
+
+
+def error(value, noise=0.01):
+  """A mean absolute error: a score of which less is better, and that is no share."""
+  return score(value, name='mae', higher_is_better=False, unit='number', noise=noise)
+
+
+def _accuracies(top1, top5=None):
+  """What classification adds to a block."""
+  found = {'score': score(top1), 'accuracy': top1}
+  if top5 is None:
+    return found
+  figure = score(top5, name='accuracy_top5', label='top-5 accuracy')
+  return {**found, 'accuracy_top5': top5, 'figures': [figure]}
+
+
 def _latency(factor):
   return [
     {'threads': n, 'p50_ms': p50 * factor, 'p90_ms': p90 * factor, 'fps': 980 / (p50 * factor)}
@@ -61,17 +82,19 @@ def sample_report():
   macs = [sum(layer['macs'][i] for layer in layers) for i in (0, 1)]
   params = [sum(layer['params'][i] for layer in layers) + 2 * 784 for i in (0, 1)]
   return {
-    'schema': 1,
+    'schema': 2,
     'learner': 'weight-sparse',
+    'method': None,
+    'task': 'classification',
     'net': 'resnet20',
     'dataset': 'cifar10',
     'seed': 0,
     'flags': {'ws_prune_ratio': 0.75, 'batch_size': 128, 'nb_epochs_rat': 0.024, 'debug': False},
     'versions': {'python': '3.11.2', 'tensorflow': '2.21.0', 'tf-keras': '2.21.0'},
     'nb_workers': 1,
+    'nb_smpls_eval': 10_000,
     'original': {
-      'accuracy': 0.8820,
-      'accuracy_top5': 0.9931,
+      **_accuracies(0.8820, 0.9931),
       'loss': 0.3712,
       'params': params[0],
       'macs': macs[0],
@@ -80,19 +103,18 @@ def sample_report():
       'tflite_bytes': 1093520,
       'tflite_gzip_bytes': 1003411,
       'latency': _latency(1.0),
-      'int8': {'accuracy': 0.8803, 'bytes': 303176, 'latency': _latency(0.29)},
+      'int8': {**_accuracies(0.8803), 'bytes': 303176, 'latency': _latency(0.29)},
     },
     'pruned': {
-      'accuracy': 0.7214,
-      'accuracy_bn_reestimated': 0.8011,
+      **_accuracies(0.7214),
+      'score_bn_reestimated': 0.8011,
       'loss': 0.8127,
       'params': params[1],
       'macs': macs[1],
       'sparsity': 0.75,
     },
     'compressed': {
-      'accuracy': 0.8789,
-      'accuracy_top5': 0.9928,
+      **_accuracies(0.8789, 0.9928),
       'loss': 0.3901,
       'params': params[1],
       'macs': macs[1],
@@ -101,7 +123,7 @@ def sample_report():
       'tflite_bytes': 561044,
       'tflite_gzip_bytes': 187220,
       'latency': _latency(0.58),
-      'int8': {'accuracy': 0.8771, 'bytes': 169176, 'latency': _latency(0.19)},
+      'int8': {**_accuracies(0.8771), 'bytes': 169176, 'latency': _latency(0.19)},
     },
     'requested': {'prune_ratio': 0.75},
     'achieved': {

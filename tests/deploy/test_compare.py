@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from sample_report import sample_report
+from sample_report import error, sample_report, score
 
 from secateurs.utils.deploy.compare import (
   Entry,
@@ -15,23 +15,30 @@ from secateurs.utils.deploy.compare import (
   format_comparison,
   main,
   pareto,
+  ranked_groups,
+  render_page,
 )
 from secateurs.utils.deploy.report import read_report, write_report
 from secateurs.utils.deploy.rows import report_rows
+from secateurs.utils.deploy.scores import kind_of
 from secateurs.utils.errors import UserError
 
 
-def run(folder, learner, seed, accuracy, macs, flags=None, latency=0.3, original=None):
+def run(folder, learner, seed, value, macs, flags=None, latency=0.3, original=None):
   report = sample_report()
   report.update(
     learner=learner, seed=seed, flags={'seed': seed, 'run_dir': str(folder), **(flags or {})}
   )
-  report['compressed'].update(accuracy=accuracy, macs=macs)
+  result = value if isinstance(value, dict) else score(value)
+  report['compressed'].update(score=result, macs=macs)
   report['compressed']['latency'] = [{'threads': 1, 'p50_ms': latency, 'p90_ms': 1.0, 'fps': 1.0}]
   report['original']['latency'] = [{'threads': 1, 'p50_ms': 0.6, 'p90_ms': 1.0, 'fps': 1.0}]
-  report['original'].update({'accuracy': 0.88, 'macs': 40e6} | (original or {}))
+  report['original'].update({'score': score(0.88), 'macs': 40e6} | (original or {}))
   write_report(report, folder)
   return report
+
+
+ACCURACY = kind_of(score(0.5))
 
 
 @pytest.fixture
@@ -52,8 +59,8 @@ def test_seeds_are_one_row_and_flags_tell_methods_apart(runs):
     'dis-chn-pruned',
   ]
   lasso = found[2]
-  assert sorted(lasso.accuracies) == [0.84, 0.86]
-  assert lasso.accuracy == pytest.approx(0.85)
+  assert sorted(lasso.scores) == [0.84, 0.86]
+  assert lasso.score == pytest.approx(0.85)
   assert len(lasso.reports) == 2
   assert lasso.ratios['macs'] == pytest.approx(0.5)
   assert found[3].values['latency'] == pytest.approx(0.25 * found[0].values['latency'])
@@ -68,8 +75,9 @@ def test_the_pareto_front(runs):
 
 
 def test_equal_entries_are_all_on_the_front():
-  def entry(name, accuracy, macs):
-    return Entry(name, 'net', (1, 1), [], False, [accuracy], {'macs': macs}, {}, None)
+  def entry(name, value, macs):
+    values = {'macs': macs}
+    return Entry(name, 'net', ACCURACY, (1, 1), [], False, [value], 0.01, None, values, {}, None)
 
   same = [entry('a', 0.8, 5), entry('b', 0.8, 5), entry('dearer', 0.8, 6), entry('worse', 0.7, 5)]
   assert [e.name for e in pareto(same, 'macs')] == ['a', 'b']
@@ -108,24 +116,31 @@ def test_runs_of_one_seed_are_no_seeds(tmp_path):
 def test_baselines_of_several_seeds_are_one_row(tmp_path):
   for seed, accuracy in enumerate((0.88, 0.87)):
     for learner in ('chn-pruned', 'weight-sparse'):
-      run(tmp_path / f'{learner}{seed}', learner, seed, 0.86, 20e6, original={'accuracy': accuracy})
+      run(
+        tmp_path / f'{learner}{seed}',
+        learner,
+        seed,
+        0.86,
+        20e6,
+        original={'score': score(accuracy)},
+      )
   original, *methods = entries(find_reports([tmp_path]))
-  assert original.accuracies == [0.88, 0.87]
+  assert original.scores == [0.88, 0.87]
   assert original.name == 'original'
-  assert [len(e.accuracies) for e in methods] == [2, 2]
-  run(tmp_path / 'again', 'dis-chn-pruned', 1, 0.86, 20e6, original={'accuracy': 0.85})
+  assert [len(e.scores) for e in methods] == [2, 2]
+  run(tmp_path / 'again', 'dis-chn-pruned', 1, 0.86, 20e6, original={'score': score(0.85)})
   found = entries(find_reports([tmp_path]))
-  assert [e.accuracies for e in found if e.original] == [[0.88], [0.87], [0.85]]
+  assert [e.scores for e in found if e.original] == [[0.88], [0.87], [0.85]]
 
 
 def test_a_chain_is_compared_with_what_went_into_its_first_link(tmp_path):
   report = run(tmp_path, 'weight-sparse', 0, 0.84, 20e6, original={'macs': 20e6})
-  first = {**report['original'], 'accuracy': 0.9, 'macs': 80e6}
+  first = {**report['original'], 'score': score(0.9), 'macs': 80e6}
   link = {'learner': 'chn-pruned', 'original': first, 'compressed': report['original']}
   last = {key: report[key] for key in ('learner', 'original', 'compressed')}
   write_report({**report, 'links': [link, last]}, tmp_path)
   original, chain = entries(find_reports([tmp_path]))
-  assert original.accuracy == 0.9
+  assert original.score == 0.9
   assert chain.name == 'chn-pruned + weight-sparse'
   shares = {row.key: row.share for row in report_rows(read_report(tmp_path / 'report.json'))}
   assert chain.ratios['macs'] == shares['macs'] == pytest.approx(0.25)
@@ -147,6 +162,80 @@ def test_files_and_command_line(runs, tmp_path, capsys):
   assert 'http' not in page
   rows = json.loads((out / 'compare.json').read_text())
   assert [row['original'] for row in rows] == [True, False, False, False]
+  assert [len(row['scores']) for row in rows] == [1, 1, 2, 1]
+  assert rows[2]['score'] == pytest.approx(0.85)
+  assert rows[0]['kind']['name'] == 'accuracy'
+  assert page.count('report</a>') == 2
+  assert 'href="../b/report.html"' in page
+  assert '>report 2</a>' in page
+
+
+def test_runs_of_different_scores_are_not_ranked_together(runs):
+  flags = {'cp_select': 'lasso'}
+  run(runs / 'd', 'chn-pruned', 2, error(0.1), 1e6, flags, original={'score': error(0.2)})
+  found = entries(find_reports([runs]))
+  headings = ranked_groups(found)
+  assert {heading: len(group) for heading, group in headings.items()} == {
+    'resnet20 on cifar10: accuracy, %': 4,
+    'resnet20 on cifar10: mae (lower is better)': 2,
+  }
+  assert found[3].best == entries(find_reports([runs / 'c', runs / 'b']))[2].best
+  text = format_comparison(found)
+  assert text.count('original') >= 2
+  assert re.search(r'chn-pruned, cp_select=lasso +0\.1 ', text)
+
+
+def test_a_score_of_which_less_is_better(tmp_path):
+  for name, value, macs in (('good', 0.2, 20e6), ('worse', 0.3, 20e6), ('cheap', 0.9, 10e6)):
+    run(tmp_path / name, name, 0, error(value), macs, original={'score': error(0.15)})
+  found = entries(find_reports([tmp_path]))
+  assert [entry.name for entry in found] == ['original', 'good', 'worse', 'cheap']
+  assert [entry.name for entry in pareto(found, 'macs')] == ['cheap', 'good', 'original']
+  assert 'Mae (lower is better), against MACs' in render_page(found)
+  assert 'accuracy' not in format_comparison(found)
+
+
+def test_a_run_without_a_score_is_listed_but_never_best(tmp_path):
+  run(tmp_path / 'good', 'weight-sparse', 0, 0.8, 20e6)
+  run(tmp_path / 'diverged', 'chn-pruned', 0, {**score(0.5), 'value': None}, 1e6)
+  found = entries(find_reports([tmp_path]))
+  lost = next(entry for entry in found if entry.name == 'chn-pruned')
+  assert (lost.score, lost.best) == (None, [])
+  assert 'without a score' in format_comparison(found)
+  assert 'without a score' in render_page(found)
+
+
+def test_verdicts_go_by_the_noise(tmp_path):
+  run(tmp_path / 'a', 'slow', 0, 0.879, 20e6, latency=0.5)
+  run(tmp_path / 'b', 'fast', 0, 0.874, 20e6, latency=0.2)
+  run(tmp_path / 'c', 'bad', 0, 0.60, 1e6, latency=0.1)
+  found = entries(find_reports([tmp_path]))
+  assert "Fastest with accuracy within the noise of the original's: row 3, fast (0.33x)." in (
+    format_comparison(found)
+  )
+  text = format_comparison([entry for entry in found if entry.name in ('original', 'bad')])
+  assert (
+    "No accuracy is within the noise of the original's; nearest: row 2, bad (-28.00 pt)" in text
+  )
+
+
+def test_report_and_comparison_agree_on_the_file_size(tmp_path):
+  report = run(tmp_path, 'weight-sparse', 0, 0.87, 40e6)
+  report['compressed']['sparse'] = {'bytes': 400_000, 'gzip_bytes': 300_000}
+  write_report(report, tmp_path)
+  row = report_rows(read_report(tmp_path / 'report.json'))[0]
+  _, entry = entries(find_reports([tmp_path]))
+  assert row.label == 'file size (_sparse.tflite)'
+  assert entry.file == '_sparse.tflite'
+  assert entry.ratios['file'] == row.share == pytest.approx(400_000 / 1_093_520)
+  assert '400.0 kB (0.37x, sparse) *' in format_comparison([entry])
+
+
+def test_the_module_is_a_command():
+  command = [sys.executable, '-m', 'secateurs.utils.deploy.compare', '--help']
+  done = subprocess.run(command, capture_output=True, text=True)
+  assert done.returncode == 0
+  assert 'usage: python -m secateurs.utils.deploy.compare' in done.stdout
 
 
 def test_what_is_no_run(tmp_path, capsys):

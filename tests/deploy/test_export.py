@@ -5,6 +5,7 @@ import pytest
 import tf_keras as keras
 
 from secateurs.utils.deploy import export as export_module
+from secateurs.utils.deploy import export_files
 from secateurs.utils.deploy.export import export_model
 from secateurs.utils.deploy.interpreter import TFLiteModel
 from secateurs.utils.deploy.parity import (
@@ -19,16 +20,15 @@ from secateurs.utils.deploy.parity import (
 from secateurs.utils.errors import UserError
 
 
-def test_every_file_agrees_with_the_model(any_model, images, tmp_path):
-  result = export_model(any_model, tmp_path / 'model', calibration=images, int8=True)
-
-  written = sorted(path.name for path in tmp_path.iterdir())
+def test_every_file_agrees_with_the_model(any_export, images):
+  model, result = any_export
+  written = sorted(path.name for path in result.keras.path.parent.iterdir())
   assert written == ['model.keras', 'model.pb', 'model.tflite', 'model_int8.tflite']
-  reference = any_model.predict(images, verbose=0)
+  reference = keras_outputs(model, images)
   span = np.ptp(reference)
 
   reloaded = keras.models.load_model(result.keras.path, compile=False)
-  np.testing.assert_allclose(reloaded.predict(images, verbose=0), reference, atol=1e-5 * span)
+  np.testing.assert_allclose(keras_outputs(reloaded, images), reference, atol=1e-5 * span)
   frozen = graph_def_outputs(result.pb.path, images, result.pb_input, result.pb_output)
   np.testing.assert_allclose(frozen, reference, atol=1e-5 * span)
   lite = TFLiteModel(result.tflite.path).predict(images)
@@ -40,8 +40,8 @@ def test_every_file_agrees_with_the_model(any_model, images, tmp_path):
     assert name == 'tflite_int8' or file.parity.max_rel_diff <= 1e-4
 
 
-def test_int8_file_is_integer_throughout_and_agrees(any_model, images, tmp_path):
-  result = export_model(any_model, tmp_path / 'model', calibration=images, int8=True)
+def test_int8_file_is_integer_throughout_and_agrees(any_export):
+  _, result = any_export
   lite = TFLiteModel(result.tflite_int8.path)
   assert lite.is_quantized
   assert lite.output_step > 0
@@ -58,19 +58,22 @@ def test_int8_file_is_integer_throughout_and_agrees(any_model, images, tmp_path)
   assert 0 < figures['int8_max_diff_steps'] < 40
 
 
-def test_graph_def_names_are_stated_and_its_batch_is_open(model, images, tmp_path):
-  result = export_model(model, tmp_path / 'model')
+def test_graph_def_names_are_stated_and_its_batch_is_open(exported, images):
+  _, result = exported('residual')
   assert (result.pb_input, result.pb_output) == ('image:0', 'output:0')
   for nb_images in (1, 5):
     outputs = graph_def_outputs(result.pb.path, images[:nb_images], 'image:0', 'output:0')
     assert outputs.shape == (nb_images, 10)
 
 
-def test_exporting_twice_gives_the_same_files(model, images, tmp_path):
-  for name in ('a', 'b'):
-    export_model(model, tmp_path / name / 'model', calibration=images, int8=True)
-  for file in ('model.tflite', 'model_int8.tflite'):
-    assert (tmp_path / 'a' / file).read_bytes() == (tmp_path / 'b' / file).read_bytes()
+def test_exporting_again_gives_the_same_files_and_says_nothing(exported, images, tmp_path, capfd):
+  model, first = exported('flatten')
+  capfd.readouterr()
+  again = export_model(model, tmp_path / 'model', calibration=images, int8=True)
+  TFLiteModel(again.tflite.path, nb_threads=2).predict(images)
+  assert capfd.readouterr() == ('', '')
+  for kind in ('tflite', 'tflite_int8'):
+    assert first.files[kind].path.read_bytes() == again.files[kind].path.read_bytes()
 
 
 def test_zeroed_weights_stay_exactly_zero(model, images, tmp_path):
@@ -104,32 +107,34 @@ def _other(model):
   return other
 
 
-def test_files_of_another_model_fail_the_check(model, images, tmp_path):
-  result = export_model(_other(model), tmp_path / 'other')
-  reference = keras_outputs(model, images)
-  with pytest.raises(ParityError, match=r'other\.tflite differs from the Keras model'):
+def test_files_of_another_model_fail_the_check(exported, images):
+  model, result = exported('residual')
+  reference = keras_outputs(_other(model), images)
+  with pytest.raises(ParityError, match=r'model\.tflite differs from the Keras model'):
     check_tflite(result.tflite.path, reference, images)
-  with pytest.raises(ParityError, match=r'other\.pb differs'):
+  with pytest.raises(ParityError, match=r'model\.pb differs'):
     check_graph_def(result.pb.path, reference, images, input_name='image:0', output_name='output:0')
-  with pytest.raises(ParityError, match=r'other\.keras differs'):
+  with pytest.raises(ParityError, match=r'model\.keras differs'):
     check_keras(result.keras.path, reference, images)
 
 
-def test_a_wrong_file_is_refused_and_the_earlier_export_kept(model, images, tmp_path, monkeypatch):
-  export_model(model, tmp_path / 'model')
-  before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-  convert = export_module._frozen
+def _contents(folder):
+  return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_a_wrong_file_is_refused_and_the_earlier_export_kept(model, earlier, monkeypatch):
+  before = _contents(earlier)
+  freeze = export_files.freeze
   monkeypatch.setattr(
-    export_module, '_frozen', lambda model, shape, batch: convert(_other(model), shape, batch)
+    export_files, 'freeze', lambda model, shape, batch: freeze(_other(model), shape, batch)
   )
   with pytest.raises(ParityError, match=r'model\.pb differs'):
-    export_model(model, tmp_path / 'model')
-  assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    export_model(model, earlier / 'model')
+  assert _contents(earlier) == before
 
 
-def test_an_interrupt_leaves_the_earlier_export_whole(model, tmp_path, monkeypatch):
-  export_model(model, tmp_path / 'model')
-  before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+def test_an_interrupt_leaves_the_earlier_export_whole(model, earlier, monkeypatch):
+  before = _contents(earlier)
 
   def interrupt(*_):
     raise KeyboardInterrupt
@@ -137,14 +142,8 @@ def test_an_interrupt_leaves_the_earlier_export_whole(model, tmp_path, monkeypat
   monkeypatch.setattr(export_module, 'file_size', interrupt)
   model.set_weights([weights * 1.1 for weights in model.get_weights()])
   with pytest.raises(KeyboardInterrupt):
-    export_model(model, tmp_path / 'model')
-  assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
-
-
-def test_export_says_nothing_on_the_terminal(model, images, tmp_path, capfd):
-  result = export_model(model, tmp_path / 'model', calibration=images, int8=True)
-  TFLiteModel(result.tflite.path, nb_threads=2).predict(images)
-  assert capfd.readouterr() == ('', '')
+    export_model(model, earlier / 'model')
+  assert _contents(earlier) == before
 
 
 def test_models_that_cannot_be_exported_are_named(tmp_path):
@@ -193,17 +192,16 @@ def test_a_folder_that_cannot_be_made_is_one_sentence(model, tmp_path):
   assert '\n' not in str(caught.value)
 
 
-def test_a_full_disk_is_one_sentence_and_keeps_the_earlier_export(model, tmp_path, monkeypatch):
-  export_model(model, tmp_path / 'model')
-  before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+def test_a_full_disk_is_one_sentence_and_keeps_the_earlier_export(model, earlier, monkeypatch):
+  before = _contents(earlier)
 
   def full(*_):
     raise OSError(28, 'No space left on device')
 
-  monkeypatch.setattr(export_module, '_save_keras', full)
+  monkeypatch.setattr(export_files, '_save_keras', full)
   with pytest.raises(UserError, match='No space left on device'):
-    export_model(model, tmp_path / 'model')
-  assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    export_model(model, earlier / 'model')
+  assert _contents(earlier) == before
 
 
 def test_compare_outputs_by_hand():

@@ -1,17 +1,14 @@
 """The form of latency figures; never their size."""
 
 import pytest
-from small_nets import build
 
-from secateurs.utils.deploy.export import export_model
 from secateurs.utils.deploy.interpreter import TFLiteModel
 from secateurs.utils.deploy.latency import measure_latency, summarize
 
 
-@pytest.fixture(scope='module')
-def paths(images, tmp_path_factory):
-  folder = tmp_path_factory.mktemp('files')
-  files = export_model(build('residual'), folder / 'model', calibration=images, int8=True).files
+@pytest.fixture
+def paths(exported):
+  files = exported('residual')[1].files
   return {'float': files['tflite'].path, 'int8': files['tflite_int8'].path}
 
 
@@ -26,7 +23,7 @@ def test_one_entry_per_file_and_number_of_threads(paths):
       assert entry['fps'] > 0
 
 
-def test_files_take_turns_and_every_frame_counts(paths, monkeypatch):
+def test_files_are_interleaved_and_every_frame_counts(paths, monkeypatch):
   order = []
   invoke = TFLiteModel.invoke_once
 

@@ -3,14 +3,17 @@
 import copy
 import json
 import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
-from sample_report import sample_metrics, sample_report
+from sample_report import error, sample_metrics, sample_report, score
 
-from secateurs.utils.deploy import plots
+from secateurs.utils.deploy import curves, plots, units
 from secateurs.utils.deploy.metrics import parse_metrics, phase_offsets, read_metrics
-from secateurs.utils.deploy.report import read_report, render_html, with_changes, write_report
+from secateurs.utils.deploy.page import render_html
+from secateurs.utils.deploy.report import read_report, with_changes, write_report
 from secateurs.utils.deploy.rows import comparison_rows, report_rows
 from secateurs.utils.deploy.schema import validate_report
 from secateurs.utils.deploy.table import format_table
@@ -62,10 +65,11 @@ def test_the_sample_and_the_leanest_report_are_valid(report):
 @pytest.mark.parametrize(
   ('path', 'named'),
   [
-    (['learner'], 'the report lacks learner'),
-    (['original'], 'the report lacks original'),
-    (['layers', 2, 'macs'], r'layers\[2\] lacks macs'),
-    (['compressed', 'latency', 0, 'p50_ms'], r'compressed\.latency\[0\] lacks p50_ms'),
+    (['learner'], 'report: learner is missing'),
+    (['original'], 'report: original is missing'),
+    (['layers', 2, 'macs'], r'layers\[2\]\.macs is missing'),
+    (['compressed', 'latency', 0, 'p50_ms'], r'compressed\.latency\[0\]\.p50_ms is missing'),
+    (['compressed', 'score', 'unit'], r'compressed\.score\.unit is missing'),
   ],
 )
 def test_missing_keys_are_named(report, path, named):
@@ -76,21 +80,44 @@ def test_missing_keys_are_named(report, path, named):
 @pytest.mark.parametrize(
   ('path', 'value', 'named'),
   [
-    (['lerner'], 'x', 'the report has the unknown lerner; known keys are schema, learner'),
-    (['compressed', 'flops'], 1, 'compressed has the unknown flops'),
-    (['original', 'int8', 'speed'], 1, r'original\.int8 has the unknown speed'),
-    (['schema'], 2, 'schema must be 1, got 2'),
-    (['original', 'accuracy'], '88 %', r"original\.accuracy must be a finite number.*'88 %'"),
+    (['lerner'], 'x', 'lerner is no key of schema 2'),
+    (['compressed', 'flops'], 1, r'compressed\.flops is no key'),
+    (['original', 'int8', 'speed'], 1, r'original\.int8\.speed is no key'),
+    (['schema'], 1, 'schema must be 2, got 1'),
+    (['original', 'accuracy'], '88 %', r"original\.accuracy must be a valid number, got '88 %'"),
     (['original', 'loss'], float('nan'), r'original\.loss must be a finite number'),
-    (['flags', 'lrn_rate'], float('inf'), r'flags\.lrn_rate must be a finite number'),
-    (['layers', 0, 'macs'], [1, 2, 3], r'layers\[0\]\.macs must be a list of 2'),
-    (['phases'], {}, 'phases must be a list'),
-    (['seed'], True, 'seed must be a whole number'),
+    (['original', 'score', 'value'], True, r'original\.score\.value must be a valid number'),
+    (
+      ['original', 'score', 'unit'],
+      'points',
+      r"original\.score\.unit must be 'percent' or 'number'",
+    ),
+    (['original', 'score', 'noise'], -1.0, r'original\.score\.noise must be greater than or equal'),
+    (['flags', 'lrn_rate'], float('inf'), r'flags\.lrn_rate .*not JSON compliant'),
+    (['layers', 0, 'macs'], [1, 2, 3], r'layers\[0\]\.macs List should have at most 2 items'),
+    (['phases'], {}, 'phases must be a valid list'),
+    (['seed'], True, 'seed must be a valid integer'),
   ],
 )
 def test_wrong_values_are_named(report, path, value, named):
   with pytest.raises(ValueError, match=named):
     validate_report(_with(report, path, value))
+
+
+def test_an_error_is_one_sentence(report):
+  with pytest.raises(ValueError, match=r'^report: [^\n]*\(and 1 more\)$'):
+    validate_report({**report, 'seed': 0.5, 'lerner': 'x'})
+
+
+def test_writing_and_reading_loads_no_tensorflow(report, tmp_path):
+  write_report(report, tmp_path)
+  code = (
+    'import sys; from secateurs.utils.deploy import read_report, write_report;'
+    'write_report(read_report(sys.argv[1] + "/report.json"), sys.argv[1]);'
+    'sys.exit("tensorflow" in sys.modules)'
+  )
+  done = subprocess.run([sys.executable, '-c', code, str(tmp_path)], capture_output=True)
+  assert done.returncode == 0, done.stderr
 
 
 # report.json
@@ -103,7 +130,7 @@ def test_report_json_holds_every_number(report, log_dir):
   changes = written.pop('changes')
   assert written == report
   assert changes['tflite_bytes'] == 561044 / 1093520
-  assert changes['accuracy'] == pytest.approx(-0.0031)
+  assert changes['score'] == pytest.approx(-0.0031)
   assert changes['int8/latency/1/p50_ms'] == pytest.approx(0.19 / 0.29)
   assert sorted(path.name for path in log_dir.iterdir()) == [
     'metrics.jsonl',
@@ -113,11 +140,12 @@ def test_report_json_holds_every_number(report, log_dir):
 
 
 def test_every_change_in_the_table_is_in_the_json(report, tmp_path):
-  report['links'] = [{'learner': 'uniform', 'compressed': {'accuracy': 0.8700, 'macs': 100}}]
+  report['links'] = [{'learner': 'uniform', 'compressed': {'score': score(0.8700), 'macs': 100}}]
   written = read_report(write_report(report, tmp_path)['json'])
   deltas = [*written['changes'].values(), *written['links'][0]['changes'].values()]
   printed = {f'{delta:.2f}x' for delta in deltas} | {f'{100 * delta:+.2f} pt' for delta in deltas}
-  cells = re.findall(r'\S+x$|\S+ pt$', format_table(report), re.MULTILINE)
+  table = format_table(report)
+  cells = re.findall(r'  (\S+x|\S+ pt)$', table[: table.index('requested')], re.MULTILINE)
   assert len(cells) == len(deltas)
   assert set(cells) <= printed
 
@@ -139,7 +167,7 @@ def test_a_number_that_is_not_finite_is_left_out_and_said(report, tmp_path):
 
 def test_an_invalid_report_keeps_the_earlier_one(report, tmp_path):
   write_report(report, tmp_path)
-  with pytest.raises(ValueError, match='lacks learner'):
+  with pytest.raises(ValueError, match='learner is missing'):
     write_report(_without(report, ['learner']), tmp_path)
   assert read_report(tmp_path / 'report.json')['learner'] == report['learner']
 
@@ -158,7 +186,7 @@ def test_html_stands_alone(report, log_dir):
   assert not re.search(r'https?:|//\w|@import|<script|<link|<img', page)
   references = re.findall(r'(?:href|src|url)[=(]"?([^")\s>]*)', page)
   assert references  # the drawings refer to their own parts
-  assert all(reference.startswith('#') for reference in references)
+  assert all(r.startswith('#') or r == 'report.json' for r in references)
   assert page.count('<svg') == 4
 
 
@@ -222,21 +250,58 @@ def test_phases_follow_one_another_on_the_step_axis():
 
 def test_many_phases_share_colours_by_kind():
   phases = [f'layer-{n:02d}/{kind}' for n in range(9) for kind in ('select', 'fine-tune')]
-  assert set(plots.phase_kinds(phases).values()) == {'select', 'fine-tune'}
-  assert plots.phase_kinds(['block-1', 'block-2']) == {'block-1': 'block-1', 'block-2': 'block-2'}
+  assert set(curves.phase_kinds(phases).values()) == {'select', 'fine-tune'}
+  assert curves.phase_kinds(['block-1', 'block-2']) == {'block-1': 'block-1', 'block-2': 'block-2'}
 
 
 def test_curves_survive_values_that_are_not_finite():
   records = parse_metrics(
     f'{{"phase": "a", "step": {step}, "loss": {"NaN" if step == 2 else step}}}' for step in range(5)
   )
-  assert [title for title, _ in plots.curves(records)] == ['Loss']
+  assert [title for title, _ in curves.curves(records)] == ['Loss']
+
+
+def test_curves_are_of_whatever_the_file_has():
+  steps = range(5)
+  records = [
+    {'phase': 'a', 'step': n, 'epoch': n, 'mean_iou': 0.1 * n, 'lrn_rate': 0.1**n} for n in steps
+  ]
+  records += [{'phase': 'a', 'step': n, 'eval_mean_iou': 0.1 * n, 'eval_boxes': n} for n in steps]
+  assert [title for title, _ in curves.curves(records)] == ['Mean iou', 'Learning rate', 'Boxes']
+  in_percent = [title for title, _ in curves.curves(records, {'mean_iou'})]
+  assert in_percent == ['Mean iou, %', 'Learning rate', 'Boxes']
+  assert curves.has_evaluations(records)
+  assert not curves.has_evaluations(records[:5])
+
+
+def test_three_points_are_no_curve():
+  records = [{'phase': 'a', 'step': n, 'loss': 1.0} for n in range(4)]
+  assert curves.curves(records[:3]) == []
+  assert len(curves.curves(records)) == 1
+
+
+def test_close_points_share_a_label():
+  points = [
+    plots.Point(x, y, '#000', str(n)) for n, (x, y) in enumerate([(0, 0), (9, 9), (0.1, 0)])
+  ]
+  assert plots.merged_labels(points) == [((0.1, 0), '0, 2'), ((9, 9), '1')]
+
+
+def test_typesetting_leaves_names_alone():
+  typeset = units.typeset('0.27x chn-pruned -0.31 pt, max_x 1x4')
+  times, minus = '\N{MULTIPLICATION SIGN}', '\N{MINUS SIGN}'
+  assert typeset == f'0.27{times} chn-pruned {minus}0.31 pt, max_x 1x4'
+
+
+def test_drawings_escape_what_they_are_given():
+  records = [{'phase': 'a', 'step': n, '"><script>$x$': 1.0} for n in range(4)]
+  assert '<script>' not in curves.curves(records)[0][1]
 
 
 def test_thinning_keeps_short_curves_and_averages_long_ones():
-  assert plots.thin([1, 2, 3], [4, 5, 6]) == ([1, 2, 3], [4, 5, 6])
-  xs, ys = plots.thin(list(range(1000)), [1.0, 3.0] * 500)
-  assert len(xs) <= plots.MAX_POINTS
+  assert curves.thin([1, 2, 3], [4, 5, 6]) == ([1, 2, 3], [4, 5, 6])
+  xs, ys = curves.thin(list(range(1000)), [1.0, 3.0] * 500)
+  assert len(xs) <= curves.MAX_POINTS
   assert xs[0] == 1.0
   assert sum(ys) / len(ys) == pytest.approx(2.0, abs=0.01)
 
@@ -253,19 +318,20 @@ def test_table_fits_a_terminal_and_states_ratios(report):
   assert lines['frames/s, 2 threads'][-4:] == ['2,961', '-', '5,105', '1.72x']
   assert lines['accuracy'][-2:] == ['-0.31', 'pt']
   assert lines['MACs'][-1] == '0.51x'
-  assert 'removed part: requested 0.75, achieved 0.75' in text
+  assert 'removed part: requested 75 %, achieved 75 %' in text
+  assert 'evaluated on 10,000 samples, standard error of accuracy 0.33 pt' in text
 
 
 def test_table_without_a_pruned_block_has_no_such_column(report):
   report['pruned'] = None
-  assert 'pruned' not in format_table(report).splitlines()[1]
+  assert 'pruned' not in format_table(report).splitlines()[2]
 
 
 def test_table_gives_each_link_its_rows(report):
   report['links'] = [
-    {'learner': 'chn-pruned', 'compressed': {'accuracy': 0.8800}},
-    {'learner': 'weight-sparse', 'compressed': {'accuracy': 0.8789}},
-    {'learner': 'uniform', 'original': {'accuracy': 0.5}, 'compressed': {'accuracy': 0.6}},
+    {'learner': 'chn-pruned', 'compressed': {'score': score(0.8800)}},
+    {'learner': 'weight-sparse', 'compressed': {'score': score(0.8789)}},
+    {'learner': 'uniform', 'original': {'score': score(0.5)}, 'compressed': {'score': score(0.6)}},
   ]
   validate_report(report)
   lines = format_table(report).splitlines()
@@ -282,7 +348,7 @@ def test_table_gives_each_link_its_rows(report):
 def test_a_chain_is_compared_with_what_went_into_its_first_link(report):
   def block(accuracy, size, ms):
     timed = {'threads': 1, 'p50_ms': ms, 'p90_ms': 2 * ms, 'fps': 1000 / ms}
-    return {'accuracy': accuracy, 'tflite_bytes': size, 'latency': [timed]}
+    return {'score': score(accuracy), 'tflite_bytes': size, 'latency': [timed]}
 
   # The machine was half as fast when the second link timed what the first had made.
   first, middle, last = block(0.9, 800, 4.0), block(0.88, 400, 2.0), block(0.87, 100, 3.0)
@@ -294,7 +360,7 @@ def test_a_chain_is_compared_with_what_went_into_its_first_link(report):
   validate_report(report)
   rows = {row.key: row for row in report_rows(report)}
   assert rows['tflite_bytes'].share == pytest.approx(100 / 800)
-  assert rows['accuracy'].delta == pytest.approx(-0.03)
+  assert rows['score'].delta == pytest.approx(-0.03)
   for key in ('p50_ms', 'p90_ms'):
     assert rows[f'latency/1/{key}'].share == pytest.approx(2 / 4 * 3 / 4)
   assert rows['latency/1/fps'].share == pytest.approx(4 / 2 * 4 / 3)
@@ -307,28 +373,101 @@ def test_rows_call_nothing_better_within_the_noise():
   def better(before, after, **common):
     return comparison_rows({**common, **before}, None, {**common, **after})[0].better
 
-  assert better({'accuracy': 0.880}, {'accuracy': 0.878}) is None
-  assert better({'accuracy': 0.880}, {'accuracy': 0.870}) is False
+  def scored(before, after):
+    return better({'score': before}, {'score': after})
+
+  # Of 10,000 samples: standard error of the difference 0.46 points.
+  assert scored(score(0.880), score(0.872)) is None
+  assert scored(score(0.880), score(0.870)) is False
+  assert scored(score(0.880), score(0.890)) is True
+  # Of 360 samples: 2.4 points.
+  assert scored(score(0.880, 360), score(0.840, 360)) is None
+  assert scored(score(0.880, 360), score(0.820, 360)) is False
+  assert scored(score(0.880), score(0.200, noise=None)) is None
+  assert scored(error(0.50), error(0.48)) is None
+  assert scored(error(0.50), error(0.40)) is True
+  assert scored(error(0.50), error(0.60)) is False
   assert better({'macs': 100}, {'macs': 50}) is True
-  assert better({'loss': 0.5}, {'loss': 0.4}) is True
-  assert better({'loss': -0.5}, {'loss': -0.8}) is None
+  assert better({'loss': 0.5}, {'loss': 0.4}) is None  # its noise is unknown
   slow = [{'threads': 1, 'p50_ms': 1.00, 'p90_ms': 1.0, 'fps': 1.0}]
   same = [{'threads': 1, 'p50_ms': 0.97, 'p90_ms': 1.0, 'fps': 1.0}]
   assert better({'latency': slow}, {'latency': same}) is None
 
 
-def test_the_sparse_file_is_compared_with_the_plain_original(report):
+def test_p90_has_a_verdict_only_if_the_median_has_one():
+  def p90(median):
+    before = {'threads': 1, 'p50_ms': 1.0, 'p90_ms': 1.5, 'fps': 1000.0}
+    after = {'threads': 1, 'p50_ms': median, 'p90_ms': 1.29, 'fps': 1000.0 / median}
+    rows = comparison_rows({'latency': [before]}, None, {'latency': [after]})
+    return next(row for row in rows if row.key == 'latency/1/p90_ms')
+
+  assert (p90(0.99).better, p90(0.99).within_noise) == (None, True)
+  assert (p90(0.80).better, p90(0.80).within_noise) == (True, False)
+
+
+def test_rows_without_information_are_skipped():
+  block = {'score': score(0.9), 'score_bn_reestimated': 0.9, 'sparsity': 0.0}
+  assert [row.key for row in comparison_rows(block, None, block)] == ['score']
+
+
+def test_a_better_score_than_the_original_gets_a_caveat(report):
+  assert 'fair comparison' not in format_table(report)
+  report['compressed']['score'] = score(0.95)
+  assert 'fair comparison' in format_table(report).replace('\n     ', '')
+  assert 'fair comparison' in render_html(report, [])
+
+
+def test_a_score_of_which_less_is_better(report, tmp_path):
+  report['task'] = 'regression'
+  for name, value in (('original', 0.5), ('pruned', 0.9), ('compressed', 0.8)):
+    block = report[name]
+    for key in ('accuracy', 'accuracy_top5', 'figures', 'int8'):
+      block.pop(key, None)
+    block['score'] = error(value)
+    block['figures'] = [error(2 * value) | {'name': 'max_error', 'label': 'largest error'}]
+  paths = write_report(report, tmp_path)
+  rows = {row.key: row for row in report_rows(report)}
+  row = rows['score']
+  assert (row.label, row.original, row.pruned, row.compressed) == ('mae', '0.5', '0.9', '0.8')
+  assert (row.change, row.better) == ('+0.3', False)
+  assert rows['score_bn_reestimated'].label == 'mae, BN re-estimated'
+  assert rows['figures/max_error'].label == 'largest error'
+  assert rows['figures/max_error'].better is False
+  assert read_report(paths['json'])['changes']['score'] == pytest.approx(0.3)
+  text, page = format_table(report), paths['html'].read_text()
+  assert 'accuracy' not in text + page
+  assert 'mae +0.3' in text
+  assert 'standard error of mae 0.01' in text
+  assert re.search(r'<div class="label">Mae</div>\s*<div class="value bad">\+0.3</div>', page)
+
+
+def test_a_method_is_named(report):
+  report.update(learner='filter-pruned', method='hrank')
+  validate_report(report)
+  assert format_table(report).startswith('hrank (filter-pruned): resnet20 on cifar10')
+  assert 'hrank (filter-pruned)' in render_html(report, [])
+
+
+def test_the_headline_is_the_smallest_float_file(report):
+  original = report['original']['tflite_bytes']
   report['compressed']['sparse'] = {
-    'bytes': report['original']['tflite_bytes'] // 4,
+    'bytes': original // 4,
     'gzip_bytes': 10,
     'latency': report['original']['latency'],
   }
   validate_report(report)
-  rows = {r.key: r for r in comparison_rows(report['original'], None, report['compressed'])}
-  assert rows['sparse/bytes'].share == pytest.approx(0.25, abs=0.01)
-  assert rows['sparse/bytes'].better
-  assert rows['sparse/latency/1/p50_ms'].share == pytest.approx(1.0)
-  assert 'sparse file size' in format_table(report)
+  rows = comparison_rows(report['original'], None, report['compressed'])
+  assert [row.label for row in rows[:2]] == ['file size (_sparse.tflite)', 'file size (.tflite)']
+  by_key = {row.key: row for row in rows}
+  assert by_key['sparse/bytes'].share == pytest.approx(0.25, abs=0.01)
+  assert by_key['sparse/bytes'].better
+  assert by_key['tflite_bytes'].share == pytest.approx(0.51, abs=0.01)
+  assert by_key['sparse/latency/1/p50_ms'].share == pytest.approx(1.0)
+  assert '0.25x file size (_sparse.tflite)' in format_table(report)
+  assert '(_sparse.tflite)</span>' in render_html(report, [])
+  report['compressed']['sparse']['bytes'] = original
+  rows = comparison_rows(report['original'], None, report['compressed'])
+  assert [row.label for row in rows[:2]] == ['file size (.tflite)', 'file size (_sparse.tflite)']
 
 
 # The user's metrics
@@ -362,3 +501,29 @@ def test_metrics_that_are_not_finite_are_left_out_with_a_note(report, log_dir):
   read = read_report(write_report(report, log_dir)['json'])
   assert read['compressed']['metrics'] == {'ratio': None}
   assert 'compressed.metrics.ratio' in read['notes'][-1]
+
+
+# Further figures
+
+
+def test_further_figures_of_one_form_are_a_table(report):
+  report['extra'] = {
+    'layers': [{'name': 'a', 'error': 0.123456789}, {'name': 'b', 'error': None}],
+    'comparison': {'magnitude': {'score': 0.5}, 'random': {'score': 0.25}},
+    'kept': {'a': [1, 2], 'b': [3]},
+    'nothing': {},
+    'sensitivity': {'a': [[0.0, 0.1], [0.5, 0.2]]},
+  }
+  page = render_html(report, [])
+  compact = re.sub(r'\s*\n\s*', '', page)
+  assert '<th>name</th><th>error</th>' in compact
+  assert '<td>a</td><td>0.123457</td>' in compact
+  assert '<td>magnitude</td><td>0.5</td>' in compact
+  assert '<td>a</td><td>1, 2</td>' in compact
+  assert '[0.0, 0.1]' not in page  # drawn instead
+  assert 'Sensitivity' in page
+
+
+def test_flags_that_are_set_come_first(report):
+  report['flags'] = {'trunk': None, 'ratio': 0.5, 'skip': None}
+  assert 'Not set: trunk, skip.' in render_html(report, [])

@@ -3,6 +3,7 @@
 from types import SimpleNamespace
 
 import pytest
+from sample_report import score
 
 from secateurs.utils.deploy.blocks import achieved, layer_rows, model_block, versions
 
@@ -38,9 +39,13 @@ def test_model_block_takes_what_was_measured():
   export = SimpleNamespace(tflite=size, tflite_int8=None, tflite_sparse=None)
   entry = {'threads': 1, 'p50_ms': 1.0, 'p90_ms': 2.0, 'fps': 900.0}
   count = _count(_layer('a', 8, 100))
-  block = model_block(count=count, export=export, latency=[entry], accuracy=0.9)
+  evaluation = {'score': score(0.9), 'accuracy': 0.9, 'loss': 0.4}
+  block = model_block(
+    evaluation=evaluation, count=count, export=export, latency=[entry], sparsity=0.5
+  )
   assert block == {
-    'accuracy': 0.9,
+    **evaluation,
+    'sparsity': 0.5,
     'params': 20,
     'macs': 100,
     'tflite_bytes': 10,
@@ -48,11 +53,11 @@ def test_model_block_takes_what_was_measured():
     'latency': [entry],
   }
   export = SimpleNamespace(tflite=size, tflite_int8=size, tflite_sparse=size)
-  assert model_block(export=export, int8_accuracy=0.8)['int8'] == {
-    'bytes': 10,
-    'gzip_bytes': 8,
-    'accuracy': 0.8,
-  }
+  int8 = {'score': score(0.8), 'post_training_score': 0.7}
+  block = model_block(evaluation=None, export=export, int8=int8, int8_latency=[entry])
+  assert block['int8'] == {**int8, 'bytes': 10, 'gzip_bytes': 8, 'latency': [entry]}
+  assert block['sparse'] == {'bytes': 10, 'gzip_bytes': 8}
+  assert model_block(evaluation=None) == {}
 
 
 def test_achieved_is_what_was_removed():

@@ -2,17 +2,14 @@
 
 import numpy as np
 import pytest
-from small_nets import build
 
-from secateurs.utils.deploy.export import export_model
 from secateurs.utils.deploy.interpreter import PREDICT_BATCH, TFLiteModel, dequantize, quantize
 from secateurs.utils.errors import UserError
 
 
-@pytest.fixture(scope='module')
-def files(images, tmp_path_factory):
-  folder = tmp_path_factory.mktemp('files')
-  return export_model(build('flatten'), folder / 'model', calibration=images, int8=True).files
+@pytest.fixture
+def files(exported):
+  return exported('flatten')[1].files
 
 
 @pytest.mark.parametrize('kind', ['tflite', 'tflite_int8'])

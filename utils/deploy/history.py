@@ -7,6 +7,7 @@ from secateurs.utils.deploy.report import read_report
 
 _LINK_KEYS = (
   'learner',
+  'method',
   'original',
   'pruned',
   'compressed',
@@ -28,7 +29,7 @@ def link_of(report: dict[str, Any]) -> dict[str, Any]:
 
 
 def read_history(model: Path) -> list[dict[str, Any]]:
-  """The links that led to an exported .keras file; none if nothing is known of it."""
+  """The links that led to an exported .keras file, in schema 2; none if nothing is known of it."""
   try:
     report = read_report(history_path(model.with_suffix('')))
   except (OSError, ValueError):

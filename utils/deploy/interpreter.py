@@ -73,8 +73,7 @@ class TFLiteModel:
     if len(interpreter.get_input_details()) != 1 or len(interpreter.get_output_details()) != 1:
       raise UserError(
         f'{self.path} has {len(interpreter.get_input_details())} inputs and '
-        f'{len(interpreter.get_output_details())} outputs; expected an image classifier with '
-        'one of each.'
+        f'{len(interpreter.get_output_details())} outputs; expected a file with one of each.'
       )
     return interpreter
 
@@ -146,7 +145,7 @@ class TFLiteModel:
     for start in range(0, len(images), batch):
       chunk = images[start : start + batch]
       missing = batch - len(chunk)
-      if missing:  # filled up rather than resized: a resize prepares all of the graph anew
+      if missing:  # filled up rather than resized: a resize prepares the whole graph again
         chunk = np.concatenate([chunk, np.zeros((missing, *chunk.shape[1:]), np.float32)])
       self._set(chunk)
       self._interpreter.invoke()

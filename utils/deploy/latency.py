@@ -9,7 +9,7 @@ import numpy as np
 from secateurs.utils.deploy.interpreter import TFLiteModel
 
 BLOCK_FRAMES = 10
-"""Frames of one file before the next one's turn."""
+"""Frames of one file before the next file runs."""
 
 
 def _time_frames(model: TFLiteModel, nb_frames: int) -> list[int]:
@@ -53,7 +53,7 @@ def measure_latency(
 ) -> dict[str, list[dict[str, float]]]:
   """Times TensorFlow Lite files against each other at batch 1.
 
-  For each number of threads the files take turns (A B A B ...) in blocks of BLOCK_FRAMES, so that
+  For each number of threads the files are interleaved (A B A B ...) in blocks of BLOCK_FRAMES, so that
   a machine that grows slower or faster does so for all of them. Within a block a file runs as it
   would alone: the frame after each change of file is run but not counted.
 

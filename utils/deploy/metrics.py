@@ -10,7 +10,7 @@ def parse_metrics(lines: Iterable[str]) -> list[dict]:
   """Parses metric lines, skipping what a kill left torn.
 
   A run that was killed may have left half a line, alone at the end or with the next run's first
-  line behind it. A resumed run repeats some steps: of two lines with the same phase, step and keys
+  line after it. A resumed run repeats some steps: of two lines with the same phase, step and keys
   the later one counts, at the earlier one's place.
 
   Args:
@@ -28,7 +28,7 @@ def parse_metrics(lines: Iterable[str]) -> list[dict]:
 
 
 def _parse_line(line: str) -> dict | None:
-  # Behind a torn half, the next run's whole object starts at the line's last '{"'.
+  # After a torn half, the next run's whole object starts at the line's last '{"'.
   for start in dict.fromkeys((0, line.rfind('{"'))):
     try:
       record = json.loads(line[start:] if start >= 0 else '')

@@ -12,7 +12,7 @@ from secateurs.utils.deploy.interpreter import TFLiteModel
 from secateurs.utils.quiet import quiet_native
 
 FLOAT_TOLERANCE = 1e-3
-"""Largest allowed difference of a float file, as a share of the output's range."""
+"""Largest allowed difference of a float file, as a fraction of the output's range."""
 
 _BATCH = 16
 
@@ -30,7 +30,7 @@ class Parity:
     max_abs_diff: largest absolute difference of any output.
     output_range: largest minus smallest output of the model over the images.
     max_rel_diff: max_abs_diff / output_range.
-    top1_agreement: share of the images with the same largest class, in [0, 1].
+    top1_agreement: fraction of the images with the same largest class, in [0, 1].
     max_diff_steps: max_abs_diff in integer output steps; None for float files.
   """
 
@@ -141,7 +141,7 @@ def check_tflite(
     reference: the Keras model's outputs for `images`, [n, classes].
     images: float32 [n, height, width, channels].
     name: what the error calls the file; its own name by default.
-    tolerance: largest difference of a float file as a share of the output's range.
+    tolerance: largest difference of a float file as a fraction of the output's range.
 
   Raises:
     ParityError: a float file differs by more than `tolerance`.

@@ -1,58 +1,22 @@
 """The rows of the before/after table, shared by the terminal and the HTML report."""
 
-import itertools
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from secateurs.utils.deploy import units
+from secateurs.utils.deploy.chains import first_original
+from secateurs.utils.deploy.float_file import PLAIN, SPARSE, smallest_float_file
+from secateurs.utils.deploy.row import SIZE_NOISE, TIMING_NOISE, Format, Row, plain_row, with_ratio
+from secateurs.utils.deploy.scores import is_better, kind_of, noise_of_difference, value_of
 
-_ACCURACY_NOISE = 0.003  # the noise of 10,000 images; less is called neither better nor worse
-_TIMING_NOISE = 0.05  # a latency that changes by less is called neither better nor worse
-
-Getter = Callable[[Mapping], float | None]
-
-
-@dataclass(frozen=True)
-class Row:
-  """One quantity before, in between and after.
-
-  Attributes:
-    key: what it is, for those who pick rows, e.g. 'tflite_bytes' or 'latency/1/p50_ms'.
-    label: the same for people.
-    original, pruned, compressed: formatted values, '-' when not measured.
-    change: compressed against original: '0.27x', '-0.31 pt' for accuracies, '-0.0123' for the user's
-      metrics; '-' without both.
-    delta: the number behind `change`: compressed / original, or the difference.
-    share: compressed / original when `change` is a ratio, else None.
-    better: whether the change is an improvement; None when it is neither, or unknown.
-    int8: whether the row is about the full-integer file.
-  """
-
-  key: str
-  label: str
-  original: str
-  pruned: str
-  compressed: str
-  change: str
-  delta: float | None
-  share: float | None
-  better: bool | None
-  int8: bool = False
-
-  @property
-  def is_empty(self) -> bool:
-    """Whether nothing in the row was measured."""
-    return {self.original, self.pruned, self.compressed} == {units.NOTHING}
+Blocks = tuple[Mapping, Mapping, Mapping]  # original, pruned, compressed
 
 
 def comparison_rows(original: Mapping, pruned: Mapping | None, compressed: Mapping) -> list[Row]:
-  """Returns the table's rows, in the order in which engineers look; none that is all empty."""
+  """Returns the table's rows, in the order in which engineers look; none without information."""
   blocks = (original or {}, pruned or {}, compressed or {})
-  rows = _model_rows(blocks)
-  rows += _sparse_rows(blocks)
-  int8_blocks = tuple(block.get('int8') or {} for block in blocks)
-  rows += _int8_rows(int8_blocks)
+  int8 = tuple(block.get('int8') or {} for block in blocks)
+  rows = _model_rows(blocks) + _sparse_rows(blocks) + _int8_rows(int8)
   return [row for row in rows if not row.is_empty]
 
 
@@ -63,57 +27,8 @@ def report_rows(report: Mapping) -> list[Row]:
   return comparison_rows(original, pruned, report['compressed'])
 
 
-def first_original(report: Mapping) -> Mapping[str, Any]:
-  """The original's block; of a chain what went into its first link, timed as by the last one.
-
-  A link times what it was given beside what it made, so that the same network timed twice tells by how
-  much the machine was slower.
-  """
-  links = report.get('links') or ()
-  if not links or not links[0].get('original'):
-    return report['original']
-  factors = dict.fromkeys(_medians(links[0]['original']), 1.0)
-  for earlier, later in itertools.pairwise(links):
-    then, now = (_medians(b) for b in (earlier.get('compressed'), later.get('original')))
-    factors = {
-      threads: factor * now[threads] / then[threads]
-      for threads, factor in factors.items()
-      if then.get(threads) and now.get(threads)
-    }
-  block = dict(links[0]['original'])
-  for name in ('int8', 'sparse'):
-    if block.get(name):
-      block[name] = _on_another_clock(block[name], factors)
-  return _on_another_clock(block, factors)
-
-
-def _medians(block: Mapping | None) -> dict[int, float]:
-  return {entry['threads']: entry['p50_ms'] for entry in (block or {}).get('latency') or ()}
-
-
-def _on_another_clock(block: Mapping, factors: Mapping[int, float]) -> dict[str, Any]:
-  if not block.get('latency'):
-    return dict(block)
-  timed = [
-    {
-      'threads': entry['threads'],
-      'p50_ms': entry['p50_ms'] * factors[entry['threads']],
-      'p90_ms': entry['p90_ms'] * factors[entry['threads']],
-      'fps': entry['fps'] / factors[entry['threads']],
-    }
-    for entry in block['latency']
-    if entry['threads'] in factors
-  ]
-  return {**block, 'latency': timed}
-
-
-def changes(rows: list[Row]) -> dict[str, float]:
-  """Returns the numbers behind the rows' changes by key, for the rows that have one."""
-  return {row.key: row.delta for row in rows if row.delta is not None}
-
-
 def link_rows(report: Mapping) -> list[tuple[str, list[Row]]]:
-  """Returns (learner, rows) for each link of a chain; rows that the link measured nothing for fall.
+  """Returns (learner, rows) for each link of a chain; rows that the link did not measure are skipped.
 
   A link is compared with its own `original`, else with what the link before it made, else with the
   report's original.
@@ -123,185 +38,189 @@ def link_rows(report: Mapping) -> list[tuple[str, list[Row]]]:
     after = link.get('compressed') or {}
     rows = comparison_rows(link.get('original') or before, link.get('pruned'), after)
     measured = [row for row in rows if {row.pruned, row.compressed} != {units.NOTHING}]
-    result.append((link['learner'], measured))
+    result.append((link.get('method') or link['learner'], measured))
     before = after or before
   return result
 
 
-def _model_rows(blocks: tuple[Mapping, ...]) -> list[Row]:
+def changes(rows: list[Row]) -> dict[str, float]:
+  """Returns the numbers of the rows' changes by key, for the rows that have one."""
+  return {row.key: row.delta for row in rows if row.delta is not None}
+
+
+def _model_rows(blocks: Blocks) -> list[Row]:
   return [
-    _row(blocks, 'tflite_bytes', 'file size (.tflite)', units.fmt_bytes, 'less'),
-    _row(blocks, 'tflite_gzip_bytes', 'file size, gzipped', units.fmt_bytes, 'less'),
+    *_file_rows(blocks),
+    _ratio_row('tflite_gzip_bytes', 'file size, gzipped', units.fmt_bytes, blocks),
     *_latency_rows(blocks),
-    _row(blocks, 'accuracy', 'accuracy', units.fmt_percent, 'points'),
-    _row(blocks, 'accuracy_top5', 'accuracy, top 5', units.fmt_percent, 'points'),
-    _row(blocks, 'accuracy_bn_reestimated', 'accuracy, BN re-estimated', units.fmt_percent, ''),
-    _row(blocks, 'loss', 'loss', units.fmt_loss, 'less'),
+    *_score_rows(blocks),
+    _ratio_row('loss', 'loss', units.fmt_loss, blocks, noise=None),
     *_metric_rows(blocks),
-    _row(blocks, 'macs', 'MACs', units.fmt_macs, 'less'),
-    _row(blocks, 'params', 'parameters', units.fmt_count, 'less'),
-    _row(blocks, 'sparsity', 'zeros in prunable kernels', units.fmt_percent, ''),
-    _row(blocks, 'sparsity_params', 'zeros in all parameters', units.fmt_percent, ''),
+    _ratio_row('macs', 'MACs', units.fmt_macs, blocks),
+    _ratio_row('params', 'parameters', units.fmt_count, blocks),
+    *_zeros_rows(blocks),
   ]
 
 
-def _sparse_rows(blocks: tuple[Mapping, ...]) -> list[Row]:
-  """Rows of the file that leaves zeros out, against the original's file, which has none to leave."""
-  if not any(block.get('sparse') for block in blocks):
+def _sparse_rows(blocks: Blocks) -> list[Row]:
+  """Further figures of the file that skips zeros, against those of the original's plain file."""
+  if not any(block.get('sparse') for block in blocks[1:]):
     return []
-  original = blocks[0]
-  plain = {
-    'bytes': original.get('tflite_bytes'),
-    'gzip_bytes': original.get('tflite_gzip_bytes'),
-    'latency': original.get('latency'),
+  original = {
+    'gzip_bytes': blocks[0].get('tflite_gzip_bytes'),
+    'latency': blocks[0].get('latency'),
   }
-  packed = (plain, *(block.get('sparse') or {} for block in blocks[1:]))
+  sparse = (original, *(block.get('sparse') or {} for block in blocks[1:]))
   return [
-    _row(packed, 'bytes', 'sparse file size', units.fmt_bytes, 'less', prefix='sparse/'),
-    _row(packed, 'gzip_bytes', 'sparse file, gzipped', units.fmt_bytes, 'less', prefix='sparse/'),
-    *_latency_rows(packed, 'sparse/')[:1],
+    _ratio_row('gzip_bytes', 'sparse file, gzipped', units.fmt_bytes, sparse, prefix='sparse/'),
+    *_latency_rows(sparse, 'sparse/')[:1],
   ]
 
 
-def _int8_rows(blocks: tuple[Mapping, ...]) -> list[Row]:
+def _int8_rows(blocks: Blocks) -> list[Row]:
   return [
-    _row(blocks, 'bytes', 'int8 file size', units.fmt_bytes, 'less', prefix='int8/'),
-    _row(blocks, 'gzip_bytes', 'int8 file size, gzipped', units.fmt_bytes, 'less', prefix='int8/'),
-    *_latency_rows(blocks, prefix='int8/'),
-    _row(blocks, 'accuracy', 'int8 accuracy', units.fmt_percent, 'points', prefix='int8/'),
-    _row(
-      blocks,
-      'post_training_accuracy',
-      'int8, without training',
-      units.fmt_percent,
-      'points',
-      prefix='int8/',
-    ),
-    _row(
-      blocks, 'accuracy_top5', 'int8 accuracy, top 5', units.fmt_percent, 'points', prefix='int8/'
-    ),
-    _row(blocks, 'loss', 'int8 loss', units.fmt_loss, 'less', prefix='int8/'),
-    *_metric_rows(blocks, prefix='int8/'),
+    _ratio_row('bytes', 'int8 file size', units.fmt_bytes, blocks, prefix='int8/'),
+    _ratio_row('gzip_bytes', 'int8 file size, gzipped', units.fmt_bytes, blocks, prefix='int8/'),
+    *_latency_rows(blocks, 'int8/'),
+    *_score_rows(blocks, 'int8/'),
+    _ratio_row('loss', 'int8 loss', units.fmt_loss, blocks, noise=None, prefix='int8/'),
+    *_metric_rows(blocks, 'int8/'),
   ]
 
 
-def _metric_rows(blocks: tuple[Mapping, ...], prefix: str = '') -> list[Row]:
-  """Rows of the user's metrics; what is better is not known of them."""
-  names = dict.fromkeys(name for block in blocks for name in block.get('metrics') or ())
-  start = prefix.replace('/', ' ')
-  return [
-    _row(
-      blocks,
-      f'metrics/{name}',
-      f'{start}{name}',
-      units.fmt_metric,
-      'difference',
-      lambda block, name=name: (block.get('metrics') or {}).get(name),
-      prefix,
-    )
-    for name in names
-  ]
+def _file_rows(blocks: Blocks) -> list[Row]:
+  """The smallest float file first, against the original's smallest; then the other one, if any."""
+  smallest = [smallest_float_file(block) for block in blocks]
+  sizes = [file.bytes if file else None for file in smallest]
+  plain = [block.get('tflite_bytes') for block in blocks]
+  sparse = [plain[0], *((block.get('sparse') or {}).get('bytes') for block in blocks[1:])]
+  if smallest[2] and smallest[2].ending == SPARSE:
+    return [_file_row(SPARSE, sizes), _file_row(PLAIN, plain)]
+  rows = [_file_row(PLAIN, sizes)]
+  return rows if sparse[1:] == [None, None] else [*rows, _file_row(SPARSE, sparse)]
 
 
-def _latency_rows(blocks: tuple[Mapping, ...], prefix: str = '') -> list[Row]:
-  start = prefix.replace('/', ' ')
-  counts = sorted({entry['threads'] for block in blocks for entry in block.get('latency') or ()})
-  rows = []
-  for key, name in (('p50_ms', 'median'), ('p90_ms', 'p90')):
-    for threads in counts[:1]:
-      label = f'{start}latency {name}, {_threads(threads)}'
-      getter = _latency_getter(threads, key)
-      path = f'latency/{threads}/{key}'
-      rows.append(_row(blocks, path, label, units.fmt_ms, 'less', getter, prefix=prefix))
-  for threads in counts:
-    label = f'{start}frames/s, {_threads(threads)}'
-    getter = _latency_getter(threads, 'fps')
-    path = f'latency/{threads}/fps'
-    rows.append(_row(blocks, path, label, units.fmt_fps, 'more', getter, prefix=prefix))
+def _file_row(ending: str, sizes: Sequence[float | None]) -> Row:
+  key = {PLAIN: 'tflite_bytes', SPARSE: 'sparse/bytes'}[ending]
+  row = plain_row(key, f'file size ({ending})', units.fmt_bytes, sizes)
+  return with_ratio(row, sizes)
+
+
+def _score_rows(blocks: Blocks, prefix: str = '') -> list[Row]:
+  """Rows of the score, of what is given beside it, and of the task's further figures."""
+  scores = [block.get('score') for block in blocks]
+  rows = _judged_rows('score', scores, prefix)
+  if rows:
+    kind = kind_of(next(score for score in scores if score))
+    untrained = _values(blocks, 'post_training_score')
+    rows += [
+      plain_row('post_training_score', 'int8, without training', kind.show, untrained, prefix),
+      *_bn_row(blocks, f'{kind.label}, BN re-estimated', kind.show),
+    ]
+  figures = [{f['name']: f for f in block.get('figures') or ()} for block in blocks]
+  for name in dict.fromkeys(name for by_name in figures for name in by_name):
+    rows += _judged_rows(f'figures/{name}', [by_name.get(name) for by_name in figures], prefix)
   return rows
 
 
-def _threads(count: int) -> str:
-  return f'{count} thread' + ('s' if count > 1 else '')
+def _bn_row(blocks: Blocks, label: str, show: Format) -> list[Row]:
+  """The row of re-estimated BatchNorm statistics; none if that changed nothing."""
+  values = _values(blocks, 'score_bn_reestimated')
+  plain = [value_of(block.get('score')) for block in blocks]
+  changed = any(a is not None and a != b for a, b in zip(values, plain, strict=True))
+  return [plain_row('score_bn_reestimated', label, show, values)] if changed else []
 
 
-def _latency_getter(threads: int, key: str) -> Getter:
-  def get(block: Mapping) -> float | None:
-    for entry in block.get('latency') or ():
-      if entry['threads'] == threads:
-        return entry[key]
-    return None
-
-  return get
-
-
-def _row(
-  blocks: tuple[Mapping, ...],
-  key: str,
-  label: str,
-  fmt: Callable[[float | None], str],
-  good: str,
-  getter: Getter | None = None,
-  prefix: str = '',
-) -> Row:
-  """Makes a row; `good` says what is better: 'less', 'more', 'points' (more, as a difference);
-  'difference' is one of which nothing is better.
-  """
-  before, between, after = (getter(b) if getter else b.get(key) for b in blocks)
-  change, delta, share, better = units.NOTHING, None, None, None
-  if good and before is not None and after is not None:
-    if good == 'points':
-      delta = after - before
-      change = f'{100 * delta:+.2f} pt'
-      better = None if abs(delta) <= _ACCURACY_NOISE else after > before
-    elif good == 'difference':
-      delta = after - before
-      change = f'{delta:+.4g}'
-    elif before > 0:  # A loss of the user's may be negative, where a ratio says nothing.
-      delta = share = after / before
-      change = f'{share:.2f}x'
-      noise = _TIMING_NOISE if getter else 0.005
-      better = None if abs(share - 1) < noise else (share > 1) == (good == 'more')
-  return Row(
-    key=prefix + key,
-    label=label,
-    original=fmt(before),
-    pruned=fmt(between),
-    compressed=fmt(after),
-    change=change,
-    delta=delta,
-    share=share,
-    better=better,
-    int8=prefix == 'int8/',
-  )
+def _judged_rows(key: str, scores: Sequence[Mapping | None], prefix: str) -> list[Row]:
+  """The row of one score or figure, judged by its direction and noise; none if no block has it."""
+  if not any(scores):
+    return []
+  kind = kind_of(next(score for score in scores if score))
+  values = [value_of(score) for score in scores]
+  row = plain_row(key, _start(prefix) + kind.label, kind.show, values, prefix)
+  if values[0] is None or values[2] is None:
+    return [row]
+  delta, better = values[2] - values[0], is_better(scores[0], scores[2])
+  known = noise_of_difference(scores[0], scores[2]) is not None
+  row = replace(row, change=kind.show_difference(delta), delta=delta, better=better)
+  return [replace(row, within_noise=known and better is None and delta != 0)]
 
 
-def title(report: Mapping) -> str:
-  """One line that says what was run, e.g. 'weight-sparse: resnet20 on cifar10, seed 0'."""
-  return f'{report["learner"]}: {report["net"]} on {report["dataset"]}, seed {report["seed"]}'
+def _metric_rows(blocks: Blocks, prefix: str = '') -> list[Row]:
+  """Rows of the user's metrics; what is better is not known of them."""
+  maps = [block.get('metrics') or {} for block in blocks]
+  rows = []
+  for name in dict.fromkeys(name for metrics in maps for name in metrics):
+    values = [metrics.get(name) for metrics in maps]
+    row = plain_row(f'metrics/{name}', _start(prefix) + name, units.fmt_metric, values, prefix)
+    if values[0] is not None and values[2] is not None:
+      delta = values[2] - values[0]
+      row = replace(row, change=f'{delta:+.4g}', delta=delta)
+    rows.append(row)
+  return rows
 
 
-_NAMES = {
-  'prune_ratio': 'removed part',
-  'channels_ratio': 'input channels ratio',
-  'macs_ratio': 'MACs ratio',
-  'params_ratio': 'parameters ratio',
-  'latency_ratio': 'latency ratio',
-  'sparsity': 'zeros in prunable kernels',
-  'sparsity_params': 'zeros in all parameters',
-}
-
-
-def goals(report: Mapping) -> list[tuple[str, str, str]]:
-  """Returns (name, requested, achieved) for everything that was requested."""
-  achieved = report.get('achieved') or {}
+def _zeros_rows(blocks: Blocks) -> list[Row]:
+  """Rows of zeros in weights; none where nothing was zeroed."""
+  labels = {'sparsity': 'zeros in prunable kernels', 'sparsity_params': 'zeros in all parameters'}
+  values = {key: _values(blocks, key) for key in labels}
   return [
-    (_NAMES.get(key, key), _value(value), _value(achieved.get(key)))
-    for key, value in (report.get('requested') or {}).items()
+    plain_row(key, label, units.fmt_percent, values[key])
+    for key, label in labels.items()
+    if any(values[key])
   ]
 
 
-def _value(value: object) -> str:
-  if value is None:
-    return units.NOTHING
-  return f'{value:.4g}' if isinstance(value, float) else str(value)
+def _latency_rows(blocks: Blocks, prefix: str = '') -> list[Row]:
+  """Median and p90 with the fewest threads, frames per second with each number of them.
+
+  A p90 counts as better or worse only if the median does: the slowest frames vary most.
+  """
+  counts = sorted({entry['threads'] for block in blocks for entry in block.get('latency') or ()})
+  if not counts:
+    return []
+  median, p90 = (
+    _latency_row(blocks, counts[0], key, f'latency {name}', units.fmt_ms, prefix)
+    for key, name in (('p50_ms', 'median'), ('p90_ms', 'p90'))
+  )
+  if median.better is None:
+    p90 = replace(p90, better=None, within_noise=median.within_noise)
+  return [
+    median,
+    p90,
+    *(_latency_row(blocks, n, 'fps', 'frames/s', units.fmt_fps, prefix) for n in counts),
+  ]
+
+
+def _latency_row(
+  blocks: Blocks, threads: int, key: str, name: str, show: Format, prefix: str
+) -> Row:
+  entries = [
+    next((entry for entry in block.get('latency') or () if entry['threads'] == threads), {})
+    for block in blocks
+  ]
+  values = [entry.get(key) for entry in entries]
+  label = f'{_start(prefix)}{name}, {threads} thread{"s" if threads > 1 else ""}'
+  row = plain_row(f'latency/{threads}/{key}', label, show, values, prefix)
+  row = with_ratio(row, values, TIMING_NOISE, more_is_better=key == 'fps')
+  return replace(row, within_noise=row.better is None and row.share not in (None, 1))
+
+
+def _ratio_row(
+  key: str,
+  label: str,
+  show: Format,
+  blocks: Blocks,
+  noise: float | None = SIZE_NOISE,
+  prefix: str = '',
+) -> Row:
+  values = _values(blocks, key)
+  return with_ratio(plain_row(key, label, show, values, prefix), values, noise)
+
+
+def _values(blocks: Blocks, key: str) -> list[float | None]:
+  return [block.get(key) for block in blocks]
+
+
+def _start(prefix: str) -> str:
+  return prefix.replace('/', ' ')

@@ -1,255 +1,224 @@
-"""What a report is made of: the keys of `report.json`, schema 1, and their check."""
+"""What `report.json` holds: schema 2, field by field, and its check.
 
-import math
-import numbers
-from collections.abc import Callable, Mapping
+A number that was not measured is null. Fractions and ratios are in [0, 1] unless a comment says
+otherwise. Reports of schema 1 are converted by `upgrade_report`.
+"""
 
-SCHEMA = 1
+import json
+from collections.abc import Mapping
+from functools import cache
+from typing import Annotated, Any, Literal
 
-Check = Callable[[object, str], None]
+from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError, with_config
+from typing_extensions import NotRequired, Required, TypedDict
 
-
-def _wrong(where: str, expected: str, value: object) -> ValueError:
-  return ValueError(
-    f'report: {where} must be {expected}, got {value!r:.80} ({type(value).__name__})'
-  )
-
-
-def _number(value: object, where: str) -> None:
-  """A finite number, or None for what was not measured."""
-  if value is None:
-    return
-  if isinstance(value, bool) or not isinstance(value, numbers.Real) or not math.isfinite(value):
-    raise _wrong(where, 'a finite number or null', value)
+SCHEMA = 2
 
 
-def _whole(value: object, where: str) -> None:
-  if isinstance(value, bool) or not isinstance(value, numbers.Integral):
-    raise _wrong(where, 'a whole number', value)
+def _json(value: object) -> object:
+  try:
+    json.dumps(value, allow_nan=False)
+  except TypeError as error:
+    raise ValueError(str(error)) from error
+  return value
 
 
-def _text(value: object, where: str) -> None:
-  if not isinstance(value, str):
-    raise _wrong(where, 'a text', value)
+Finite = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+Number = Finite | None
+Whole = Annotated[int, Field(strict=True)]
+Numbers = dict[str, Number]
+Pair = Annotated[list[Number], Field(min_length=2, max_length=2)]  # before, after
+Free = dict[str, Annotated[Any, AfterValidator(_json)]]  # any JSON values
 
 
-def _anything(value: object, where: str) -> None:
-  """Free content: any JSON value, every number of it finite."""
-  if isinstance(value, Mapping):
-    for key, item in value.items():
-      _text(key, f'a key of {where}')
-      _anything(item, f'{where}.{key}')
-  elif isinstance(value, (list, tuple)):
-    for index, item in enumerate(value):
-      _anything(item, f'{where}[{index}]')
-  elif not isinstance(value, (str, bool)):
-    _number(value, where)
+@with_config(ConfigDict(extra='forbid'))
+class _Closed(TypedDict):
+  pass
 
 
-def _free_map(value: object, where: str) -> None:
-  if not isinstance(value, Mapping):
-    raise _wrong(where, 'an object', value)
-  _anything(value, where)
+class Score(_Closed):
+  """A figure of the task: its score, or a further one."""
+
+  name: str  # 'accuracy', 'mean_iou', 'mae', ...
+  value: Number  # over every evaluation sample once; a fraction of 1 if unit is 'percent'
+  higher_is_better: bool
+  unit: Literal['percent', 'number']  # how people read it: 0.88 as '88.00 %' or as '0.88'
+  noise: NotRequired[Annotated[Finite, Field(ge=0)] | None]  # standard error of value
+  label: NotRequired[str]  # for people; default: the name with spaces
 
 
-def _list_of(check: Check, length: int | None = None) -> Check:
-  def check_list(value: object, where: str) -> None:
-    if not isinstance(value, (list, tuple)) or (length is not None and len(value) != length):
-      raise _wrong(where, 'a list' + (f' of {length}' if length else ''), value)
-    for index, item in enumerate(value):
-      check(item, f'{where}[{index}]')
+class Latency(_Closed):
+  """Time of one image with one number of threads."""
 
-  return check_list
-
-
-def _or_none(check: Check) -> Check:
-  return lambda value, where: None if value is None else check(value, where)
+  threads: Whole
+  p50_ms: Number  # median
+  p90_ms: Number
+  fps: Number  # images per second at the median
 
 
-def _keyed(required: Mapping[str, Check], optional: Mapping[str, Check]) -> Check:
-  checks = {**required, **optional}
+class Evaluated(_Closed, total=False):
+  """What a model or a file gives on the evaluation samples, and its time."""
 
-  def check_keys(value: object, where: str) -> None:
-    if not isinstance(value, Mapping):
-      raise _wrong(where, 'an object', value)
-    missing = [key for key in required if key not in value]
-    unknown = [str(key) for key in value if key not in checks]
-    if missing or unknown:
-      parts = [f'lacks {", ".join(missing)}'] if missing else []
-      parts += [f'has the unknown {", ".join(unknown)}'] if unknown else []
-      raise ValueError(f'report: {where} {" and ".join(parts)}; known keys are {", ".join(checks)}')
-    for key, item in value.items():
-      checks[key](item, f'{where}.{key}' if where != 'the report' else key)
-
-  return check_keys
+  score: Score | None
+  figures: list[Score]  # further figures of the task
+  accuracy: Number  # of classification only, for programs that read it: the score once more
+  accuracy_top5: Number
+  loss: Number
+  metrics: Numbers  # the user's, by name
+  latency: list[Latency] | None
 
 
-def _number_map(value: object, where: str) -> None:
-  """Numbers by names of the user's choice."""
-  if not isinstance(value, Mapping):
-    raise _wrong(where, 'an object', value)
-  for key, item in value.items():
-    _text(key, f'a key of {where}')
-    _number(item, f'{where}.{key}')
+class Int8(Evaluated, total=False):
+  """The full-integer .tflite file."""
+
+  post_training_score: Number  # without the quantisation-aware training that the file comes from
+  bytes: Number
+  gzip_bytes: Number
 
 
-def _numbers(*keys: str) -> dict[str, Check]:
-  return dict.fromkeys(keys, _number)
+class Sparse(_Closed, total=False):
+  """The float .tflite file whose kernels skip their zeros."""
+
+  bytes: Number
+  gzip_bytes: Number
+  latency: list[Latency] | None
 
 
-_LATENCY = _list_of(_keyed({'threads': _whole, **_numbers('p50_ms', 'p90_ms', 'fps')}, {}))
-_INT8 = _keyed(
-  {},
-  {
-    **_numbers('accuracy', 'accuracy_top5', 'post_training_accuracy', 'loss'),
-    **_numbers('bytes', 'gzip_bytes'),
-    'metrics': _number_map,
-    'latency': _LATENCY,
-  },
-)
-_SPARSE = _keyed({}, {**_numbers('bytes', 'gzip_bytes'), 'latency': _or_none(_LATENCY)})
-_BLOCK = _keyed(
-  {},
-  {
-    **_numbers(
-      'accuracy',
-      'accuracy_top5',
-      'accuracy_bn_reestimated',
-      'loss',
-      'params',
-      'macs',
-      'sparsity',
-      'sparsity_params',
-      'tflite_bytes',
-      'tflite_gzip_bytes',
-    ),
-    'metrics': _number_map,
-    'latency': _or_none(_LATENCY),
-    'int8': _or_none(_INT8),
-    'sparse': _or_none(_SPARSE),
-  },
-)
-_ACHIEVED = _keyed(
-  {},
-  _numbers(
-    'prune_ratio',
-    'channels_ratio',
-    'macs_ratio',
-    'params_ratio',
-    'latency_ratio',
-    'sparsity',
-    'sparsity_params',
-  ),
-)
-_PAIR = _list_of(_number, 2)
-_LAYER = _keyed(
-  {
-    'name': _text,
-    'type': _text,
-    'in_channels': _PAIR,
-    'out_channels': _PAIR,
-    'macs': _PAIR,
-    'params': _PAIR,
-  },
-  {'sparsity': _number},
-)
-_PHASE = _keyed({'name': _text, 'iters': _number, 'seconds': _number}, {})
-_PARITY = _keyed(
-  {},
-  _numbers(
-    'slim_vs_masked',
-    'tflite_vs_keras',
-    'pb_vs_keras',
-    'reloaded_vs_keras',
-    'int8_top1_agreement',
-    'int8_max_diff_steps',
-  ),
-)
-_LINK = _keyed(
-  {'learner': _text},
-  {
-    'original': _or_none(_BLOCK),
-    'pruned': _or_none(_BLOCK),
-    'compressed': _or_none(_BLOCK),
-    'requested': _free_map,
-    'achieved': _ACHIEVED,
-    'layers': _list_of(_LAYER),
-    'phases': _list_of(_PHASE),
-    'parity': _PARITY,
-    'flags': _free_map,
-    'seconds_total': _number,
-    'changes': _free_map,
-    'extra': _free_map,
-  },
-)
+class Block(Evaluated, total=False):
+  """One model: `original`, `pruned` or `compressed`."""
+
+  score_bn_reestimated: Number  # after BatchNorm statistics were re-estimated, weights unchanged
+  params: Number
+  macs: Number  # multiply-adds of the convolutions and dense layers for one sample
+  sparsity: Number  # zeros in the prunable kernels
+  sparsity_params: Number  # zeros in all parameters
+  tflite_bytes: Number  # of the float file
+  tflite_gzip_bytes: Number
+  int8: Int8 | None
+  sparse: Sparse | None
 
 
-def _schema_version(value: object, where: str) -> None:
-  if value != SCHEMA or isinstance(value, bool):
-    raise _wrong(where, str(SCHEMA), value)
+class Achieved(_Closed, total=False):
+  """What came of the request; ratios are compressed / original."""
+
+  prune_ratio: Number  # removed part of the MACs if channels were removed, else the sparsity
+  channels_ratio: Number
+  macs_ratio: Number
+  params_ratio: Number
+  latency_ratio: Number
+  sparsity: Number
+  sparsity_params: Number
 
 
-_REPORT = _keyed(
-  {
-    'schema': _schema_version,
-    'learner': _text,
-    'net': _text,
-    'dataset': _text,
-    'seed': _whole,
-    'flags': _free_map,
-    'versions': _free_map,
-    'nb_workers': _whole,
-    'original': _BLOCK,
-    'compressed': _BLOCK,
-    'requested': _free_map,
-    'achieved': _ACHIEVED,
-    'layers': _list_of(_LAYER),
-    'phases': _list_of(_PHASE),
-    'images_per_sec': _number,
-    'seconds_total': _number,
-    'parity': _PARITY,
-  },
-  {
-    'pruned': _or_none(_BLOCK),
-    'links': _list_of(_LINK),
-    'changes': _free_map,
-    'notes': _list_of(_text),
-    'extra': _free_map,
-  },
-)
+class Layer(_Closed):
+  """One layer of the original, before and after; zeros after if it is gone."""
 
-KEY_ORDER = (
-  'schema',
-  'learner',
-  'net',
-  'dataset',
-  'seed',
-  'nb_workers',
-  'notes',
-  'original',
-  'pruned',
-  'compressed',
-  'changes',
-  'links',
-  'requested',
-  'achieved',
-  'parity',
-  'layers',
-  'phases',
-  'images_per_sec',
-  'seconds_total',
-  'flags',
-  'versions',
-  'extra',
-)
-"""The order of the keys in `report.json`: what a reader looks for first comes first."""
+  name: str
+  type: str  # class of the layer
+  in_channels: Pair
+  out_channels: Pair
+  macs: Pair
+  params: Pair
+  sparsity: NotRequired[Number]  # zeros in its kernels
+
+
+class Phase(_Closed):
+  """One phase of the run."""
+
+  name: str
+  iters: Number  # training steps
+  seconds: Number
+
+
+class ParityFigures(_Closed, total=False):
+  """How far outputs lie apart: as a fraction of their range, unless the name says otherwise."""
+
+  slim_vs_masked: Number
+  tflite_vs_keras: Number
+  pb_vs_keras: Number
+  reloaded_vs_keras: Number
+  int8_top1_agreement: Number  # fraction of samples with the same largest class
+  int8_max_diff_steps: Number  # largest difference in integer output steps
+
+
+class Link(_Closed, total=False):
+  """One learner of a chain, in the order in which they ran; fields as in the report."""
+
+  learner: Required[str]
+  method: str | None
+  original: Block | None
+  pruned: Block | None
+  compressed: Block | None
+  requested: Free
+  achieved: Achieved
+  layers: list[Layer]
+  phases: list[Phase]
+  parity: ParityFigures
+  flags: Free
+  seconds_total: Number
+  changes: Free
+  extra: Free
+
+
+class Report(_Closed):
+  """The whole file, in the order in which it is written."""
+
+  schema: Literal[2]
+  learner: str
+  method: str | None  # the published method that the user named
+  task: str  # 'classification', 'regression', ...
+  net: str
+  dataset: str
+  seed: Whole
+  nb_workers: Whole
+  nb_smpls_eval: Whole | None  # evaluation samples; null in an old report that does not say
+  notes: NotRequired[list[str]]  # sentences that the reader must not miss
+  original: Block
+  pruned: NotRequired[Block | None]  # before the last fine-tuning
+  compressed: Block
+  changes: NotRequired[Free]  # row of the table -> compressed / original, or the difference
+  links: NotRequired[list[Link]]  # the learners of a chain, this run's last
+  requested: Free  # figures of `achieved` that the flags asked for
+  achieved: Achieved
+  parity: ParityFigures
+  layers: list[Layer]
+  phases: list[Phase]
+  images_per_sec: Number  # of the fastest training phase
+  seconds_total: Number
+  flags: Free
+  versions: Free
+  extra: NotRequired[Free]  # figures of the learner
+
+
+KEY_ORDER = tuple(Report.__annotations__)
+
+
+@cache
+def _adapter() -> TypeAdapter:
+  return TypeAdapter(Report)
 
 
 def validate_report(report: Mapping) -> None:
-  """Checks a report against schema 1.
+  """Checks a report against schema 2.
 
   Raises:
     ValueError: a key is missing or unknown, or a value has the wrong form; the key is named by its
       path, e.g. 'compressed.latency[0].p50_ms'.
   """
-  _REPORT(report, 'the report')
+  try:
+    _adapter().validate_python(report)
+  except ValidationError as error:
+    found = error.errors(include_url=False)
+    more = f' (and {len(found) - 1} more)' if len(found) > 1 else ''
+    raise ValueError(f'report: {_sentence(found[0])}{more}') from error
+
+
+def _sentence(found: Mapping) -> str:
+  parts = (f'[{part}]' if isinstance(part, int) else f'.{part}' for part in found['loc'])
+  path = ''.join(parts).removeprefix('.').replace('.[key]', ' (as a key)') or 'the report'
+  if found['type'] == 'missing':
+    return f'{path} is missing'
+  if found['type'] == 'extra_forbidden':
+    return f'{path} is no key of schema {SCHEMA}'
+  wrong = found['msg'].removeprefix('Value error, ').replace('Input should', 'must')
+  return f'{path} {wrong}, got {found["input"]!r:.80} ({type(found["input"]).__name__})'

@@ -3,8 +3,9 @@
 import textwrap
 from collections.abc import Mapping
 
-from secateurs.utils.deploy.rows import Row, goals, link_rows, report_rows, title
+from secateurs.utils.deploy.rows import Row, link_rows, report_rows
 from secateurs.utils.deploy.units import NOTHING, fmt_seconds
+from secateurs.utils.deploy.wording import caveats, goals, samples_line, title, verdict
 
 WIDTH = 88
 
@@ -14,16 +15,19 @@ def format_table(report: Mapping) -> str:
 
   A chain of learners gets one block of rows for each link, and then the whole chain's.
   """
-  lines = [title(report)]
-  for number, (learner, rows) in enumerate(link_rows(report), start=1):
-    lines += ['', f'link {number}: {learner}', *_format_rows(rows)]
+  rows = report_rows(report)
+  lines = [title(report), *textwrap.wrap(verdict(rows), WIDTH)]
+  for number, (learner, of_link) in enumerate(link_rows(report), start=1):
+    lines += ['', f'link {number}: {learner}', *_format_rows(of_link)]
   if report.get('links'):
     lines += ['', 'the whole chain']
-  lines += _format_rows(report_rows(report))
-  lines += _format_goals(report)
+  lines += _format_rows(rows)
+  lines += ['', *(f'{name}: requested {a}, achieved {b}' for name, a, b in goals(report))]
+  if samples := samples_line(report):
+    lines.append(samples)
   if report.get('seconds_total') is not None:
     lines.append(f'total time {fmt_seconds(report["seconds_total"])}')
-  for note in report.get('notes') or ():
+  for note in (*(report.get('notes') or ()), *caveats(rows)):
     lines += textwrap.wrap(f'note: {note}', WIDTH, subsequent_indent='      ')
   return '\n'.join(lines)
 
@@ -48,11 +52,4 @@ def _format_rows(rows: list[Row]) -> list[str]:
     if row.int8 and rule not in lines[2:]:
       lines.append(rule)
     lines.append(join(line))
-  return lines
-
-
-def _format_goals(report: Mapping) -> list[str]:
-  lines = ['']
-  for name, requested, reached in goals(report):
-    lines.append(f'{name}: requested {requested}, achieved {reached}')
   return lines

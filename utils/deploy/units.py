@@ -1,5 +1,7 @@
 """How quantities are written for people; '-' stands for what was not measured."""
 
+import re
+
 NOTHING = '-'
 
 
@@ -30,7 +32,7 @@ def fmt_fps(value: float | None) -> str:
 
 
 def fmt_percent(value: float | None) -> str:
-  """A share of 1 in percent with two decimals: '88.20 %'."""
+  """A fraction in percent with two decimals: '88.20 %'."""
   return NOTHING if value is None else f'{100 * value:.2f} %'
 
 
@@ -71,8 +73,7 @@ def fmt_seconds(value: float | None) -> str:
   return f'{minutes // 60} h {minutes % 60:02d} min'
 
 
-def typeset(change: str) -> str:
-  """Gives a plain-text change like '0.27x' or '-0.31 pt' its typographic signs."""
-  if change == NOTHING:
-    return change
-  return change.replace('x', '\N{MULTIPLICATION SIGN}').replace('-', '\N{MINUS SIGN}')
+def typeset(text: str) -> str:
+  """Gives ratios and signs their typographic form: '0.27x' and '-0.31 pt', but not 'chn-pruned'."""
+  text = re.sub(r'(?<=\d)x(?!\w)', '\N{MULTIPLICATION SIGN}', text)
+  return re.sub(r'(?<![\w.])-(?=\d)', '\N{MINUS SIGN}', text)

@@ -45,25 +45,31 @@ class Scale:
     return (self.w - batch) ** 2, {'number': batch}
 
 
-def train(callbacks, *, start=0, stop=12, steps_per_epoch=5.0, said=None):
+@pytest.fixture(scope='module')
+def train():
+  """Trains for some steps, which change nothing, and gives how many steps each call ran."""
   model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)], name='tiny')
-  of_phase = PhaseCallbacks(
-    callbacks, model, 'fit', start=start, stop=stop, steps_per_epoch=steps_per_epoch,
-    say=(said if said is not None else []).append,
-  )  # fmt: skip
   w = tf.Variable(0.0)
   step = loop.TrainStep(Scale(w), [w], keras.optimizers.SGD(0.0))
-  calls = []
-  run = step.run
+  run, calls = step.run, []
   step.run = lambda batches, nb_steps: calls.append(nb_steps) or run(batches, nb_steps)
-  batches = tf.data.Dataset.from_tensor_slices(np.arange(start, 100, dtype=np.float32))
-  of_phase.begin()
-  loop.run(step, batches, start=start, stop=stop, phase='fit', events=of_phase.events())
-  of_phase.end()
-  return calls
+
+  def of_callbacks(callbacks, *, start=0, stop=12, steps_per_epoch=5.0, said=None):
+    of_phase = PhaseCallbacks(
+      callbacks, model, 'fit', start=start, stop=stop, steps_per_epoch=steps_per_epoch,
+      say=(said if said is not None else []).append,
+    )  # fmt: skip
+    calls.clear()
+    batches = tf.data.Dataset.from_tensor_slices(np.arange(start, 100, dtype=np.float32))
+    of_phase.begin()
+    loop.run(step, batches, start=start, stop=stop, phase='fit', events=of_phase.events())
+    of_phase.end()
+    return list(calls)
+
+  return of_callbacks
 
 
-def test_epochs_begin_and_end_with_the_means_over_them():
+def test_epochs_begin_and_end_with_the_means_over_them(train):
   diary = Diary()
   train([diary])
   begin, *epochs, end = diary.seen
@@ -78,14 +84,14 @@ def test_epochs_begin_and_end_with_the_means_over_them():
   assert end == ('end', logs[-1])
 
 
-def test_steps_between_two_epochs_are_not_interrupted():
+def test_steps_between_two_epochs_are_not_interrupted(train):
   """The loop's calls with callbacks end where they would without, and where epochs do."""
   without, with_them = train([], stop=40), train([Diary()], stop=40, steps_per_epoch=20.0)
   assert sum(with_them) == sum(without) == 40
   assert len(with_them) <= len(without) + 2
 
 
-def test_a_phase_that_goes_on_inside_an_epoch_calls_for_the_rest_of_it():
+def test_a_phase_that_goes_on_inside_an_epoch_calls_for_the_rest_of_it(train):
   diary = Diary()
   train([diary], start=7)
   assert [e[:2] for e in diary.seen[1:4]] == [('epoch', 1), ('end of epoch', 1), ('epoch', 2)]
@@ -98,7 +104,7 @@ def test_a_phase_that_goes_on_inside_an_epoch_calls_for_the_rest_of_it():
 @pytest.mark.parametrize(
   ('steps_per_epoch', 'nb_epochs'), [(100.0, 1), (12.0, 1), (3.5, 4), (0.3, 12)]
 )
-def test_epochs_of_any_length(steps_per_epoch, nb_epochs):
+def test_epochs_of_any_length(train, steps_per_epoch, nb_epochs):
   diary = Diary()
   train([diary], steps_per_epoch=steps_per_epoch)
   numbers = [e[1] for e in diary.seen if e[0] == 'end of epoch']
@@ -106,7 +112,7 @@ def test_epochs_of_any_length(steps_per_epoch, nb_epochs):
   assert diary.seen[0][2] == nb_epochs
 
 
-def test_a_wish_to_stop_is_told_and_the_phase_ends_where_it_should():
+def test_a_wish_to_stop_is_told_and_the_phase_ends_where_it_should(train):
   class Stopper(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
       self.model.stop_training = epoch == 0
@@ -114,11 +120,11 @@ def test_a_wish_to_stop_is_told_and_the_phase_ends_where_it_should():
   said, diary = [], Diary()
   train([Stopper(), diary], said=said)
   assert len(said) == 1
-  assert 'wants to stop fit behind epoch 1' in said[0]
+  assert 'asked to stop fit after epoch 1' in said[0]
   assert [e[1] for e in diary.seen if e[0] == 'end of epoch'] == [0, 1, 2]
 
 
-def test_the_usual_callbacks_work(tmp_path):
+def test_the_usual_callbacks_work(train, tmp_path):
   callbacks = [
     keras.callbacks.CSVLogger(str(tmp_path / 'log.csv')),
     keras.callbacks.ModelCheckpoint(str(tmp_path / '{epoch}.keras')),

@@ -1,0 +1,49 @@
+"""What went into a chain of learners, on the clock of its last one."""
+
+import itertools
+from collections.abc import Mapping
+from typing import Any
+
+
+def first_original(report: Mapping) -> Mapping[str, Any]:
+  """Returns the original's block; of a chain what went into its first link, timed as by the last one.
+
+  A link times what it was given beside what it made. The same network is therefore timed by two links,
+  and the ratio of the two times says how much slower the machine was for one of them.
+  """
+  links = report.get('links') or ()
+  if not links or not links[0].get('original'):
+    return report['original']
+  factors = dict.fromkeys(_medians(links[0]['original']), 1.0)
+  for earlier, later in itertools.pairwise(links):
+    then, now = (_medians(b) for b in (earlier.get('compressed'), later.get('original')))
+    factors = {
+      threads: factor * now[threads] / then[threads]
+      for threads, factor in factors.items()
+      if then.get(threads) and now.get(threads)
+    }
+  block = dict(links[0]['original'])
+  for name in ('int8', 'sparse'):
+    if block.get(name):
+      block[name] = _on_another_clock(block[name], factors)
+  return _on_another_clock(block, factors)
+
+
+def _medians(block: Mapping | None) -> dict[int, float]:
+  return {entry['threads']: entry['p50_ms'] for entry in (block or {}).get('latency') or ()}
+
+
+def _on_another_clock(block: Mapping, factors: Mapping[int, float]) -> dict[str, Any]:
+  if not block.get('latency'):
+    return dict(block)
+  timed = [
+    {
+      'threads': entry['threads'],
+      'p50_ms': entry['p50_ms'] * factors[entry['threads']],
+      'p90_ms': entry['p90_ms'] * factors[entry['threads']],
+      'fps': entry['fps'] / factors[entry['threads']],
+    }
+    for entry in block['latency']
+    if entry['threads'] in factors
+  ]
+  return {**block, 'latency': timed}

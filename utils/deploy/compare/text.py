@@ -1,0 +1,108 @@
+"""The comparison in words and cells, and as a table for a terminal."""
+
+import math
+from collections.abc import Sequence
+
+from secateurs.utils.deploy import units
+from secateurs.utils.deploy.compare.entry import COSTS, Entry, Metric
+from secateurs.utils.deploy.compare.grouping import ranked_groups
+from secateurs.utils.deploy.float_file import SPARSE
+from secateurs.utils.deploy.scores import STANDARD_ERRORS
+
+STAR = '* nothing compared is smaller or faster and has at least as good a score'
+SPARSE_FILE = f'"sparse" marks sizes of {SPARSE}; file size is that of the smallest float file'
+
+
+def score_text(entry: Entry) -> str:
+  """Such as '88.16 %', or '87.90 % (87.71-88.02, 3 seeds)'."""
+  if entry.kind is None:
+    return units.NOTHING
+  text = entry.kind.show(entry.score)
+  if len(entry.scores) < 2:
+    return text
+  low, high = (entry.kind.show(pick(entry.scores)).removesuffix(' %') for pick in (min, max))
+  return f'{text} ({low}-{high}, {len(entry.scores)} seeds)'
+
+
+def cost_text(entry: Entry, metric: Metric) -> str:
+  """Such as '0.21 ms (0.48x) *'; the star marks what nothing beats."""
+  value, ratio = entry.values[metric.key], entry.ratios[metric.key]
+  details = [] if ratio is None or entry.original else [f'{ratio:.2f}x']
+  if metric.key == 'file' and entry.file == SPARSE:
+    details.append('sparse')
+  share = f' ({", ".join(details)})' if details else ''
+  star = ' *' if metric.key in entry.best else ''
+  return f'{metric.show(value)}{share}{star}'
+
+
+def table_cells(group: Sequence[Entry]) -> tuple[list[str], list[list[str]]]:
+  """Header and rows of the table of one group."""
+  kind = group[0].kind
+  header = ['', kind.label if kind else 'score', *(metric.label for metric in COSTS), 'time']
+  rows = [
+    [
+      f'{number} {entry.name}',
+      score_text(entry),
+      *(cost_text(entry, metric) for metric in COSTS),
+      units.fmt_seconds(entry.seconds),
+    ]
+    for number, entry in enumerate(group, start=1)
+  ]
+  return header, rows
+
+
+def verdicts(group: Sequence[Entry]) -> list[str]:
+  """Which compressed network keeps the original's score within the noise at the least cost.
+
+  Empty without an original, or if the noise of the scores is unknown.
+  """
+  original = next((entry for entry in group if entry.original), None)
+  known = [e for e in group if _is_cheaper(e) and None not in (e.score, e.noise)]
+  if original is None or original.noise is None or not known:
+    return []
+
+  def named(entry: Entry) -> str:
+    return f'row {group.index(entry) + 1}, {entry.name.partition(", ")[0]}'
+
+  label = original.kind.label
+  kept = [e for e in known if original.gain - e.gain <= _margin(original, e)]
+  if not kept:
+    best = max(known, key=lambda entry: entry.gain)
+    change = original.kind.show_difference(best.score - original.score)
+    return [f"No {label} is within the noise of the original's; nearest: {named(best)} ({change})."]
+  lines = []
+  for key, word in (('file', 'Smallest file'), ('latency', 'Fastest')):
+    ranked = [entry for entry in kept if (entry.ratios[key] or 1) < 1]
+    if ranked:
+      best = min(ranked, key=lambda entry: entry.ratios[key])
+      ratio = f'{best.ratios[key]:.2f}x'
+      lines.append(
+        f"{word} with {label} within the noise of the original's: {named(best)} ({ratio})."
+      )
+  return lines
+
+
+def _is_cheaper(entry: Entry) -> bool:
+  """Whether it is smaller or faster than its original, which only entries after compression are."""
+  return any((entry.ratios[key] or 1) < 1 for key in ('file', 'latency'))
+
+
+def _margin(a: Entry, b: Entry) -> float:
+  return STANDARD_ERRORS * math.hypot(a.noise, b.noise)
+
+
+def format_comparison(found: Sequence[Entry]) -> str:
+  """The table for a terminal, one part for each group that is ranked together."""
+  parts = []
+  for heading, group in ranked_groups(found).items():
+    header, rows = table_cells(group)
+    widths = [max(len(row[i]) for row in (header, *rows)) for i in range(len(header))]
+    lines = [
+      '  '.join(
+        [row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))]
+      )
+      for row in (header, *rows)
+    ]
+    parts.append('\n'.join([heading, lines[0], '-' * len(lines[0]), *lines[1:], *verdicts(group)]))
+  parts.append('\n'.join([STAR, *([SPARSE_FILE] if any(e.file == SPARSE for e in found) else [])]))
+  return '\n\n'.join(parts)

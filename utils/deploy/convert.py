@@ -1,0 +1,116 @@
+"""Turns a model into the content of its deployment files, in memory.
+
+A model is frozen into one concrete function of batch 1, which gives all TensorFlow Lite files; the
+batch of such a file can still be resized at run time. Freezing and converting the function takes
+ResNet-20 0.4 s on one core where `TFLiteConverter.from_keras_model`, which writes and re-reads a
+SavedModel first, takes 5 s.
+"""
+
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+import tf_keras as keras
+
+from secateurs.utils.deploy.exportable import calibration_images, check_exportable
+from secateurs.utils.errors import UserError
+from secateurs.utils.quiet import quiet_native
+
+INPUT_NAME = 'image'
+OUTPUT_NAME = 'output'
+
+
+def freeze(model: keras.Model, shape: tuple[int, ...], batch: int | None) -> Any:
+  """Returns the model in inference mode as a concrete function whose variables are constants."""
+  from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+
+  @tf.function(autograph=False)
+  def forward(image):  # noqa: ANN001
+    return tf.identity(model(image, training=False), name=OUTPUT_NAME)
+
+  spec = tf.TensorSpec((batch, *shape), tf.float32, name=INPUT_NAME)
+  return convert_variables_to_constants_v2(forward.get_concrete_function(spec))
+
+
+def graph_def(frozen: Any) -> tuple[bytes, str, str]:
+  """Returns the serialized GraphDef with the names of its input and output tensors."""
+  output = frozen.outputs[0]
+  while output.op.type == 'Identity' and output.op.inputs[0].op.name.startswith(OUTPUT_NAME):
+    output = output.op.inputs[0]  # the function's return value wraps our named output
+  data = frozen.graph.as_graph_def().SerializeToString(deterministic=True)
+  return data, frozen.inputs[0].name, output.name
+
+
+def convert(
+  frozen: Any,
+  model_name: str,
+  calibration: np.ndarray | None = None,
+  sparse: bool = False,
+  simulated: bool = False,
+) -> bytes:
+  """Converts to TensorFlow Lite: float, or full-integer when there are calibration images.
+
+  Args:
+    frozen: what `freeze` gives with batch 1.
+    model_name: for the error.
+    calibration: float32 [n, height, width, channels] that the integer ranges come from.
+    sparse: store kernels with many zeros without them (TensorFlow Lite's EXPERIMENTAL_SPARSITY, which
+      its XNNPACK runtime does not take for integer kernels).
+    simulated: the function simulates 8 bits, and holds its ranges itself.
+
+  Raises:
+    UserError: TensorFlow Lite has no operator for a layer.
+  """
+  from tensorflow.lite.python.convert_phase import ConverterError
+
+  with quiet_native():
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([frozen])
+    if calibration is not None:
+      converter.representative_dataset = lambda: (
+        [calibration[i : i + 1]] for i in range(len(calibration))
+      )
+      converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+    if calibration is not None or simulated:
+      converter.optimizations = [tf.lite.Optimize.DEFAULT]
+      converter.inference_input_type = tf.int8
+      converter.inference_output_type = tf.int8
+    if sparse:
+      converter.optimizations = [tf.lite.Optimize.EXPERIMENTAL_SPARSITY]
+    try:
+      return converter.convert()
+    except (ConverterError, RuntimeError, ValueError) as error:
+      kind = 'full-integer' if calibration is not None or simulated else 'float'
+      raise UserError(
+        f"TensorFlow Lite cannot convert model '{model_name}' to a {kind} file "
+        f'({_first_line(error)}); expected layers that it has operators for: replace that one.'
+      ) from error
+
+
+def tflite_bytes(model: keras.Model) -> bytes:
+  """The content of a float .tflite file, unproven: for timing a network, not for shipping it.
+
+  Raises:
+    UserError: the model cannot be exported.
+  """
+  return convert(freeze(model, check_exportable(model), batch=1), model.name)
+
+
+def int8_bytes(model: keras.Model, calibration: np.ndarray) -> bytes:
+  """The content of a full-integer .tflite file, quantised after training.
+
+  Args:
+    model: a functional tf_keras classifier that computes in float32.
+    calibration: as for `export_model`.
+
+  Raises:
+    UserError: the model or the images cannot be exported.
+  """
+  shape = check_exportable(model)
+  return convert(freeze(model, shape, batch=1), model.name, calibration_images(calibration, shape))
+
+
+def _first_line(error: Exception) -> str:
+  """The converter's own reason, which comes after the word 'error:' when it is long."""
+  lines = [line for line in str(error).splitlines() if line.strip()] or ['no reason given']
+  reasons = [line.split('error:', 1)[1] for line in lines if 'error:' in line]
+  return (reasons or lines)[0].strip()[:200]

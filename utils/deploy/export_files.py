@@ -1,0 +1,130 @@
+"""How each file of an export is written and compared: one function for each format."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tf_keras as keras
+
+from secateurs.utils.deploy.convert import convert, freeze, graph_def
+from secateurs.utils.deploy.exportable import calibration_images, check_exportable, parity_inputs
+from secateurs.utils.deploy.parity import (
+  Parity,
+  check_graph_def,
+  check_keras,
+  check_tflite,
+  keras_outputs,
+)
+
+
+@dataclass(frozen=True)
+class Job:
+  """What the files are made of and compared with; each graph is frozen once.
+
+  Attributes:
+    model: what is exported.
+    quantized: its twin that simulates 8 bits, if the integer file is made from that.
+    shape: of one input.
+    calibration: inputs for the integer ranges.
+    images: inputs for the comparison.
+    reference: the model's outputs for them.
+  """
+
+  model: keras.Model
+  quantized: keras.Model | None
+  shape: tuple[int, ...]
+  calibration: np.ndarray | None
+  images: np.ndarray
+  reference: np.ndarray
+
+  @cached_property
+  def graph(self) -> tuple[bytes, str, str]:
+    """The GraphDef with an open batch dimension, and the names of its input and output."""
+    return graph_def(freeze(self.model, self.shape, batch=None))
+
+  @cached_property
+  def frozen(self) -> Any:
+    """The function of batch 1 that gives the TensorFlow Lite files."""
+    return freeze(self.model, self.shape, batch=1)
+
+
+def export_job(
+  model: keras.Model,
+  quantized: keras.Model | None,
+  int8: bool,
+  calibration: np.ndarray | None,
+  parity_images: np.ndarray | None,
+) -> Job:
+  """Checks what `export_model` is given, and computes the outputs that files are compared with.
+
+  Raises:
+    UserError: the model or the images cannot be exported.
+  """
+  shape = check_exportable(model)
+  if int8 and quantized is None:
+    calibration = calibration_images(calibration, shape)
+  images = parity_inputs(parity_images, calibration, shape)
+  return Job(model, quantized, shape, calibration, images, keras_outputs(model, images))
+
+
+def _write_keras(job: Job, partial: Path, name: str) -> Parity:
+  _save_keras(job.model, partial)
+  return check_keras(partial, job.reference, job.images, name=name)
+
+
+def _save_keras(model: keras.Model, path: Path) -> None:
+  from secateurs.utils.graph import save_model
+
+  save_model(model, path)
+
+
+def _write_pb(job: Job, partial: Path, name: str) -> Parity:
+  data, input_name, output_name = job.graph
+  partial.write_bytes(data)
+  return check_graph_def(
+    partial,
+    job.reference,
+    job.images,
+    input_name=input_name,
+    output_name=output_name,
+    name=name,
+  )
+
+
+def _write_tflite(job: Job, partial: Path, name: str) -> Parity:
+  partial.write_bytes(convert(job.frozen, job.model.name))
+  return check_tflite(partial, job.reference, job.images, name=name)
+
+
+def _write_sparse(job: Job, partial: Path, name: str) -> Parity:
+  partial.write_bytes(convert(job.frozen, job.model.name, sparse=True))
+  return check_tflite(partial, job.reference, job.images, name=name)
+
+
+def _write_int8(job: Job, partial: Path, name: str) -> Parity:
+  """From the twin that simulates 8 bits, compared with it, or else from the model's own ranges."""
+  if job.quantized is None:
+    partial.write_bytes(convert(job.frozen, job.model.name, job.calibration))
+    return check_tflite(partial, job.reference, job.images, name=name)
+  twin = freeze(job.quantized, job.shape, batch=1)
+  partial.write_bytes(convert(twin, job.model.name, simulated=True))
+  return check_tflite(partial, keras_outputs(job.quantized, job.images), job.images, name=name)
+
+
+ENDINGS = {
+  'keras': '.keras',
+  'pb': '.pb',
+  'tflite': '.tflite',
+  'tflite_int8': '_int8.tflite',
+  'tflite_sparse': '_sparse.tflite',
+}
+WRITERS: dict[str, Callable[[Job, Path, str], Parity]] = {
+  'keras': _write_keras,
+  'pb': _write_pb,
+  'tflite': _write_tflite,
+  'tflite_int8': _write_int8,
+  'tflite_sparse': _write_sparse,
+}

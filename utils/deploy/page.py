@@ -1,0 +1,232 @@
+"""Renders `report.html`: one page with styles and drawings inside."""
+
+import json
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from secateurs.utils.deploy import units
+from secateurs.utils.deploy.float_file import smallest_float_file
+from secateurs.utils.deploy.rows import Row, link_rows, report_rows
+from secateurs.utils.deploy.scores import STANDARD_ERRORS, kind_of
+from secateurs.utils.deploy.wording import caveats, goals, method_of, samples_line, title, verdict
+
+if TYPE_CHECKING:
+  import jinja2
+
+_TILES = (
+  (('tflite_bytes', 'sparse/bytes'), 'File size'),
+  (('tflite_gzip_bytes',), 'Gzipped'),
+  (('latency/',), 'Latency'),
+  (('score',), None),
+  (('macs',), 'MACs'),
+  (('params',), 'Parameters'),
+)
+
+
+@cache
+def environment() -> 'jinja2.Environment':
+  """Where the pages' templates are, with the formats of numbers as filters."""
+  import jinja2
+
+  made = jinja2.Environment(
+    loader=jinja2.FileSystemLoader(Path(__file__).with_name('templates')),
+    autoescape=True,
+    trim_blocks=True,
+    lstrip_blocks=True,
+    undefined=jinja2.StrictUndefined,
+  )
+  for name in ('bytes', 'ms', 'percent', 'count', 'macs', 'seconds'):
+    made.filters[name] = getattr(units, f'fmt_{name}')
+  made.filters['typeset'] = units.typeset
+  made.filters['short'] = _short
+  made.filters['table'] = _table
+  return made
+
+
+def render_html(report: Mapping, metrics: list[dict]) -> str:
+  """Returns the whole page: styles and drawings inside; its one link is to report.json beside it.
+
+  Args:
+    report: a plain, checked report of schema 2.
+    metrics: what `read_metrics` gives; empty for no training curves.
+  """
+  from secateurs.utils.deploy import curves
+
+  rows = report_rows(report)
+  drawn = curves.curves(metrics, _percent_names(report['compressed']))
+  return (
+    environment()
+    .get_template('report.html.j2')
+    .render(
+      report=report,
+      title=title(report),
+      method=method_of(report),
+      verdict=verdict(rows),
+      samples=samples_line(report),
+      standard_errors=STANDARD_ERRORS,
+      notes=[*(report.get('notes') or ()), *caveats(rows)],
+      rows=rows,
+      tiles=_tiles(rows, report),
+      goals=goals(report),
+      links=link_rows(report),
+      layers=_layers(report['layers']),
+      curves=drawn,
+      dots=curves.has_evaluations(metrics),
+      colours=curves.phase_colours(metrics),
+      sensitivity=_sensitivity(report),
+      phase_seconds=max([phase['seconds'] or 0 for phase in report['phases']], default=0) or 1,
+      parity=_parity(report['parity']),
+      flags=_set(report['flags']),
+      unset=[name for name, value in report['flags'].items() if value is None],
+      extra=_without_scans(report.get('extra') or {}),
+    )
+  )
+
+
+_SCANS = (
+  (
+    'sensitivity',
+    'Loss on the judging samples when one kernel alone is pruned, before any training.',
+    'zeros in the kernel, %',
+  ),
+  (
+    'divergence',
+    "Divergence of the outputs from the original network's when one layer alone is pruned "
+    '(and refit, if asked for), before any training.',
+    'removed from the layer, %',
+  ),
+)
+
+
+def _sensitivity(report: Mapping) -> dict[str, str] | None:
+  """What pruning one kernel or one layer alone costs, where a learner has measured that."""
+  from secateurs.utils.deploy import plots
+
+  for key, caption, label in _SCANS:
+    if scanned := (report.get('extra') or {}).get(key):
+      return {'caption': caption, 'plot': plots.family(caption, label, scanned)}
+  return None
+
+
+def _without_scans(extra: Mapping) -> dict[str, Any]:
+  """The further figures that are not drawn."""
+  return {key: value for key, value in extra.items() if key not in [key for key, *_ in _SCANS]}
+
+
+def _set(flags: Mapping) -> dict[str, Any]:
+  return {name: value for name, value in flags.items() if value is not None}
+
+
+def _short(value: Any) -> str:
+  """A single value of a table: numbers with six significant digits, everything else as in JSON."""
+  if isinstance(value, float):
+    return f'{value:.6g}'
+  return value if isinstance(value, str) else json.dumps(value)
+
+
+def _table(value: Any) -> list[Mapping]:
+  """The rows of a table, if a value is objects with the same keys: a list of them, or by name."""
+  rows = value
+  if isinstance(value, Mapping) and all(isinstance(item, Mapping) for item in value.values()):
+    rows = [{'': name, **item} for name, item in value.items()]
+  if not isinstance(rows, list) or not all(isinstance(row, Mapping) for row in rows):
+    return []
+  return rows if all(list(row) == list(rows[0]) for row in rows) else []
+
+
+def _percent_names(block: Mapping) -> set[str]:
+  """Names of the score and the figures that people read in percent."""
+  kinds = [kind_of(score) for score in (block.get('score'), *block.get('figures', ())) if score]
+  return {kind.name for kind in kinds if kind.percent}
+
+
+def _tiles(rows: list[Row], report: Mapping) -> list[dict[str, Any]]:
+  """The headline figures: what changed most looked for, those that were measured."""
+  tiles = []
+  for starts, label in _TILES:
+    row = next((row for row in rows if row.key.startswith(starts)), None)
+    if row is None or row.compressed == units.NOTHING:
+      continue
+    detail = [f'{row.original} →', row.compressed]
+    if starts[0] == 'latency/':
+      detail.append(f'({row.label.split(", ")[-1]})')
+    if 'sparse/bytes' in starts:
+      file = smallest_float_file(report['compressed'])
+      detail.append(f'({file.ending})')
+    if row.within_noise:
+      detail.append('within the noise')
+    measured = row.change != units.NOTHING
+    tiles.append(
+      {
+        'label': label or row.label[:1].upper() + row.label[1:],
+        'value': units.typeset(row.change) if measured else row.compressed,
+        'detail': detail,
+        'share': row.share,
+        'better': row.better,
+      }
+    )
+  sparsity = report['compressed'].get('sparsity')
+  if sparsity:
+    everywhere = report['compressed'].get('sparsity_params')
+    tiles.append(
+      {
+        'label': 'Zeros in kernels',
+        'value': units.fmt_percent(sparsity),
+        'detail': (units.fmt_percent(everywhere), 'of all parameters'),
+        'share': sparsity,
+        'better': None,
+      }
+    )
+  return tiles
+
+
+def _layers(layers: list[Mapping]) -> dict[str, Any]:
+  """Picks the layers that compute, and adds the lengths of their bars, in percent."""
+  layers = [layer for layer in layers if layer['macs'][0]]
+  keys = ('in_channels', 'out_channels', 'macs')
+  most = {key: max([layer[key][0] or 0 for layer in layers], default=0) or 1 for key in keys}
+  cut = {
+    key: any(layer[key][0] != layer[key][1] for layer in layers)
+    for key in ('in_channels', 'out_channels')
+  }
+  rows = [
+    {
+      **layer,
+      'bars': {key: [100 * (value or 0) / most[key] for value in layer[key]] for key in keys},
+    }
+    for layer in layers
+  ]
+  return {
+    'rows': rows,
+    'cut': any(cut.values()),
+    'columns': [
+      *([('in_channels', 'input channels')] if cut['in_channels'] else []),
+      ('out_channels', 'output channels'),
+    ],
+    'sparse': any(layer.get('sparsity') for layer in layers),
+  }
+
+
+def _parity(parity: Mapping) -> list[tuple[str, str]]:
+  shares = {
+    'slim_vs_masked': 'slim model against masked model',
+    'tflite_vs_keras': '.tflite against Keras',
+    'pb_vs_keras': '.pb against Keras',
+    'reloaded_vs_keras': 'reloaded .keras against Keras',
+  }
+  rows = [
+    (label, f'{parity[key]:.1e} of the output range' if parity[key] else 'identical')
+    for key, label in shares.items()
+    if parity.get(key) is not None
+  ]
+  if parity.get('int8_top1_agreement') is not None:
+    rows.append(
+      ('int8 .tflite, same top-1 class as Keras', units.fmt_percent(parity['int8_top1_agreement']))
+    )
+  if parity.get('int8_max_diff_steps') is not None:
+    rows.append(
+      ('int8 .tflite, largest difference', f'{parity["int8_max_diff_steps"]:.1f} output steps')
+    )
+  return rows

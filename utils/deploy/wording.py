@@ -1,0 +1,91 @@
+"""The sentences and names of a report: for the terminal and the page alike."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from secateurs.utils.deploy import units
+from secateurs.utils.deploy.rows import Row
+from secateurs.utils.deploy.scores import kind_of
+
+_NAMES = {
+  'prune_ratio': 'removed part',
+  'channels_ratio': 'input channels ratio',
+  'macs_ratio': 'MACs ratio',
+  'params_ratio': 'parameters ratio',
+  'latency_ratio': 'latency ratio',
+  'sparsity': 'zeros in prunable kernels',
+  'sparsity_params': 'zeros in all parameters',
+}
+
+
+def method_of(report: Mapping) -> str:
+  """What was run: the published method and its learner, or the learner alone."""
+  method, learner = report.get('method'), report['learner']
+  return f'{method} ({learner})' if method and method != learner else learner
+
+
+def title(report: Mapping) -> str:
+  """One line that says what was run, e.g. 'weight-sparse: resnet20 on cifar10, seed 0'."""
+  return f'{method_of(report)}: {report["net"]} on {report["dataset"]}, seed {report["seed"]}'
+
+
+def goals(report: Mapping) -> list[tuple[str, str, str]]:
+  """Returns (name, requested, achieved) for everything that was requested."""
+  achieved = report.get('achieved') or {}
+  return [
+    (_NAMES.get(key, key), _goal(key, value), _goal(key, achieved.get(key)))
+    for key, value in (report.get('requested') or {}).items()
+  ]
+
+
+def _goal(key: str, value: Any) -> str:
+  if value is None:
+    return units.NOTHING
+  if not isinstance(value, float):
+    return str(value)
+  return f'{100 * value:.4g} %' if key in _NAMES else f'{value:.4g}'
+
+
+def headline(rows: Sequence[Row]) -> list[Row]:
+  """The rows that a verdict is made of, those that have a change: file size, latency, score."""
+  chosen = (
+    next((row for row in rows if row.key in ('tflite_bytes', 'sparse/bytes')), None),
+    next((row for row in rows if row.key.startswith('latency/')), None),
+    next((row for row in rows if row.key == 'score'), None),
+  )
+  return [row for row in chosen if row is not None and row.delta is not None]
+
+
+def verdict(rows: Sequence[Row]) -> str:
+  """What the compression gave in one line; empty if nothing was compared.
+
+  For example '0.39x file size (_sparse.tflite), 0.99x latency (within the noise), accuracy -0.31 pt'.
+  """
+  parts = []
+  for row in headline(rows):
+    name = 'latency' if row.key.startswith('latency/') else row.label
+    text = f'{name} {row.change}' if row.share is None else f'{row.change} {name}'
+    parts.append(text + (' (within the noise)' if row.within_noise else ''))
+  return ', '.join(parts)
+
+
+def samples_line(report: Mapping) -> str:
+  """On how many samples the score is, and its standard error; empty if neither is known."""
+  nb_samples, score = report.get('nb_smpls_eval'), report['compressed'].get('score')
+  parts = [f'evaluated on {nb_samples:,} samples'] if nb_samples else []
+  if score and score.get('noise') is not None:
+    kind = kind_of(score)
+    parts.append(f'standard error of {kind.label} {kind.show_noise(score["noise"])}')
+  return ', '.join(parts)
+
+
+def caveats(rows: Sequence[Row]) -> list[str]:
+  """Sentences about what a reader may conclude wrongly from the rows."""
+  score = next((row for row in rows if row.key == 'score'), None)
+  if score is None or not score.better:
+    return []
+  return [
+    f'The compressed model has a better {score.label} than the original, by more than the noise. '
+    'The original was probably still improving when its training ended. For a fair comparison, '
+    'train the original for as many further epochs as the compressed model.'
+  ]
