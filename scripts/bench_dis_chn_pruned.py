@@ -29,7 +29,6 @@ from secateurs.learners.channels.discrimination import (
   Block,
   LayerObjective,
   find_blocks,
-  make_branch,
 )
 from secateurs.learners.channels.units import find_units
 from secateurs.nets.resnet import cifar_resnet
@@ -38,7 +37,8 @@ from secateurs.utils.graph.cuts import calls_between, first_calls, run_calls
 from secateurs.utils.graph.walk import FlatModel, flatten_model
 from secateurs.utils.training.engine.loop import TrainStep
 from secateurs.utils.training.layerwise.frontier import Frontier
-from secateurs.utils.training.tasks.criteria import cross_entropy
+from secateurs.utils.training.tasks.classification import Classification
+from secateurs.utils.training.tasks.heads import make_head
 
 NB_SAMPLES = 256
 
@@ -72,11 +72,11 @@ class FromImages:
     before, now = run_calls(self._before, given), run_calls(self._now, given)
     loss = 0.5 * tf.reduce_mean(tf.square(now[self._output] - before[self._output]))
     logits = now[self._end]
-    loss += cross_entropy(labels, self._branch(logits) if self._branch else logits)
+    loss += Classification(10).loss(labels, self._branch(logits) if self._branch else logits)
     metrics = {}
     if self._whole:
-      metrics['loss_before'] = cross_entropy(labels, before[self._logits])
-      metrics['loss_now'] = cross_entropy(labels, now[self._logits])
+      metrics['loss_before'] = Classification(10).loss(labels, before[self._logits])
+      metrics['loss_now'] = Classification(10).loss(labels, now[self._logits])
     return loss, metrics
 
 
@@ -98,6 +98,7 @@ def steps_of(
       {number: tf.constant(array) for number, array in now.tensors.items()},
       {output: tf.constant(before.peek([output])[output])},
       tf.constant(labels),
+      Classification(10),
     ),
     'lean': FromImages(flats, block, branch, output, data, whole=False),
     'whole': FromImages(flats, block, branch, output, data, whole=True),
@@ -147,7 +148,7 @@ def main() -> None:
       continue
     branch = None
     if block.tensor is not None:
-      branch = make_branch(flats[1].shapes[block.tensor], 10, f'branch{block.number}', 0)
+      branch = make_head(flats[1].shapes[block.tensor], 10, f'branch{block.number}', 0)
     totals = []
     for unit in block.units:
       steps = steps_of(unit.name, flats, block, branch, data)

@@ -29,7 +29,8 @@ from secateurs.nets.datasets import crops, ilsvrc12  # noqa: E402
 from secateurs.nets.datasets.images import MEAN, STD  # noqa: E402
 from secateurs.nets.resnet import imagenet_resnet  # noqa: E402
 from secateurs.utils.training.engine.loop import TrainStep  # noqa: E402
-from secateurs.utils.training.tasks.objectives import Classification  # noqa: E402
+from secateurs.utils.training.tasks.classification import Classification  # noqa: E402
+from secateurs.utils.training.tasks.objectives import TaskObjective  # noqa: E402
 
 SIZE, BATCH = 224, 64
 
@@ -122,7 +123,11 @@ def beside(dataset: ilsvrc12.Ilsvrc12, rounds: int) -> None:
   """Training on the pipeline against training on one batch that is there."""
   batch_size = 16
   model = imagenet_resnet(50)
-  step = TrainStep(Classification(model), model.trainable_variables, keras.optimizers.SGD(0.0))
+  step = TrainStep(
+    TaskObjective(model, Classification(model.output_shape[-1])),
+    model.trainable_variables,
+    keras.optimizers.SGD(0.0),
+  )
   fresh = iter(dataset.train_batches(batch_size, seed=0))
   stored = iter(tf.data.Dataset.from_tensors(next(fresh)).repeat())
   contenders = {

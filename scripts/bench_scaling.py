@@ -27,12 +27,15 @@ quiet_tensorflow()
 import tensorflow as tf  # noqa: E402
 import tf_keras as keras  # noqa: E402
 
-from secateurs.learners.channels.discrimination import BlockObjective, find_blocks, make_branch  # noqa: E402
+from secateurs.learners.channels.discrimination import BlockObjective, find_blocks  # noqa: E402
 from secateurs.nets.resnet import cifar_resnet  # noqa: E402
 from secateurs.utils.graph.walk import flatten_model  # noqa: E402
 from secateurs.utils.training import distributed  # noqa: E402
+from secateurs.utils.training.engine.hooks import WeightDecay  # noqa: E402
 from secateurs.utils.training.engine.loop import TrainStep  # noqa: E402
-from secateurs.utils.training.tasks.objectives import Classification  # noqa: E402
+from secateurs.utils.training.tasks.classification import Classification  # noqa: E402
+from secateurs.utils.training.tasks.heads import make_head  # noqa: E402
+from secateurs.utils.training.tasks.objectives import TaskObjective  # noqa: E402
 
 BATCH = 128
 
@@ -61,7 +64,7 @@ def main() -> None:
 def full_precision() -> tuple:
   """Objective and variables of plain training."""
   model = cifar_resnet(20)
-  return Classification(model), model.trainable_variables
+  return TaskObjective(model, Classification(model.output_shape[-1])), model.trainable_variables
 
 
 def block_phase() -> tuple:
@@ -72,9 +75,10 @@ def block_phase() -> tuple:
   model = cifar_resnet(20)
   flat = flatten_model(model)
   block = find_blocks(flat, 3, find_units(ChannelGraph(model), 'couple', ()).units)[1]
-  branch = make_branch(flat.shapes[block.tensor], 10, 'branch', 0)
+  branch = make_head(flat.shapes[block.tensor], 10, 'branch', 0)
   variables = [*model.trainable_variables, *branch.trainable_variables]
-  return BlockObjective(flat, block, branch, Classification(model)), variables
+  objective = TaskObjective(model, Classification(10))
+  return BlockObjective(flat, block, branch, objective), variables
 
 
 def measure(make, batches: tf.data.Dataset, nb_rounds: int, nb_steps: int) -> dict:  # noqa: ANN001
@@ -96,7 +100,7 @@ def measure(make, batches: tf.data.Dataset, nb_rounds: int, nb_steps: int) -> di
 def _step(make, one_by_one: bool = False) -> TrainStep:  # noqa: ANN001
   objective, variables = make()
   optimizer = keras.optimizers.SGD(0.01, momentum=0.9, jit_compile=False)
-  step = TrainStep(objective, variables, optimizer, weight_decay=2e-4, decayed=variables)
+  step = TrainStep(objective, variables, optimizer, penalties=[WeightDecay(2e-4, variables)])
   if one_by_one:
     step._averaged = _each_by_itself
   return step

@@ -46,12 +46,14 @@ from secateurs.nets.datasets.images import (  # noqa: E402
 )
 from secateurs.nets.resnet import cifar_resnet  # noqa: E402
 from secateurs.utils.training import loop  # noqa: E402
+from secateurs.utils.training.engine.hooks import WeightDecay  # noqa: E402
 from secateurs.utils.training.engine.masks import MaskSet  # noqa: E402
 from secateurs.utils.training.engine.metrics import MetricsWriter  # noqa: E402
 from secateurs.utils.training.models.checkpoints import CheckpointStore  # noqa: E402
 from secateurs.utils.training.models.precision import with_policy  # noqa: E402
 from secateurs.utils.training.models.weights import named_weights  # noqa: E402
-from secateurs.utils.training.tasks.objectives import Classification  # noqa: E402
+from secateurs.utils.training.tasks.classification import Classification  # noqa: E402
+from secateurs.utils.training.tasks.objectives import TaskObjective  # noqa: E402
 
 BATCH = 128
 SUMMARY_STEP, SAVE_STEP, MASK_STEP = 50, 200, 50
@@ -100,12 +102,11 @@ def engine(dataset: ImageDataset, folder: Path, policy: str, masked: bool) -> Co
   optimizer = tf_keras.optimizers.SGD(RATE, momentum=MOMENTUM, jit_compile=False)
   masks = MaskSet(kernels) if masked else None
   step = loop.TrainStep(
-    Classification(model),
+    TaskObjective(model, Classification(model.output_shape[-1])),
     model.trainable_variables,
     optimizer,
-    weight_decay=DECAY,
-    decayed=kernels,
-    masks=masks,
+    penalties=[WeightDecay(DECAY, kernels)],
+    constraints=[masks] if masks else [],
   )
   writer, store = MetricsWriter(folder), CheckpointStore(folder / 'model.ckpt')
   slots = {v.name: v for v in optimizer.variables}

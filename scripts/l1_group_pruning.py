@@ -19,8 +19,9 @@ from secateurs.utils.quiet import quiet_tensorflow
 quiet_tensorflow()
 
 from secateurs.learners import cli, register  # noqa: E402
-from secateurs.learners.channels.learner import ChannelConfig, ChannelLearner  # noqa: E402
-from secateurs.learners.run.learner import Phase  # noqa: E402
+from secateurs.learners.channels.configs import ChannelConfig  # noqa: E402
+from secateurs.learners.channels.learner import ChannelLearner  # noqa: E402
+from secateurs.learners.run.phases import Phase  # noqa: E402
 from secateurs.nets.model_helper import experiment_of  # noqa: E402
 from secateurs.utils.config import option  # noqa: E402
 from secateurs.utils.graph import (  # noqa: E402
@@ -43,7 +44,7 @@ class L1Config(ChannelConfig):
     'Channels joined by residual additions: couple (drop for all layers of the trunk) or keep all.',
     choices=('couple', 'keep'),
   )
-  macs_ratio: float = option(0.5, 'Share of the MACs that may stay.', low=0.0, high=1.0)
+  macs_ratio: float = option(0.5, 'Fraction of the MACs that stays.', low=0.0, high=1.0)
 
 
 @register
@@ -55,19 +56,19 @@ class L1GroupLearner(ChannelLearner):
 
   def compression_phases(self) -> list[Phase]:
     """Choice, slicing, training."""
-    phases = {'choose': self._choose, 'slim': self.slim, 'finetune': self.finetune}
+    phases = {'choose': self._choose, 'slice': self.slice, 'finetune': self.finetune}
     return [Phase(name, run) for name, run in phases.items()]
 
   def requested(self) -> dict[str, Any]:
-    """The share of MACs."""
+    """The fraction of MACs."""
     return {'macs_ratio': self.config.macs_ratio}
 
   def keep(self, graph: ChannelGraph) -> dict:
     """What the choice keeps, by group."""
-    return {int(group): kept for group, kept in self.state['algorithm']['kept'].items()}
+    return {int(group): kept for group, kept in self.state.kept.items()}
 
   def _choose(self) -> None:
-    graph = ChannelGraph(self.in_float32(self.model))
+    graph = ChannelGraph(self.settings.in_float32(self.model))
     skip = []
     if self.config.trunk == 'keep':
       inner = {unit.key for unit in self.units(graph).units}
@@ -75,7 +76,7 @@ class L1GroupLearner(ChannelLearner):
     found = choose_channels(
       graph, channel_scores(graph, 'l1'), macs=self.config.macs_ratio, skip=skip
     )
-    self.state['algorithm']['kept'] = {str(group): kept.tolist() for group, kept in found.items()}
+    self.state.kept = {str(group): kept.tolist() for group, kept in found.items()}
 
 
 if __name__ == '__main__':

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from typing import Any
 
 from secateurs.utils.quiet import quiet_tensorflow
 
@@ -23,8 +22,9 @@ quiet_tensorflow()
 import tf_keras as keras  # noqa: E402
 
 from secateurs.learners import cli, register  # noqa: E402
-from secateurs.learners.run.compression import CompressionLearner  # noqa: E402
-from secateurs.learners.run.learner import Phase  # noqa: E402
+from secateurs.learners.run.compression import CompressionLearner, extended  # noqa: E402
+from secateurs.learners.run.phases import Phase  # noqa: E402
+from secateurs.learners.run.reporting import Findings  # noqa: E402
 from secateurs.nets.model_helper import experiment_of  # noqa: E402
 from secateurs.utils.config import Config, option  # noqa: E402
 from secateurs.utils.errors import UserError  # noqa: E402
@@ -64,8 +64,8 @@ class ScratchLearner(CompressionLearner):
     return [Phase('renew', self._renew), Phase('train', self._train)]
 
   def build(self) -> keras.Model:
-    """The slim architecture with new weights, behind the baseline."""
-    if 'renew' not in self.state.get('done', ()):
+    """The slim architecture with new weights, after the baseline."""
+    if self.session is None or not self.session.is_done('renew'):
       return super().build()
     return self._renewed()
 
@@ -73,23 +73,23 @@ class ScratchLearner(CompressionLearner):
     if not self.config.model:
       raise UserError('No slim model was named: give --scratch_model FILE.keras.')
     slim = load_model(self.config.model)
-    keras.utils.set_random_seed(self.run_config.seed)
+    keras.utils.set_random_seed(self.settings.run.seed)
     return keras.models.clone_model(slim)
 
   def _renew(self) -> None:
-    self.model = self.in_training_precision(self._renewed())
+    self.model = self.settings.in_training_precision(self._renewed())
 
   def _train(self) -> None:
-    nb_steps = self.fine_tune_steps()
+    nb_steps = self.rates.fine_tune_steps()
     if self.config.budget == 'macs':
-      original = count(load_model(self.original_keras)).macs
-      nb_steps = round(nb_steps * original / count(self.in_float32(self.model)).macs)
-    schedule = self.warmed_up(Cosine(self.lrn_rate_init, nb_steps), nb_steps)
-    self.fit('train', self.classification(), self.sgd(schedule), nb_steps=nb_steps)
+      original = count(load_model(self.files.original_keras)).macs
+      nb_steps = round(nb_steps * original / count(self.settings.in_float32(self.model)).macs)
+    schedule = self.rates.warmed_up(Cosine(self.rates.lrn_rate_init, nb_steps), nb_steps)
+    self.fit('train', self.objective(), self.rates.sgd(schedule), nb_steps=nb_steps)
 
-  def requested(self) -> dict[str, Any]:
-    """The budget."""
-    return {'budget': self.config.budget}
+  def findings(self) -> Findings:
+    """The budget that was asked for."""
+    return extended(super().findings(), [], requested={'budget': self.config.budget})
 
 
 if __name__ == '__main__':

@@ -20,26 +20,43 @@ def helper():
   return LENET_AT_DIGITS.make(DataConfig())
 
 
-@pytest.fixture
-def make(tmp_path, helper):
-  """Makes a learner whose runs are short and whose files lie in a folder of the test."""
+@pytest.fixture(scope='session')
+def make_in(helper):
+  """Makes a learner whose runs are short and whose files lie in a given folder."""
+  network = helper
 
   def make_learner(
-    name, folder='run', run=None, training=None, distillation=None, quantization=None, **config
+    folder,
+    name,
+    *,
+    run=None,
+    training=None,
+    distillation=None,
+    quantization=None,
+    method=None,
+    helper=None,
+    **config,
   ):
     cls = get_learner(name)
     run = {'summ_step': 10, 'save_step': 10, 'bench_frames': 5, 'bench_threads': '1'} | (run or {})
     training = {'nb_epochs_rat': 0.05} | (training or {})
     return cls(
-      helper,
+      helper or network,
       cls.Config(**config),
-      run=RunConfig(run_dir=str(tmp_path / folder), **run),
+      run=RunConfig(run_dir=str(folder), **run),
       training=TrainConfig(**training),
       distillation=DistillConfig(**(distillation or {})),
       quantization=QuantConfig(**(quantization or {})),
+      method=method,
     )
 
   return make_learner
+
+
+@pytest.fixture
+def make(tmp_path, make_in):
+  """The same in a folder of the test."""
+  return lambda name, folder='run', **options: make_in(tmp_path / folder, name, **options)
 
 
 @pytest.fixture(scope='session')

@@ -54,7 +54,7 @@ def test_a_whole_run_is_quiet_but_for_ours(tmp_path):
   assert done.stderr == ''
   root = tmp_path / 'runs' / 'lenet_at_digits'
   assert (root / 'models_ws_eval' / 'model.tflite').is_file()
-  assert json.loads((root / 'logs' / 'weight-sparse' / 'report.json').read_text())['schema'] == 1
+  assert json.loads((root / 'logs' / 'weight-sparse' / 'report.json').read_text())['schema'] == 2
   assert 'training the baseline first' in done.stdout
   assert 'gzipped' in done.stdout
 
@@ -65,7 +65,7 @@ def test_a_whole_run_is_quiet_but_for_ours(tmp_path):
     (['--ws_prune_ration', '0.5'], 2, 'ws_prune_ratio'),
     (['--batch_size', 'many'], 2, 'batch_size'),
     (['0.5'], 2, 'is not a flag'),
-    (['--learner', 'weight-sparce'], 1, 'did you mean weight-sparse'),
+    (['--learner', 'weight-sparce'], 1, 'Did you mean weight-sparse?'),
     (
       ['--learner', 'weight-sparse', '--ws_prune_ratio', '2'],
       1,
@@ -165,7 +165,7 @@ def test_kill_minus_nine_and_the_same_command_again(tmp_path):
     time.sleep(0.1)
   done = call(*LONG, cwd=tmp_path / 'killed')
   assert done.returncode == 0, done.stderr
-  assert 'Going on from' in done.stdout
+  assert 'Resuming from' in done.stdout
   reports = [
     json.loads((tmp_path / n / 'runs/lenet_at_digits/logs/weight-sparse/report.json').read_text())
     for n in ('whole', 'killed')

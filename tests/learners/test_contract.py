@@ -1,8 +1,10 @@
 """What every registered learner keeps to."""
 
+import contextlib
 import copy
 import dataclasses
 import functools
+import io
 import json
 
 import numpy as np
@@ -11,7 +13,8 @@ import tf_keras as keras
 
 from secateurs.learners import get_learner, learners, register
 from secateurs.learners.run import phase_times, reporting
-from secateurs.learners.run.learner import Phase
+from secateurs.learners.run.phases import Phase
+from secateurs.learners.run.plans import read_plan, structure
 from secateurs.nets.datasets.image_folder import ImageFolderConfig
 from secateurs.utils.errors import UserError
 from secateurs.utils.training.engine import loop
@@ -55,28 +58,78 @@ def killed_at(monkeypatch, learner, moment):
       learner.train()
 
 
-@pytest.mark.parametrize('name', NAMES)
-def test_a_run_ends_in_files_and_a_report(name, make, warm, capsys):
-  learner = make(name, run={**warm, 'export_int8': True})
-  result = learner.train()
+@dataclasses.dataclass
+class Finished:
+  """A finished run: its folder, what makes another learner in it, its result and what it printed."""
+
+  make: object
+  learner: object
+  result: object
+  printed: str
+
+
+@pytest.fixture(scope='module', params=NAMES)
+def finished(request, make_in, baseline, tmp_path_factory):
+  """A run of each learner with an int8 file, shared by the tests that only look at it."""
+  folder, name = tmp_path_factory.mktemp(request.param), request.param
+
+  def make(**run):
+    return make_in(folder, name, run={'warm_start_path': baseline, **run})
+
+  learner = make(export_int8=True)
+  with pytest.raises(UserError, match=r'run the same command with --exec_mode train first'):
+    learner.benchmark()
+  with contextlib.redirect_stdout(io.StringIO()) as printed:
+    result = learner.train()
+  return Finished(make, learner, result, printed.getvalue())
+
+
+def test_a_run_ends_in_files_and_a_report(finished):
+  result, learner = finished.result, finished.learner
   assert {'keras', 'pb', 'tflite', 'tflite_int8'} <= set(result.files)
   report = json.loads((learner.files.log_dir / 'report.json').read_text())
-  assert report['learner'] == name
-  assert report['original']['accuracy'] > 0.9
-  assert report['compressed']['int8']['accuracy'] > 0.3
+  assert report['schema'] == 2
+  assert (report['learner'], report['method']) == (learner.name, None)
+  assert (report['task'], report['nb_smpls_eval']) == ('classification', 360)
+  assert report['original']['accuracy'] == report['original']['score']['value'] > 0.9
+  assert report['compressed']['int8']['score']['value'] > 0.3
   assert report['parity']['tflite_vs_keras'] < 1e-3
   assert [p['name'] for p in report['phases']] == [p.name for p in learner.phases()]
   assert (learner.files.log_dir / 'report.html').stat().st_size > 10_000
-  assert 'accuracy' in capsys.readouterr().out
+  assert 'accuracy' in finished.printed
   assert equal(weights(result.files['keras']), result.model.get_weights())
 
 
-@pytest.mark.parametrize('name', NAMES)
-def test_a_finished_run_is_not_run_again(name, make, warm, monkeypatch):
-  first = make(name, run=warm).train()
+def test_a_run_writes_a_plan_of_its_network(finished):
+  plan = read_plan(finished.result.plan)
+  assert plan.learner == finished.learner.name
+  assert plan.layers == structure(finished.learner.helper.build_model(0))
+
+
+def test_a_finished_run_is_not_run_again(finished, monkeypatch):
   monkeypatch.setattr(loop.TrainStep, 'run', None)  # Any training would fail.
-  again = make(name, run=warm).train()
-  assert again.report == first.report
+  again = finished.make(export_int8=True).train()
+  assert again.report == finished.result.report
+
+
+def test_other_flags_are_another_run(finished):
+  with pytest.raises(UserError, match=r'of another run \(--seed 0, now 1\)'):
+    finished.make(seed=1).train()
+
+
+def test_evaluate_export_benchmark(finished, capsys):
+  report = finished.result.report
+  found = finished.make().evaluate()
+  assert found['keras'].score.value == pytest.approx(report['compressed']['accuracy'])
+  assert found['keras'].nb_samples == 360
+  assert found['tflite'].score.value == pytest.approx(found['keras'].score.value, abs=0.01)
+  files = finished.make(export_int8=True).export()
+  model = finished.learner.settings.in_float32(finished.learner.model)
+  assert equal(weights(files['keras']), model.get_weights())
+  timed = finished.make().benchmark()
+  assert {'tflite', 'tflite_int8'} <= set(timed)
+  assert all(entry['p50_ms'] > 0 for entries in timed.values() for entry in entries)
+  assert 'frames/s' in capsys.readouterr().out
 
 
 @pytest.mark.parametrize('name', NAMES)
@@ -88,31 +141,6 @@ def test_a_killed_run_goes_on_to_the_same_end(name, moment, make, warm, monkeypa
   resumed = make(name, 'killed', **options).train()
   assert equal(whole.model.get_weights(), resumed.model.get_weights())
   assert whole.report['compressed']['accuracy'] == resumed.report['compressed']['accuracy']
-
-
-@pytest.mark.parametrize('name', NAMES)
-def test_other_flags_are_another_run(name, make, warm):
-  make(name, run=warm).train()
-  with pytest.raises(UserError, match=r'of another run \(--seed 0, now 1\)'):
-    make(name, run={**warm, 'seed': 1}).train()
-
-
-@pytest.mark.parametrize('name', NAMES)
-def test_evaluate_export_benchmark(name, make, warm, capsys):
-  learner = make(name, run={**warm, 'export_int8': True})
-  with pytest.raises(UserError, match=r'run the same command with --exec_mode train first'):
-    learner.benchmark()
-  report = learner.train().report
-  found = make(name, run=warm).evaluate()
-  assert found['keras'].score.value == pytest.approx(report['compressed']['accuracy'])
-  assert found['keras'].nb_samples == 360
-  assert found['tflite'].score.value == pytest.approx(found['keras'].score.value, abs=0.01)
-  files = make(name, run=warm).export()
-  assert equal(weights(files['keras']), learner.settings.in_float32(learner.model).get_weights())
-  timed = make(name, run=warm).benchmark()
-  assert {'tflite', 'tflite_int8'} <= set(timed)
-  assert all(entry['p50_ms'] > 0 for entries in timed.values() for entry in entries)
-  assert 'frames/s' in capsys.readouterr().out
 
 
 @pytest.mark.parametrize('name', NAMES)
@@ -189,28 +217,27 @@ def test_given_weights_are_evaluated_without_training(make, warm):
 def test_no_epochs_measure_what_was_given(make, warm):
   report = make('full-prec', run=warm, training={'nb_epochs_rat': 0.0}).train().report
   assert report['compressed']['accuracy'] > 0.9
-  with pytest.raises(UserError, match='leaves it no step'):
+  with pytest.raises(UserError, match='give zero training steps'):
     make('weight-sparse', run=warm, training={'nb_epochs_rat': 0.0}).train()
 
 
 def test_a_baseline_of_another_network_is_refused_and_kept(make, helper):
   first = make('full-prec')
   first.train()
-  other = make('weight-sparse')
-  other.helper = type(helper)('lenet2', helper._build, helper.dataset, helper.recipe)
+  other = make(
+    'weight-sparse', helper=type(helper)('lenet2', helper._build, helper.dataset, helper.recipe)
+  )
   with pytest.raises(UserError, match='holds a lenet trained on digits, but a lenet2 on digits'):
     other.train()
   assert first.session.store.latest() is not None
 
 
 def test_a_baseline_with_other_pixels_is_refused(make, helper):
-  first = make('full-prec')
-  first.helper = copy.copy(helper)
-  first.helper.configs = (ImageFolderConfig(image_size=16, nb_smpls_val=3),)
-  first.train()
-  other = make('weight-sparse')
-  other.helper = copy.copy(helper)
-  other.helper.configs = (ImageFolderConfig(image_size=8),)
+  large, small = copy.copy(helper), copy.copy(helper)
+  large.configs = (ImageFolderConfig(image_size=16, nb_smpls_val=3),)
+  small.configs = (ImageFolderConfig(image_size=8),)
+  make('full-prec', helper=large).train()
+  other = make('weight-sparse', helper=small)
   with pytest.raises(UserError, match=r'trained with --image_size 16, but now it is 8'):
     other.train()
 
@@ -252,7 +279,7 @@ def test_seconds_of_a_killed_phase_are_kept_and_none_counts_twice(make, monkeypa
   def work(learner, nb_parts):
     for number in range(nb_parts):
       now[0] += 10
-      with learner._times.running('part'):
+      with learner.session.times.running('part'):
         now[0] += 5
         learner.save('work', 0)
       if number:
@@ -266,7 +293,7 @@ def test_seconds_of_a_killed_phase_are_kept_and_none_counts_twice(make, monkeypa
   with pytest.raises(Killed):
     learners[0].run_phases()
   learners[1].run_phases()
-  found = reporting.times(learners[1])
+  found = reporting.times(learners[1].session.state.times, ['work'])
   assert {p['name']: p['seconds'] for p in found['phases']} == {'work': 45.0, 'part': 15.0}
   assert found['seconds_total'] == 45.0
 
@@ -276,19 +303,19 @@ def test_momentum_is_the_recipes_unless_given(make, helper):
   other.recipe = dataclasses.replace(helper.recipe, momentum=0.95)
   for training, expected in (({}, 0.95), ({'momentum': 0.5}, 0.5)):
     for optimizer in ('sgd', 'muon'):
-      learner = make('weight-sparse', training={**training, 'optimizer_ft': optimizer})
-      learner.helper = other
-      assert learner.sgd(0.1).momentum == expected
-      assert learner.fine_tune_optimizer(10).momentum == expected
+      options = {'training': {**training, 'optimizer_ft': optimizer}, 'helper': other}
+      rates = make('weight-sparse', **options).rates
+      assert rates.sgd(0.1).momentum == expected
+      assert rates.fine_tune_optimizer(10).momentum == expected
 
 
 def test_names_are_unique_and_mistakes_are_told():
   class Twin(get_learner('full-prec')):
     name = 'full-prec'
 
-  with pytest.raises(ValueError, match='Two learners are called full-prec'):
+  with pytest.raises(ValueError, match='Two learners have the name full-prec'):
     register(Twin)
-  with pytest.raises(UserError, match=r'did you mean weight-sparse'):
+  with pytest.raises(UserError, match=r'Did you mean weight-sparse\?'):
     get_learner('weight-spars')
 
 

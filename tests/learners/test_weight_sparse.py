@@ -5,10 +5,12 @@ import numpy as np
 import pytest
 import tf_keras as keras
 
-from secateurs.learners.run.measuring import kernels_by_name, layer_sparsities
-from secateurs.learners.weight_sparse import WsConfig, round_density, sparsity_at, update_steps
+from secateurs.learners.run.measuring import layer_sparsities
+from secateurs.learners.weights.allocation import MeasuredAllocation
+from secateurs.learners.weights.configs import WsConfig
 from secateurs.learners.weights.patterns import parse_pattern
 from secateurs.learners.weights.ratios import dense_kernels
+from secateurs.learners.weights.schedule import round_density
 from secateurs.learners.weights.search import Regression
 from secateurs.learners.weights.xnnpack import xnnpack_kernels
 from secateurs.nets.resnet import cifar_resnet
@@ -17,6 +19,7 @@ from secateurs.utils.training.engine.loop import TrainStep
 from secateurs.utils.training.engine.masks import nb_kept
 from secateurs.utils.training.engine.muon import Muon
 from secateurs.utils.training.engine.patterns import Blocks, MByN, Unstructured, top_k_mask
+from secateurs.utils.training.models.weights import kernels_by_name
 
 
 def zeros(path):
@@ -44,12 +47,14 @@ def test_layers_of_several_kernels():
 def test_golden_schedule():
   """s_t = 0.8 * (1 - (1 - (t - 10) / 40) ^ 3), by hand."""
   config = WsConfig(prune_ratio=0.8, mask_update_step=10)
-  steps = update_steps(100, config)
+  steps = config.rise.update_steps(100)
   assert steps == [10, 20, 30, 40, 50]
   expected = [0.0, 0.8 * (1 - 27 / 64), 0.8 * (1 - 8 / 64), 0.8 * (1 - 1 / 64), 0.8]
-  np.testing.assert_allclose([sparsity_at(s, steps, config) for s in steps], expected, rtol=1e-6)
-  assert sparsity_at(9, steps, config) == 0
-  assert sparsity_at(99, steps, config) == 0.8
+  np.testing.assert_allclose(
+    [config.rise.sparsity_at(s, steps) for s in steps], expected, rtol=1e-6
+  )
+  assert config.rise.sparsity_at(9, steps) == 0
+  assert config.rise.sparsity_at(99, steps) == 0.8
 
 
 @pytest.mark.parametrize(
@@ -81,22 +86,22 @@ def test_all_kernels_can_be_made_sparse(make, baseline):
 
 def test_exponent_and_initial_ratio():
   config = WsConfig(prune_ratio=0.9, prune_ratio_init=0.5, prune_ratio_exp=1.0)
-  steps = update_steps(1000, config)
-  assert sparsity_at(steps[0], steps, config) == pytest.approx(0.5)
+  steps = config.rise.update_steps(1000)
+  assert config.rise.sparsity_at(steps[0], steps) == pytest.approx(0.5)
   middle = (steps[0] + steps[-1]) // 2
-  assert sparsity_at(middle, steps, config) == pytest.approx(0.7)
+  assert config.rise.sparsity_at(middle, steps) == pytest.approx(0.7)
 
 
 @pytest.mark.parametrize('nb_steps', [1, 2, 10, 30, 60, 500, 5000, 100_000])
 def test_update_steps(nb_steps):
-  steps = update_steps(nb_steps, WsConfig())
+  steps = WsConfig().rise.update_steps(nb_steps)
   assert steps == sorted(set(steps))
   assert steps[0] >= 1
   assert steps[-1] <= max(nb_steps, 1)
   span = steps[-1] - steps[0]
   assert len(steps) >= min(21, span + 1)
   assert max(np.diff(steps), default=0) <= 100
-  sparsities = [sparsity_at(s, steps, WsConfig()) for s in steps]
+  sparsities = [WsConfig().rise.sparsity_at(s, steps) for s in steps]
   assert sparsities == sorted(sparsities)
   assert sparsities[-1] == 0.75
 
@@ -249,9 +254,10 @@ def test_trials_train_as_the_run_does(make, baseline, optimizer):
   learner = make(
     'weight-sparse', run={'warm_start_path': baseline}, training={'optimizer_ft': kind}, **options
   )
-  learner.model, learner.state['algorithm'] = learner.helper.build_model(0), {}
+  learner.model = learner.helper.build_model(0)
   learner.prepare()
-  trial = learner._reward(learner.model, Regression({}, 0, 1.0))._step.optimizer
+  measured = MeasuredAllocation(learner._site(), learner.config, learner.state, lambda: None)
+  trial = measured._reward(learner.model, Regression({}, 0, 1.0))._step.optimizer
   assert type(trial) is optimizer
   rates = [float(trial._learning_rate(step)) for step in (0, 7)]  # Down to zero within the trial.
   assert rates == pytest.approx([0.02, 0.0])
@@ -271,7 +277,7 @@ def test_iterative_rounds_only_ever_prune(make, baseline):
   learner._train = watch
   result = learner.train()
   assert [p['name'] for p in result.report['phases']] == [
-    'baseline', 'allot', 'round1', 'round2', 'round3', 'measure',
+    'baseline', 'allocate', 'round1', 'round2', 'round3', 'measure',
   ]  # fmt: skip
   assert sparsities == sorted(sparsities)
   assert sparsities[-1] == pytest.approx(0.9, abs=1e-3)
@@ -366,7 +372,7 @@ def test_the_xnnpack_policy_tells_where_it_pays(make, baseline):
   learner = make('weight-sparse', run={'warm_start_path': baseline}, policy='xnnpack')
   learner.model = sparse_ready()
   learner.prepare()
-  notes = learner.notes()
+  notes = learner._notes()
   assert 'XNNPACK takes its sparse kernels on ARM' in notes[0]
   assert not any('unstructured' in note for note in notes)
 

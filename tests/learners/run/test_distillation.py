@@ -7,7 +7,8 @@ import tf_keras as keras
 
 from secateurs.learners.run import distillation
 from secateurs.learners.run.distillation import remembered
-from secateurs.utils.training.tasks.objectives import Classification
+from secateurs.utils.training.tasks.classification import Classification
+from secateurs.utils.training.tasks.objectives import TaskObjective
 
 
 @pytest.fixture
@@ -34,28 +35,28 @@ def network(seed):
 def test_batches_and_answers_are_kept(stream):
   batches, drawn = stream
   teacher = network(1)
-  objective = Classification(network(0), teacher=teacher, weight=1.0)
+  objective = TaskObjective(network(0), Classification(2), teacher=teacher, weight=1.0)
   kept = remembered(objective, batches, 3)
   expected = [teacher(images).numpy() for images, _ in batches.take(3)]
   teacher.set_weights([0 * weight for weight in teacher.get_weights()])
   before = len(drawn)
   for _ in range(2):
     found = list(kept)
-    assert [images.numpy()[0, 0, 0, 0] for images, _, _ in found] == [0, 2, 4]
-    for (_, _, told), answer in zip(found, expected, strict=True):
+    assert [images.numpy()[0, 0, 0, 0] for images, *_ in found] == [0, 2, 4]
+    for (_, _, _, told), answer in zip(found, expected, strict=True):
       np.testing.assert_allclose(told, answer, rtol=1e-6)
   assert len(drawn) == before
 
 
 def test_without_a_teacher_there_are_no_answers(stream):
-  kept = remembered(Classification(network(0)), stream[0], 2)
+  kept = remembered(TaskObjective(network(0), Classification(2)), stream[0], 2)
   assert [len(batch) for batch in kept] == [2, 2]
 
 
-def test_what_takes_too_much_memory_comes_anew(stream, monkeypatch):
+def test_what_takes_too_much_memory_is_made_again(stream, monkeypatch):
   batches, drawn = stream
   monkeypatch.setattr(distillation, '_MAX_BYTES', 10)
-  objective = Classification(network(0), teacher=network(1), weight=1.0)
+  objective = TaskObjective(network(0), Classification(2), teacher=network(1), weight=1.0)
   came = remembered(objective, batches, 2)
   assert [len(batch) for batch in came] == [2, 2]
   before = len(drawn)

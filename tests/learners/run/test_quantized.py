@@ -1,4 +1,4 @@
-"""Quantisation-aware fine-tuning behind any learner."""
+"""Quantisation-aware fine-tuning after any learner."""
 
 import json
 
@@ -40,7 +40,7 @@ def test_the_integer_file_comes_from_training(name, make, baseline, capsys):
   assert [p['name'] for p in report['phases']][-2:] == ['qat', 'measure']
   int8 = report['compressed']['int8']
   assert int8['accuracy'] > 0.3
-  assert f'accuracy {100 * int8["post_training_accuracy"]:.2f} %' in capsys.readouterr().out
+  assert f'accuracy {100 * int8["post_training_score"]:.2f} %' in capsys.readouterr().out
   assert report['parity']['int8_top1_agreement'] > 0.9
   # The float files are those of the model before.
   assert report['parity']['tflite_vs_keras'] < 1e-3
@@ -118,7 +118,7 @@ def test_a_killed_phase_goes_on_to_the_same_end(make, baseline, monkeypatch):
       killed.train()
   resumed = make('chn-pruned', 'killed', **options)
   resumed.train()
-  assert resumed.state['phases']['qat']['iters'] == whole.state['phases']['qat']['iters']
+  assert resumed.session.state.times['qat'].iters == whole.session.state.times['qat'].iters
   for one, other in zip(whole.quantized.weights, resumed.quantized.weights, strict=True):
     np.testing.assert_array_equal(one.numpy(), other.numpy())
 

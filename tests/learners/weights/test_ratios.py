@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from secateurs.learners.run import divergence
 from secateurs.learners.run.judging import Judge
-from secateurs.learners.run.measuring import kernels_by_name
 from secateurs.learners.run.trials import Candidate
 from secateurs.learners.weights.ratios import by_curves, heuristic, meet_total, most_zeros, uniform
 from secateurs.learners.weights.search import (
@@ -29,6 +28,8 @@ from secateurs.learners.weights.search import (
 from secateurs.learners.weights.sensitivity import equal_harm, scan, sigma_ratio
 from secateurs.utils.training.engine.masks import MaskSet, nb_kept
 from secateurs.utils.training.engine.patterns import Unstructured
+from secateurs.utils.training.models.weights import kernels_by_name
+from secateurs.utils.training.tasks.classification import Classification
 
 SIZES = st.lists(st.integers(1, 5000), min_size=1, max_size=8)
 CURVE = [(0.0, 0.0), (0.5, 0.01), (0.8, 0.1), (0.9, 0.4), (0.98, 2.0)]
@@ -99,7 +100,7 @@ def test_curves_of_kernels_are_those_of_networks_with_one_kernel_pruned(ratio):
   before, whole = model.get_weights(), tf.nn.log_softmax(model(images)).numpy()
   regression = Regression(gram_matrices(model, list(kernels), [images], seed=0, points=9), 20, 1.0)
   parts = kernel_parts(model, kernels, Unstructured(), regression, ratio)
-  curves = divergence.scan(model, parts, images)
+  curves = divergence.scan(model, parts, images, Classification(4))
   for a, b in zip(model.get_weights(), before, strict=True):
     np.testing.assert_array_equal(a, b)
   for name, kernel in kernels.items():
@@ -137,7 +138,7 @@ def test_kernels_of_all_kinds_of_layers_can_be_parts():
   assert len(kernels) >= 8
   parts = kernel_parts(model, kernels, Unstructured(), Regression({}, 0, 1.0), 0.5)
   images = np.random.default_rng(0).normal(size=(8, 8, 8, 4)).astype(np.float32)
-  curves = divergence.scan(model, parts, images)
+  curves = divergence.scan(model, parts, images, Classification(4))
   assert curves.keys() == kernels.keys()
   assert all(curve[-1][1] > 0 for curve in curves.values())
 
@@ -268,7 +269,7 @@ def test_eigenvalues_are_taken_once_a_search(monkeypatch):
     Regression({'dense': np.eye(6)}, 5, 1.0),
     SimpleNamespace(optimizer=SimpleNamespace(variables=[])),
     tf.data.Dataset.range(0),
-    Judge(model, images, labels),
+    Judge(model, images, labels, Classification(4)),
     0,
     single_objective,
   )

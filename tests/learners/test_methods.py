@@ -1,0 +1,100 @@
+"""Published methods: every row names flags that exist and answers that are registered."""
+
+import dataclasses
+import subprocess
+import sys
+
+import pytest
+from absl import flags
+
+from secateurs.learners import cli, get_learner, learners
+from secateurs.learners.channels.questions import QUESTIONS
+from secateurs.learners.methods import METHODS, config_of, resolve, table
+from secateurs.utils.errors import UserError
+
+
+@pytest.mark.parametrize('name', METHODS)
+def test_a_row_names_flags_of_its_learner_and_values_that_they_take(name):
+  method = METHODS[name]
+  config = get_learner(method.learner).Config
+  known = {config.flag_name(field) for field in dataclasses.fields(config)}
+  assert set(method.settings) <= known
+  made = config_of(name)
+  for flag, value in method.settings.items():
+    assert made.as_flags()[flag] == value
+
+
+@pytest.mark.parametrize('name', METHODS)
+def test_a_row_answers_all_five_questions(name):
+  method = METHODS[name]
+  answers = {question: getattr(method, question) for question in QUESTIONS}
+  assert all(answers.values())
+  if method.learner not in ('weight-sparse',):
+    for question, answer in answers.items():
+      assert answer in QUESTIONS[question], f'{question} {answer}'
+  assert method.paper
+  assert method.deviations
+
+
+@pytest.mark.parametrize('name', METHODS)
+def test_settings_of_a_row_are_not_the_name_of_a_learner(name):
+  assert name not in learners()
+  learner, method = resolve(name)
+  assert (learner.name, method.name) == (METHODS[name].learner, name)
+
+
+def test_what_is_given_beside_a_method_wins():
+  assert config_of('cp', select='l1').select == 'l1'
+  assert config_of('cp', select='l1').trunk == 'gather'
+  values = flags.FlagValues()
+  cli.define_flags(get_learner('chn-pruned').Config, values)
+  values(['x', '--cp_select', 'random'])
+  cli.apply_settings(METHODS['cp'].settings, values)
+  read = cli.read_config(get_learner('chn-pruned').Config, values)
+  assert (read.select, read.trunk, read.refit_all) == ('random', 'gather', False)
+
+
+def test_unknown_names_suggest_the_nearest():
+  with pytest.raises(
+    UserError, match=r"'dcp-adpt' is no learner or method.*Did you mean dcp-adapt\?"
+  ):
+    resolve('dcp-adpt')
+  with pytest.raises(UserError, match=r'Did you mean weight-sparse\?'):
+    resolve('weight-sparce')
+  assert resolve('channel')[0].name == 'chn-pruned'
+
+
+def test_names_are_unique():
+  with pytest.raises(ValueError, match="method name 'agp'"):
+    METHODS.add('agp', dataclasses.replace(METHODS['agp'], year=2000))
+
+
+def test_the_table_lists_every_method():
+  text = table()
+  for method in METHODS.values():
+    assert method.name in text
+    assert method.paper in text
+    assert all(deviation in text for deviation in method.deviations)
+
+
+def test_the_table_is_printed():
+  done = subprocess.run(
+    [sys.executable, '-m', 'secateurs.learners'], capture_output=True, text=True, check=True
+  )
+  assert done.stdout.strip() == table()
+  assert done.stderr == ''
+
+
+@pytest.mark.parametrize('name', ['agp', 'cp'])
+def test_the_report_names_the_method(name, make, baseline):
+  short = {'compare': False, 'nb_batches': 2} if name == 'cp' else {}
+  learner = make(
+    METHODS[name].learner,
+    run={'warm_start_path': baseline},
+    training={'nb_epochs_ft': 0.02},
+    method=name,
+    **dataclasses.asdict(config_of(name, **short)),
+  )
+  report = learner.train().report
+  assert report['method'] == name
+  assert report['learner'] == METHODS[name].learner
