@@ -1,12 +1,17 @@
 """What phases add to a training step, against slow NumPy oracles, and the order of it all."""
 
 import itertools
+import json
 
 import numpy as np
 import pytest
 import tensorflow as tf
 import tf_keras as keras
 
+from secateurs.learners.run.configs import FullPrecConfig, RunConfig, TrainConfig
+from secateurs.learners.run.learner import Learner
+from secateurs.learners.run.phases import Phase
+from secateurs.nets.model_helper import ModelHelper
 from secateurs.utils.training.engine import loop
 from secateurs.utils.training.engine.events import Event
 from secateurs.utils.training.engine.hooks import Hooks, WeightDecay
@@ -215,35 +220,24 @@ def test_a_variable_that_the_loss_does_not_reach_is_not_penalised(problem):
   close(problem, problem.by_hand(penalty=lambda w, b: 0.3 * np.sign(w)))
 
 
-class Stamps:
-  """Takes the number of a counter that every part of a step moves on by one.
+ORDER = ['objective', 'penalty', 'optimizer', 'constraint', 'masks']
+ORDER += ['structure', 'summary', 'callbacks', 'checkpoint']
 
-  Attributes:
-    seen: by part, what the counter held before it, step by step.
-  """
+
+class Stamps:
+  """A counter that every part of a step moves on by one, in the compiled step or after it."""
 
   def __init__(self):
-    self._counter = tf.Variable(0, dtype=tf.int32)
-    self.in_graph = {}
-    self.seen = {}
-
-  def slot(self, name):
-    """To be called before anything is compiled."""
-    self.in_graph[name] = tf.Variable(-1, dtype=tf.int32)
+    self._counter = tf.Variable(0)
+    self._last = {name: tf.Variable(-1) for name in ORDER}
 
   def stamp(self, name):
-    """In the compiled step."""
-    self.in_graph[name].assign(self._counter)
+    self._last[name].assign(self._counter)
     self._counter.assign_add(1)
 
-  def note(self, name):
-    """In Python, after it."""
-    if not self.seen.get('read') or self.seen['read'][-1] != int(self._counter):
-      for part, value in self.in_graph.items():
-        self.seen.setdefault(part, []).append(int(value))
-    self.seen.setdefault(name, []).append(int(self._counter))
-    self._counter.assign_add(1)
-    self.seen.setdefault('read', []).append(int(self._counter))
+  def last(self):
+    """What the counter held when each part ran last."""
+    return {name: int(value) for name, value in self._last.items()}
 
 
 class StampedObjective(Regression):
@@ -264,10 +258,6 @@ class StampedSGD(keras.optimizers.SGD):
     return super().apply_gradients(grads_and_vars, **options)
 
 
-ORDER = ['objective', 'penalty', 'optimizer', 'constraint', 'masks']
-ORDER += ['structure', 'summary', 'callbacks', 'checkpoint']
-
-
 def test_the_documented_order(problem):
   """Every part takes the next number, so that those of a step follow each other in this order.
 
@@ -275,8 +265,6 @@ def test_the_documented_order(problem):
   the stepped weights, the masks what it leaves, and the events what the masks leave.
   """
   stamps, factor = Stamps(), 0.5
-  for name in ORDER[:5]:
-    stamps.slot(name)
   masks = Masks([problem.weights])
 
   class StampedPenalty(L1):
@@ -294,17 +282,19 @@ def test_the_documented_order(problem):
       stamps.stamp('masks')
       masks.apply(learning_rate)
 
-  saved = {}
+  saved, seen = {}, []
 
   def event(name):
     def action(done, means):
-      stamps.note(name)
+      stamps.stamp(name)
       if name == 'structure':  # Cuts a column; those that follow see it gone.
         keep = np.ones((NB_INPUTS, NB_OUTPUTS), np.float32)
         keep[:, : done // 2] = 0
         masks.masks[0].assign(keep)
         masks.apply()
       saved.setdefault(name, []).append(problem.weights.numpy())
+      if name == 'checkpoint':
+        seen.append(stamps.last())
       assert 'loss' in means
 
     return Event(action, every=2)
@@ -322,11 +312,9 @@ def test_the_documented_order(problem):
   data = tf.data.Dataset.from_tensor_slices((problem.x, problem.y))
   loop.run(step, data, start=0, stop=NB_STEPS, phase='fit', events=events)
 
-  # Five numbers for the first step of two, then five and four for the second.
-  for number in range(NB_STEPS // 2):
-    first = number * 14 + 5
-    found = [stamps.seen[name][number] for name in ORDER]
-    assert found == list(range(first, first + 9))
+  # Five numbers for the first step of two, then five for the second and four for its events.
+  firsts = [14 * number + 5 for number in range(NB_STEPS // 2)]
+  assert [list(one.values()) for one in seen] == [list(range(k, k + 9)) for k in firsts]
 
   def cut(done, weights):
     return np.where(np.arange(NB_OUTPUTS) < done // 2, 0, weights)
@@ -348,3 +336,52 @@ def test_the_documented_order(problem):
   for name in ORDER[5:]:
     for found, wanted in zip(saved[name], expected[1::2], strict=True):
       np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-6)
+
+
+def test_a_learners_training_keeps_the_order(tmp_path):
+  """What `Trainer.fit` adds: structure, summary, the user's callbacks, checkpoint."""
+  happened = []
+
+  class Note(keras.callbacks.Callback):
+    def on_epoch_end(self, epoch, logs=None):
+      happened.append('callbacks')
+
+  class Tiny(Learner):
+    name = 'tiny'
+    Config = FullPrecConfig
+
+    def phases(self):
+      return [Phase('fit', self._fit)]
+
+    def _fit(self):
+      def structure(done, means):
+        happened.append('structure')
+
+      def metrics():
+        happened.append('summary')
+        return {'further': 0.5}
+
+      hooks = Hooks(events=[Event(structure, every=4)], metrics=metrics)
+      optimizer = keras.optimizers.SGD(0.1, jit_compile=False)
+      self.fit('fit', self.objective(), optimizer, nb_steps=12, hooks=hooks)
+
+    def save(self, phase, step, optimizer=None):
+      happened.append('checkpoint')
+      super().save(phase, step, optimizer)
+
+  rng = np.random.default_rng(0)
+  data = rng.normal(size=(32, 4, 4, 1)).astype(np.float32), np.arange(32, dtype=np.int32) % 3
+  layers = [keras.Input((4, 4, 1)), keras.layers.Flatten(), keras.layers.Dense(3)]
+  helper = ModelHelper.from_model(
+    keras.Sequential(layers, name='net'), data, data, callbacks=[Note()]
+  )
+  learner = Tiny(
+    helper,
+    run=RunConfig(run_dir=str(tmp_path), summ_step=4, save_step=4),
+    training=TrainConfig(batch_size=8),
+  )
+  learner.run_phases()
+  # Three times four steps, each an epoch; and a last checkpoint at the end of the phase.
+  assert happened == ['structure', 'summary', 'callbacks', 'checkpoint'] * 3 + ['checkpoint']
+  lines = (tmp_path / 'logs' / 'tiny' / 'metrics.jsonl').read_text().splitlines()
+  assert [json.loads(line)['further'] for line in lines] == [0.5] * 3

@@ -1,9 +1,12 @@
+import re
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from secateurs.utils.training.engine.patterns import Blocks, MByN, Unstructured
+from secateurs.utils.errors import UserError
+from secateurs.utils.training.engine.patterns import Blocks, MByN, Unstructured, pattern_of
 
 
 def kernel(shape, seed=0):
@@ -82,3 +85,30 @@ def test_m_by_n_on_the_way():
 )
 def test_fits(pattern, shape, fits):
   assert pattern.fits(shape) is fits
+
+
+@pytest.mark.parametrize(
+  ('pattern', 'name'),
+  [
+    (Unstructured(), 'unstructured'),
+    (Blocks(1, 4), 'blocks 1x4'),
+    (Blocks(16, 1), 'blocks 16x1'),
+    (MByN(2, 4), '2 of 4'),
+    (MByN(1, 16), '1 of 16'),
+  ],
+)
+def test_names_there_and_back(pattern, name):
+  assert pattern.name == name
+  again = pattern_of(name)
+  assert again == pattern
+  assert type(again) is type(pattern)
+  weights = kernel((3, 3, 16, 8))
+  np.testing.assert_array_equal(again.mask(weights, 500), pattern.mask(weights, 500))
+
+
+@pytest.mark.parametrize(
+  'name', ['', 'blocks', 'blocks 1x0', 'blocks 1x4x4', '2:4', '0 of 4', '2 of 4 ', 'Unstructured']
+)
+def test_other_names_are_no_patterns(name):
+  with pytest.raises(UserError, match=re.escape(f'{name!r} is no pattern of zeros')):
+    pattern_of(name)

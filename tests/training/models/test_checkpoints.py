@@ -120,39 +120,70 @@ def test_a_folder_that_cannot_be_written(tmp_path):
     save(CheckpointStore(tmp_path / 'file' / 'model.ckpt'), 1.0)
 
 
+SAVER = """
+import os
+import sys
+
+from secateurs.utils.quiet import quiet_tensorflow
+
+quiet_tensorflow()
+import tensorflow as tf
+
+from secateurs.utils.training.models.checkpoints import CheckpointStore
+
+
+def save_without_end():
+  store = CheckpointStore(sys.argv[1])
+  n = store.latest().number if store.latest() else 0
+  while True:
+    n += 1
+    group = {str(i): tf.fill([200, 200], float(n)) for i in range(20)}
+    store.save({'model': {k: tf.Variable(v) for k, v in group.items()}}, {'n': n})
+    print(n, flush=True)
+
+
+for _ in range(int(sys.argv[2])):
+  # Nothing was computed yet, so that a fork is as good as a process that imports TensorFlow anew.
+  child = os.fork()
+  if not child:
+    print('started', os.getpid(), flush=True)
+    save_without_end()
+  os.waitpid(child, 0)
+  print('killed', flush=True)
+  sys.stdin.readline()
+"""
+
+
 @pytest.mark.slow
 def test_kill_at_any_moment(tmp_path):
   """A process that saves without end is killed again and again; what is left is always whole."""
-  code = (
-    'import sys\n'
-    'from secateurs.utils.quiet import quiet_tensorflow\n'
-    'quiet_tensorflow()\n'
-    'import tensorflow as tf\n'
-    'from secateurs.utils.training.models.checkpoints import CheckpointStore\n'
-    'store = CheckpointStore(sys.argv[1])\n'
-    'n = store.latest().number if store.latest() else 0\n'
-    'while True:\n'
-    '  n += 1\n'
-    '  group = {str(i): tf.fill([200, 200], float(n)) for i in range(20)}\n'
-    '  store.save({"model": {k: tf.Variable(v) for k, v in group.items()}}, {"n": n})\n'
-    '  print(n, flush=True)\n'
-  )
-  prefix = tmp_path / 'model.ckpt'
+  prefix, nb_kills = tmp_path / 'model.ckpt', 6
   rng = np.random.RandomState(0)
-  for _ in range(3):
-    process = subprocess.Popen(
-      [sys.executable, '-c', code, str(prefix)], stdout=subprocess.PIPE, text=True
-    )
-    process.stdout.readline()
-    time.sleep(rng.uniform(0, 0.3))
-    os.kill(process.pid, signal.SIGKILL)
-    last = [int(line) for line in process.stdout.read().split()]
-    process.wait()
-    saved = CheckpointStore(prefix).latest()
-    assert saved is not None
-    assert saved.state['n'] >= max(last, default=1)
-    for value in saved.values('model').values():
-      np.testing.assert_array_equal(value, saved.state['n'])
+  parent = subprocess.Popen(
+    [sys.executable, '-c', SAVER, str(prefix), str(nb_kills)],
+    stdin=subprocess.PIPE,
+    stdout=subprocess.PIPE,
+    text=True,
+  )
+  told = 0
+  with parent:
+    for _ in range(nb_kills):
+      word, child = parent.stdout.readline().split()
+      assert word == 'started'
+      numbers = [int(parent.stdout.readline())]
+      time.sleep(rng.uniform(0, 0.3))
+      os.kill(int(child), signal.SIGKILL)
+      numbers += map(int, iter(parent.stdout.readline, 'killed\n'))
+      assert numbers[0] > told  # It went on from what was left, and saved something.
+      told = numbers[-1]
+      saved = CheckpointStore(prefix).latest()
+      assert saved is not None
+      assert saved.state['n'] >= told
+      for value in saved.values('model').values():
+        np.testing.assert_array_equal(value, saved.state['n'])
+      parent.stdin.write('\n')
+      parent.stdin.flush()
+  assert parent.returncode == 0
 
 
 def test_records_are_json_that_a_person_can_read(tmp_path):

@@ -9,9 +9,10 @@ from secateurs.learners.channels.discrimination import LayerObjective
 from secateurs.learners.run.judging import Judge
 from secateurs.utils.errors import UserError
 from secateurs.utils.graph.walk import flatten_model
+from secateurs.utils.training.tasks.classification import Classification
 from secateurs.utils.training.tasks.criteria import Criteria, cross_entropy
 from secateurs.utils.training.tasks.evaluation import evaluate, evaluate_function
-from secateurs.utils.training.tasks.objectives import Classification
+from secateurs.utils.training.tasks.objectives import TaskObjective
 
 
 def hinge(labels, logits):
@@ -34,20 +35,22 @@ def samples(nb, nb_classes=4, seed=0):
   return logits, rng.integers(0, nb_classes, nb).astype(np.int32)
 
 
-def pass_through(nb_classes=4):
-  inputs = keras.Input((nb_classes,))
+@pytest.fixture(scope='module')
+def pass_through():
+  """A model that gives its input."""
+  inputs = keras.Input((4,))
   return keras.Model(inputs, keras.layers.Activation('linear')(inputs))
 
 
 @pytest.mark.parametrize('batch_size', [1, 7, 23])
-def test_every_sample_counts_once_whatever_the_batches(batch_size):
+def test_every_sample_counts_once_whatever_the_batches(pass_through, batch_size):
   logits, labels = samples(23)
   batches = tf.data.Dataset.from_tensor_slices((logits, labels)).batch(batch_size)
-  criteria = Criteria(hinge, {'twos': of_class_two, 'hinge': hinge})
-  criteria.check(4)
+  task = Classification(4, Criteria(hinge, {'twos': of_class_two, 'hinge': hinge}))
+  task.check()
   for found in (
-    evaluate(pass_through(), batches, criteria),
-    evaluate_function(lambda images: images, batches, criteria),
+    evaluate(pass_through, batches, task),
+    evaluate_function(lambda images: images, batches, task),
   ):
     assert found.loss == pytest.approx(by_hand(labels, logits).mean(), rel=1e-5)
     assert list(found.metrics) == ['twos', 'hinge']
@@ -63,35 +66,39 @@ def test_objects_of_tf_keras_losses_give_the_same_as_functions():
     criteria = Criteria(loss)
     criteria.check(4)
     np.testing.assert_allclose(
-      criteria.loss(labels, logits), cross_entropy(labels, logits), rtol=1e-5
+      criteria.loss(labels, logits), np.mean(cross_entropy(labels, logits)), rtol=1e-5
     )
     assert criteria.loss_name == 'SparseCategoricalCrossentropy'
   assert Criteria().loss_name is None
   assert Criteria(hinge).loss_name == 'hinge'
 
 
-def test_a_batch_is_trained_on_the_users_loss_with_the_teacher_on_top():
+def test_a_batch_is_trained_on_the_users_loss_with_the_teacher_on_top(pass_through):
   logits, labels = samples(6)
-  criteria = Criteria(hinge, {'twos': of_class_two})
-  plain = Classification(pass_through(), criteria=criteria)
+  task = Classification(4, Criteria(hinge, {'twos': of_class_two}))
+  plain = TaskObjective(pass_through, task)
   loss, metrics = plain((tf.constant(logits), tf.constant(labels)))
   assert float(loss) == pytest.approx(by_hand(labels, logits).mean(), rel=1e-5)
   assert tuple(metrics) == plain.metric_names == ('accuracy', 'twos')
-  taught = Classification(pass_through(), criteria=criteria, teacher=pass_through(), weight=3.0)
+  taught = TaskObjective(pass_through, task, teacher=pass_through, weight=3.0)
   same, metrics = taught((tf.constant(logits), tf.constant(labels)))
   assert set(metrics) == set(taught.metric_names) == {'accuracy', 'twos', 'loss_dst'}
   assert float(same) == pytest.approx(float(loss), abs=1e-5)  # It teaches what is known.
 
 
-def test_searches_and_layers_are_judged_by_the_users_loss():
+def test_searches_and_layers_are_judged_by_the_users_loss(pass_through):
   logits, labels = samples(11)
-  judge = Judge(pass_through(), logits, labels, Criteria(hinge))
+  task = Classification(4, Criteria(hinge))
+  judge = Judge(pass_through, logits, labels, task)
   assert judge.loss() == pytest.approx(by_hand(labels, logits).mean(), rel=1e-5)
-  flat = flatten_model(pass_through())
+  assert judge().loss == judge.loss()
+  assert judge().nb_samples == 11
+  assert judge.goodness() == pytest.approx(np.mean(logits.argmax(-1) == labels))
+  flat = flatten_model(pass_through)
   ((number, _),) = flat.inputs
   objective = LayerObjective(
     flat, 0, flat.outputs[0], None, {number: tf.constant(logits)}, {}, tf.constant(labels),
-    Criteria(hinge),
+    task,
   )  # fmt: skip
   loss, _ = objective(tf.range(11))
   assert float(loss) == pytest.approx(by_hand(labels, logits).mean(), rel=1e-5)
@@ -114,6 +121,8 @@ def test_searches_and_layers_are_judged_by_the_users_loss():
 def test_what_does_not_fit_is_told_before_any_training(loss, metrics, message):
   with pytest.raises(UserError, match=message):
     Criteria(loss, metrics).check(4)
+  with pytest.raises(UserError, match=message):
+    Classification(4, Criteria(loss, metrics)).check()
 
 
 def test_two_classes_are_not_taken_for_two_samples():

@@ -3,11 +3,14 @@ import pytest
 import tensorflow as tf
 import tf_keras as keras
 
+from secateurs.utils.training.tasks.classification import Classification
 from secateurs.utils.training.tasks.evaluation import evaluate, evaluate_function
 
 
-def pass_through(nb_classes):
-  inputs = keras.Input((nb_classes,))
+@pytest.fixture(scope='module')
+def pass_through():
+  """A model of any number of classes that gives its input."""
+  inputs = keras.Input((None,))
   return keras.Model(inputs, keras.layers.Activation('linear')(inputs))
 
 
@@ -17,30 +20,33 @@ def outputs(nb, nb_classes, seed=0):
 
 
 @pytest.mark.parametrize('batch_size', [1, 7, 23, 100])
-def test_every_sample_counts_once(batch_size):
+def test_every_sample_counts_once(pass_through, batch_size):
   logits, labels = outputs(23, 30)
   batches = tf.data.Dataset.from_tensor_slices((logits, labels)).batch(batch_size)
-  found = evaluate(pass_through(30), batches)
+  found = evaluate(pass_through, batches, Classification(30))
   ranks = (logits > logits[np.arange(23), labels][:, None]).sum(-1)
   assert found.nb_samples == 23
-  assert found.accuracy == pytest.approx(np.mean(ranks == 0))
-  assert found.accuracy_top5 == pytest.approx(np.mean(ranks < 5))
+  assert found.score.name == 'accuracy'
+  assert found.score.value == pytest.approx(np.mean(ranks == 0))
+  (top5,) = found.figures
+  assert top5.name == 'accuracy_top5'
+  assert top5.value == pytest.approx(np.mean(ranks < 5))
   log_p = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
   assert found.loss == pytest.approx(-np.mean(log_p[np.arange(23), labels]), rel=1e-5)
 
 
-def test_functions_are_evaluated_alike():
+def test_functions_are_evaluated_alike(pass_through):
   logits, labels = outputs(11, 10)
   batches = tf.data.Dataset.from_tensor_slices((logits, labels)).batch(4)
-  by_model = evaluate(pass_through(10), batches)
-  by_function = evaluate_function(lambda images: images, batches)
-  assert by_model.accuracy == by_function.accuracy
+  by_model = evaluate(pass_through, batches, Classification(10))
+  by_function = evaluate_function(lambda images: images, batches, Classification(10))
+  assert by_model.score == by_function.score
   assert by_model.loss == pytest.approx(by_function.loss, rel=1e-6)
-  assert by_model.accuracy_top5 is None
+  assert by_model.figures == ()
 
 
-def test_nothing_to_evaluate_on():
+def test_nothing_to_evaluate_on(pass_through):
   logits, labels = outputs(1, 10)
   empty = tf.data.Dataset.from_tensor_slices((logits, labels)).batch(4).take(0)
   with pytest.raises(ValueError, match='no samples'):
-    evaluate(pass_through(10), empty)
+    evaluate(pass_through, empty, Classification(10))
