@@ -1,6 +1,6 @@
 """What a run remembers between its phases, and its form in checkpoints.
 
-`RunState` is the same for all learners; what an algorithm must remember is a dataclass of its own, a
+`RunState` is the same for all learners; what an algorithm must remember is a separate dataclass, a
 subclass of `LearnerState`. Both are turned into JSON and back here, and nowhere else.
 """
 

@@ -69,9 +69,9 @@ def search(
   save: Callable[[], None] = lambda: None,
   every: int = 20,
 ) -> list[Trial]:
-  """Tries candidates and keeps each on disk; goes on where an earlier search was stopped.
+  """Tries candidates and keeps each on disk; resumes where an earlier search was stopped.
 
-  The sampler is made anew for every trial from the seed and the trial's number, so that a search that
+  The sampler is made again for every trial from the seed and the trial's number, so that a search that
   was stopped ends like one that was not.
 
   Args:
@@ -82,7 +82,7 @@ def search(
     nb_trials: how many in all.
     nb_random: how many of them are drawn without looking at the others.
     seed: of the sampler.
-    say: tells the user.
+    say: prints a line to the user.
     save: keeps what the caller knows beside the trials, such as the time that they took.
     every: how many trials between two lines to the user, and two calls of `save`.
 

@@ -388,4 +388,4 @@ def explained() -> Iterator[None]:
   except tf.errors.OpError as error:
     if _world.horovod is None or 'horovod' not in str(error).lower():
       raise
-    raise LostPeerError('Another process of the job has ended: its own error tells why.') from error
+    raise LostPeerError('Another process of the job has ended: its own error says why.') from error

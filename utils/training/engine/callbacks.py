@@ -33,7 +33,7 @@ class PhaseCallbacks:
   In this order: set_params ({phase, epochs, steps}), set_model (the model that is trained, which is not
   compiled), on_train_begin; for each epoch on_epoch_begin and on_epoch_end, with the means over the
   epoch; on_train_end, with those of the last epoch. A phase that ends inside an epoch, or takes less
-  than one, ends with a shorter epoch. A phase that goes on inside an epoch begins with the rest of it.
+  than one, ends with a shorter epoch. A phase that is resumed inside an epoch begins with the rest of it.
 
   Nothing is called for single batches, so that steps stay in the compiled loop.
   """
@@ -58,7 +58,7 @@ class PhaseCallbacks:
       start: steps done already.
       stop: steps at the end.
       steps_per_epoch: need be no whole number.
-      say: tells the user a sentence.
+      say: prints a sentence.
     """
     self._callbacks = tuple(callbacks) if start < stop and distributed.is_chief() else ()
     self._model, self._phase, self._say = model, phase, say

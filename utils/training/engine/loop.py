@@ -77,7 +77,7 @@ class TrainStep:
 
   @property
   def learning_rate(self) -> float:
-    """The rate of the next step."""
+    """The rate of the latest step, or of the first one before any."""
     return float(self.optimizer.learning_rate)
 
   def run(self, batches: Iterator, nb_steps: int) -> tuple[int, dict[str, float]]:
@@ -99,8 +99,9 @@ class TrainStep:
     gradients, values = self._averaged(gradients, {'loss': tf.cast(loss, tf.float32), **metrics})
     for penalty in self._penalties:
       gradients = _added(gradients, penalty(self._variables))
-    rate = tf.cast(self.optimizer.learning_rate, tf.float32)
     self.optimizer.apply_gradients(zip(gradients, self._variables, strict=True))
+    # With a schedule the optimizer's rate is a variable that it sets as it steps: read it afterwards.
+    rate = tf.convert_to_tensor(self.optimizer.learning_rate, tf.float32)
     for constraint in self._constraints:
       constraint.apply(rate)
     return values

@@ -111,7 +111,7 @@ def lasso_keep(problem: ChannelMoments, nb_keep: int) -> np.ndarray:
 def alternating_keep(
   readers: Sequence[Reader], nb_channels: int, nb_keep: int, ridge: float
 ) -> np.ndarray:
-  """The document's first scheme: beta and W in turns while the penalty grows.
+  """The document's first scheme: beta and W alternately while the penalty grows.
 
   For each penalty, beta is solved for given W, W refit over the channels with beta not zero, and
   W's channels scaled to norm one, until the number of channels is stable; the penalty grows until no

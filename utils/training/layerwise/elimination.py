@@ -6,7 +6,7 @@ matrix and W the least-squares weights of what is left, dropping the rows of cha
   raises the squared error by tr(W_i^T (P_ii)^-1 W_i), and
   leaves P - F F^T and W - F V, where P_ii = L L^T, F = P_:i L^-T and V = L^-1 W_i,
 
-so no system is solved anew. Only the diagonal blocks of P are needed to choose the next channel: the
+so no system is solved again. Only the diagonal blocks of P are needed to choose the next channel: the
 columns F are gathered and taken off the whole matrix many at a time, as one product of matrices.
 """
 
@@ -99,7 +99,7 @@ class _Elimination:
     return np.trace(solved, axis1=1, axis2=2) / self._total
 
   def drop(self, channel: int, left: np.ndarray) -> None:
-    """Removes a channel; `left` tells those that stay, bool [c]."""
+    """Removes a channel; `left` marks those that stay, bool [c]."""
     k, place = self._k, self._place[channel]
     mine = slice(place * k, (place + 1) * k)
     done = self._columns[:, : self._nb_columns]

@@ -91,7 +91,7 @@ class Features:
 
   Attributes:
     original: the network before.
-    pruned: the network that is being pruned; layers that change are told by `changed`.
+    pruned: the network that is being pruned; `changed` names layers that change.
   """
 
   def __init__(

@@ -1,4 +1,4 @@
-"""Statistics of batch normalisation, taken anew."""
+"""Statistics of batch normalisation, re-estimated."""
 
 from __future__ import annotations
 

@@ -86,7 +86,7 @@ def _read_h5_weights(path: Path) -> dict[str, np.ndarray] | None:
           weights[key] = file[layer][name][()]
       return weights
   except (OSError, KeyError):
-    return None  # Whatever it is, loading it as a model tells what is wrong.
+    return None  # Whatever it is, loading it as a model reports what is wrong.
 
 
 def _texts(values: np.ndarray) -> list[str]:

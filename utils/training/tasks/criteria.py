@@ -85,7 +85,7 @@ class Criteria:
     return {name: _mean(metric(labels, logits), weights) for name, metric in self._metrics.items()}
 
   def check(self, nb_classes: int) -> None:
-    """Tries the functions on a few made-up samples, so that a wrong one is told before any training.
+    """Tries the functions on a few made-up samples, so that a wrong one fails before any training.
 
     Raises:
       UserError: one fails, gives another shape, or the loss has no gradient.

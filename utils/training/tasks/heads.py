@@ -1,4 +1,4 @@
-"""Auxiliary heads of classifiers: how well a feature map tells classes apart.
+"""Auxiliary heads of classifiers: how well a feature map separates classes.
 
 Zhuang et al. 2018, "Discrimination-aware Channel Pruning for Deep Neural Networks", section 3.2: BN,
 ReLU, global average pooling and a linear layer. Deviation: heads start from a logistic regression on
