@@ -1,11 +1,11 @@
-"""L1 pruning of channel groups on the learners' terms: what channel pruning learners compare with.
+"""L1 pruning of channel groups with the learners' training: a baseline for the channel learners.
 
 Usage: python scripts/l1_group_pruning.py nets/<net>_at_<data set>_run.py --l1_macs_ratio 0.51 [flags]
 
-Li et al. 2017: the channels of the least L1 norm go, equal shares of every group, until at most so
-many MACs are left; then the slim network is trained. Residual trunks lose channels, too, unless
---l1_trunk keep leaves them whole, as the paper does on CIFAR-10. Data, training, resuming and the
-report are those of every learner.
+Li et al. 2017: the channels with the smallest L1 norm are removed, the same fraction of every group,
+until at most the given fraction of MACs is left; then the slim network is trained. Residual trunks are
+pruned as well; --l1_trunk keep leaves them whole, as the paper does on CIFAR-10. Data, training,
+resuming and the report are those of every learner.
 """
 
 from __future__ import annotations
@@ -40,30 +40,31 @@ class L1Config(ChannelConfig):
   save_path_eval: str = option('./models_l1_eval/model', 'Exported files.', affects_result=False)
   trunk: str = option(
     'couple',
-    'Channels joined by residual additions: couple (drop for all layers of the trunk) or keep all.',
+    'Channels joined by residual additions: couple (removed for all layers of the trunk) or keep '
+    '(never removed).',
     choices=('couple', 'keep'),
   )
-  macs_ratio: float = option(0.5, 'Share of the MACs that may stay.', low=0.0, high=1.0)
+  macs_ratio: float = option(0.5, 'Maximum fraction of the MACs that stays.', low=0.0, high=1.0)
 
 
 @register
 class L1GroupLearner(ChannelLearner):
-  """Drops the channels of the least L1 norm, group by group."""
+  """Removes the channels with the smallest L1 norm, group by group."""
 
   name = 'l1-groups'
   Config = L1Config
 
   def compression_phases(self) -> list[Phase]:
-    """Choice, slicing, training."""
+    """Phases: choice, slicing, training."""
     phases = {'choose': self._choose, 'slim': self.slim, 'finetune': self.finetune}
     return [Phase(name, run) for name, run in phases.items()]
 
   def requested(self) -> dict[str, Any]:
-    """The share of MACs."""
+    """Returns the fraction of MACs."""
     return {'macs_ratio': self.config.macs_ratio}
 
   def keep(self, graph: ChannelGraph) -> dict:
-    """What the choice keeps, by group."""
+    """Returns the kept channels by group."""
     return {int(group): kept for group, kept in self.state['algorithm']['kept'].items()}
 
   def _choose(self) -> None:

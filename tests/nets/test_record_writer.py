@@ -95,7 +95,7 @@ def test_a_flat_validation_folder_takes_its_classes_from_a_file(source, tmp_path
   with pytest.raises(UserError, match=r'has 1 lines, but .* has 6 images'):
     find_items(source, labels)
   labels.write_text('\n'.join(['n03'] * 6))
-  with pytest.raises(UserError, match='has n03, which is no folder below train'):
+  with pytest.raises(UserError, match='has n03, which is not a folder below train'):
     find_items(source, labels)
 
 
@@ -118,10 +118,10 @@ def test_only_missing_shards_are_written_again(source, tmp_path):
 def test_shards_of_other_images_are_kept(source, tmp_path):
   write(source, tmp_path / 'out')
   (source / 'train/n01/n01_train_5.JPEG').unlink()
-  with pytest.raises(UserError, match='was begun with other images or numbers of shards'):
+  with pytest.raises(UserError, match='was started with other images or numbers of shards'):
     write(source, tmp_path / 'out')
   Image.new('RGB', (9, 8)).save(source / 'train/n01/n01_train_9.JPEG')  # As many as before.
-  with pytest.raises(UserError, match='was begun with other images or numbers of shards'):
+  with pytest.raises(UserError, match='was started with other images or numbers of shards'):
     write(source, tmp_path / 'out')
 
 
@@ -154,10 +154,10 @@ def test_hidden_folders_and_files_are_passed_over(source):
 
 
 def test_folders_that_do_not_fit(source, tmp_path):
-  with pytest.raises(UserError, match='expected to hold the folders train and val'):
+  with pytest.raises(UserError, match='must contain the folders train and val'):
     find_items(tmp_path)
   (source / 'val' / 'n09').mkdir()
-  with pytest.raises(UserError, match='has the class n09, which is no folder below train'):
+  with pytest.raises(UserError, match='has the class n09, which is not a folder below train'):
     find_items(source)
 
 

@@ -135,7 +135,7 @@ def test_help_names_every_flag(mode, launch):
     ('local', 'nets/lenet_at_digits_run.py --dry_run=yes', "--dry_run takes no value, but 'yes'"),
     ('seven', 'nets/lenet_at_digits_run.py -n=4 --hosts a:1,b:2', '--hosts has room for 3.'),
     ('seven', 'nets/lenet_at_digits_run.py -n=4 --hosts a,b', 'as in a:4,b:4, but'),
-    ('seven', 'nets/lenet_at_digits_run.py -n=9 --mpijob', 'give --slots that divides it.'),
+    ('seven', 'nets/lenet_at_digits_run.py -n=9 --mpijob', 'give --slots a divisor of it.'),
   ],
 )
 def test_mistakes_are_told_in_a_sentence(mode, words, told, launch):
@@ -250,7 +250,7 @@ def test_a_horovod_that_cannot_be_built_stops_at_the_first_failure(stand_in, env
     path = cache / 'headers' / 'usr' / 'include' / header
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text('')
-  assert f'Horovod could not be built; whole log: {cache}/key-cpu/build.log.' in install()
+  assert f'Horovod could not be built; full log: {cache}/key-cpu/build.log.' in install()
   (tmp_path / 'reachable').touch()  # But what came is no archive.
   assert 'Horovod could not be built' in install()
 
@@ -270,7 +270,7 @@ exit 1""",
   assert done.stdout == 'train  step 1/2\n'
   assert done.stderr == (
     '[rank 1] Error: no data here.\n'
-    'Error: process 1 of the job ended with code 1, which ended all of it.\n'
+    'Error: process 1 of the job ended with code 1, which ended the job.\n'
   )
   assert done.returncode == 1
   assert log.read_text().startswith('--gloo -np 2 -H localhost:2 ')

@@ -104,7 +104,7 @@ def test_scripts_stop_where_there_is_no_environment(words, tmp_path):
   assert done.returncode == 1
   assert done.stdout == ''
   told = (
-    f'Error: {tmp_path}/file/venv cannot be written to: name another folder with SECATEURS_VENV.'
+    f'Error: {tmp_path}/file/venv is not writable: set SECATEURS_VENV to another folder.'
   )
   assert told in done.stderr.splitlines()
 
