@@ -126,9 +126,9 @@ def test_shards_of_other_images_are_kept(source, tmp_path):
 
 
 def test_too_many_images_that_cannot_be_read_stop_the_build(source, tmp_path):
-  """However often it is called; a mended image gets in, a higher limit goes on."""
+  """However often it is called; a fixed image is added, a higher limit continues."""
   torn = source / 'train/n02/n02_train_0.JPEG'
-  for out in ('mended', 'more'):
+  for out in ('fixed', 'more'):
     for _ in range(2):
       with pytest.raises(UserError, match=r'1 images cannot be read, such as .*n02_train_0.JPEG'):
         write(source, tmp_path / out, nb_corrupt_max=0)
@@ -136,7 +136,7 @@ def test_too_many_images_that_cannot_be_read_stop_the_build(source, tmp_path):
     written = write(source, tmp_path / 'more', nb_corrupt_max=1)
     assert [path for path, _ in written['train'].left_out] == [str(torn)]
   Image.new('RGB', (9, 8)).save(torn)
-  for out in ('mended', 'more'):
+  for out in ('fixed', 'more'):
     written = write(source, tmp_path / out, nb_corrupt_max=0)
     assert not written['train'].left_out
     assert len(read(tmp_path / out, 'train')) == 12
