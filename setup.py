@@ -1,38 +1,54 @@
-"""Packaging of Secateurs: the top-level folders become the one package `secateurs`."""
+"""Packaging of Secateurs: scripts/package holds the package, as links to the top-level folders."""
 
+import re
 from pathlib import Path
 
 from setuptools import find_packages, setup
 
-ROOMS = ('learners', 'nets', 'utils')
+HERE = Path(__file__).parent
+SOURCE = 'scripts/package'
+
+
+def version() -> str:
+  """Reads `__version__` from the package without importing it."""
+  text = (HERE / SOURCE / 'secateurs' / '__init__.py').read_text(encoding='utf-8')
+  return re.search(r"^__version__ = '(.+)'$", text, re.MULTILINE)[1]
 
 
 def packages() -> list[str]:
-  """Lists `secateurs.<room>` and every sub-package below the three rooms."""
-  names = []
-  for room in ROOMS:
-    names.append(f'secateurs.{room}')
-    names.extend(f'secateurs.{room}.{sub}' for sub in find_packages(room))
+  """Lists `secateurs` and every sub-package.
+
+  Raises:
+    SystemExit: the checkout or the archive was unpacked without symbolic links.
+  """
+  names = find_packages(str(HERE / SOURCE))
+  if 'secateurs.utils' not in names:
+    raise SystemExit(
+      f'{SOURCE}/secateurs/utils is not a link to utils/: this copy was made without symbolic links. '
+      'Clone the repository with git (core.symlinks=true).'
+    )
   return names
 
 
 setup(
   name='secateurs',
-  version='0.1.0',
+  version=version(),
   description='A learner framework for compressing Keras image classifiers',
-  long_description=Path(__file__).with_name('README.md').read_text(encoding='utf-8'),
+  long_description=(HERE / 'README.md').read_text(encoding='utf-8'),
   long_description_content_type='text/markdown',
   license='Apache-2.0',
   python_requires='>=3.10,<3.13',
   packages=packages(),
-  package_dir={f'secateurs.{room}': room for room in ROOMS},
+  package_dir={'': SOURCE},
   package_data={'secateurs.utils.deploy': ['templates/*']},
   install_requires=[
     'absl-py>=1.4,<3',
+    'filelock>=3.12',
     'jinja2>=3.1,<4',
     'matplotlib>=3.8,<4',
     'numpy>=1.26,<3',
     'pillow>=10',
+    'pydantic>=2,<3',
     'scikit-learn>=1.4,<2',
     'scipy>=1.11,<2',
     'tensorboard>=2.19,<3',
@@ -46,7 +62,9 @@ setup(
     'search': ['optuna>=4,<6'],
     'test': [
       'hypothesis>=6.100,<7',
+      'import-linter>=2,<3',
       'ipykernel>=6.29,<8',
+      'jedi>=0.19,<0.21',
       'nbclient>=0.10,<1',
       'nbformat>=5.10,<6',
       'pytest>=8,<10',

@@ -1,1 +1,1 @@
-"""Networks, data sets, and the helpers that tie them together."""
+"""Networks, data sets, and the helpers that combine them into experiments."""

@@ -1,9 +1,10 @@
-"""Weights of tf_keras.applications under this project's names, with equal outputs at inference.
+"""Converts weights of tf_keras.applications to this project's names, with equal outputs at inference.
 
 Files that tf_keras.applications downloads, or whole models saved from it, fit the networks here once
-they are renamed. Where the layers differ, the weights make up for it: a convolution's bias goes into
-the mean of the normalisation behind it, another epsilon into its variance, and a network without
-normalisation gets one that only adds the bias. What is not known is given back as it is.
+the weights are renamed. The weights also compensate for differences between the layers: the bias of a
+convolution is moved into the mean of the normalisation after it, a different epsilon into its variance,
+and a network without normalisation gets one that only adds the bias. Unknown weights are returned
+unchanged.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ _OUR_EPSILON = 1e-5
 
 
 def resnet_weights(weights: Weights) -> Weights:
-  """Those of ResNet50 and ResNet101 (version 1), for a ResNet of version 1."""
+  """Converts ResNet50 and ResNet101 (version 1) for a ResNet of version 1."""
   if 'conv1_conv/kernel' not in weights:
     return weights
   found: dict[str, np.ndarray] = {}
@@ -43,7 +44,7 @@ def resnet_weights(weights: Weights) -> Weights:
 
 
 def mobilenet_v1_weights(weights: Weights) -> Weights:
-  """Those of MobileNet."""
+  """Converts MobileNet."""
   if 'conv_dw_1/depthwise_kernel' not in weights:
     return weights
   rules = (
@@ -58,7 +59,7 @@ def mobilenet_v1_weights(weights: Weights) -> Weights:
 
 
 def mobilenet_v2_weights(weights: Weights) -> Weights:
-  """Those of MobileNetV2."""
+  """Converts MobileNetV2."""
   if 'expanded_conv_depthwise/depthwise_kernel' not in weights:
     return weights
   rules = (
@@ -70,7 +71,7 @@ def mobilenet_v2_weights(weights: Weights) -> Weights:
   )
   numbered = {}
   for name, value in weights.items():
-    # Their blocks are numbered from the second on, from one.
+    # tf_keras.applications gives the second block the number 1.
     match = re.fullmatch(r'block_(\d+)_([a-z]+)(_BN)?/(\w+)', name)
     if match:
       number, part, norm, weight = match.groups()
@@ -80,7 +81,7 @@ def mobilenet_v2_weights(weights: Weights) -> Weights:
 
 
 def vgg_weights(weights: Weights, *, normed: bool) -> Weights:
-  """Those of VGG16, which has no normalisation."""
+  """Converts VGG16, which has no normalisation."""
   if 'block1_conv1/kernel' not in weights:
     return weights
   rules = (

@@ -1,4 +1,4 @@
-"""Reads the model file that a user brings."""
+"""Loads a model file given by the user."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ import tf_keras as keras
 from secateurs.utils.errors import UserError
 from secateurs.utils.training.models.weights import load_model
 
-# How tf_keras complains of a class that it does not know: functional, Sequential, HDF5.
+# Messages of tf_keras for an unknown class, in functional, Sequential and HDF5 files.
 _SIGNS_OF_OWN_LAYERS = ('Could not locate class', "of type <class 'str'>", 'nknown layer')
 
 
 def use_custom_objects(module: str) -> None:
-  """Makes the classes and functions of a module known to tf_keras.
+  """Registers the classes and functions of a module with tf_keras.
 
   Args:
     module: a dotted name, or the path of a .py file.
@@ -52,7 +52,7 @@ def read_model(path: str, custom_objects: str | None) -> keras.Model:
   """Loads a model file.
 
   Raises:
-    UserError: it is none, or a class in it is not known.
+    UserError: the file is not a model, or a class in it is unknown.
   """
   if custom_objects:
     use_custom_objects(custom_objects)
@@ -61,7 +61,7 @@ def read_model(path: str, custom_objects: str | None) -> keras.Model:
   except UserError as error:
     if any(sign in str(error) for sign in _SIGNS_OF_OWN_LAYERS):
       raise UserError(
-        f'{path} holds a layer of your own ({error.__cause__ or error}): name the module that defines '
+        f'{path} contains a custom layer ({error.__cause__ or error}): name the module that defines '
         'it with --custom_objects.'
       ) from error
     raise

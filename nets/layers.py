@@ -1,4 +1,4 @@
-"""Convolution and normalisation as all networks here have them."""
+"""Convolution and normalisation layers that all networks share."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ _BN_MOMENTUM = 0.9
 
 
 def conv(x, width: int, kernel: int, stride: int, name: str, *, symmetric: bool = True):  # noqa: ANN001, ANN201
-  """Convolution without bias that keeps the size, or divides it by `stride`.
+  """Convolution without bias; the output has the size of the input divided by `stride`.
 
   Args:
     x: Keras tensor [n, h, w, c].
-    width: filters.
+    width: number of filters.
     kernel: height and width of the kernel, odd.
-    stride: in both directions.
-    name: of the layer; `<name>_pad` is that of its padding.
-    symmetric: whether a strided layer is padded alike on all sides, as most weights in circulation
-      expect; otherwise as TensorFlow's SAME, which pads an even size at its end only.
+    stride: stride in both directions.
+    name: name of the layer; its padding layer has the name `<name>_pad`.
+    symmetric: if True, a strided layer is padded equally on all sides, as most published weights
+      expect; if False, as TensorFlow's SAME, which pads an even size only at its end.
   """
   x, padding = _padded(x, kernel, stride, name, symmetric)
   return L.Conv2D(
@@ -42,7 +42,7 @@ def batch_norm(x, name: str, epsilon: float = _BN_EPSILON):  # noqa: ANN001, ANN
 
 
 def widened(width: int, factor: float) -> int:
-  """`factor` times as many channels, rounded down, at least one."""
+  """Number of channels times `factor`, rounded down, at least one."""
   return max(int(width * factor), 1)
 
 

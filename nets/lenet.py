@@ -17,8 +17,9 @@ def network() -> Network:
 def lenet(input_shape: tuple[int, int, int] = (32, 32, 3), nb_classes: int = 10) -> keras.Model:
   """Builds LeNet-5; outputs are logits [n, nb_classes].
 
-  Deviations from the paper, which became usual: ReLU for tanh, max for trainable average pooling, full
-  connections between the convolutions, a linear last layer. 32x32x3 input gives 62,006 parameters.
+  Deviations from the paper, as is common today: ReLU instead of tanh, max pooling instead of trainable
+  average pooling, full connections between the convolutions, a linear last layer. An input of 32x32x3
+  gives 62,006 parameters.
   """
   inputs = x = L.Input(input_shape, name='images')
   x = L.Conv2D(6, 5, name='conv1')(x)

@@ -25,32 +25,34 @@ _V2_STAGES = (
   *((6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1)),
 )
 _STEM, _V2_HEAD, _DIVISOR = 32, 1280, 8
-_BN_EPSILON = 1e-3  # As in TensorFlow's MobileNets: channels of depthwise layers may vary little.
+_BN_EPSILON = 1e-3  # As in TensorFlow's MobileNets: some depthwise channels have little variance.
 _IMAGENET_HALVINGS = 5
 _CIFAR_HALVINGS = {1: 4, 2: 3}
 
 
 @dataclasses.dataclass(frozen=True)
 class MobileNetConfig(Config):
-  """Which MobileNet."""
+  """MobileNet."""
 
   mobilenet_version: int = option(1, 'Version of MobileNet: 1 or 2.', low=1, high=2)
-  mobilenet_depth_mult: float = option(1.0, 'Factor of all widths.', low=0.05, high=4.0)
+  mobilenet_depth_mult: float = option(
+    1.0, 'Multiplier for the number of channels of all layers.', low=0.05, high=4.0
+  )
   mobilenet_padding: str = option(
     'same',
-    'Padding of strided layers: same, as TensorFlow has it, or symmetric, as weights from elsewhere '
-    "and XNNPACK's sparse kernels want it.",
+    "Padding of strided layers: same (TensorFlow's padding) or symmetric (one pixel on each side, as "
+    "most weights trained elsewhere and XNNPACK's sparse kernels need it).",
     choices=('same', 'symmetric'),
   )
 
 
 def imagenet_network(config: MobileNetConfig) -> Network:
-  """The MobileNet that a config asks for, for large images."""
+  """Returns the configured MobileNet for large images."""
   return _network(config, _IMAGENET_HALVINGS)
 
 
 def cifar_network(config: MobileNetConfig) -> Network:
-  """The MobileNet that a config asks for, for 32x32 images: its first strides are 1."""
+  """Returns the configured MobileNet for 32x32 images; its first strides are 1."""
   return _network(config, _CIFAR_HALVINGS[config.mobilenet_version])
 
 
@@ -79,16 +81,16 @@ def mobilenet_v1(
 ) -> keras.Model:
   """Builds MobileNet v1 (Howard et al. 2017, table 1); outputs are logits.
 
-  ReLU6 as in tf_keras.applications; deviation from it: no dropout, so that a run that is resumed goes
-  on with the same numbers.
+  ReLU6 as in tf_keras.applications. Deviation from it: no dropout, so that a resumed run computes the
+  same numbers as one that was not interrupted.
 
   Args:
     input_shape: (height, width, channels).
     nb_classes: number of logits.
-    depth_mult: factor of all widths, rounded down.
-    symmetric: padding of strided layers: one pixel on all sides, else as TensorFlow's SAME. With it
-      the network satisfies tfmot's PruneForLatencyOnXNNPack.
-    nb_halvings: how often the size is halved; fewer than 5 leave out the first ones.
+    depth_mult: multiplier for all numbers of channels, rounded down.
+    symmetric: if True, strided layers are padded by one pixel on all sides, and the network satisfies
+      tfmot's PruneForLatencyOnXNNPack; if False, as TensorFlow's SAME.
+    nb_halvings: how often the image size is halved; with fewer than 5, the first strides become 1.
   """
   widen = functools.partial(widened, factor=depth_mult)
   strides = _strides((2, *(stride for _, stride in _V1_BLOCKS)), nb_halvings)
@@ -114,10 +116,11 @@ def mobilenet_v2(
   Args:
     input_shape: (height, width, channels).
     nb_classes: number of logits.
-    depth_mult: factor of all widths, rounded to multiples of 8; the head never shrinks.
+    depth_mult: multiplier for all numbers of channels, rounded to multiples of 8; the head never
+      shrinks.
     symmetric: as for `mobilenet_v1`.
     nb_halvings: as for `mobilenet_v1`.
-    expansion: factor by which blocks but the first widen their input.
+    expansion: factor by which every block except the first widens its input.
   """
   widen = functools.partial(_round_width, depth_mult)
   blocks = [
@@ -136,7 +139,7 @@ def mobilenet_v2(
 
 
 def _inverted_residual(x, factor: int, width: int, stride: int, name: str, symmetric: bool):  # noqa: ANN001
-  """Widen, convolve depthwise, project; added to the input where the shape is the same."""
+  """Expand, convolve depthwise, project; added to the input where the shapes are equal."""
   shortcut = x
   if factor > 1:
     x = _conv_bn_relu(x, factor * x.shape[-1], 1, 1, f'{name}_expand', symmetric)
@@ -159,7 +162,7 @@ def _depthwise_bn_relu(x, stride: int, name: str, symmetric: bool):  # noqa: ANN
 
 
 def _classified(inputs, x, nb_classes: int, name: str) -> keras.Model:  # noqa: ANN001
-  # keepdims, because XNNPACK's sparse inference ends at such a pooling only.
+  # keepdims: XNNPACK's sparse inference needs such a pooling at its end.
   x = L.GlobalAveragePooling2D(keepdims=True, name='pool')(x)
   x = L.Flatten(name='flatten')(x)
   logits = L.Dense(nb_classes, kernel_initializer=INIT, name='logits')(x)
@@ -167,7 +170,7 @@ def _classified(inputs, x, nb_classes: int, name: str) -> keras.Model:  # noqa: 
 
 
 def _strides(strides: tuple[int, ...], nb_halvings: int) -> list[int]:
-  """The strides with the first ones set to 1 until so many halvings are left."""
+  """Returns the strides, the first ones set to 1 until `nb_halvings` strides of 2 remain."""
   surplus, result = sum(stride == 2 for stride in strides) - nb_halvings, []
   for stride in strides:
     if stride == 2 and surplus > 0:
@@ -177,7 +180,7 @@ def _strides(strides: tuple[int, ...], nb_halvings: int) -> list[int]:
 
 
 def _round_width(factor: float, width: int) -> int:
-  """The nearest multiple of 8 that is not below nine tenths of what was asked for."""
+  """Returns the multiple of 8 nearest to `factor * width`, but at least 0.9 times that."""
   wanted = width * factor
   rounded = max(_DIVISOR, int(wanted + _DIVISOR / 2) // _DIVISOR * _DIVISOR)
   return rounded + _DIVISOR if rounded < 0.9 * wanted else rounded

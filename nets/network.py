@@ -1,4 +1,4 @@
-"""What an experiment needs to know of a network: its name, how it is built, whose weights fit."""
+"""Describes a network to an experiment: its name, how to build it, which weights fit."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Weights = Mapping[str, np.ndarray]
 
 
 def unchanged(weights: Weights) -> Weights:
-  """Weights whose names are the network's own."""
+  """Returns weights that already have the network's names."""
   return weights
 
 
@@ -22,9 +22,9 @@ class Network:
   """One network of a family.
 
   Attributes:
-    name: such as `resnet20`.
-    build: makes the model from (height, width, channels) and the number of classes.
-    own_weights: renames the weights of other sources that it knows, and gives others back as they are.
+    name: name such as `resnet20`.
+    build: builds the model from (height, width, channels) and the number of classes.
+    own_weights: renames weights of known other sources; returns all others unchanged.
   """
 
   name: str
@@ -33,5 +33,5 @@ class Network:
 
 
 def width_suffix(factor: float) -> str:
-  """What a factor of all widths adds to a network's name."""
+  """Returns the suffix of a network's name for a width multiplier."""
   return '' if factor == 1.0 else f'_{factor:g}'

@@ -24,32 +24,34 @@ _EXPANSION = 4
 
 @dataclasses.dataclass(frozen=True)
 class ResNetConfig(Config):
-  """Which residual network."""
+  """Residual network for small images."""
 
-  resnet_size: int = option(20, f'Layers of the ResNet: {", ".join(map(str, CIFAR_SIZES))}.')
+  resnet_size: int = option(20, f'Depth of the ResNet: {", ".join(map(str, CIFAR_SIZES))}.')
 
 
 @dataclasses.dataclass(frozen=True)
 class ImagenetResNetConfig(Config):
-  """Which residual network for ILSVRC-12."""
+  """Residual network for ILSVRC-12."""
 
-  resnet_size: int = option(50, f'Layers of the ResNet: {", ".join(map(str, IMAGENET_BLOCKS))}.')
+  resnet_size: int = option(50, f'Depth of the ResNet: {", ".join(map(str, IMAGENET_BLOCKS))}.')
   resnet_version: str = option(
     '1.5',
-    'Where bottlenecks have their stride: 1.5 in the 3x3 convolution, 1 in the 1x1 before it.',
+    'Position of the stride in bottlenecks: 1.5 = the 3x3 convolution, 1 = the 1x1 before it.',
     choices=('1', '1.5'),
   )
-  resnet_width_mult: float = option(1.0, 'Factor of all widths.', low=0.01, high=4.0)
+  resnet_width_mult: float = option(
+    1.0, 'Multiplier for the number of channels of all layers.', low=0.01, high=4.0
+  )
 
 
 def cifar_network(config: ResNetConfig) -> Network:
-  """The ResNet that a config asks for, for 32x32 images."""
+  """Returns the configured ResNet for 32x32 images."""
   size = config.resnet_size
   return Network(f'resnet{size}', functools.partial(cifar_resnet, size))
 
 
 def imagenet_network(config: ImagenetResNetConfig) -> Network:
-  """The ResNet that a config asks for, for large images."""
+  """Returns the configured ResNet for large images."""
   size, version, factor = config.resnet_size, config.resnet_version, config.resnet_width_mult
   build = functools.partial(imagenet_resnet, size, version=version, width_mult=factor)
   suffix = '' if version == '1.5' or size not in _BOTTLENECK_SIZES else '_v1'
@@ -61,13 +63,13 @@ def cifar_resnet(
 ) -> keras.Model:
   """Builds the ResNet of He et al. 2016 for CIFAR-10 (section 4.2); outputs are logits.
 
-  Three stages of (size - 2) / 6 basic blocks with 16, 32 and 64 channels. A conv with stride 2 gets
-  symmetric padding of one pixel, so that weights trained elsewhere carry over. Deviation from the
-  paper: where the shape changes, the shortcut is a 1x1 projection with BN (the paper's option B), not
-  zero padding (option A).
+  Three stages of (size - 2) / 6 basic blocks with 16, 32 and 64 channels. A convolution with stride 2
+  has symmetric padding of one pixel, so that weights trained elsewhere fit. Deviation from the paper:
+  where the shape changes, the shortcut is a 1x1 projection with BN (option B of the paper), not zero
+  padding (option A).
 
   Raises:
-    UserError: size is none of 20, 32, 44, 56, 110.
+    UserError: size is not one of 20, 32, 44, 56, 110.
   """
   if size not in CIFAR_SIZES:
     raise UserError(
@@ -99,14 +101,14 @@ def imagenet_resnet(
 
   Args:
     size: 18, 34, 50 or 101.
-    input_shape: sides are divided by 32 in all, rounded up.
+    input_shape: (height, width, channels); the last feature map has 1/32 of the size, rounded up.
     nb_classes: number of logits.
-    version: `1` has a bottleneck's stride in its first 1x1 convolution, as the paper and
-      tf_keras.applications; `1.5` in its 3x3 convolution, as most training code since.
-    width_mult: factor of all widths, rounded down.
+    version: `1` puts a bottleneck's stride into its first 1x1 convolution, as the paper and
+      tf_keras.applications do; `1.5` into its 3x3 convolution, as most later training code does.
+    width_mult: multiplier for all numbers of channels, rounded down.
 
   Raises:
-    UserError: no such size.
+    UserError: size is not one of 18, 34, 50, 101.
   """
   if size not in IMAGENET_BLOCKS:
     raise UserError(
@@ -120,7 +122,7 @@ def imagenet_resnet(
   widths = [widened(width, width_mult) for width in _IMAGENET_WIDTHS]
   x = conv(inputs, widths[0], 7, 2, 'stem_conv')
   x = L.ReLU(name='stem_relu')(batch_norm(x, 'stem_bn'))
-  x = L.ZeroPadding2D(1, name='stem_pool_pad')(x)  # As good as -inf behind a ReLU.
+  x = L.ZeroPadding2D(1, name='stem_pool_pad')(x)  # After a ReLU, zero works like -inf.
   x = L.MaxPooling2D(3, 2, name='stem_pool')(x)
   for stage, width in enumerate(widths, 1):
     for block in range(1, IMAGENET_BLOCKS[size][stage - 1] + 1):
@@ -130,7 +132,7 @@ def imagenet_resnet(
 
 
 def _basic_block(x, width: int, stride: int, name: str):  # noqa: ANN001
-  """conv-BN-ReLU-conv-BN beside a shortcut, added, ReLU (He et al. 2016, figure 2)."""
+  """conv-BN-ReLU-conv-BN, plus a shortcut, then ReLU (He et al. 2016, figure 2)."""
   shortcut = _shortcut(x, width, stride, name)
   x = conv(x, width, 3, stride, f'{name}_conv1')
   x = L.ReLU(name=f'{name}_relu1')(batch_norm(x, f'{name}_bn1'))
@@ -140,7 +142,7 @@ def _basic_block(x, width: int, stride: int, name: str):  # noqa: ANN001
 
 
 def _bottleneck(x, width: int, stride: int, name: str, *, version: str):  # noqa: ANN001
-  """1x1, 3x3 and 1x1 conv, each with BN, beside a shortcut (He et al. 2016, figure 5)."""
+  """1x1, 3x3 and 1x1 conv, each with BN, plus a shortcut (He et al. 2016, figure 5)."""
   strides = (stride, 1) if version == '1' else (1, stride)
   shortcut = _shortcut(x, _EXPANSION * width, stride, name)
   for number, (kernel, step) in enumerate(zip((1, 3), strides, strict=True), 1):
@@ -152,7 +154,7 @@ def _bottleneck(x, width: int, stride: int, name: str, *, version: str):  # noqa
 
 
 def _shortcut(x, width: int, stride: int, name: str):  # noqa: ANN001
-  """The block's input, projected where its shape changes."""
+  """Returns the block's input, projected where the shape changes."""
   if stride == 1 and x.shape[-1] == width:
     return x
   x = conv(x, width, 1, stride, f'{name}_shortcut_conv')

@@ -19,19 +19,21 @@ _CIFAR_HIDDEN, _IMAGENET_HIDDEN = (512,), (4096, 4096)
 
 @dataclasses.dataclass(frozen=True)
 class VggConfig(Config):
-  """Which VGG network."""
+  """VGG network."""
 
-  vgg_batch_norm: bool = option(True, 'Normalise behind every convolution.')
-  vgg_width_mult: float = option(1.0, 'Factor of all widths.', low=0.01, high=4.0)
+  vgg_batch_norm: bool = option(True, 'Add batch normalisation after every convolution.')
+  vgg_width_mult: float = option(
+    1.0, 'Multiplier for the number of channels of all layers.', low=0.01, high=4.0
+  )
 
 
 def cifar_network(config: VggConfig) -> Network:
-  """VGG-16 with one hidden layer of 512 units."""
+  """Returns VGG-16 with one hidden layer of 512 units."""
   return _network(config, _CIFAR_HIDDEN)
 
 
 def imagenet_network(config: VggConfig) -> Network:
-  """VGG-16 with two hidden layers of 4096 units."""
+  """Returns VGG-16 with two hidden layers of 4096 units."""
   return _network(config, _IMAGENET_HIDDEN)
 
 
@@ -53,16 +55,16 @@ def vgg16(
 ) -> keras.Model:
   """Builds VGG-16 (Simonyan & Zisserman 2015, table 1, column D); outputs are logits.
 
-  Deviations: batch normalisation behind the convolutions, and no dropout: a run that is resumed goes on
-  with the same numbers. With `hidden=(512,)` and 32x32 images it is the network that Li et al. 2017
-  prune on CIFAR-10.
+  Deviations: batch normalisation after the convolutions; no dropout, so that a resumed run computes the
+  same numbers as one that was not interrupted. With `hidden=(512,)` and 32x32 images it is the network
+  that Li et al. 2017 prune on CIFAR-10.
 
   Args:
     input_shape: (height, width, channels); sides of at least 32.
     nb_classes: number of logits.
-    hidden: units of the dense layers before the last.
-    normed: whether convolutions are normalised; they have a bias otherwise.
-    width_mult: factor of all widths but the last, rounded down.
+    hidden: units of the hidden dense layers.
+    normed: if True, convolutions have batch normalisation; if False, a bias.
+    width_mult: multiplier for all widths except the last, rounded down.
   """
   inputs = x = L.Input(input_shape, name='images')
   for stage, (width, repeats) in enumerate(_STAGES, 1):

@@ -2,16 +2,16 @@
 
 Usage: python scripts/bench_channel_pruning.py [--channels 64] [--outputs 64] [--samples 10000]
 
-One 3x3 layer with random, correlated inputs; half of its channels are kept. Both sides choose from the
-same samples and refit by least squares:
+One 3x3 layer with random, correlated inputs; half of its channels are kept. All methods use the same
+samples and refit by least squares:
 
   samples  scikit-learn's Lasso on the matrix of all contributions [samples * outputs, channels], alpha
            found by bisection until half of the channels are left, then numpy's lstsq
   gram     this project: sums over batches, the LARS path from the Gram matrix, Cholesky
   greedy   the same sums, backward elimination instead of LASSO
 
-Prints seconds (the sums over samples included), the ratio to `samples`, the Jaccard index of the kept
-channels, the error behind the refit, and the bytes held.
+Prints seconds (including the sums over samples), the ratio to `samples`, the Jaccard index of the kept
+channels, the error after the refit, and the bytes in memory.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def make_samples(
 def by_samples(
   x: np.ndarray, weights: np.ndarray, y: np.ndarray, nb_keep: int
 ) -> tuple[np.ndarray, int]:
-  """The usual way; returns the kept channels, and bytes of the matrix."""
+  """Selects with scikit-learn; returns the kept channels and the bytes of the matrix."""
   channels = len(weights) // TAPS
   columns = np.stack(
     [
@@ -75,7 +75,7 @@ def by_samples(
 def by_sums(
   x: np.ndarray, weights: np.ndarray, y: np.ndarray, nb_keep: int, greedy: bool
 ) -> tuple[np.ndarray, int]:
-  """This project's way."""
+  """Selects with this project's code; returns the kept channels and the bytes of the sums."""
   channels = len(weights) // TAPS
   sums = NormalEquations.empty(len(weights), weights.shape[1])
   for first in range(0, len(x), BATCH):
@@ -93,7 +93,7 @@ def by_sums(
 
 
 def main() -> None:
-  """Runs each way once and prints a line for it."""
+  """Runs each method once and prints a line for it."""
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
   parser.add_argument('--channels', type=int, default=64)
   parser.add_argument('--outputs', type=int, default=64)

@@ -1,18 +1,18 @@
-"""Times a layer-wise step of dis-chn-pruned against the scheme that runs whole networks.
+"""Times a layer-wise step of dis-chn-pruned against a step that runs whole networks.
 
 Usage: python scripts/bench_dis_chn_pruned.py [--rounds 5] [--steps 8] [--blocks 2,3]
 
-For every convolution of some blocks of a ResNet-20, by turns and on the same batches of images:
+For every convolution of some blocks of a ResNet-20, interleaved and on the same batches of images:
 
   cached   this project: layers from the cut before the convolution to the end of its block, on cached
-           feature maps; the gradient by the convolution's kernel
+           feature maps; the gradient with respect to the convolution's kernel
   lean     from the images: the original network up to the convolution, the pruned one up to the end of
-           the block; the gradient by the kernel
-  whole    from the images: both networks to their ends, as the published scheme runs them; the gradient
-           by all weights of the pruned one
+           the block; the gradient with respect to the kernel
+  whole    from the images: both networks to their ends, as in the paper; the gradient with respect to
+           all weights of the pruned network
 
-Prints, for each convolution and averaged over each block, the ratio of times: the median over rounds,
-and the least and greatest. Weights and images are random: times do not depend on them.
+Prints, for each convolution and averaged over each block, the ratio of times: median, minimum and
+maximum over the rounds. Weights and images are random: times do not depend on them.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ NB_SAMPLES = 256
 
 
 class FromImages:
-  """L^(R) + L_p from images; `whole` runs both networks to their ends and tells L, too."""
+  """L^(R) + L_p from images; `whole` runs both networks to their ends and also returns L."""
 
   def __init__(
     self,
@@ -66,7 +66,7 @@ class FromImages:
     self.metric_names = ('loss_before', 'loss_now') if whole else ()
 
   def __call__(self, batch: tf.Tensor) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
-    """Loss of a batch of sample numbers."""
+    """Returns the loss of a batch of sample indices."""
     labels = tf.gather(self._labels, batch)
     given = {self._input: tf.gather(self._images, batch)}
     before, now = run_calls(self._before, given), run_calls(self._now, given)
@@ -83,7 +83,7 @@ class FromImages:
 def steps_of(
   name: str, flats: tuple, block: Block, branch: keras.Model | None, data: tuple
 ) -> dict:
-  """A compiled step for each way, for one convolution."""
+  """Returns a compiled step for each variant, for one convolution."""
   first, images, labels = first_calls(flats[1]), *data
   output = flats[1].calls[first[name]].outputs[0]
   before, now = Frontier(flats[0], images), Frontier(flats[1], images)
@@ -116,7 +116,7 @@ def steps_of(
 
 
 def seconds(step: TrainStep, batches: Callable[[], Iterator], nb_steps: int) -> float:
-  """Seconds of one step."""
+  """Measures the seconds of one step."""
   iterator = batches()
   began = time.perf_counter()
   step.run(iterator, nb_steps)
@@ -124,7 +124,7 @@ def seconds(step: TrainStep, batches: Callable[[], Iterator], nb_steps: int) -> 
 
 
 def main() -> None:
-  """Times everything and prints a line for each convolution."""
+  """Times all variants and prints a line for each convolution."""
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
   parser.add_argument('--rounds', type=int, default=5)
   parser.add_argument('--steps', type=int, default=8)
@@ -166,7 +166,7 @@ def main() -> None:
 
 
 def show(name: str, times: np.ndarray) -> None:
-  """Prints a line from times [rounds, ways]."""
+  """Prints a line from times [rounds, variants]."""
   line = f'{name:<30}{1000 * np.median(times[:, 0]):>7.1f} ms'
   for ratios in (times[:, 1] / times[:, 0], times[:, 2] / times[:, 0]):
     line += f'{np.median(ratios):>8.1f} ({ratios.min():>5.1f} to {ratios.max():>4.1f})'

@@ -1,12 +1,13 @@
 """Measures the input pipeline of ILSVRC-12: python scripts/bench_ilsvrc12.py DIR [what].
 
-  speed    images/s of the pipeline against a naive one that decodes whole images, then crops, in turns
-  beside   images/s of ResNet-50 training on fresh batches against training on one batch, in turns, and
-           of the pipeline alone
-  memory   resident memory behind each of several epochs
+  speed    images/s of the pipeline against a naive one that decodes whole images and then crops
+  beside   images/s of ResNet-50 training on fresh batches against training on one batch, and of the
+           pipeline alone
+  memory   resident memory after each of several epochs
 
-DIR holds the shards train-*-of-*. Speeds are per second of wall time, and per second of CPU time of the
-whole process, which other work on the machine disturbs less.
+DIR contains the shards train-*-of-*. Runs of the compared variants are interleaved. Speeds are per
+second of wall time and per second of CPU time of the process, which other load on the machine disturbs
+less.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ SIZE, BATCH = 224, 64
 
 
 def naive(folder: Path) -> tf.data.Dataset:
-  """The pipeline that tutorials have: decode, crop, resize, flip and normalise image by image."""
+  """The pipeline of tutorials: decode, crop, resize, flip and normalise image by image."""
 
   def example(record: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     features = tf.io.parse_single_example(
@@ -68,16 +69,16 @@ def naive(folder: Path) -> tf.data.Dataset:
 
 
 def timed(work: Callable[[], None]) -> tuple[float, float]:
-  """Wall and CPU seconds of some work."""
+  """Measures the wall and CPU seconds of a function."""
   wall, cpu = time.perf_counter(), time.process_time()
   work()
   return time.perf_counter() - wall, time.process_time() - cpu
 
 
-def in_turns(
+def interleaved(
   contenders: dict[str, Callable[[], None]], images: int, rounds: int
 ) -> dict[str, list[tuple[float, float]]]:
-  """Images per second of wall and of CPU time of each contender in each round."""
+  """Measures images per second of wall and of CPU time, of each contender in each round."""
   speeds: dict[str, list[tuple[float, float]]] = {name: [] for name in contenders}
   for number in range(rounds + 1):
     for name, work in contenders.items():
@@ -103,24 +104,24 @@ def show(speeds: dict[str, list[tuple[float, float]]], base: str) -> None:
 
 
 def drain(batches: Iterator, nb_batches: int) -> None:
-  """Takes some batches."""
+  """Reads batches and discards them."""
   for _ in range(nb_batches):
     next(batches)
 
 
 def speed(dataset: ilsvrc12.Ilsvrc12, folder: Path, rounds: int) -> None:
-  """The pipeline against the naive one."""
+  """Measures the pipeline against the naive one."""
   nb_batches = 20
   ours, other = iter(dataset.train_batches(BATCH, seed=0)), iter(naive(folder))
   contenders = {
     'naive': lambda: drain(other, nb_batches),
     'pipeline': lambda: drain(ours, nb_batches),
   }
-  show(in_turns(contenders, nb_batches * BATCH, rounds), 'naive')
+  show(interleaved(contenders, nb_batches * BATCH, rounds), 'naive')
 
 
 def beside(dataset: ilsvrc12.Ilsvrc12, rounds: int) -> None:
-  """Training on the pipeline against training on one batch that is there."""
+  """Measures training on the pipeline against training on one stored batch."""
   batch_size = 16
   model = imagenet_resnet(50)
   step = TrainStep(
@@ -134,13 +135,14 @@ def beside(dataset: ilsvrc12.Ilsvrc12, rounds: int) -> None:
     'ResNet-50, one batch': lambda: step.run(stored, 1),
     'ResNet-50, pipeline': lambda: step.run(fresh, 1),
   }
-  show(in_turns(contenders, batch_size, rounds), 'ResNet-50, one batch')
+  show(interleaved(contenders, batch_size, rounds), 'ResNet-50, one batch')
   alone = iter(dataset.train_batches(batch_size, seed=1))
-  show(in_turns({'pipeline alone': lambda: drain(alone, 80)}, 80 * batch_size, 4), 'pipeline alone')
+  speeds = interleaved({'pipeline alone': lambda: drain(alone, 80)}, 80 * batch_size, 4)
+  show(speeds, 'pipeline alone')
 
 
 def memory(dataset: ilsvrc12.Ilsvrc12, epochs: int) -> None:
-  """Resident memory behind each epoch."""
+  """Prints the resident memory after each epoch."""
   nb_samples = dataset.nb_samples('train')
   batches = iter(dataset.train_batches(BATCH, seed=0))
   for epoch in range(epochs):
@@ -151,7 +153,7 @@ def memory(dataset: ilsvrc12.Ilsvrc12, epochs: int) -> None:
 
 
 def main() -> None:
-  """Measures what was asked for."""
+  """Runs the chosen measurement."""
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
   parser.add_argument('folder', type=Path)
   parser.add_argument('what', nargs='?', default='speed', choices=('speed', 'beside', 'memory'))

@@ -2,13 +2,13 @@
 
   horovodrun --gloo -np 2 -H localhost:2 python scripts/bench_scaling.py [--rounds N] [--steps N]
 
-Four things take turns inside one job, window by window, so that whatever else the machine does falls
-on all of them: rank 0 by itself on one core; all ranks, each by itself (what the machine allows); all
-ranks with gradients packed into one tensor (what the project does); all ranks with a tensor per
-gradient (as Horovod's DistributedGradientTape does). Efficiency is the throughput of all ranks divided
-by that of one times their number; the median over the rounds is printed. `best` compares the fastest
-windows of each, which others disturbed the least; `cpu` is the median from processor time in place of
-wall time, without what ranks wait for each other.
+Four variants are interleaved inside one job, window by window, so that other load on the machine
+affects all of them: rank 0 alone on one core; all ranks without exchange (the limit of the machine);
+all ranks with gradients packed into one tensor (this project); all ranks with one tensor per gradient
+(as Horovod's DistributedGradientTape does). Efficiency is the throughput of all ranks divided by that
+of one rank times their number; the median over the rounds is printed. `best` compares the fastest
+windows of each variant, which were disturbed the least; `cpu` is the median from processor time instead
+of wall time, without the time that ranks wait for each other.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def main() -> None:
 
 
 def full_precision() -> tuple:
-  """Objective and variables of plain training."""
+  """Returns objective and variables of plain training."""
   model = cifar_resnet(20)
   return TaskObjective(model, Classification(model.output_shape[-1])), model.trainable_variables
 
@@ -82,7 +82,7 @@ def block_phase() -> tuple:
 
 
 def measure(make, batches: tf.data.Dataset, nb_rounds: int, nb_steps: int) -> dict:  # noqa: ANN001
-  """(wall, processor) seconds of a step on rank 0, by way and round."""
+  """Measures (wall, processor) seconds of a step on rank 0, by variant and round."""
   ways = {way: _step(make) for way in ('alone', 'no exchange', 'packed')}
   ways['one by one'] = _step(make, one_by_one=True)
   found: dict[str, list[tuple[float, float]]] = {way: [] for way in ways}
@@ -107,7 +107,7 @@ def _step(make, one_by_one: bool = False) -> TrainStep:  # noqa: ANN001
 
 
 def _each_by_itself(gradients: list, values: dict) -> tuple:
-  """In place of the packed exchange: an operation for each gradient."""
+  """Replaces the packed exchange by one operation for each gradient."""
   import horovod.tensorflow as hvd
 
   return [hvd.allreduce(g, op=hvd.Average) for g in gradients], values

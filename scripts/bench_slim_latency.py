@@ -1,12 +1,12 @@
 """Compares the latency of sliced networks: python scripts/bench_slim_latency.py [what].
 
-  dense     networks whose inner channels were cut in half, against networks built with those widths
-  macs      MobileNet-v2 with a growing share of its inner channels cut: latency against MACs
-  rounding  MobileNet-v2 at odd widths: channels as they fall, and rounded up to multiples of 4 and 8
+  dense     networks with half of their inner channels removed, against networks built with those widths
+  macs      MobileNet-v2 with fewer and fewer inner channels: latency against MACs
+  rounding  MobileNet-v2 at odd widths: unrounded, and rounded up to multiples of 4 and 8
 
-TensorFlow Lite files, one thread, all files in turns; weights are random, as they change no latency.
-Latency is the thread's CPU time, so that other work on the machine counts as little as it can.
-Each line gives MACs and the median of latency, and their ratios to those of a base.
+TensorFlow Lite files, one thread, interleaved runs; weights are random, as they do not change latency.
+Latency is the thread's CPU time, which other load on the machine disturbs the least. Each line gives
+MACs and the median latency, and their ratios to those of a base.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ FRAMES = 10
 
 
 def sliced(model: keras.Model, share: float, *, round_to: int = 1, skip: tuple = ()) -> keras.Model:
-  """Keeps a share of the channels that `chn-pruned` would choose from, spread over the layer."""
+  """Keeps a fraction of the channels that `chn-pruned` can prune, spread evenly over each layer."""
   graph = ChannelGraph(model)
   keep = {}
   for unit in find_units(graph, 'keep', skip).units:
@@ -47,7 +47,7 @@ def sliced(model: keras.Model, share: float, *, round_to: int = 1, skip: tuple =
 
 
 def measure(models: dict[str, keras.Model], rounds: int) -> dict[str, tuple[int, list[float]]]:
-  """MACs and latencies of each model: ms, the median frame of each round."""
+  """Returns MACs and latencies (ms, the median frame of each round) of each model."""
   results: dict[str, tuple[int, list[float]]] = {}
   with tempfile.TemporaryDirectory() as folder:
     files = {}
@@ -63,7 +63,7 @@ def measure(models: dict[str, keras.Model], rounds: int) -> dict[str, tuple[int,
 
 
 def _median_frame(file: TFLiteModel) -> float:
-  """CPU time of a frame in ms; the first ones bring the weights into the cache."""
+  """Measures the CPU time of a frame in ms, after two frames of warm-up."""
   times = []
   for _ in range(FRAMES + 2):
     began = time.thread_time_ns()
@@ -85,9 +85,9 @@ def show(results: dict[str, tuple[int, list[float]]], base: str) -> None:
 
 
 def dense(rounds: int) -> None:
-  """Sliced against built."""
-  # The first block of MobileNet-v2 does not widen, and its head and VGG's last convolution have no
-  # counterpart in the builders; they stay whole.
+  """Compares sliced networks with built ones."""
+  # The first block of MobileNet-v2 does not expand, and the widths of its head and of VGG's last
+  # convolution cannot be set in the builders; they are not pruned.
   skip = ('block1_project_conv', 'head_conv', 'logits')
   pairs: dict[str, tuple[Callable[[], keras.Model], Callable[[], keras.Model]]] = {
     'MobileNet-v2, 3 for 6': (
@@ -111,7 +111,7 @@ def dense(rounds: int) -> None:
 
 
 def macs(rounds: int) -> None:
-  """Latency against MACs."""
+  """Compares latency with MACs."""
   model = mobilenet_v2()
   models = {'MobileNet-v2': model}
   for share in (0.75, 0.5, 0.25):
@@ -120,7 +120,7 @@ def macs(rounds: int) -> None:
 
 
 def rounding(rounds: int) -> None:
-  """Odd widths, rounded up or not."""
+  """Compares odd widths with widths rounded up."""
   model = mobilenet_v2()
   for share in (0.45, 0.55, 0.7):
     names = {f'x {share}, to multiples of {r}': r for r in (1, 4, 8)}
@@ -129,7 +129,7 @@ def rounding(rounds: int) -> None:
 
 
 def main() -> None:
-  """Measures what was asked for."""
+  """Runs the chosen measurement."""
   ways = {'dense': dense, 'macs': macs, 'rounding': rounding}
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
   parser.add_argument('what', nargs='?', default='dense', choices=ways)

@@ -1,13 +1,13 @@
-"""Times sparse .tflite files against their dense selves, in turns; prints ratios.
+"""Times sparse .tflite files against the plain files of the same weights, interleaved; prints ratios.
 
 Usage: python scripts/bench_sparse.py [--ratio 0.85] [--size 96] [--frames 300]
 
-MobileNet-v1 with symmetric padding, whose 1x1 kernels `--ws_policy xnnpack` prunes by magnitude. Its
-weights are random: what they are does not matter to the time. On x86 with AVX, XNNPACK runs both files
-by its dense kernels (docs/weight_sparse.md); run this where the network will.
+MobileNet-v1 with symmetric padding, whose 1x1 kernels `--ws_policy xnnpack` prunes by magnitude.
+Weights are random, as the time does not depend on them. On x86 with AVX, XNNPACK uses its dense kernels
+for both files (docs/weight_sparse.md); run this on the target device.
 
-  dense    the plain file, zeros in it
-  sparse   the file that leaves zeros out
+  dense    the plain file, which stores the zeros
+  sparse   the file that does not store the zeros
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from secateurs.utils.training.engine.masks import nb_kept  # noqa: E402
 
 
 def main() -> None:
-  """Measures the unstructured and the blocked pattern."""
+  """Measures the unstructured and the block patterns."""
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
   parser.add_argument('--ratio', type=float, default=0.85)
   parser.add_argument('--size', type=int, default=96)

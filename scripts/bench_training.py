@@ -1,10 +1,10 @@
-"""Measures the training engine against what it is built on; prints ratios of things run in turns.
+"""Measures the training engine against bare TensorFlow and Keras 3; prints ratios of interleaved runs.
 
 Usage: python scripts/bench_training.py [--rounds 5] [--steps 60] [--skip-keras]
 
-ResNet-20, batch 128, 32x32 images (random ones: speed does not depend on what they show). The
-contenders take turns within each round, so that a machine that grows slower does so for all of them;
-the ratio of a round compares neighbours in time, and the median of the rounds' ratios is printed.
+ResNet-20, batch 128, random 32x32 images (speed does not depend on their content). The contenders are
+interleaved within each round, so that a slowdown of the machine affects all of them. The ratio of a
+round compares runs that are close in time; the median of the rounds' ratios is printed.
 
   bare     the compiled step (forward, backward, SGD) on one fixed batch
   engine   full-prec as `Learner.fit` runs it: per-image augmentation, weight decay, summaries to
@@ -12,8 +12,8 @@ the ratio of a round compares neighbours in time, and the median of the rounds' 
   bf16     the same with --enbl_bf16
   sparse   weight-sparse: engine plus masks in every step and mask updates
   fit      Keras 3: model.fit on the engine's own batches, without summaries or checkpoints
-  keras3   Keras 3: model.fit on the same work as its users write it: one tf.image call after the other
-           for each image, TensorBoard and ModelCheckpoint callbacks
+  keras3   Keras 3: model.fit on the same work as its users usually write it: tf.image calls for each
+           image, TensorBoard and ModelCheckpoint callbacks
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def bare(dataset: ImageDataset) -> Contender:
 
 
 def engine(dataset: ImageDataset, folder: Path, policy: str, masked: bool) -> Contender:
-  """The loop with all that a run has beside it."""
+  """The training loop with summaries, checkpoints and masks, as in a run."""
   model = with_policy(cifar_resnet(20), policy)
   kernels = [v for v in model.trainable_variables if 'kernel' in v.name]
   optimizer = tf_keras.optimizers.SGD(RATE, momentum=MOMENTUM, jit_compile=False)
@@ -136,7 +136,7 @@ def keras3_fit(dataset: ImageDataset) -> Contender:
 
 
 def keras3_usual(dataset: ImageDataset, folder: Path) -> Contender:
-  """Keras 3 with the input pipeline and the callbacks that its users write."""
+  """Keras 3 with the usual input pipeline and callbacks."""
   import keras
 
   def prepare(image: tf.Tensor, label: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -172,7 +172,7 @@ def _compiled_keras3_resnet():
 
 
 def _keras3_resnet(keras):  # noqa: ANN001
-  """ResNet-20 layer by layer as `cifar_resnet` builds it."""
+  """ResNet-20, layer by layer the same as `cifar_resnet`."""
   layers = keras.layers
 
   def conv_bn(x, width: int, kernel: int, stride: int):  # noqa: ANN001
@@ -195,7 +195,7 @@ def _keras3_resnet(keras):  # noqa: ANN001
 
 
 def measure(contenders: dict[str, Contender], rounds: int, nb_steps: int) -> dict[str, list[float]]:
-  """Images/s of each contender in each round; each is compiled and warmed up first."""
+  """Measures images/s of each contender in each round; each is compiled and warmed up first."""
   for run in contenders.values():
     run(5)
   speeds = {name: [] for name in contenders}

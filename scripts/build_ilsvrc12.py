@@ -1,9 +1,9 @@
 """Builds TFRecord shards of ILSVRC-12: python scripts/build_ilsvrc12.py SOURCE OUT [flags].
 
-SOURCE holds train/<class>/*.JPEG, and val/<class>/*.JPEG or val/*.JPEG with --val_labels FILE, the
-class of each image in the order of the images' names. Every image is decoded once; those that cannot
-be are left out and listed in the folder OUT/left_out. The same command goes on where it was
-interrupted, and takes in images that were mended.
+SOURCE contains train/<class>/*.JPEG, and val/<class>/*.JPEG or val/*.JPEG with --val_labels FILE, the
+class of each image in the order of the images' names. Every image is decoded once; damaged images are
+skipped and listed in the folder OUT/left_out. Run the same command again to resume an interrupted
+build, or to add images that you have fixed.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from secateurs.utils.errors import UserError
 
 
 def main(argv: list[str] | None = None) -> int:
-  """Builds; returns the exit code."""
+  """Builds the shards; returns the exit code."""
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
   parser.add_argument('source', type=Path)
   parser.add_argument('out', type=Path)
@@ -26,7 +26,7 @@ def main(argv: list[str] | None = None) -> int:
   parser.add_argument('--nb_shards_train', type=int, default=1024)
   parser.add_argument('--nb_shards_val', type=int, default=128)
   parser.add_argument('--nb_workers', type=int, default=os.cpu_count())
-  parser.add_argument('--nb_corrupt_max', type=int, default=100, help='images that may be left out')
+  parser.add_argument('--nb_corrupt_max', type=int, default=100, help='images that may be skipped')
   options = parser.parse_args(argv)
   try:
     written = build(
@@ -40,7 +40,7 @@ def main(argv: list[str] | None = None) -> int:
     print(f'Error: {error}', file=sys.stderr)
     return 1
   for split, one in written.items():
-    print(f'{split}: {one.nb_records} images written, {len(one.left_out)} left out')
+    print(f'{split}: {one.nb_records} images written, {len(one.left_out)} skipped')
   return 0
 
 

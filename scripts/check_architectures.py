@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Slices the smallest member of every family of tf_keras.applications and checks the results.
 
-Random weights, BatchNorm statistics calibrated on random images, logits compared. Every group that
-can be cut loses 30 % and 60 % of its channels at random; the sliced model must then
+Weights are random, BatchNorm statistics are calibrated on random images, and logits are compared. 30 %
+and 60 % of the channels of every prunable group are removed at random; the sliced model must then
   - equal the masked model (max abs difference <= 1e-4 of the output's range), while the same model
     with one wrong slice must not;
   - load in a fresh process with tf_keras alone and give the same logits;
@@ -12,7 +12,7 @@ Usage:
   scripts/check_architectures.py [--only NAME ...] [--size PIXELS] [--json FILE] [--markdown FILE]
   scripts/check_architectures.py --merge FILE.json ...
 
-The MACs, groups and shares of the table are those of the default input size; --size makes the
+MACs, groups and fractions in the table are those of the default input size; --size makes the
 comparison of logits cheaper. `--fast` is the subset that continuous integration runs.
 """
 
@@ -88,7 +88,7 @@ assert not any(name.startswith('secateurs') for name in sys.modules)
 
 
 def build(name: str, size: int, seed: int = 0) -> tuple[keras.Model, np.ndarray]:
-  """Returns the architecture with logits, weights that matter, and images [2, size, size, 3]."""
+  """Returns the architecture with logits and non-trivial weights, and images [2, size, size, 3]."""
   rng = np.random.default_rng(seed)
   keras.utils.set_random_seed(seed)
   options = {'weights': None, 'input_shape': (size, size, 3), 'classifier_activation': None}
@@ -115,7 +115,7 @@ def build(name: str, size: int, seed: int = 0) -> tuple[keras.Model, np.ndarray]
 
 
 def random_keep(graph: ChannelGraph, ratio: float, seed: int) -> dict[int, np.ndarray]:
-  """Drops `ratio` of the free elements of every group that can be cut, leaving at least one."""
+  """Removes `ratio` of the free elements of every prunable group; at least one stays."""
   rng = np.random.default_rng(seed)
   keep = {}
   for group in graph.groups:
@@ -128,14 +128,14 @@ def random_keep(graph: ChannelGraph, ratio: float, seed: int) -> dict[int, np.nd
 
 
 def deviation(expected: np.ndarray, got: np.ndarray) -> float:
-  """Max abs difference as a share of the expected values' range; infinite for other shapes."""
+  """Max abs difference divided by the range of the expected values; infinite if shapes differ."""
   if expected.shape != got.shape or not np.isfinite(got).all():
     return float('inf')
   return float(np.abs(expected - got).max() / np.ptp(expected))
 
 
 def sabotage(small: keras.Model) -> None:
-  """Swaps two input rows of one kernel in the middle, as an index that is off by one would."""
+  """Shifts the input rows of one kernel in the middle by one, like an off-by-one index."""
   kernels = [
     layer
     for layer in small.layers
@@ -163,7 +163,7 @@ def tflite_macs(interpreter: Any) -> int:
 
 
 def run_tflite(model: keras.Model, images: np.ndarray) -> tuple[np.ndarray, int]:
-  """Converts with batch 1; returns logits and the MACs that the file's graph holds."""
+  """Converts with batch size 1; returns logits and the MACs of the file's graph."""
   spec = tf.TensorSpec((1, *images.shape[1:]), tf.float32)
   function = tf.function(lambda x: model(x, training=False)).get_concrete_function(spec)
   content = tf.lite.TFLiteConverter.from_concrete_functions([function], model).convert()
@@ -233,7 +233,7 @@ def check(name: str, size: int | None, folder: Path) -> dict[str, Any]:
 
 
 def kind(reason: str) -> str:
-  """A reason without the name of the layer: "LayerNormalization 'x' ..." -> 'LayerNormalization'."""
+  """Removes the layer's name from a reason: "LayerNormalization 'x' ..." -> 'LayerNormalization'."""
   words = [word for i, word in enumerate(reason.split("'")) if i % 2 == 0]
   return ' '.join(' '.join(words).split())
 
@@ -251,9 +251,9 @@ def passes(cell: dict[str, Any]) -> bool:
 
 
 def markdown(rows: Sequence[dict[str, Any]]) -> str:
-  """The table for the documentation."""
+  """Formats the table for the documentation."""
   lines = [
-    '| architecture | MACs | groups (can be cut) | prunable share of MACs | protected by '
+    '| architecture | MACs | groups (prunable) | prunable fraction of MACs | protected by '
     '| MACs left at 30 % / 60 % | largest deviation | pass |',
     '|---|---|---|---|---|---|---|---|',
   ]
@@ -274,9 +274,9 @@ def main(argv: Sequence[str] | None = None) -> int:
   parser.add_argument('--only', nargs='+', choices=list(ARCHITECTURES), metavar='NAME')
   parser.add_argument('--fast', action='store_true', help=f'only {", ".join(FAST)}')
   parser.add_argument('--size', type=int, help='input size for the comparison of logits')
-  parser.add_argument('--merge', nargs='+', type=Path, help='only make the table, from these files')
-  parser.add_argument('--json', type=Path, help='where to write all numbers')
-  parser.add_argument('--markdown', type=Path, help='where to write the table')
+  parser.add_argument('--merge', nargs='+', type=Path, help='only print the table of these files')
+  parser.add_argument('--json', type=Path, help='file for all numbers')
+  parser.add_argument('--markdown', type=Path, help='file for the table')
   args = parser.parse_args(argv)
   if args.merge:
     found = [row for path in args.merge for row in json.loads(path.read_text(encoding='utf-8'))]

@@ -1,17 +1,17 @@
 # shellcheck shell=bash
-# Makes and enters the project's virtual environment; sourced by the other scripts, from any folder.
-# It never exits, because it may be sourced in a terminal: where something fails, it returns 1.
+# Creates and enters the project's virtual environment; sourced by the other scripts, from any folder.
+# It never exits, because it may be sourced in a terminal: on failure it returns 1.
 #
-# .venv is made once and installed into again only when setup.py or the Python version has changed.
-# SECATEURS_PYTHON names another interpreter, SECATEURS_VENV another folder; with
-# SECATEURS_SYSTEM_PACKAGES=1 the environment sees what that interpreter has installed.
+# .venv is created once; packages are installed again only when setup.py, pyproject.toml or the Python
+# version has changed. SECATEURS_PYTHON selects another interpreter, SECATEURS_VENV another folder; with
+# SECATEURS_SYSTEM_PACKAGES=1 the environment also sees the packages of that interpreter.
 
 secateurs_fail() {
   echo "Error: $*" >&2
   return 1
 }
 
-# Whether there is an environment of this interpreter's version, with pip.
+# True if the environment exists, with this interpreter's version and with pip.
 secateurs_has_venv() {
   [ -x "$SECATEURS_VENV/bin/python" ] &&
     [ "$("$SECATEURS_VENV/bin/python" --version)" = "$("$1" --version)" ] &&
@@ -21,12 +21,12 @@ secateurs_has_venv() {
 secateurs_make_venv() {
   local options=() python
   [ -z "${SECATEURS_SYSTEM_PACKAGES:-}" ] || options=(--system-site-packages)
-  # The one beneath, should it be that of the environment itself.
+  # The base interpreter, in case $1 is the environment's own.
   python="$("$1" -c 'import sys; print(sys._base_executable)')"
-  # In place of --clear, which would delete the log and the lock as well.
+  # Instead of --clear, which would also delete the log and the lock.
   [ ! -f "$SECATEURS_VENV/pyvenv.cfg" ] ||
     rm -rf "${SECATEURS_VENV:?}"/{bin,include,lib,lib64,share,pyvenv.cfg}
-  # Some systems ship venv without ensurepip; the interpreter's own pip can stand in for it.
+  # Some systems ship venv without ensurepip; then the interpreter's own pip installs pip.
   "$python" -m venv "${options[@]}" "$SECATEURS_VENV" || {
     "$python" -m venv --without-pip "${options[@]}" "$SECATEURS_VENV" &&
       "$python" -m pip --python "$SECATEURS_VENV/bin/python" install pip
@@ -42,13 +42,13 @@ secateurs_setup() {
   wanted="$root $("$python" --version) $(cksum <"$root/setup.py") $(cksum <"$root/pyproject.toml")"
   if [ ! -f "$stamp" ] || [ "$(cat "$stamp")" != "$wanted" ]; then
     "$python" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' ||
-      secateurs_fail "$("$python" --version) was found, but 3.10, 3.11 or 3.12 is needed: name one with SECATEURS_PYTHON." || return 1
+      secateurs_fail "$("$python" --version) was found, but 3.10, 3.11 or 3.12 is needed: set SECATEURS_PYTHON to one of them." || return 1
     echo "Setting up $SECATEURS_VENV: this takes a few minutes, once." >&2
     mkdir -p "$SECATEURS_VENV" ||
-      secateurs_fail "$SECATEURS_VENV cannot be written to: name another folder with SECATEURS_VENV." || return 1
+      secateurs_fail "$SECATEURS_VENV is not writable: set SECATEURS_VENV to another folder." || return 1
     log="$SECATEURS_VENV/install.log"
     (
-      # Two scripts that start at once must not install at once.
+      # Two scripts that start at the same time must not both install.
       flock 9 2>/dev/null || true
       [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ] && exit 0
       {
@@ -59,7 +59,7 @@ secateurs_setup() {
       echo "$wanted" >"$stamp"
     ) 9>"$SECATEURS_VENV/.lock" || {
       tail -n 5 "$log" >&2
-      secateurs_fail "the installation failed (whole log: $log): mend what it says and run the same command again."
+      secateurs_fail "the installation failed (full log: $log): fix the cause and run the same command again."
       return 1
     }
   fi

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # Builds Horovod for the project's environment, installs it, and checks it with two processes.
 #
-# Horovod 0.28.1 is no wheel that pip could fetch, and its source needs three things that this script
-# sees to: two header packages that TensorFlow's wheel leaves out, an operation for XLA that no longer
-# compiles and is not needed, and a cmake below 4. Nothing outside the environment and the cache is
-# changed, so root is never needed: the header packages are only unpacked.
+# Horovod 0.28.1 has no wheel, and its source needs three things that this script provides: two header
+# packages that are missing in TensorFlow's wheel, the removal of an XLA operation that no longer
+# compiles and is not needed, and a cmake below 4. Only the environment and the cache are changed, so
+# root is never needed: the header packages are only unpacked.
 set -euo pipefail
 root="$(cd "$(dirname "$0")/.." && pwd)"
 version=0.28.1
@@ -15,10 +15,11 @@ usage() {
   cat <<END
 Usage: ./scripts/install_horovod.sh [--rebuild] [--no-check] [-h]
 Builds Horovod $version for the project's environment and checks it with a two-process allreduce.
-  --rebuild   build again, even if a wheel for this TensorFlow and Python lies in the cache
-  --no-check  leave out the check
+  --rebuild   build again, even if the cache has a wheel for this TensorFlow and Python
+  --no-check  skip the check
 The wheel is kept in $cache.
-HOROVOD_GPU=0 builds for the CPU although CUDA is there; SECATEURS_JOBS sets the compiler's processes.
+HOROVOD_GPU=0 builds for the CPU even if CUDA is installed; SECATEURS_JOBS sets the number of compiler
+processes.
 END
 }
 
@@ -33,14 +34,14 @@ for argument in "$@"; do
     -h | --help) usage && exit 0 ;;
     --rebuild) rebuild=1 ;;
     --no-check) check=0 ;;
-    *) usage >&2 && fail "$argument is no flag of install_horovod.sh." ;;
+    *) usage >&2 && fail "$argument is not a flag of install_horovod.sh." ;;
   esac
 done
 
 # shellcheck source=scripts/env.sh
 source "$root/scripts/env.sh"
 
-# Prints CUDA's folder, the folder of NCCL's header and that of its library; fails where one lacks.
+# Prints the folders of CUDA and NCCL; fails if one is missing.
 find_cuda() {
   [ "${HOROVOD_GPU:-1}" != 0 ] || return 1
   local cuda="${CUDA_HOME:-/usr/local/cuda}" nccl
@@ -52,12 +53,12 @@ find_cuda() {
     "$(python -c 'import nvidia.nccl as n; print(list(n.__path__)[0])' 2>/dev/null || true)"; do
     [ -n "$nccl" ] && [ -f "$nccl/include/nccl.h" ] && echo "$cuda $nccl" && return 0
   done
-  echo "CUDA is at $cuda, but NCCL's header nccl.h is not there: install libnccl-dev, or name its" \
-    "folder with HOROVOD_NCCL_HOME; building for the CPU." >&2
+  echo "CUDA is at $cuda, but NCCL's header nccl.h is missing: install libnccl-dev, or set" \
+    "HOROVOD_NCCL_HOME to its folder. Building for the CPU." >&2
   return 1
 }
 
-# Prints a folder with the header packages' content, unless the system has them.
+# Prints a folder with the unpacked header packages, unless the system has them.
 find_headers() {
   local entry package header folder="$cache/headers" missing=()
   for entry in "${headers[@]}"; do
@@ -66,7 +67,7 @@ find_headers() {
   done
   if [ "${#missing[@]}" -gt 0 ]; then
     command -v apt-get >/dev/null ||
-      fail "the headers of ${missing[*]} are missing, and there is no apt-get to fetch them with:" \
+      fail "the headers of ${missing[*]} are missing, and there is no apt-get to download them:" \
         "install your system's packages of Google's highwayhash and farmhash."
     mkdir -p "$folder"
     (
@@ -84,7 +85,7 @@ find_headers() {
   [ ! -d "$folder/usr/include" ] || echo "$folder/usr/include"
 }
 
-# Prints a cmake below 4, whose policies gloo's files need.
+# Prints a cmake below 4, which gloo's build files need.
 find_cmake() {
   local found
   if command -v cmake >/dev/null; then
@@ -100,12 +101,12 @@ find_cmake() {
   echo "$cache/cmake3"
 }
 
-# Called where a failure is told, which switches set -e off: each step says how it ends.
+# Called before ||, which switches set -e off: each step handles its own failure.
 build() {
   local work="$1" kind="$2" include cmake cuda nccl
   command -v g++ >/dev/null ||
     fail "no C++ compiler was found: install g++ (Debian and Ubuntu: build-essential)."
-  # These two tell their failures themselves, but an exit within $(...) ends no more than that.
+  # These two print their own errors, but an exit within $(...) ends only the subshell.
   include="$(find_headers)" || exit 1
   cmake="$(find_cmake)" || exit 1
   python -m pip install --quiet --disable-pip-version-check 'setuptools<81' wheel packaging &&
@@ -130,8 +131,8 @@ kind=cpu
 if find_cuda >/dev/null; then
   kind=nccl
 elif command -v nvidia-smi >/dev/null && [ "${HOROVOD_GPU:-1}" != 0 ]; then
-  echo "There is a GPU, but not the CUDA toolkit (nvcc) and NCCL that Horovod is built with: this" \
-    "Horovod will exchange over the CPU. ./scripts/run_docker.sh brings both." >&2
+  echo "There is a GPU, but the CUDA toolkit (nvcc) or NCCL, which Horovod is built with, is missing:" \
+    "this Horovod will communicate over the CPU. The image of ./scripts/run_docker.sh has both." >&2
 fi
 key="$(python - <<'END'
 import platform
@@ -140,7 +141,7 @@ from importlib.metadata import version
 print(f'tf{version("tensorflow")}-py{platform.python_version_tuple()[1]}-{platform.machine()}')
 END
 )-$kind"
-mkdir -p "$cache/$key" || fail "$cache cannot be written to: name another with XDG_CACHE_HOME."
+mkdir -p "$cache/$key" || fail "$cache is not writable: set XDG_CACHE_HOME to another folder."
 exec 9>"$cache/$key/.lock"
 flock 9 2>/dev/null || true
 wheel="$(find "$cache/$key" -name "horovod-$version-*.whl" | head -n 1)"
@@ -150,7 +151,7 @@ if [ -z "$wheel" ] || [ "$rebuild" = 1 ]; then
   trap 'rm -rf "$work"' EXIT
   build "$work" "$kind" >"$cache/$key/build.log" || {
     grep -iE 'error|not found' "$cache/$key/build.log" | head -n 5 >&2 || true
-    fail "Horovod could not be built; whole log: $cache/$key/build.log."
+    fail "Horovod could not be built; full log: $cache/$key/build.log."
   }
   mv "$work"/wheel/horovod-*.whl "$cache/$key/"
   wheel="$(find "$cache/$key" -name "horovod-$version-*.whl" | head -n 1)"
@@ -158,7 +159,7 @@ fi
 python -m pip install --quiet --disable-pip-version-check --force-reinstall --no-deps "$wheel"
 python -m pip install --quiet --disable-pip-version-check 'cloudpickle' 'psutil' 'pyyaml' 'packaging'
 if [ "$check" = 1 ]; then
-  # The whole sum, through TensorFlow's operation: 1 + 2 on both.
+  # An allreduce through TensorFlow's operation: 1 + 2 on both processes.
   program='import tensorflow as tf, horovod.tensorflow as hvd
 hvd.init()
 total = float(hvd.allreduce(tf.constant(1.0 + hvd.rank()), op=hvd.Sum))
@@ -169,7 +170,7 @@ assert (hvd.size(), total) == (2, 3.0), (hvd.size(), total)'
     for name in localhost "$(hostname)"; do
       getent hosts "$name" >/dev/null ||
         fail "Horovod's processes could not find each other: the name $name has no address on this" \
-          "machine, where one was expected: add it to /etc/hosts."
+          "machine: add it to /etc/hosts."
     done
     fail "Horovod is installed, but two processes could not add two numbers (log: $cache/$key/check.log)."
   }

@@ -1,11 +1,11 @@
-"""L1 pruning of channel groups on the learners' terms: what channel pruning learners compare with.
+"""L1 pruning of channel groups with the learners' training: a baseline for the channel learners.
 
 Usage: python scripts/l1_group_pruning.py nets/<net>_at_<data set>_run.py --l1_macs_ratio 0.51 [flags]
 
-Li et al. 2017: the channels of the least L1 norm go, equal shares of every group, until at most so
-many MACs are left; then the slim network is trained. Residual trunks lose channels, too, unless
---l1_trunk keep leaves them whole, as the paper does on CIFAR-10. Data, training, resuming and the
-report are those of every learner.
+Li et al. 2017: the channels with the smallest L1 norm are removed, the same fraction of every group,
+until at most the given fraction of MACs is left; then the slim network is trained. Residual trunks are
+pruned as well; --l1_trunk keep leaves them whole, as the paper does on CIFAR-10. Data, training,
+resuming and the report are those of every learner.
 """
 
 from __future__ import annotations
@@ -41,7 +41,8 @@ class L1Config(ChannelConfig):
   save_path_eval: str = option('./models_l1_eval/model', 'Exported files.', affects_result=False)
   trunk: str = option(
     'couple',
-    'Channels joined by residual additions: couple (drop for all layers of the trunk) or keep all.',
+    'Channels joined by residual additions: couple (removed for all layers of the trunk) or keep '
+    '(never removed).',
     choices=('couple', 'keep'),
   )
   macs_ratio: float = option(0.5, 'Fraction of the MACs that stays.', low=0.0, high=1.0)
@@ -49,7 +50,7 @@ class L1Config(ChannelConfig):
 
 @register
 class L1GroupLearner(ChannelLearner):
-  """Drops the channels of the least L1 norm, group by group."""
+  """Removes the channels with the smallest L1 norm, group by group."""
 
   name = 'l1-groups'
   Config = L1Config

@@ -1,16 +1,16 @@
 #!/usr/bin/env bash
-# Runs every learner on one network and data set with the same training, and compares them on one page.
+# Runs every learner on one network and data set with the same training and compares them on one page.
 #
 #   ./scripts/leaderboard.sh nets/<net>_at_<data set>_run.py [flags for all of them]
 #
 # Environment:
 #   OUT      folder of the runs and of compare.html (./leaderboard)
 #   SEEDS    seeds of each learner (0)
-#   RATIO    part that goes: of the MACs for learners of channels, of the weights for weight-sparse (0.5)
-#   LEARNERS which learners (all that compress)
-#   SCRATCH  1: train the slim networks of the channel learners from new weights, too (1)
+#   RATIO    fraction to remove: of the MACs for channel learners, of the weights for weight-sparse (0.5)
+#   LEARNERS names of the learners (all that compress)
+#   SCRATCH  1: also train the slim networks of the channel learners from random weights (1)
 #
-# What was stopped goes on when the same command is run again; what is finished is not run again.
+# Run the same command again to resume interrupted runs; finished runs are not repeated.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 if [ $# -eq 0 ] || [ "$1" = -h ] || [ "$1" = --help ]; then
@@ -33,7 +33,7 @@ baseline=()
 case " $* " in
   *' --warm_start_path'*) ;;
   *)
-    # One baseline for all, so that they start alike.
+    # One baseline for all runs, so that they start from the same weights.
     ./scripts/run_local.sh "$entry" --learner full-prec --run_dir "$out/baseline" "$@"
     baseline=(--warm_start_path "$out/baseline/models/model.ckpt")
     ;;
@@ -52,11 +52,11 @@ for seed in $seeds; do
     ./scripts/run_local.sh "$entry" --learner "$name" --run_dir "$run" --seed "$seed" \
       "${baseline[@]}" "${own[@]}" "$@"
     runs+=("$run")
-    # The slim networks without what pruning left in them: for as many epochs, for as many MACs.
+    # The same slim networks trained from random weights: equal epochs, equal compute.
     slim="$(find "$run" -path '*_eval/model.keras' -not -path '*/models_ws_eval/*')"
     if [ "${SCRATCH:-1}" = 1 ] && [ -n "$slim" ]; then
       for budget in epochs macs; do
-        echo "== $name's slim network from scratch, as many $budget, seed $seed"
+        echo "== $name's slim network from scratch, equal $budget, seed $seed"
         python scripts/train_from_scratch.py "$entry" --run_dir "$run-scratch-$budget" --seed "$seed" \
           --scratch_model "$slim" --scratch_of "$name" --scratch_budget "$budget" \
           "${baseline[@]}" "$@"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# ./scripts/run_docker.sh nets/<net>_at_<data set>_run.py [-n=K] [flags]; -h tells more.
+# ./scripts/run_docker.sh nets/<net>_at_<data set>_run.py [-n=K] [flags]; see -h.
 set -euo pipefail
 python="${SECATEURS_PYTHON:-python3}"
 command -v "$python" >/dev/null || {

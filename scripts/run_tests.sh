@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Lints and tests: ./scripts/run_tests.sh [pytest arguments], such as -m "not slow" for the fast lane.
-# Files of tests run side by side, one for each core (up to four); -n 0 runs one after the other.
+# Runs linters and tests: ./scripts/run_tests.sh [pytest arguments]; -m "not slow" is the fast lane.
+# Test files run in parallel, one per core (up to four); -n 0 runs them one after the other.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 # shellcheck source=scripts/env.sh

@@ -1,13 +1,14 @@
-"""Trains a slim architecture from new weights: what pruning's own weights are worth.
+"""Trains a slim architecture from random weights, to measure the value of the pruned weights.
 
 Usage: python scripts/train_from_scratch.py nets/<net>_at_<data set>_run.py --scratch_model SLIM.keras
   [--scratch_budget epochs|macs] --nb_epochs_ft 6 [common flags]
 
 Liu et al. 2019, "Rethinking the Value of Network Pruning" (arXiv:1810.05270), section 3: Scratch-E
-trains for as many epochs as the compared training, Scratch-B for as many multiply-adds. Deviation: they
-mean the training of the large network, here it is that of the slim one (`--nb_epochs_ft`), the budget
-that all methods on one page share. Rates start at the recipe's full --lrn_rate_init. Data, resuming and
-the report are those of every learner, with the network before pruning as the original.
+trains for the same number of epochs as the compared training, Scratch-B for the same number of
+multiply-adds. Deviation: the paper compares with the training of the large network; here the budget is
+the fine-tuning of the slim network (`--nb_epochs_ft`), which all methods on one page have in common.
+Learning rates start at the recipe's --lrn_rate_init. Data, resuming and the report are those of every
+learner; the original is the network before pruning.
 """
 
 from __future__ import annotations
@@ -43,24 +44,25 @@ class ScratchConfig(Config):
   save_path_eval: str = option(
     './models_scratch_eval/model', 'Exported files.', affects_result=False
   )
-  model: str | None = option(None, 'The slim model, whose architecture is taken.')
-  of: str | None = option(None, 'What made the slim model: a name for comparisons.')
+  model: str | None = option(None, 'File of the slim model, whose architecture is trained.')
+  of: str | None = option(None, 'Learner that made the slim model; a name for comparisons.')
   budget: str = option(
     'epochs',
-    "As many epochs as nb_epochs_ft, or (macs) as many multiply-adds as the original's would be.",
+    'Length of the training: epochs (nb_epochs_ft epochs) or macs (the multiply-adds of nb_epochs_ft '
+    'epochs of the original network).',
     choices=('epochs', 'macs'),
   )
 
 
 @register
 class ScratchLearner(CompressionLearner):
-  """Trains the architecture of a slim model from new weights."""
+  """Trains the architecture of a slim model from random weights."""
 
   name = 'scratch'
   Config = ScratchConfig
 
   def compression_phases(self) -> list[Phase]:
-    """New weights, training."""
+    """Phases: new random weights, training."""
     return [Phase('renew', self._renew), Phase('train', self._train)]
 
   def build(self) -> keras.Model:

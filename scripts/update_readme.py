@@ -1,8 +1,8 @@
-"""Rewrites the README's flag tables from the config classes.
+"""Generates the README's flag tables from the config classes.
 
 Usage: python scripts/update_readme.py [--check]
 
-With --check nothing is written, and the exit code is 1 if something would be.
+With --check nothing is written, and the exit code is 1 if the tables are out of date.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def flag_tables() -> str:
     hints = typing.get_type_hints(config_class)
     for field in dataclasses.fields(config_class):
       name = config_class.flag_name(field)
-      # One name may be another flag elsewhere, such as --resnet_size on another data set.
+      # The same name can have another meaning elsewhere, such as --resnet_size on another data set.
       flag = (name, field.default, field.metadata['help'])
       if flag in seen:
         continue
@@ -60,14 +60,14 @@ def flag_tables() -> str:
 
 
 def updated(text: str) -> str:
-  """The README with fresh tables between its markers."""
+  """Returns the README with new tables between its markers."""
   head, _, rest = text.partition(BEGIN)
   _, _, tail = rest.partition(END)
   return f'{head}{BEGIN}\n{flag_tables()}\n{END}{tail}'
 
 
 def main() -> int:
-  """Writes or checks."""
+  """Writes or checks the README; returns the exit code."""
   before = README.read_text(encoding='utf-8')
   after = updated(before)
   if '--check' in sys.argv[1:]:

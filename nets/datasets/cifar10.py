@@ -1,4 +1,4 @@
-"""CIFAR-10 from the official binary or python layout, or downloaded once from the official site."""
+"""CIFAR-10, read in the official binary or python layout, or downloaded once from the official site."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _NB_PER_FILE = 10_000
 _BINARY = 'cifar-10-batches-bin'
 _PYTHON = 'cifar-10-batches-py'
 _BLOCK_BYTES = 1 << 20
-# All that arrays and strings are pickled with, by any version of Python and NumPy.
+# Everything that a pickle of arrays and strings refers to, in any version of Python and NumPy.
 _PICKLED_WITH = {
   ('numpy', 'ndarray'),
   ('numpy', 'dtype'),
@@ -46,11 +46,11 @@ def load(config: DataConfig, preprocess: str = 'torch') -> ImageDataset:
   """Loads CIFAR-10: 50,000 training and 10,000 evaluation images.
 
   Args:
-    config: where it lies, and how much of it is used.
+    config: folder and numbers of samples.
     preprocess: how pixels are normalised, see `images.normalize`.
 
   Raises:
-    UserError: no data where it was named, a damaged file, or no way to download it.
+    UserError: the named folder has no data, a file is damaged, or the download fails.
   """
   named = data_folder('cifar10', config.data_dir_local)
   if named is None:
@@ -67,7 +67,7 @@ def load(config: DataConfig, preprocess: str = 'torch') -> ImageDataset:
 
 
 def _find(root: Path) -> tuple | None:
-  """The folder with the batches below `root`, and the function that reads one of them."""
+  """Returns the folder of the batches below `root`, and the function that reads one batch."""
   for base in (root, root / 'cifar10', root / 'cifar-10'):
     for folder in (base, base / _BINARY, base / _PYTHON):
       if (folder / 'test_batch.bin').is_file():
@@ -79,9 +79,9 @@ def _find(root: Path) -> tuple | None:
 
 def _not_found(folder: Path, source: str) -> tuple:
   raise UserError(
-    f'{source} names {folder}, where no CIFAR-10 lies ({_BINARY}/test_batch.bin or '
-    f'{_PYTHON}/test_batch was expected): give the folder that holds it, or name none to have it '
-    'downloaded.'
+    f'{source} names {folder}, which does not contain CIFAR-10 ({_BINARY}/test_batch.bin or '
+    f'{_PYTHON}/test_batch was expected): give the folder that contains it, or name no folder to '
+    'download it.'
   )
 
 
@@ -92,7 +92,7 @@ def _read_binary(folder: Path, name: str) -> Split:
   if raw.size != _NB_PER_FILE * _RECORD:
     raise UserError(
       f'{path} has {raw.size} bytes, but {_NB_PER_FILE * _RECORD} were expected: it is damaged or '
-      'incomplete, fetch it again.'
+      'incomplete, download it again.'
     )
   records = raw.reshape(_NB_PER_FILE, _RECORD)
   return _checked(path, records[:, 1:], records[:, 0])
@@ -105,20 +105,20 @@ def _read_python(folder: Path, name: str) -> Split:
     with path.open('rb') as file:
       content = _PlainUnpickler(file, encoding='bytes').load()
     pixels, labels = np.asarray(content[b'data'], np.uint8), np.asarray(content[b'labels'])
-  except Exception as error:  # Damaged pickles raise whatever their bytes happen to ask for.
+  except Exception as error:  # A damaged pickle can raise anything.
     raise UserError(
-      f'{path} cannot be read as a CIFAR-10 batch ({error}): it is damaged, fetch it again.'
+      f'{path} cannot be read as a CIFAR-10 batch ({error}): it is damaged, download it again.'
     ) from error
   if pixels.shape != (_NB_PER_FILE, _RECORD - 1) or labels.shape != (_NB_PER_FILE,):
     raise UserError(
-      f'{path} holds images of shape {pixels.shape}, but {(_NB_PER_FILE, _RECORD - 1)} was '
-      'expected: it is damaged, fetch it again.'
+      f'{path} contains images of shape {pixels.shape}, but {(_NB_PER_FILE, _RECORD - 1)} was '
+      'expected: it is damaged, download it again.'
     )
   return _checked(path, pixels, labels)
 
 
 class _PlainUnpickler(pickle.Unpickler):
-  """Loads arrays, lists and strings and nothing that could run code."""
+  """Loads arrays, lists and strings, and refuses anything that could run code."""
 
   def find_class(self, module: str, name: str) -> type:
     if (module, name) in _PICKLED_WITH:
@@ -131,7 +131,7 @@ def _checked(path: Path, pixels: np.ndarray, labels: np.ndarray) -> Split:
   if wrong.size:
     raise UserError(
       f'{path} has label {int(labels[wrong[0]])} at record {int(wrong[0])}, but 0 to 9 was '
-      'expected: it is damaged or of another data set, fetch it again.'
+      'expected: it is damaged or belongs to another data set, download it again.'
     )
   images = pixels.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
   return Split(np.ascontiguousarray(images), labels.astype(np.int32))
@@ -148,11 +148,13 @@ def _must_exist(path: Path) -> None:
 
 
 def _downloaded() -> Path:
-  """The cache folder, filled from the official site if it was not."""
+  """Returns the cache folder, downloading the data set if it is not there."""
   folder = user_cache() / 'cifar10'
   if (folder / _BINARY / 'test_batch.bin').is_file():
     return folder
-  print(f'CIFAR-10 was named nowhere, downloading it once: {URL} (162 MiB) -> {folder}', flush=True)
+  print(
+    f'No folder of CIFAR-10 is set, downloading it once: {URL} (162 MiB) -> {folder}', flush=True
+  )
   with explain_os_errors(folder):
     folder.mkdir(parents=True, exist_ok=True)
     _download(folder)
@@ -168,23 +170,24 @@ def _download(folder: Path) -> None:
     if found != MD5:
       raise UserError(
         f'The download from {URL} has MD5 {found}, but {MD5} was expected: try again, or give the '
-        'folder of a good copy with --data_dir_local.'
+        'folder of an intact copy with --data_dir_local.'
       )
     with tarfile.open(archive) as tar:
       tar.extractall(work, filter='data')
-    # Moved as a whole, so that an aborted download never looks complete; a folder cannot be replaced.
+    # Moved in one step, so that an aborted download never looks complete. os.replace needs an
+    # empty target.
     shutil.rmtree(folder / _BINARY, ignore_errors=True)
     os.replace(Path(work) / _BINARY, folder / _BINARY)
 
 
 def _blocks() -> Iterator[bytes]:
-  """The archive piece by piece, so that what fails here is the network and not the disk."""
+  """Yields the archive in pieces, so that an error here comes from the network, not from the disk."""
   try:
     with urllib.request.urlopen(URL, timeout=30) as source:
       while block := source.read(_BLOCK_BYTES):
         yield block
   except (OSError, http.client.HTTPException) as error:
     raise UserError(
-      f'CIFAR-10 could not be downloaded from {URL} ({error}): connect to the network, or fetch '
+      f'CIFAR-10 could not be downloaded from {URL} ({error}): connect to the network, or download '
       'it elsewhere and give its folder with --data_dir_local or in path.conf.'
     ) from error

@@ -1,4 +1,4 @@
-"""JPEG data as square images: only the part that is wanted is decoded."""
+"""Crops square images from JPEG data; only the cropped part is decoded."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ _NB_ATTEMPTS = 10
 
 
 def random_crop(data: tf.Tensor, size: int, seed: tf.Tensor) -> tf.Tensor:
-  """A random part of a JPEG image, mirrored by half a chance (Szegedy et al. 2015, section 6).
+  """Returns a random part of a JPEG image, mirrored with probability 1/2.
 
-  The part has 8 % to 100 % of the image's area and an aspect ratio (width / height) between 3/4 and
-  4/3; after ten attempts that do not fit, it is the whole image.
+  As in Szegedy et al. 2015, section 6: the part has 8 % to 100 % of the image's area and an aspect
+  ratio (width / height) between 3/4 and 4/3. If ten attempts do not fit, the whole image is used.
 
   Args:
     data: scalar string.
@@ -42,10 +42,10 @@ def random_crop(data: tf.Tensor, size: int, seed: tf.Tensor) -> tf.Tensor:
 
 
 def central_crop(data: tf.Tensor, size: int) -> tf.Tensor:
-  """The central square of a JPEG image, 7/8 of its short side.
+  """Returns the central square of a JPEG image, with sides of 7/8 of the image's short side.
 
-  The same as resizing the short side to 8/7 of `size` and cutting out the middle, with one resize of
-  fewer pixels.
+  Equivalent to resizing the short side to 8/7 of `size` and cropping the centre, but resizes fewer
+  pixels.
 
   Args:
     data: scalar string.
@@ -62,12 +62,12 @@ def central_crop(data: tf.Tensor, size: int) -> tf.Tensor:
 
 
 def _decode(data: tf.Tensor, window: tf.Tensor) -> tf.Tensor:
-  """The window (top, left, height, width) of a JPEG image, uint8 [height, width, 3]."""
+  """Decodes the window (top, left, height, width) of a JPEG image to uint8 [height, width, 3]."""
   return tf.io.decode_and_crop_jpeg(data, window, channels=3, dct_method='INTEGER_FAST')
 
 
 def _resized(image: tf.Tensor, size: int) -> tf.Tensor:
-  # From float32 the operation is faster than from uint8, the cast included.
+  # Faster from float32 than from uint8, including the cast.
   image = tf.cast(image, tf.float32)
   resized = tf.raw_ops.ResizeBilinear(
     images=image[None], size=[size, size], half_pixel_centers=True

@@ -1,4 +1,4 @@
-"""The 1,797 handwritten digits that scikit-learn brings, as 32x32 RGB images: works offline."""
+"""The 1,797 handwritten digits that come with scikit-learn, as 32x32 RGB images; works offline."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ _SPLIT_SEED = 0
 
 
 def load(config: DataConfig) -> ImageDataset:
-  """Loads the digits: 1,437 training and 360 evaluation images, always split the same way.
+  """Loads the digits: 1,437 training and 360 evaluation images, always the same split.
 
   The 8x8 images (17 grey levels) are resized bilinearly. Training shifts them by up to 2 pixels and
-  never mirrors them: a mirrored digit is another sign.
+  does not mirror them, because a mirrored digit is not a digit.
   """
   from PIL import Image
   from sklearn.datasets import load_digits

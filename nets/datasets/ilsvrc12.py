@@ -37,43 +37,43 @@ _FEATURES = {
 
 @dataclasses.dataclass(frozen=True)
 class Ilsvrc12Config(DataConfig):
-  """Where ILSVRC-12 lies and what is made of it."""
+  """ILSVRC-12: folder and image size."""
 
-  image_size: int = option(224, 'Height and width that images are cut and resized to.', low=8)
+  image_size: int = option(224, 'Height and width of the images, in pixels.', low=8)
   preprocess: str = option(
     'torch',
-    'How pixels are normalised: torch ((x / 255 - mean) / std), tf (x / 127.5 - 1) or caffe (BGR, mean '
-    'taken away), as the weights want it.',
+    'Normalisation of pixels that the weights need: torch ((x / 255 - mean) / std), tf (x / 127.5 - 1) '
+    'or caffe (BGR, mean subtracted).',
     choices=PREPROCESSINGS,
   )
   nb_corrupt_max: int = option(
     100,
-    'Records that may be damaged and left out before a run stops.',
+    'Maximum number of damaged records that are skipped; with more the run stops.',
     low=0,
     affects_result=False,
   )
 
 
 def load(config: Ilsvrc12Config) -> Ilsvrc12:
-  """Finds and indexes the shards train-*-of-* and validation-*-of-*; no image is read.
+  """Finds and indexes the shards train-*-of-* and validation-*-of-*; reads no image.
 
-  Records hold the features image/encoded (JPEG) and image/class/label (1 to 1000). Validation images
-  are held out of the training shards, the same ones in every run.
+  Records have the features image/encoded (JPEG) and image/class/label (1 to 1000). Validation images
+  are held out from the training shards, the same ones in every run.
 
   Raises:
-    UserError: no folder, missing shards, or fewer images than asked for.
+    UserError: no folder is named, shards are missing, or there are fewer images than requested.
   """
   named = data_folder('ilsvrc12', config.data_dir_local)
   if named is None:
     raise UserError(
       'No folder of ILSVRC-12 was named: give --data_dir_local DIR with TFRecord shards '
-      'train-*-of-* and validation-*-of-*; scripts/build_ilsvrc12.py makes them from images.'
+      'train-*-of-* and validation-*-of-*. scripts/build_ilsvrc12.py makes them from images.'
     )
   return Ilsvrc12(config, _records_folder(named[0]))
 
 
 def _records_folder(root: Path) -> Path:
-  """The folder itself, or one below it that usually holds the shards."""
+  """Returns the folder itself, or the usual sub-folder that holds the shards."""
   for folder in (root, root / 'ilsvrc12', root / 'tfrecords'):
     if folder.is_dir() and any(folder.glob('train-*-of-*')):
       return folder
@@ -83,10 +83,10 @@ def _records_folder(root: Path) -> Path:
 class Ilsvrc12:
   """Three splits of images as batches of (float32 [n, size, size, 3], int32 [n]).
 
-  Training images are random crops, others central ones. The order of samples and all random choices
-  are functions of seed, shard and step alone; the memory does not depend on how many images there
-  are. Of several processes each reads chunks of records of its own, so that none reads what it does
-  not use: their batches are disjoint, but not those that one process alone would have made.
+  Training images are random crops, all others central crops. The order of samples and all random
+  choices depend only on seed, shard and step; memory use does not depend on the number of images.
+  With several processes, each reads its own chunks of records: their batches are disjoint, but differ
+  from those of a single process.
 
   Attributes:
     name: `ilsvrc12`.
@@ -109,7 +109,7 @@ class Ilsvrc12:
     return self._chunks[split].nb_records
 
   def notes(self) -> list[str]:
-    """Which records were left out so far, if any."""
+    """Lists the records skipped so far, if any."""
     return self._faults.notes()
 
   def train_batches(
@@ -121,7 +121,7 @@ class Ilsvrc12:
     augment: str = 'all',
     shard: Shard = (0, 1),
   ) -> tf.data.Dataset:
-    """Endless training batches from step `start` on; a function of seed, shard and step alone."""
+    """Endless training batches from step `start` on; depends only on seed, shard and step."""
     decode = {
       'all': functools.partial(self._train_example, seed, shard),
       'mirror': functools.partial(self._mirrored_example, seed, shard),
@@ -136,7 +136,7 @@ class Ilsvrc12:
     return _batched(stream.once(), batch_size, drop_remainder=False)
 
   def calibration_images(self, nb_images: int) -> np.ndarray:
-    """The first training images, cut centrally, float32 [nb_images or fewer, h, w, c]."""
+    """The first training images, cropped centrally, float32 [nb_images or fewer, h, w, c]."""
     batches = self.eval_batches('train', nb_images).take(1)
     return next(iter(batches))[0].numpy()
 
@@ -145,7 +145,7 @@ class Ilsvrc12:
     if not len(chunks):
       raise UserError(
         f'{self.nb_samples(split)} images of split {split} are too few for {shard[1]} processes: '
-        'start fewer of them.'
+        'use fewer processes (-n).'
       )
     return RecordStream(chunks, seed, decode, explain, self._faults)
 
@@ -154,7 +154,7 @@ class Ilsvrc12:
   ) -> tuple[tf.Tensor, tf.Tensor]:
     data, label = _example(record)
     seeds = _seeds(seed, shard, position)
-    # Normalised here, while the image is in the cache.
+    # Normalised here, while the image is still in the CPU cache.
     return normalize(random_crop(data, self.image_shape[0], seeds), self._preprocess), label
 
   def _mirrored_example(
@@ -170,7 +170,7 @@ class Ilsvrc12:
 
 
 def _seeds(seed: int, shard: Shard, position: tf.Tensor) -> tf.Tensor:
-  """Two numbers a position, for the crop and for the mirror, others in every process."""
+  """Two seeds for a position, for the crop and the mirror; different in every process."""
   index, count = shard
   return tf.stack([tf.constant(seed, tf.int64), 2 * (position * count + index)])
 
@@ -181,7 +181,7 @@ def _batched(samples: tf.data.Dataset, batch_size: int, *, drop_remainder: bool)
 
 
 def _splits(config: Ilsvrc12Config, folder: Path, faults: Faults) -> dict[str, Chunks]:
-  """Chunks of training, validation (out of the training shards) and evaluation."""
+  """Chunks of training, validation (from the training shards) and evaluation."""
   shards = {
     split: index_shards(find_shards(folder, name))
     for split, name in (('train', 'train'), ('eval', 'validation'))
@@ -189,10 +189,10 @@ def _splits(config: Ilsvrc12Config, folder: Path, faults: Faults) -> dict[str, C
   for group in shards.values():
     for shard in group:
       if not shard.complete:
-        faults.add(shard.path, len(shard.lengths), 'the file is torn or overwritten there')
+        faults.add(shard.path, len(shard.lengths), 'the file is truncated or damaged there')
   train, evaluation = chunks_of(shards['train']), chunks_of(shards['eval'])
   nb_train, nb_eval = check_counts(train.nb_records, evaluation.nb_records, config)
-  # Chunk by chunk, so that long reads stay long; which ones is the same in every run.
+  # Whole chunks, so that reads stay long; the choice is the same in every run.
   order = np.random.RandomState(_HOLD_OUT_SEED).permutation(len(train))
   validation, rest = split_off(train.take(order[::-1]), config.nb_smpls_val, shards['train'])
   rest = rest.take(np.arange(len(rest))[::-1])
@@ -204,20 +204,20 @@ def _splits(config: Ilsvrc12Config, folder: Path, faults: Faults) -> dict[str, C
 
 
 def _example(record: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-  """JPEG data and label, from zero; fails for a label that there is not."""
+  """Returns JPEG data and the label, from zero; fails for an invalid label."""
   features = tf.io.parse_single_example(record, _FEATURES)
-  labels = tf.range(NB_CLASSES)  # On the CPU, gather fails for an index that is out of range.
+  labels = tf.range(NB_CLASSES)  # On the CPU, gather fails for an index out of range.
   return features[IMAGE], tf.gather(labels, features[LABEL] - 1)
 
 
 def explain(record: bytes) -> str:
-  """Why a record cannot be used, for its reader."""
+  """Returns the reason why a record cannot be used."""
   from PIL import Image
 
   try:
     example = tf.train.Example.FromString(record).features.feature
-  except Exception:  # Protocol buffers raise a type of their own that moves between versions.
-    return 'it is no tf.train.Example'
+  except Exception:  # The exception type of protocol buffers differs between versions.
+    return 'it is not a tf.train.Example'
   label, data = list(example[LABEL].int64_list.value), list(example[IMAGE].bytes_list.value)
   if len(data) != 1:
     return f'{IMAGE} is missing'
@@ -229,6 +229,6 @@ def explain(record: bytes) -> str:
     if image.format != 'JPEG':
       return f'its image is {image.format}, but JPEG was expected'
     image.load()
-  except Exception as error:  # PIL raises what the format's code raises.
+  except Exception as error:  # PIL raises any exception of the format's decoder.
     return f'its image cannot be decoded: {error}'
   return 'its image cannot be decoded by libjpeg'

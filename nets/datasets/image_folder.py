@@ -1,4 +1,4 @@
-"""A user's own images: DIR/class_name/*.jpg|png, or DIR/train and DIR/val with such folders inside."""
+"""Image folders: DIR/class_name/*.jpg|png, or DIR/train and DIR/val with such folders inside."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ _NB_CHECKERS = 8
 
 @dataclasses.dataclass(frozen=True)
 class ImageFolderConfig(DataConfig):
-  """Where the images lie and how large they are made."""
+  """Image folder: location and image size."""
 
-  image_size: int = option(64, 'Height and width that images are cut and resized to.', low=8)
+  image_size: int = option(64, 'Height and width of the images, in pixels.', low=8)
 
 
 def load(
@@ -36,18 +36,18 @@ def load(
 ) -> ImageDataset:
   """Loads a folder of class folders; classes are numbered in the order of their names.
 
-  With DIR/train and DIR/val (or DIR/test) these are the splits. Otherwise a fifth of each class is
-  held out for evaluation, chosen by a hash of the file's name, so that adding images moves none of
-  the others. Images are decoded once and kept as uint8 while they fit into 4 GiB, else decoded
-  whenever they are read.
+  If DIR/train and DIR/val (or DIR/test) exist, they are the splits. Otherwise a fifth of each class is
+  held out for evaluation, chosen by a hash of the file name, so that adding images does not move the
+  others. Images are decoded once and kept as uint8 if they fit into 4 GiB; otherwise they are decoded
+  each time they are read.
 
   Args:
-    config: where they lie, and how large they are made.
-    shape: (height, width, channels) instead; one channel makes them grey.
+    config: location and image size.
+    shape: (height, width, channels), overrides the config; one channel gives grey images.
     preprocess: how pixels are normalised, see `images.normalize`.
 
   Raises:
-    UserError: no folder, no classes, an empty class, or a file that is no image.
+    UserError: no folder is named, there are no classes, a class is empty, or a file is not an image.
   """
   named = data_folder('image_folder', config.data_dir_local)
   if named is None:
@@ -78,12 +78,12 @@ def load(
 def decode_image(path: tf.Tensor, shape: tuple[int, int, int]) -> tf.Tensor:
   """Reads a JPEG or PNG file as uint8 [height, width, channels].
 
-  It is the largest central part of that aspect, resized bilinearly.
+  Crops the largest central part with this aspect ratio and resizes it bilinearly.
   """
   rows, columns, channels = shape
   image = tf.io.decode_image(tf.io.read_file(path), channels=channels, expand_animations=False)
   height, width = tf.shape(image)[0], tf.shape(image)[1]
-  side = tf.minimum(height * columns, width * rows)  # Of the part, times rows and columns.
+  side = tf.minimum(height * columns, width * rows)  # Height of the part times `columns`.
   tall, wide = tf.maximum(side // columns, 1), tf.maximum(side // rows, 1)
   part = tf.image.crop_to_bounding_box(image, (height - tall) // 2, (width - wide) // 2, tall, wide)
   resized = tf.image.resize(part, [rows, columns], antialias=True)
@@ -101,7 +101,7 @@ def _scan(root: Path) -> tuple[list[str], Split, Split]:
       differing = sorted(set(classes) ^ set(eval_classes))
       raise UserError(
         f'{root / "train"} and {held_out} must have the same class folders, but only one of them '
-        f'has {", ".join(differing)}: add or delete them.'
+        f'has {", ".join(differing)}: add the missing folders or delete the surplus ones.'
       )
     return classes, _as_split(train), _as_split(evaluation)
   classes, files = _class_folders(root)
@@ -124,7 +124,7 @@ def _class_folders(root: Path) -> tuple[list[str], list[tuple[int, list[Path]]]]
   if len(folders) < 2:
     raise UserError(
       f'{root} has {len(folders)} class folders, but at least 2 were expected: put the images of '
-      'each class into a folder of its own, DIR/class_name/*.jpg or *.png.'
+      'each class into a separate folder, DIR/class_name/*.jpg or *.png.'
     )
   files = []
   for label, folder in enumerate(folders):
@@ -145,12 +145,12 @@ def _as_split(files: list[tuple[int, list[Path]]]) -> Split:
 
 
 def _check_images(paths: list[str]) -> None:
-  """Reads every file's header, so that a wrong file is named before anything is trained."""
+  """Reads every file's header, so that a bad file is reported before training."""
   with ThreadPoolExecutor(_NB_CHECKERS) as pool:
     for path, problem in zip(paths, pool.map(_problem, paths), strict=True):
       if problem:
         raise UserError(
-          f'{path} is not a usable image ({problem}): a JPEG or PNG file was expected, mend or '
+          f'{path} is not a usable image ({problem}): a JPEG or PNG file was expected, fix or '
           'delete it.'
         )
 
@@ -165,7 +165,7 @@ def _problem(path: str) -> str | None:
       if image.mode == 'CMYK':
         return 'its colours are CMYK, convert it to RGB'
   except UnidentifiedImageError:
-    return 'its content is no image'
+    return 'its content is not an image'
   except OSError as error:
     return str(error)
   return None
@@ -180,6 +180,6 @@ def _decoded(split: Split, shape: tuple[int, int, int], decode) -> Split:  # noq
       images[index] = next(decoder).numpy()
     except tf.errors.InvalidArgumentError as error:
       raise UserError(
-        f'{path} cannot be decoded: a whole JPEG or PNG file was expected, mend or delete it.'
+        f'{path} cannot be decoded: a complete JPEG or PNG file was expected, fix or delete it.'
       ) from error
   return Split(images, split.labels)

@@ -1,11 +1,11 @@
-"""What all data sets of labelled images share: splits, the order of samples, augmentation, batches.
+"""Common parts of all image data sets: splits, order of samples, augmentation, batches.
 
-The order of samples and every random choice of the augmentation are functions of a seed and the step
-alone. A run that resumes at step t therefore reads exactly what it would have read, and no iterator
-state is ever saved.
+The order of samples and all random choices of the augmentation depend only on a seed and the step. A
+run that resumes at step t therefore reads the same samples as an uninterrupted one, and no iterator
+state is saved.
 
-With several processes a step's batch is that of one process with as many times the samples, cut into
-equal parts, and so are its random choices: who takes which part is `shard`, (index, count).
+With K processes, the batch of a step is that of one process with K times the batch size, cut into K
+equal parts; so are its random choices. `shard` = (index, count) selects the part of a process.
 """
 
 from __future__ import annotations
@@ -28,26 +28,26 @@ _HOLD_OUT_SEED = 2018  # One fixed choice, so that every run has the same sample
 _SHUFFLE_STREAM, _CROP_STREAM, _FLIP_STREAM = 0, 1, 2
 
 
-# Which of several processes reads: (index, number of processes).
+# The part of the data that a process reads: (index, number of processes).
 Shard = tuple[int, int]
 
-# What may happen to training images: all that is usual for the data set, mirroring alone, nothing.
+# Augmentation of training images: everything that is usual for the data set, mirroring only, nothing.
 AUGMENTATIONS = ('all', 'mirror', 'none')
 
 
 class ImageSource(Protocol):
-  """What a network is trained and evaluated on: labelled images in three splits."""
+  """Interface of data sets: labelled images in three splits for training and evaluation."""
 
   name: str
   image_shape: tuple[int, int, int]
   nb_classes: int
-  augments: bool  # Whether it is the one that changes training images.
+  augments: bool  # Whether the data set applies the augmentation itself.
 
   def nb_samples(self, split: str) -> int:
     """Number of samples of split `train`, `val` or `eval`."""
 
   def notes(self) -> list[str]:
-    """What the reader of a report must know of the data."""
+    """Remarks about the data for the report."""
 
   def train_batches(
     self,
@@ -58,41 +58,45 @@ class ImageSource(Protocol):
     augment: str = 'all',
     shard: Shard = (0, 1),
   ) -> tf.data.Dataset:
-    """Endless batches from step `start` on; a function of seed, step and shard alone.
+    """Endless batches from step `start` on; depends only on seed, step and shard.
 
-    `augment` is one of AUGMENTATIONS: what may happen to the images.
+    `augment` is one of AUGMENTATIONS.
     """
 
   def eval_batches(self, split: str, batch_size: int, *, shard: Shard = (0, 1)) -> tf.data.Dataset:
-    """Every sample of a split, or of a process's part of it, exactly once."""
+    """Every sample of a split (or of the part that `shard` selects) exactly once."""
 
   def calibration_images(self, nb_images: int) -> np.ndarray:
-    """Training images from all over the split, without augmentation, float32 [n, h, w, c]."""
+    """Training images spread evenly over the split, without augmentation, float32 [n, h, w, c]."""
 
 
 @dataclasses.dataclass(frozen=True)
 class DataConfig(Config):
-  """Where the data lies and how much of it is used."""
+  """Data: folder and numbers of images."""
 
   data_dir_local: str | None = option(
     None,
     'Folder of the data set; default: path.conf, then the environment variable SECATEURS_DATA.',
     affects_result=False,
   )
-  nb_smpls_train: int | None = option(None, 'Training images to use; default: all.', low=1)
-  nb_smpls_val: int = option(0, 'Training images to hold out for validation.', low=0)
-  nb_smpls_eval: int | None = option(None, 'Evaluation images to use; default: all.', low=1)
+  nb_smpls_train: int | None = option(
+    None, 'Number of training images to use; default: all.', low=1
+  )
+  nb_smpls_val: int = option(0, 'Number of training images to hold out for validation.', low=0)
+  nb_smpls_eval: int | None = option(
+    None, 'Number of evaluation images to use; default: all.', low=1
+  )
 
 
 @dataclasses.dataclass(frozen=True)
 class Augmentation:
-  """Random changes of training images: shift by up to `pad` pixels (zeros enter), mirror."""
+  """Random changes of training images: shift by up to `pad` pixels (filled with zeros), mirror."""
 
   pad: int = 0
   flip: bool = False
 
   def only(self, kind: str) -> Augmentation:
-    """What is left of it under one of AUGMENTATIONS."""
+    """Returns this augmentation restricted to one of AUGMENTATIONS."""
     return {
       'all': self,
       'mirror': Augmentation(flip=self.flip),
@@ -102,7 +106,7 @@ class Augmentation:
 
 @dataclasses.dataclass(frozen=True)
 class Split:
-  """Images of one split, in memory or as files.
+  """Images and labels of one split, in memory or as files.
 
   Attributes:
     images: uint8 [n, h, w, c], or the n paths of image files.
@@ -116,17 +120,22 @@ class Split:
     return len(self.labels)
 
   def take(self, indices: np.ndarray) -> Split:
-    """The samples at some indices, in that order."""
+    """Returns the samples at the given indices, in that order."""
     if isinstance(self.images, np.ndarray):
       return Split(self.images[indices], self.labels[indices])
     return Split([self.images[i] for i in indices], self.labels[indices])
 
 
 def check_counts(nb_train: int, nb_eval: int, config: DataConfig) -> tuple[int, int]:
-  """How many training and evaluation images the config asks for, given how many there are.
+  """Returns the requested numbers of training and evaluation images.
+
+  Args:
+    nb_train: number of training images of the data set.
+    nb_eval: number of evaluation images of the data set.
+    config: numbers requested by the user.
 
   Raises:
-    UserError: a split has fewer samples than asked for.
+    UserError: a split has fewer samples than requested.
   """
   wanted = nb_train - config.nb_smpls_val
   if config.nb_smpls_train is not None:
@@ -134,24 +143,25 @@ def check_counts(nb_train: int, nb_eval: int, config: DataConfig) -> tuple[int, 
   if wanted < 1 or wanted + config.nb_smpls_val > nb_train:
     raise UserError(
       f'The data set has {nb_train} training images, but --nb_smpls_train and --nb_smpls_val ask '
-      f'for {wanted} and {config.nb_smpls_val}: lower one of them.'
+      f'for {wanted} and {config.nb_smpls_val}: reduce one of them.'
     )
   wanted_eval = config.nb_smpls_eval or nb_eval
   if wanted_eval > nb_eval:
     raise UserError(
       f'The data set has {nb_eval} evaluation images, but --nb_smpls_eval asks for '
-      f'{wanted_eval}: lower it.'
+      f'{wanted_eval}: reduce it.'
     )
   return wanted, wanted_eval
 
 
 def hold_out(train: Split, evaluation: Split, config: DataConfig) -> tuple[Split, Split, Split]:
-  """Cuts the splits as the config asks: training, validation (out of training), evaluation.
+  """Makes the splits of the config: training, validation (held out from training), evaluation.
 
-  Files are often sorted by class, so that fewer samples are a fixed random choice, in their old order.
+  If only some samples are used, they are a fixed random choice in their original order, because files
+  are often sorted by class.
 
   Raises:
-    UserError: a split has fewer samples than asked for.
+    UserError: a split has fewer samples than requested.
   """
   nb_train, nb_eval = check_counts(len(train), len(evaluation), config)
   order = _fixed_order(len(train))
@@ -170,19 +180,19 @@ def _fixed_order(nb_samples: int) -> np.ndarray:
 
 
 def spread(nb_samples: int, nb_wanted: int) -> np.ndarray:
-  """Indices of at most `nb_wanted` samples at even distances, int64, so that all classes are met."""
+  """Indices of at most `nb_wanted` evenly spaced samples, int64, so that all classes occur."""
   return np.linspace(0, nb_samples - 1, min(nb_samples, nb_wanted)).astype(np.int64)
 
 
 def normalize(images: tf.Tensor, preprocess: str = 'torch') -> tf.Tensor:
-  """Maps pixels [..., width, 3] of 0 to 255 to float32 numbers for a network.
+  """Normalises pixels [..., width, 3] in [0, 255] to the float32 input of a network.
 
   Args:
     images: RGB, uint8 or float32, of known width.
     preprocess: `torch` gives `(x / 255 - mean) / std` per channel, `tf` gives `x / 127.5 - 1`, `caffe`
-      gives BGR with the mean taken away (the modes of tf_keras.applications), `0..1` gives `x / 255`,
-      `none` the numbers as they are. Grey images have no channel means: `torch` and `caffe` need
-      three channels.
+      gives BGR with the mean subtracted (the modes of tf_keras.applications), `0..1` gives `x / 255`,
+      `none` leaves the numbers unchanged. `torch` and `caffe` need three channels; the others also
+      work on grey images.
   """
   images = tf.cast(images, tf.float32)
   if preprocess == 'none':
@@ -197,9 +207,9 @@ def normalize(images: tf.Tensor, preprocess: str = 'torch') -> tf.Tensor:
 
 
 def _affine(images: tf.Tensor, scale: Sequence[float], offset: Sequence[float]) -> tf.Tensor:
-  """Scales and shifts each channel, whole rows at a time.
+  """Scales and shifts each channel, one image row at a time.
 
-  Broadcasting over a last axis of three is five times as slow.
+  Broadcasting over a last axis of size three is five times as slow.
   """
   width, channels = images.shape[-2:]
   shape = tf.shape(images)
@@ -215,14 +225,14 @@ def augmented(
   step: tf.Tensor,
   shard: tuple[int, int] = (0, 1),
 ) -> tf.Tensor:
-  """Shifts and mirrors each image of a batch by its own random choice, in one gather.
+  """Shifts and mirrors each image of a batch at random, in one gather.
 
   Args:
     images: uint8 [n, h, w, c].
-    augmentation: what may happen to an image.
+    augmentation: allowed changes.
     seed: any integer.
     step: scalar int64; the same seed and step give the same batch.
-    shard: which part (index, count) of the step's whole batch these images are.
+    shard: part (index, count) of the step's whole batch that these images are.
 
   Returns:
     uint8 [n, h, w, c].
@@ -255,7 +265,7 @@ def augmented(
 
 
 def sample_order(nb_samples: int, seed: int, start: int) -> tf.data.Dataset:
-  """Endless sample indices (int64), every epoch in a new order, from position `start` on."""
+  """Endless sample indices (int64) from position `start` on, in a new order in every epoch."""
 
   def epoch(number: tf.Tensor) -> tf.data.Dataset:
     seeds = [seed * 4 + _SHUFFLE_STREAM, tf.cast(number, tf.int32)]
@@ -276,7 +286,7 @@ class ImageDataset:
     name: short name, such as `cifar10`.
     image_shape: (height, width, channels).
     class_names: one name per label, in order.
-    splits: `train`, `val` and `eval`; images in memory are held once, as what is read from.
+    splits: `train`, `val` and `eval`; images in memory are held only once.
     augments: True.
   """
 
@@ -311,7 +321,7 @@ class ImageDataset:
     return len(self.splits[split])
 
   def notes(self) -> list[str]:
-    """Nothing: every sample was checked when it was loaded."""
+    """Returns no remarks: every sample was checked when it was loaded."""
     return []
 
   def train_batches(
@@ -323,10 +333,10 @@ class ImageDataset:
     augment: str = 'all',
     shard: tuple[int, int] = (0, 1),
   ) -> tf.data.Dataset:
-    """Endless training batches from step `start` on; a function of seed, step and shard alone.
+    """Endless training batches from step `start` on; depends only on seed, step and shard.
 
-    With `shard` (index, count), `batch_size` is that of one process; the parts of a step's whole batch
-    follow each other in the order of samples.
+    `batch_size` is that of one process. The parts of a step's whole batch follow each other in the
+    order of samples.
     """
     index, count = shard
     indices = sample_order(self.nb_samples('train'), seed, start * batch_size * count)
@@ -348,9 +358,9 @@ class ImageDataset:
   def eval_batches(
     self, split: str, batch_size: int, *, shard: tuple[int, int] = (0, 1)
   ) -> tf.data.Dataset:
-    """Every sample of a split, or of its part, exactly once, in order; the last batch may be smaller.
+    """Every sample of a split (or of the shard) exactly once, in order; the last batch may be smaller.
 
-    Part `index` of `count` is every count-th sample from number `index` on: it may be empty.
+    Shard (index, count) contains every count-th sample from `index` on; it may be empty.
     """
     indices = tf.data.Dataset.range(shard[0], self.nb_samples(split), shard[1])
     parts = indices.batch(batch_size)
@@ -359,21 +369,21 @@ class ImageDataset:
     return batches.prefetch(2).with_options(pipeline_options())
 
   def calibration_images(self, nb_images: int) -> np.ndarray:
-    """Training images from all over the split, float32 [nb_images or fewer, h, w, c]."""
+    """Training images spread evenly over the split, float32 [nb_images or fewer, h, w, c]."""
     indices = tf.data.Dataset.from_tensors(spread(self.nb_samples('train'), nb_images))
     batches = self._gathered(self._tensors('train'), indices, nb_images, drop_remainder=False)
     return normalize(next(iter(batches))[0], self._preprocess).numpy()
 
   def _tensors(self, split: str) -> tuple[tf.Tensor, tf.Tensor]:
-    """A split's images (or paths) and labels as eager tensors, made once.
+    """A split's images (or paths) and labels as eager tensors, created once.
 
-    A map function refers to an eager tensor, where a NumPy array would be copied into its graph.
+    A map function refers to an eager tensor, but copies a NumPy array into its graph.
     """
     if split not in self._made:
       data = self.splits[split]
       images = tf.constant(data.images)
       if isinstance(data.images, np.ndarray):
-        # A view of the tensor's memory: tf.constant copies, and the array would stay as well.
+        # A view of the tensor's memory: tf.constant copies, and the array would be held as well.
         self.splits[split] = Split(np.asarray(images), data.labels)
       self._made[split] = images, tf.constant(data.labels)
     return self._made[split]
@@ -405,7 +415,7 @@ def _with_shape(images: tf.Tensor, shape: tuple[int, int, int]) -> tf.Tensor:
 
 
 def pipeline_options() -> tf.data.Options:
-  """Options of every pipeline: elements come in order, and nothing is sharded behind our back."""
+  """Options of every pipeline: elements keep their order, and tf.data does not shard by itself."""
   options = tf.data.Options()
   options.deterministic = True
   options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF

@@ -1,4 +1,4 @@
-"""Where a data set lies: the flag, then path.conf, then the environment."""
+"""Finds the folder of a data set: the flag, then path.conf, then the environment."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def read_path_conf(path: Path = PATH_CONF) -> dict[str, str]:
   """Reads `key = value` lines; `#` starts a comment, and the value None means not set.
 
   Raises:
-    UserError: a line that is neither empty, a comment, nor an assignment.
+    UserError: a line is not empty, not a comment and not an assignment.
   """
   entries: dict[str, str] = {}
   if not path.is_file():
@@ -27,7 +27,7 @@ def read_path_conf(path: Path = PATH_CONF) -> dict[str, str]:
     key, separator, value = (part.strip() for part in line.partition('='))
     if not separator or not key:
       raise UserError(
-        f'{path} line {number} is {line!r}, but `key = value` was expected: mend or delete it.'
+        f'{path} line {number} is {line!r}, but `key = value` was expected: fix or delete it.'
       )
     if value and value != 'None':
       entries[key] = value
@@ -42,7 +42,7 @@ def data_folder(dataset: str, flag: str | None) -> tuple[Path, str] | None:
     flag: value of --data_dir_local.
 
   Returns:
-    The folder and where it was named (for error messages), or None if it was named nowhere.
+    The folder and the place that names it (for error messages), or None if no folder is named.
 
   Raises:
     UserError: the folder does not exist.
@@ -59,7 +59,7 @@ def data_folder(dataset: str, flag: str | None) -> tuple[Path, str] | None:
     folder = Path(value).expanduser()
     if not folder.is_dir():
       raise UserError(
-        f'{source} names {value}, which is not a folder: give the folder that holds the data.'
+        f'{source} names {value}, which is not a folder: give the folder that contains the data.'
       )
     return folder, source
   return None

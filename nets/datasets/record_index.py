@@ -1,8 +1,8 @@
-"""Where the records of TFRecord shards lie, found without reading what is in them.
+"""Indexes the records of TFRecord shards without reading their data.
 
 A TFRecord is an 8-byte length, the masked CRC-32C of that length, the data, and its CRC
-(tensorflow/core/lib/io/record_writer.h). The index walks over the lengths alone, 12 bytes a record, and
-keeps one number for each.
+(tensorflow/core/lib/io/record_writer.h). The index reads only the lengths, 12 bytes per record, and
+keeps one number per record.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ class Shard:
 
   Attributes:
     path: the file.
-    lengths: bytes of data of each record that can be reached, int64 [n].
-    complete: whether the walk reached the end of the file.
+    lengths: bytes of data of each readable record, int64 [n].
+    complete: whether the index reached the end of the file.
   """
 
   path: str
@@ -45,22 +45,22 @@ class Shard:
 
   @property
   def offsets(self) -> np.ndarray:
-    """Byte at which each record begins, and at last where the walk ended, int64 [n + 1]."""
+    """Byte offset of each record, then the end of the last one, int64 [n + 1]."""
     steps = self.lengths + (HEADER + FOOTER)
     return np.concatenate([[0], np.cumsum(steps)]).astype(np.int64)
 
 
 def find_shards(folder: Path, split: str) -> list[Path]:
-  """The files `<split>-*-of-*` of a folder, in order.
+  """Returns the files `<split>-*-of-*` of a folder, in order.
 
   Raises:
-    UserError: there are none, or not all of them.
+    UserError: all or some of the files are missing.
   """
   paths = sorted(p for p in folder.glob(f'{split}-*-of-*') if _SHARD.fullmatch(p.name))
   if not paths:
     raise UserError(
       f'{folder} has no files {split}-*-of-*, but TFRecord shards such as {split}-00000-of-01024 were '
-      'expected: give the folder that holds them, or make them with scripts/build_ilsvrc12.py.'
+      'expected: give the folder that contains them, or make them with scripts/build_ilsvrc12.py.'
     )
   total = int(_SHARD.fullmatch(paths[-1].name)[3])
   expected = {f'{split}-{i:05d}-of-{total:05d}' for i in range(total)}
@@ -69,13 +69,13 @@ def find_shards(folder: Path, split: str) -> list[Path]:
     named = ', '.join(missing[:3]) or 'none'
     raise UserError(
       f'{folder} has {len(paths)} files {split}-*-of-*, but {total} were expected (missing: {named}): '
-      'copy the rest, or keep shards of one set only in a folder.'
+      'copy the missing ones, and keep only the shards of one data set in a folder.'
     )
   return paths
 
 
 def index_shards(paths: Sequence[Path]) -> list[Shard]:
-  """Indexes files of records; large sets are remembered in the user's cache.
+  """Indexes files of records; the index of a large data set is kept in the user's cache.
 
   Raises:
     UserError: a file cannot be read.
@@ -100,12 +100,12 @@ def _index(path: Path) -> Shard:
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_RANDOM)
       lengths, complete = _lengths(file.fileno(), os.fstat(file.fileno()).st_size)
   except OSError as error:
-    raise UserError(f'{path} cannot be read ({error.strerror}): mend or replace it.') from error
+    raise UserError(f'{path} cannot be read ({error.strerror}): fix or replace it.') from error
   return Shard(str(path), lengths, complete)
 
 
 def _lengths(fd: int, size: int) -> tuple[np.ndarray, bool]:
-  """Bytes of data of the records that lie within `size` bytes, and whether they fill these."""
+  """Returns the data lengths of the records within `size` bytes, and whether they fill them."""
   lengths, offset = [], 0
   while offset < size:
     header = os.pread(fd, HEADER, offset)
@@ -120,7 +120,7 @@ def _lengths(fd: int, size: int) -> tuple[np.ndarray, bool]:
 
 
 def read_record(path: str, offset: int, number: int) -> bytes | None:
-  """The data of a record, so many behind the one at a byte of a file; None if its CRC is wrong."""
+  """Reads record `number`, counted from the record at byte `offset`; None if its CRC is wrong."""
   with open(path, 'rb') as file:
     file.seek(offset)
     for _ in range(number):
@@ -132,9 +132,9 @@ def read_record(path: str, offset: int, number: int) -> bytes | None:
 
 
 def masked_crc32c(data: bytes) -> bytes:
-  """The CRC that a TFRecord carries behind its length and its data.
+  """Computes the CRC that a TFRecord stores after its length and after its data.
 
-  In Python, so for headers and for the few records that TensorFlow's reader refused.
+  In plain Python, hence only for headers and for the few records that TensorFlow's reader rejects.
   """
   crc = 0xFFFFFFFF
   for byte in data:
@@ -158,7 +158,7 @@ def _stat(path: Path) -> os.stat_result:
   try:
     return path.stat()
   except OSError as error:
-    raise UserError(f'{path} cannot be read ({error.strerror}): mend or replace it.') from error
+    raise UserError(f'{path} cannot be read ({error.strerror}): fix or replace it.') from error
 
 
 def _cache_file(paths: Sequence[Path], stats: Sequence[os.stat_result]) -> Path:
@@ -181,7 +181,7 @@ def _cached(cache: Path, paths: Sequence[Path]) -> list[Shard] | None:
 
 
 def _remember(cache: Path, shards: Sequence[Shard]) -> None:
-  """Keeps an index; a cache that cannot be written costs time only."""
+  """Saves an index; a cache that is not writable only costs time."""
   try:
     with atomic_path(cache) as partial, partial.open('wb') as file:
       np.savez(
@@ -191,4 +191,4 @@ def _remember(cache: Path, shards: Sequence[Shard]) -> None:
         complete=np.array([s.complete for s in shards]),
       )
   except UserError as error:
-    print(f'Warning: the index of the records was not kept: {error}', flush=True)
+    print(f'Warning: the index of the records was not saved: {error}', flush=True)

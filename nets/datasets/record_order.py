@@ -1,8 +1,8 @@
-"""Which record comes when: a pure function of seed, shard and position, cheap to enter anywhere.
+"""The order of records: a pure function of seed, shard and position that can start at any position.
 
-Records are read in chunks of neighbours, so that disks and network folders see long reads, and
-shuffled twice: the chunks of an epoch among each other, then the records of a pool of chunks. Only
-three pools are in memory at a time, however large the data set is.
+Records are read in chunks of neighbours, which gives long reads on disks and network folders. They are
+shuffled twice: first the chunks of an epoch, then the records within a pool of chunks. Only three pools
+are in memory at a time, for any size of the data set.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ POOL_CHUNKS = 64
 
 @dataclasses.dataclass(frozen=True)
 class Chunks:
-  """Runs of neighbouring records, of any files, in any order.
+  """Chunks: runs of neighbouring records, from any files, in any order.
 
   Attributes:
     paths: the files.
-    file: number of the file that each chunk lies in, int32 [m].
-    offset: byte at which it begins, int64 [m].
-    first: number of its first record within the file, int64 [m].
-    count: records in it, int64 [m].
+    file: index of each chunk's file, int32 [m].
+    offset: byte offset of each chunk in its file, int64 [m].
+    first: number of each chunk's first record within the file, int64 [m].
+    count: number of records of each chunk, int64 [m].
   """
 
   paths: tuple[str, ...]
@@ -42,16 +42,16 @@ class Chunks:
 
   @property
   def nb_records(self) -> int:
-    """Records in all of them."""
+    """Number of records in all chunks."""
     return int(self.count.sum())
 
   def take(self, indices: np.ndarray) -> Chunks:
-    """Some of the chunks."""
+    """Returns the chunks at the given indices."""
     columns = (self.file, self.offset, self.first, self.count)
     return Chunks(self.paths, *(column[indices] for column in columns))
 
   def shard(self, index: int, nb_shards: int) -> Chunks:
-    """The share of one of several processes: disjoint, together everything."""
+    """Returns the part of one of several processes; the parts are disjoint and complete."""
     return self.take(np.arange(index, len(self), nb_shards))
 
 
@@ -69,7 +69,7 @@ def chunks_of(shards: Sequence[Shard], size: int = CHUNK) -> Chunks:
 
 
 def split_off(chunks: Chunks, nb_records: int, shards: Sequence[Shard]) -> tuple[Chunks, Chunks]:
-  """The first `nb_records` of some chunks, and the rest; a chunk is cut in two where need be."""
+  """Splits chunks into the first `nb_records` records and the rest; may cut one chunk in two."""
   ends = np.cumsum(chunks.count)
   whole = int(np.searchsorted(ends, nb_records, side='right'))
   head, rest = chunks.take(np.arange(whole)), chunks.take(np.arange(whole, len(chunks)))
@@ -96,33 +96,33 @@ def _joined(one: Chunks, other: Chunks) -> Chunks:
 
 
 class RecordOrder:
-  """The order of the records of some chunks, epoch after epoch.
+  """The order of the records of some chunks, over all epochs.
 
-  Pools are numbered through all epochs; every epoch has the same number of them. A position counts the
-  records that came before, from the beginning of the first epoch.
+  Pools are numbered through all epochs; every epoch has the same number of pools. A position is the
+  number of records before it, from the beginning of the first epoch.
 
   Attributes:
-    nb_records: records of an epoch.
-    nb_pools: pools of an epoch.
+    nb_records: number of records of an epoch.
+    nb_pools: number of pools of an epoch.
   """
 
   def __init__(self, count: np.ndarray, seed: int | None) -> None:
-    """`count` has the records of each chunk; without a seed they keep their order."""
+    """Takes the number of records of each chunk; with seed None, records keep their order."""
     self.nb_records = int(count.sum())
     self.nb_pools = -(-len(count) // POOL_CHUNKS)
     self._seed = seed
     self._count = tf.constant(count, tf.int64)
 
   def pool(self, number: tf.Tensor | int) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """What a pool holds.
+    """Returns the content of a pool.
 
     Args:
       number: scalar int64, from zero.
 
     Returns:
-      (chunks, order, position): the chunks to read, int64 [k]; the order in which their records come,
-      as indices into the records of these chunks one after another, int64 [n]; and the position of
-      the first of them, scalar int64.
+      (chunks, order, position): the chunks to read, int64 [k]; the order of their records, as indices
+      into the concatenated records of these chunks, int64 [n]; and the position of the first record,
+      scalar int64.
     """
     number = tf.cast(number, tf.int64)
     epoch, index = number // self.nb_pools, number % self.nb_pools
@@ -138,7 +138,7 @@ class RecordOrder:
     return chunks[chosen], order, position
 
   def pool_at(self, position: int) -> tuple[int, int]:
-    """The pool in which a position lies, and how many of its records come before."""
+    """Returns the pool that contains a position, and the number of its records before it."""
     epoch, offset = divmod(position, self.nb_records)
     ends = np.cumsum(self._count.numpy()[self._chunks(tf.constant(epoch, tf.int64)).numpy()])
     starts = np.concatenate([[0], ends])[:-1:POOL_CHUNKS]

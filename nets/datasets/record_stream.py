@@ -1,4 +1,4 @@
-"""Decoded records of TFRecord shards in a given order, past records that cannot be read."""
+"""Decodes records of TFRecord shards in a given order and skips those that cannot be read."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ Decode = Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, ...]]
 
 
 class Faults:
-  """Records that cannot be used: each is told and counted once, up to a limit.
+  """Unusable records: each is reported and counted once, up to a limit.
 
   Attributes:
-    limit: how many there may be.
+    limit: maximum number of unusable records.
   """
 
   def __init__(self, limit: int) -> None:
     self.limit = limit
     self._reasons: dict[tuple[str, int], str] = {}
-    self._lock = threading.Lock()  # Pipelines run in threads of their own.
+    self._lock = threading.Lock()  # Pipelines run in separate threads.
 
   def __len__(self) -> int:
     return len(self._reasons)
 
   def add(self, path: str, record: int, reason: str) -> None:
-    """Takes note of one.
+    """Reports and counts a record.
 
     Raises:
-      UserError: it is one too many.
+      UserError: the limit is exceeded.
     """
     with self._lock:
       if (path, record) in self._reasons:
@@ -48,12 +48,12 @@ class Faults:
     if len(self) > self.limit:
       raise UserError(
         f'{len(self)} records cannot be used, the last being record {record} of {path} ({reason}), but '
-        f'--nb_corrupt_max allows {self.limit}: make the files anew, or allow more.'
+        f'--nb_corrupt_max allows {self.limit}: create the files again, or allow more.'
       )
-    print(f'Warning: record {record} of {path} is left out: {reason}.', flush=True)
+    print(f'Warning: record {record} of {path} is skipped: {reason}.', flush=True)
 
   def notes(self) -> list[str]:
-    """What the reader of a report must know, if anything."""
+    """Remarks for the report, if any."""
     if not self._reasons:
       return []
     named = [
@@ -62,16 +62,16 @@ class Faults:
     ]
     more = f' and {len(named) - _NB_NAMED} more' if len(named) > _NB_NAMED else ''
     return [
-      f'Records that could not be used and were left out: {", ".join(named[:_NB_NAMED])}{more}.'
+      f'Records that could not be used and were skipped: {", ".join(named[:_NB_NAMED])}{more}.'
     ]
 
 
 class RecordStream:
-  """Decodes the records of some chunks in the order of a seed.
+  """Decodes the records of some chunks in the order given by a seed.
 
-  Where a record cannot be read or decoded, it is noted, and the next good one is given in its place
-  (`endless`) or nothing is. An endless stream is therefore a function of seed and position alone,
-  whether it is entered at its beginning or not.
+  A record that cannot be read or decoded is reported. `endless` yields the next good record in its
+  place; `once` yields nothing. An endless stream therefore depends only on seed and position, wherever
+  it starts.
   """
 
   def __init__(
@@ -82,14 +82,14 @@ class RecordStream:
     explain: Callable[[bytes], str],
     faults: Faults,
   ) -> None:
-    """Nothing is read yet.
+    """Prepares the stream; reads nothing.
 
     Args:
-      chunks: what there is.
-      seed: of the order; None keeps the order of the files.
+      chunks: the records.
+      seed: seed of the order; None keeps the order of the files.
       decode: makes tensors of fixed shapes from (serialized record, its position); may fail.
-      explain: says why a record cannot be decoded.
-      faults: takes note of those.
+      explain: returns the reason why a record cannot be decoded.
+      faults: collects the records that cannot be decoded.
     """
     self._chunks, self._decode, self._explain, self._faults = chunks, decode, explain, faults
     self._order = RecordOrder(chunks.count, seed)
@@ -99,13 +99,13 @@ class RecordStream:
     self._count = tf.constant(chunks.count, tf.int64)
 
   def endless(self, start: int) -> tf.data.Dataset:
-    """Epoch after epoch from position `start` on."""
+    """Yields epoch after epoch from position `start` on."""
     first, skipped = self._order.pool_at(start)
     pools = tf.data.Dataset.range(first, np.iinfo(np.int64).max)
     return self._decoded(pools, skipped, start, fill=True)
 
   def once(self) -> tf.data.Dataset:
-    """Every record once."""
+    """Yields every record once."""
     pools = tf.data.Dataset.range(self._order.nb_pools)
     return self._decoded(pools, 0, 0, fill=False)
 
@@ -126,7 +126,7 @@ class RecordStream:
     )
 
   def _read_pool(self, number: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """The serialized records of a pool in their order, and the position of the first."""
+    """Reads the serialized records of a pool in their order, and the position of the first."""
     chunks, order, position = self._order.pool(number)
     parts = tf.data.Dataset.from_tensor_slices(chunks).interleave(
       self._read_chunk,
@@ -147,14 +147,14 @@ class RecordStream:
     return tf.gather(records, order), position
 
   def _read_chunk(self, chunk: tf.Tensor) -> tf.data.Dataset:
-    """A chunk's records; empty ones from the first on that cannot be read."""
+    """Reads a chunk's records; empty ones from the first unreadable record on."""
     count = self._count[chunk]
     records = _records_at(self._paths[self._file[chunk]], self._offset[chunk])
     nothing = tf.data.Dataset.from_tensors(tf.constant('')).repeat(count)
     return records.take(count).ignore_errors().concatenate(nothing).take(count)
 
   def _reread(self, chunks: np.ndarray, records: np.ndarray) -> np.ndarray:
-    """Reads one by one what lies behind records that cannot be read; these stay empty."""
+    """Reads the records after an unreadable record one by one; unreadable ones stay empty."""
     records, place = records.copy(), 0
     for chunk in chunks:
       for number in range(self._chunks.count[chunk]):
@@ -164,7 +164,7 @@ class RecordStream:
     return records
 
   def _read_one(self, chunk: int, number: int) -> bytes | None:
-    """The data of a chunk's record, or None if it is damaged."""
+    """Reads the data of a chunk's record; None if it is damaged."""
     return read_record(self._path(chunk), int(self._chunks.offset[chunk]), number)
 
   def _path(self, chunk: int) -> str:
@@ -184,7 +184,7 @@ class RecordStream:
     return (position, is_end, *values)
 
   def _close_gap(self, expected: tf.Tensor, element: tuple, fill: bool) -> tuple:
-    """Counts how often an element is given: more than once if others before it are missing."""
+    """Sets how often an element is yielded: more than once if records before it are missing."""
     position, is_end, *values = element
     missing = position - expected
     noted = tf.cond(
@@ -198,22 +198,22 @@ class RecordStream:
     return following, (copies, *values)
 
   def _note(self, begin: np.int64, end: np.int64) -> np.int64:
-    """Takes note of the records at positions that gave nothing."""
+    """Reports the records at positions that yielded nothing."""
     for position in range(int(begin), int(end)):
       chunk, record = self._locate(position)
       data = self._read_one(chunk, record)
       reason = 'its checksum is wrong' if data is None else self._explain(data)
       self._faults.add(self._path(chunk), int(self._chunks.first[chunk]) + record, reason)
-    # With one good record, those before and behind it in two epochs are missing at the most.
+    # With a single good record, at most those before and after it in two epochs are missing.
     if end - begin >= 2 * self._order.nb_records - 1:
       raise UserError(
         f'None of the {self._order.nb_records} records can be used, such as those of '
-        f'{self._chunks.paths[0]}: make the files anew.'
+        f'{self._chunks.paths[0]}: create the files again.'
       )
     return np.int64(0)
 
   def _locate(self, position: int) -> tuple[int, int]:
-    """The chunk in which the record at a position lies, and its number in the chunk."""
+    """Returns the chunk of the record at a position, and its number in the chunk."""
     pool, index = self._order.pool_at(position)
     chunks, order, _ = (tensor.numpy() for tensor in self._order.pool(pool))
     ends = np.cumsum(self._chunks.count[chunks])
@@ -223,7 +223,7 @@ class RecordStream:
 
 
 def _records_at(path: tf.Tensor | str, offset: tf.Tensor | int) -> tf.data.Dataset:
-  """The records of a file from a byte on; tf.data's own reader knows no offset."""
+  """Reads the records of a file from a byte offset on, which TFRecordDataset cannot do."""
   variant = tf.raw_ops.TFRecordDatasetV2(
     filenames=[path],
     compression_type='',

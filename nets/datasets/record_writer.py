@@ -1,4 +1,4 @@
-"""TFRecord shards of ILSVRC-12 from folders of images."""
+"""Writes TFRecord shards of ILSVRC-12 from folders of images."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _ORDER_SEED = 2012
 
 @dataclasses.dataclass(frozen=True)
 class Item:
-  """One image: its file, its class's folder name, and its label from 1 on."""
+  """One image: its file, the folder name of its class, and its label (from 1)."""
 
   path: str
   synset: str
@@ -36,7 +36,7 @@ class Item:
 
 @dataclasses.dataclass(frozen=True)
 class Written:
-  """What became of a shard: records in it, and the files left out with the reason."""
+  """A written shard: number of records, and the skipped files with the reason."""
 
   nb_images: int
   nb_records: int
@@ -46,24 +46,24 @@ class Written:
 def find_items(source: Path, val_labels: Path | None = None) -> dict[str, list[Item]]:
   """Finds train/<class>/* and val/<class>/*, or val/* with the classes in a file.
 
-  Labels count the folders below train in the order of their names, from 1. Names that begin with a dot
-  are passed over.
+  Labels number the folders below train in the order of their names, from 1. Names that begin with a
+  dot are ignored.
 
   Args:
     source: the folder with train and val (or validation).
-    val_labels: file with the class of each image of a flat val folder, one a line, in the order of the
-      images' names.
+    val_labels: file with the class of each image of a flat val folder, one per line, in the order of
+      the images' names.
 
   Returns:
     Items of `train` and `validation`.
 
   Raises:
-    UserError: a folder is missing or empty, or classes do not fit together.
+    UserError: a folder is missing or empty, or the classes do not match.
   """
   train = source / 'train'
   val = next((source / n for n in ('val', 'validation') if (source / n).is_dir()), None)
   if not train.is_dir() or val is None:
-    raise UserError(f'{source} was expected to hold the folders train and val: give such a folder.')
+    raise UserError(f'{source} must contain the folders train and val: give such a folder.')
   synsets = [folder.name for folder in _folders(train)]
   labels = {synset: number for number, synset in enumerate(synsets, 1)}
   if not synsets:
@@ -81,11 +81,11 @@ def _of_folders(root: Path, labels: dict[str, int]) -> list[Item]:
   unknown = [folder.name for folder in folders if folder.name not in labels]
   if unknown:
     raise UserError(
-      f'{root} has the class {unknown[0]}, which is no folder below train: add or delete it.'
+      f'{root} has the class {unknown[0]}, which is not a folder below train: add or delete it.'
     )
   items = [Item(str(p), f.name, labels[f.name]) for f in folders for p in _images(f)]
   if not items:
-    raise UserError(f'{root} has no images ({", ".join(SUFFIXES)}): put some there.')
+    raise UserError(f'{root} has no images ({", ".join(SUFFIXES)}): add some.')
   return items
 
 
@@ -94,7 +94,7 @@ def _of_file(
 ) -> list[Item]:
   if val_labels is None:
     raise UserError(
-      f'{root} holds images without folders of classes: give --val_labels with the class of each, '
+      f'{root} contains images without class folders: give --val_labels with the class of each image, '
       'or sort them into folders.'
     )
   try:
@@ -107,7 +107,9 @@ def _of_file(
     )
   unknown = [synset for synset in synsets if synset not in labels]
   if unknown:
-    raise UserError(f'--val_labels {val_labels} has {unknown[0]}, which is no folder below train.')
+    raise UserError(
+      f'--val_labels {val_labels} has {unknown[0]}, which is not a folder below train.'
+    )
   return [Item(str(p), s, labels[s]) for p, s in zip(paths, synsets, strict=True)]
 
 
@@ -128,22 +130,22 @@ def build(
   nb_workers: int,
   nb_corrupt_max: int,
 ) -> dict[str, Written]:
-  """Writes all shards that are not there yet; each appears whole or not at all.
+  """Writes all shards that do not exist yet; a shard appears only when it is complete.
 
-  Shards that lack an image which can be read by now are written again.
+  A shard that skipped an image which is readable now is written again.
 
   Args:
     items: images by split.
     out: folder of the shards.
     nb_shards: number of files by split.
-    nb_workers: processes.
-    nb_corrupt_max: images that may be left out, by earlier calls, too.
+    nb_workers: number of processes.
+    nb_corrupt_max: maximum number of skipped images, including those of earlier calls.
 
   Returns:
-    What was written by split; of shards of earlier calls only the images that were left out count.
+    What was written, by split; of shards from earlier calls only the skipped images are included.
 
   Raises:
-    UserError: too many images cannot be read, or `out` holds shards of other images.
+    UserError: too many images cannot be read, or `out` contains shards of other images.
   """
   require_writable(out)
   _check_manifest(items, out, nb_shards)
@@ -170,7 +172,7 @@ def build(
 def _shards(
   out: Path, split: str, images: list[Item], nb_shards: int
 ) -> list[tuple[Path, list[Item]]]:
-  """The shards of a split, each with its images; classes are mixed."""
+  """Returns the shards of a split, each with its images; classes are mixed."""
   parts = np.array_split(np.random.RandomState(_ORDER_SEED).permutation(len(images)), nb_shards)
   return [
     (out / f'{split}-{number:05d}-of-{nb_shards:05d}', [images[i] for i in part])
@@ -179,7 +181,7 @@ def _shards(
 
 
 def _left_out_before(shard: Path, items: list[Item]) -> list[tuple[str, str]]:
-  """What a shard of an earlier call lacks; a shard that need not lack it any more is deleted."""
+  """Returns the images that an earlier shard skipped; deletes the shard if one is readable now."""
   listed = _list_of(shard)
   if not shard.exists() or not listed.exists():
     return []
@@ -197,12 +199,12 @@ def _check_limit(left_out: dict[str, list[tuple[str, str]]], nb_corrupt_max: int
     path, reason = entries[-1]
     raise UserError(
       f'{len(entries)} images cannot be read, such as {path} ({reason}), but --nb_corrupt_max allows '
-      f'{nb_corrupt_max}: mend them, or allow more.'
+      f'{nb_corrupt_max}: fix them, or allow more.'
     )
 
 
 def _check_manifest(items: dict[str, list[Item]], out: Path, nb_shards: dict[str, int]) -> None:
-  """Tells shards of other images from those of an earlier, interrupted call."""
+  """Checks that existing shards come from an earlier call with the same images."""
   manifest = {
     split: [len(images), nb_shards[split], _digest(images)] for split, images in items.items()
   }
@@ -211,7 +213,7 @@ def _check_manifest(items: dict[str, list[Item]], out: Path, nb_shards: dict[str
     found = json.loads(path.read_text(encoding='utf-8'))
     if found != manifest:
       raise UserError(
-        f'{out} was begun with other images or numbers of shards ({found}, now {manifest}): give '
+        f'{out} was started with other images or numbers of shards ({found}, now {manifest}): give '
         'another folder, or delete it.'
       )
     return
@@ -220,7 +222,7 @@ def _check_manifest(items: dict[str, list[Item]], out: Path, nb_shards: dict[str
 
 
 def _digest(images: list[Item]) -> str:
-  """Tells lists of images apart by names and labels, wherever they lie."""
+  """Computes a digest of names and labels, independent of the folder."""
   lines = (f'{item.synset}/{os.path.basename(item.path)} {item.label}\n' for item in images)
   return hashlib.sha256(''.join(lines).encode()).hexdigest()[:16]
 
@@ -249,7 +251,7 @@ def _write_shard(task: tuple[Path, list[Item]]) -> Written:
         continue
       data, (width, height) = found
       writer.write(_example(item, data, height, width))
-    # Before the shard appears, so that none is without its list.
+    # Written before the shard appears, so that no shard is without its list.
     listed = _list_of(path)
     if left_out:
       with atomic_path(listed) as partial_list:
@@ -260,26 +262,27 @@ def _write_shard(task: tuple[Path, list[Item]]) -> Written:
 
 
 def _list_of(shard: Path) -> Path:
-  """The file that lists what a shard lacks."""
+  """Returns the file that lists the images that a shard skipped."""
   return shard.parent / LEFT_OUT / f'{shard.name}.json'
 
 
 def _try_read(path: str) -> tuple[bytes, tuple[int, int]] | Exception:
-  """An image as `as_jpeg` gives it, or why it cannot be read."""
+  """Returns the result of `as_jpeg`, or the exception that it raised."""
   try:
     return as_jpeg(Path(path).read_bytes())
-  except Exception as error:  # PIL raises what the format's code raises.
+  except Exception as error:  # PIL raises any exception of the format's decoder.
     return error
 
 
 def as_jpeg(data: bytes) -> tuple[bytes, tuple[int, int]]:
-  """An image file as JPEG in RGB or grey, byte by byte the same where it is; and (width, height).
+  """Converts an image file to JPEG in RGB or grey; returns the data and (width, height).
 
-  ILSVRC-12 has a PNG image among its JPEG files, and some in CMYK. The whole file is decoded, at an
-  eighth of its size where the format allows, so that a damaged one is found.
+  Data that is already such a JPEG is returned unchanged. ILSVRC-12 has a PNG image among its JPEG
+  files, and some in CMYK. The whole file is decoded, at an eighth of its size where the format allows
+  it, to find damage.
 
   Raises:
-    Exception: of PIL; it is no image, or damaged.
+    Exception: any exception of PIL; the file is not an image, or is damaged.
   """
   from PIL import Image
 
@@ -311,6 +314,6 @@ def _example(item: Item, data: bytes, height: int, width: int) -> bytes:
     'image/class/label': numbers(item.label),
     'image/class/synset': texts(item.synset.encode()),
   }
-  # A map's order is any otherwise, and a shard that is written again would be another file.
+  # Otherwise the order of the map is undefined, and a rewritten shard would be a different file.
   example = tf.train.Example(features=tf.train.Features(feature=features))
   return example.SerializeToString(deterministic=True)

@@ -1,6 +1,6 @@
 """Runs a job: python scripts/launcher MODE <entry script> [-n=K] [flags]; see the run_*.sh scripts.
 
-It needs nothing but Python, so that it starts where the project is not installed yet.
+It needs only Python, so that it starts before the project is installed.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from job import Job, UsageError, parse, path_conf, usage
 
 
 def main(mode: str, argv: list[str]) -> int:
-  """Runs what a command line asks for and returns the exit code."""
+  """Runs a command line and returns the exit code."""
   try:
     job = parse(mode, argv)
     if job is None:

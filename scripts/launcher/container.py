@@ -1,4 +1,4 @@
-"""A job in a container: the image of scripts/Dockerfile, built once, with the folders it needs."""
+"""Runs a job in a container: the image of scripts/Dockerfile, built once, with the folders it needs."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from pathlib import Path
 from gpus import idle_gpus
 from job import ROOT, Job, UsageError, path_conf
 
-PROJECT = '/opt/secateurs'  # Where the image holds the project.
+PROJECT = '/opt/secateurs'  # The project's folder in the image.
 _PREFIX = re.compile(r'save_path(_eval|_dst)?$')
-_HOME = '/tmp'  # The calling user has none in the container.
+_HOME = '/tmp'  # The calling user has no home in the container.
 _INGREDIENTS = ('scripts/Dockerfile', 'scripts/env.sh', 'scripts/install_horovod.sh', 'setup.py',
                 'pyproject.toml')  # fmt: skip
 
 
 def image_name() -> str:
-  """The image's name; its tag follows from all that it is built of, but for the project's code."""
+  """Returns the image's name; its tag is a digest of the build files, without the project's code."""
   digest = hashlib.sha256(b''.join((ROOT / name).read_bytes() for name in _INGREDIENTS))
   return f'secateurs:{digest.hexdigest()[:12]}'
 
 
 def build_command(image: str) -> list[str]:
-  """The command that builds the image."""
+  """Returns the command that builds the image."""
   return ['docker', 'build', '-t', image, '-f', str(ROOT / 'scripts' / 'Dockerfile'), str(ROOT)]
 
 
 def run_command(job: Job, image: str, gpus: list[str]) -> list[str]:
-  """The command that runs the job: as the calling user, all folders at their own paths."""
+  """Returns the command that runs the job as the calling user, with all folders at their own paths."""
   words = ['docker', 'run', '--rm', '--init', '--ipc=host']
   if sys.stdin.isatty() and sys.stdout.isatty():
     words.append('-t')
@@ -59,17 +59,17 @@ def run_command(job: Job, image: str, gpus: list[str]) -> list[str]:
 
 
 def script_inside(job: Job) -> str:
-  """Where the image has the entry script; one that is not the project's is at its own path."""
+  """Returns the entry script's path in the container; scripts outside the project keep their path."""
   script = Path(job.script).resolve()
   return f'{PROJECT}/{script.relative_to(ROOT)}' if script.is_relative_to(ROOT) else str(script)
 
 
 def mounts(job: Job) -> dict[str, str]:
-  """Folders that the job reads (`:ro`) and writes (empty), each at its own path.
+  """Returns the folders that the job reads (`:ro`) and writes (empty), each at its own path.
 
-  These are the folder that it is started in, which holds its models and logs unless flags say
-  otherwise; the data folders; and what flags name by an absolute path. Of a file, or the prefix of
-  checkpoints or exports, it is the folder that it lies in.
+  These are the current folder, which contains models and logs by default; the data folders; and every
+  absolute path in a flag. For a file or a prefix of checkpoints or exports, its parent folder is
+  mounted.
   """
   found = {str(Path.cwd()): ''}
   data = {job.data_folder(), path_conf().get(f'data_dir_local_{job.dataset}'),
@@ -81,7 +81,7 @@ def mounts(job: Job) -> dict[str, str]:
     path = Path(value)
     if not path.is_absolute():
       continue
-    # Only flags that end so name folders that are still to be made.
+    # Only flags with this ending name folders that may not exist yet.
     is_folder = flag.endswith('_dir') or (path.is_dir() and not _PREFIX.search(flag))
     found.setdefault(str(path if is_folder else path.parent), '')
   script = Path(job.script).resolve()
@@ -93,7 +93,7 @@ def mounts(job: Job) -> dict[str, str]:
 
 
 def _values(flags: list[str]) -> list[tuple[str, str]]:
-  """Flags with their values, whether these stand behind = or in the next word."""
+  """Returns flags with their values, given after = or as the next word."""
   pairs = []
   for number, word in enumerate(flags):
     if not word.startswith('-'):
@@ -106,7 +106,7 @@ def _values(flags: list[str]) -> list[tuple[str, str]]:
 
 
 def plan(job: Job) -> list[list[str]]:
-  """The commands of a job: the image's build, unless one is named, then the run."""
+  """Returns the commands of a job: the build of the image, unless --image names one, then the run."""
   gpus = idle_gpus(job.nb_processes)
   image = job.options.get('image') or image_name()
   run = run_command(job, image, gpus)
@@ -114,10 +114,10 @@ def plan(job: Job) -> list[list[str]]:
 
 
 def run(job: Job) -> int:
-  """Builds the image if it is not there, and takes the place of this process with the job.
+  """Builds the image if it does not exist, and replaces this process by the job.
 
   Raises:
-    UsageError: no docker, or an image that cannot be built.
+    UsageError: docker is missing, or the image cannot be built.
   """
   if shutil.which('docker') is None:
     raise UsageError('docker was not found: install it, or use ./scripts/run_local.sh.')
@@ -130,7 +130,7 @@ def run(job: Job) -> int:
     code = subprocess.run(build, check=False).returncode
     if code:
       raise UsageError(f'the image could not be built (docker ended with code {code}).')
-  # Docker would make missing folders itself, as root's.
+  # Docker would create missing folders itself, owned by root.
   for word, value in itertools.pairwise(words):
     if word == '-v' and not value.endswith(':ro'):
       Path(value.split(':')[0]).mkdir(parents=True, exist_ok=True)

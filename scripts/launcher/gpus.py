@@ -1,4 +1,4 @@
-"""Which GPUs a job gets: those that do the least."""
+"""Selects the GPUs of a job: the least busy ones."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ _QUERY = ('--query-gpu=index,memory.used,utilization.gpu', '--format=csv,noheade
 
 
 def have_gpus() -> bool:
-  """Whether this machine has GPUs of Nvidia's."""
+  """Returns whether this machine has Nvidia GPUs."""
   return shutil.which('nvidia-smi') is not None
 
 
 def idle_gpus(number: int) -> list[str]:
-  """Indices of so many GPUs, those with the least memory in use and the least to do first.
+  """Returns the indices of `number` GPUs, sorted by memory in use, then by load.
 
-  Empty without GPUs: then the job runs on the CPU.
+  The list is empty on a machine without GPUs; the job then runs on the CPU.
 
   Raises:
-    UsageError: there are GPUs, but fewer than processes.
+    UsageError: the machine has GPUs, but fewer than processes.
   """
   if not have_gpus():
     return []
@@ -36,7 +36,7 @@ def idle_gpus(number: int) -> list[str]:
 
 
 def _number(text: str) -> float:
-  """A figure of nvidia-smi's; what it cannot tell counts as none."""
+  """Parses a number of nvidia-smi; a value that is not available counts as zero."""
   try:
     return float(text)
   except ValueError:

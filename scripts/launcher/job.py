@@ -1,4 +1,4 @@
-"""The command line that the three launchers share."""
+"""Parses the command line, which is the same for the three launchers."""
 
 from __future__ import annotations
 
@@ -9,45 +9,45 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 MODES = ('local', 'docker', 'seven')
-# Flags of the launchers with their modes and, where they take a value, its name.
+# Flags of the launchers: their modes, the name of their value (None: no value), their help text.
 FLAGS = {
-  '-n': (MODES, 'K', 'processes, each with a GPU of its own where there are GPUs (default: 1)'),
+  '-n': (MODES, 'K', 'number of processes; each gets its own GPU if there are GPUs (default: 1)'),
   '--hosts': (
     ('seven',),
     'A:4,B:4',
-    'hosts with the processes that each may run (default: hosts in path.conf, else this machine)',
+    'hosts and their numbers of processes (default: hosts in path.conf, else this machine)',
   ),
-  '--ssh_port': (('seven',), 'PORT', 'where the hosts listen for ssh (default: 22)'),
+  '--ssh_port': (('seven',), 'PORT', 'ssh port of the hosts (default: 22)'),
   '--mpijob': (('seven',), None, 'print a Kubernetes MPIJob manifest instead'),
-  '--slots': (('seven',), 'S', 'with --mpijob, GPUs and processes of a pod (default: 8 or K)'),
+  '--slots': (('seven',), 'S', 'with --mpijob, GPUs and processes per pod (default: 8 or K)'),
   '--image': (
     ('docker', 'seven'),
     'NAME',
-    'a ready image (default: built once from scripts/Dockerfile; with --mpijob, secateurs)',
+    'an existing image (default: built once from scripts/Dockerfile; with --mpijob, secateurs)',
   ),
   '--dry_run': (MODES, None, 'print the command and run nothing'),
 }
 _TITLES = {
-  'local': 'Runs a job on this machine; with -n=K as K processes that share the work.',
+  'local': 'Runs a job on this machine; with -n=K, as K processes that divide the work.',
   'docker': 'Runs a job in a container with TensorFlow for GPUs, Horovod and NCCL.',
-  'seven': 'Runs a job on several hosts over ssh, or writes it down for Kubernetes.',
+  'seven': 'Runs a job on several hosts over ssh, or prints a Kubernetes manifest for it.',
 }
 _VALUES = re.compile(r'^\s*([\w-]+)\s*=\s*([^#]*?)\s*(?:#.*)?$')
 
 
 class UsageError(Exception):
-  """A command line that cannot be run; the text is one sentence."""
+  """An invalid command line; the text is one sentence."""
 
 
 @dataclasses.dataclass
 class Job:
-  """What is to be run.
+  """A parsed command line.
 
   Attributes:
     mode: one of `MODES`.
     script: path of the entry script, as it is given to Python.
-    flags: the script's own flags, with ~ made the caller's home: elsewhere there is another.
-    options: values of the launcher's flags that were given, by name without dashes.
+    flags: the script's own flags, with ~ replaced by the caller's home, which may differ elsewhere.
+    options: values of the given launcher flags, by name without dashes.
   """
 
   mode: str
@@ -62,17 +62,17 @@ class Job:
 
   @property
   def dry_run(self) -> bool:
-    """Whether to print the command only."""
+    """Whether to only print the command."""
     return 'dry_run' in self.options
 
   @property
   def dataset(self) -> str | None:
-    """Name of the data set, as the entry script's name tells it."""
+    """Name of the data set, taken from the entry script's name."""
     match = re.search(r'_at_(\w+)_run\.py$', self.script)
     return match[1] if match else None
 
   def data_folder(self) -> str | None:
-    """The data set's folder for this mode in path.conf: its own, else the local one."""
+    """Returns the data set's folder in path.conf: the one for this mode, else the local one."""
     entries = path_conf()
     for mode in dict.fromkeys((self.mode, 'local')):
       folder = entries.get(f'data_dir_{mode}_{self.dataset}')
@@ -81,7 +81,7 @@ class Job:
     return None
 
   def script_flags(self) -> list[str]:
-    """The script's flags; elsewhere than on this machine with path.conf's folder, if they name none."""
+    """Returns the script's flags; docker and seven add path.conf's data folder if none is given."""
     folder = None if self.mode == 'local' else self.data_folder()
     if folder is None or any(re.match(r'--?data_dir_local(=|$)', flag) for flag in self.flags):
       return self.flags
@@ -89,7 +89,7 @@ class Job:
 
 
 def path_conf(path: Path = Path('path.conf')) -> dict[str, str]:
-  """The entries `key = value` of path.conf; None means not set."""
+  """Returns the entries `key = value` of path.conf; the value None means not set."""
   if not path.is_file():
     return {}
   lines = path.read_text(encoding='utf-8').splitlines()
@@ -98,7 +98,7 @@ def path_conf(path: Path = Path('path.conf')) -> dict[str, str]:
 
 
 def usage(mode: str) -> str:
-  """What -h prints."""
+  """Returns the text that -h prints."""
   lines = [
     f'Usage: ./scripts/run_{mode}.sh <entry script> [-n=K] [flags]',
     _TITLES[mode],
@@ -111,8 +111,8 @@ def usage(mode: str) -> str:
   lines += [
     '  -h                 this text',
     '',
-    'Data folders may stand in path.conf, one a line: data_dir_local_<data set> = /folder'
-    + ('' if mode == 'local' else f', or data_dir_{mode}_<data set> for this launcher alone')
+    'Data folders can be set in path.conf, one per line: data_dir_local_<data set> = /folder'
+    + ('' if mode == 'local' else f', or data_dir_{mode}_<data set> for this launcher only')
     + '.',
     'Entry scripts:',
     *sorted(f'  nets/{path.name}' for path in (ROOT / 'nets').glob('*_run.py')),
@@ -122,12 +122,12 @@ def usage(mode: str) -> str:
 
 
 def parse(mode: str, argv: list[str]) -> Job | None:
-  """Reads a command line; None if it asks for help.
+  """Parses a command line; returns None if it asks for help.
 
-  Flags are written -n=4 or -n 4, in any place. What is no flag of the launcher is the script's.
+  Flags are written -n=4 or -n 4, in any position. All other flags are passed on to the script.
 
   Raises:
-    UsageError: no such script, or a wrong value.
+    UsageError: the script does not exist, or a value is invalid.
   """
   if not argv or argv[0] in ('-h', '--help'):
     return None
@@ -159,7 +159,7 @@ def parse(mode: str, argv: list[str]) -> Job | None:
 
 
 def _expanded(word: str) -> str:
-  """A word with its ~, which the shell leaves alone behind =."""
+  """Replaces ~ in a word, which the shell does not do after =."""
   name, separator, value = word.partition('=')
   if separator and word.startswith('-'):
     return f'{name}={os.path.expanduser(value)}'
@@ -167,7 +167,7 @@ def _expanded(word: str) -> str:
 
 
 def _find_script(name: str) -> str:
-  """The script where it is named, else below the project's folder."""
+  """Finds the script relative to the current folder, else to the project's folder."""
   if Path(name).is_file():
     return name
   script = ROOT / name

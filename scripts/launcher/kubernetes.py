@@ -1,7 +1,7 @@
-"""A job as a manifest for Kubernetes: an MPIJob of Kubeflow's MPI operator, version v2beta1.
+"""Prints a job as a Kubernetes manifest: an MPIJob of Kubeflow's MPI operator, version v2beta1.
 
-The operator brings the pods up, gives them keys for ssh among each other, and writes the launcher a
-file of hosts, which is all that horovodrun needs: MPI itself is not used.
+The operator starts the pods, gives them ssh keys for each other, and writes a host file for the
+launcher. horovodrun needs nothing else; MPI itself is not used.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ _HOSTFILE = '/etc/mpi/hostfile'
 
 
 def manifest(job: Job) -> str:
-  """The manifest as YAML.
+  """Returns the manifest as YAML.
 
-  The folder that the launcher is started in and the data folder are mounted from the nodes at the
-  same paths, as on clusters with a shared file system.
+  The current folder and the data folder are mounted from the nodes at the same paths, which fits
+  clusters with a common file system.
 
   Raises:
-    UsageError: processes that do not fill whole pods.
+    UsageError: the number of processes is not a multiple of the slots.
   """
   slots = int(job.options.get('slots', min(job.nb_processes, _SLOTS)))
   if job.nb_processes % slots:
     raise UsageError(
-      f'-n asks for {job.nb_processes} processes, which are no whole number of pods with {slots} each: '
-      'give --slots that divides it.'
+      f'-n asks for {job.nb_processes} processes, which is not a multiple of {slots} per pod: '
+      'give --slots a divisor of it.'
     )
   script = Path(job.script)
   name = re.sub(r'[^a-z0-9]+', '-', script.stem.lower()).strip('-')
@@ -78,7 +78,7 @@ def _pod(job: Job, name: str, command: list[str]) -> dict[str, Any]:
 
 
 def _yaml(value: Any, indent: str = '') -> list[str]:
-  """Lines of YAML; scalars are written as JSON, which YAML takes."""
+  """Returns lines of YAML; scalars are written as JSON, which is valid YAML."""
   if isinstance(value, dict):
     lines = []
     for key, inner in value.items():

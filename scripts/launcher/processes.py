@@ -1,4 +1,4 @@
-"""Several processes under horovodrun, shown to the user as one job."""
+"""Runs several processes under horovodrun and shows them to the user as one job."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from typing import IO
 from gpus import have_gpus
 from job import ROOT, Job, UsageError
 
-# Ranks wait for rank 0 while it exports and times, so a stall is told late; dead ranks are noticed at
-# once.
+# Ranks wait for rank 0 while it exports and times, so the warning about a stall comes late; dead ranks
+# are noticed at once.
 _PATIENCE = ('--stall-check-warning-time-seconds', '900')
 _OF_RANK = re.compile(r'^\[(\d+)\]<(stdout|stderr)>:(.*)$', re.DOTALL)
 _ENDED = re.compile(r'^Process (\d+) exit with status code (-?\d+)')
@@ -22,20 +22,21 @@ _CHATTER = re.compile(
   r'^(WARNING: All log messages before absl|[IWE]\d{4} |To enable the following|Terminated$)'
   r'|^\[20\S+ \S+ E .*Horovod background loop uncaught exception'  # Of a rank that has lost another.
 )
-_NB_TOLD = 8
+_NB_SHOWN = 8
 
 
 def tuning(on_gpus: bool) -> tuple[str, ...]:
-  """Horovod's settings.
+  """Returns Horovod's settings.
 
-  In each cycle ranks ask each other what is ready to be added up. At 0.5 ms that took 14 to 18 % of a
-  core, at 5 ms 4 %: where ranks compute on the cores, this counts for more than gradients that wait.
+  In each cycle the ranks ask each other which tensors are ready to be reduced. At 0.5 ms this took 14
+  to 18 % of a core, at 5 ms 4 %. If the ranks compute on the cores, this costs more than gradients that
+  wait for the next cycle.
   """
   return '--cycle-time-ms', '1' if on_gpus else '5', *_PATIENCE
 
 
 def command(job: Job, hosts: str) -> list[str]:
-  """The command for the processes of a job: horovodrun, unless there is but one."""
+  """Returns the command of a job: horovodrun, or plain Python for a single process."""
   script = ['python', job.script, *job.script_flags()]
   if job.nb_processes == 1 and hosts.startswith('localhost'):
     return script
@@ -47,8 +48,8 @@ def command(job: Job, hosts: str) -> list[str]:
 def run(words: list[str], environment: dict[str, str]) -> int:
   """Runs a command inside the project's environment and returns its exit code.
 
-  A single process takes this process's place. Of several, rank 0 is shown as it is and the others'
-  errors with their number; the first that fails ends the job, and its exit code is the job's.
+  A single process replaces this process. With several, the output of rank 0 is shown unchanged, and the
+  errors of the others with their rank; the first that fails ends the job and gives its exit code.
   """
   if words[0] != 'horovodrun':
     os.execvpe('bash', _in_environment('exec "$@"', words), environment)
@@ -109,43 +110,43 @@ class _Job:
         self._own_lines.append(line)
 
   def wait(self) -> int:
-    """Waits for the end; tells what went wrong."""
+    """Waits for the end; prints what went wrong."""
     code = self._process.wait()
     for thread in self._threads:
       thread.join(timeout=5)
     if self._stopped_by is not None:
-      print('Error: Interrupted: run the same command again to go on.', file=sys.stderr)
+      print('Error: Interrupted: run the same command again to resume.', file=sys.stderr)
       return 128 + self._stopped_by
     if code and self.ended is not None:
       rank, status = self.ended
       status = 128 - status if status < 0 else status
       if status > 128:
         how = f'was killed by signal {status - 128}'
-        then = '; run the same command again to go on from the last checkpoint'
+        then = '; run the same command again to resume from the last checkpoint'
       else:
         how, then = f'ended with code {status}', ''
-      if rank or status > 128:  # Rank 0 has told its own error.
+      if rank or status > 128:  # Rank 0 has printed its own error.
         print(
-          f'Error: process {rank} of the job {how}, which ended all of it{then}.', file=sys.stderr
+          f'Error: process {rank} of the job {how}, which ended the job{then}.', file=sys.stderr
         )
       return status
     if code and self._own_lines:
-      sys.stderr.writelines(self._own_lines[-_NB_TOLD:])
+      sys.stderr.writelines(self._own_lines[-_NB_SHOWN:])
     return code
 
 
 def check_hosts(hosts: str, nb_processes: int) -> str:
-  """Hosts as horovodrun takes them.
+  """Returns the hosts in horovodrun's format.
 
   Raises:
-    UsageError: no such list, or too few places.
+    UsageError: the list is malformed, or has too few slots.
   """
   slots = 0
   for host in hosts.split(','):
     match = re.fullmatch(r'[\w.-]+:([1-9]\d*)', host.strip())
     if not match:
       raise UsageError(
-        f'--hosts takes hosts with their numbers of processes, as in a:4,b:4, but {hosts!r} was given.'
+        f'--hosts takes hosts and their numbers of processes, as in a:4,b:4, but {hosts!r} was given.'
       )
     slots += int(match[1])
   if slots < nb_processes:

@@ -1,16 +1,19 @@
 """What the ranks of the tests' jobs run, and the tests themselves as the single process beside."""
 
-import pickle
-import sys
 import zlib
-from pathlib import Path
 
+import numpy as np
+import tensorflow as tf
 import tf_keras as keras
 
 from secateurs.learners import get_learner
 from secateurs.learners.run.configs import RunConfig, TrainConfig
 from secateurs.nets.datasets.images import DataConfig
 from secateurs.nets.model_helper import LENET_AT_DIGITS, ModelHelper
+from secateurs.utils.training import distributed
+from secateurs.utils.training.engine import loop
+from secateurs.utils.training.engine.hooks import WeightDecay
+from secateurs.utils.training.engine.masks import Masks
 
 L = keras.layers
 NB_STEPS = 20
@@ -56,19 +59,63 @@ def make(name, folder, nb_ranks, *, net='lenet', batch_size=32, save_step=7, war
   )
 
 
+class _Squares:
+  """||x w - y||^2 / n."""
+
+  metric_names = ()
+
+  def __init__(self, weights):
+    self._weights = weights
+
+  def __call__(self, batch):
+    x, y = batch
+    return tf.reduce_mean((tf.linalg.matvec(x, self._weights) - y) ** 2), {}
+
+
+class _SoftThreshold:
+  """A proximal step."""
+
+  def __init__(self, weights):
+    self._weights = weights
+
+  def apply(self, learning_rate):
+    sizes = tf.nn.relu(tf.abs(self._weights) - 0.5 * learning_rate)
+    self._weights.assign(tf.sign(self._weights) * sizes)
+
+
+def train_with_hooks():
+  """A training with penalty, constraints and an event, on this rank's half of each batch's samples.
+
+  Returns:
+    The weights after each step.
+  """
+  rank, size = distributed.shard()
+  rng = np.random.default_rng(0)
+  x, y = (rng.normal(size=shape).astype(np.float32) for shape in ((10, 8, 6), (10, 8)))
+  weights = tf.Variable(tf.ones(6))
+  masks = Masks([weights])
+  step = loop.TrainStep(
+    _Squares(weights),
+    [weights],
+    keras.optimizers.SGD(0.05, momentum=0.9, jit_compile=False),
+    penalties=[WeightDecay(0.1, [weights])],
+    constraints=[_SoftThreshold(weights), masks],
+  )
+  seen = []
+  events = [
+    loop.Event(
+      lambda done, means: masks.masks[0].assign(np.float32(np.arange(6) >= done // 5)), every=5
+    ),
+    loop.Event(lambda done, means: seen.append(weights.numpy()), every=1),
+  ]
+  batches = tf.data.Dataset.from_tensor_slices((x[:, rank::size], y[:, rank::size]))
+  loop.run(step, batches, start=0, stop=10, phase='fit', events=events)
+  return seen
+
+
 def checksum(learner):
   """CRC-32 of all variables of a learner, masks included."""
   crc = 0
   for variable in [*learner.model.weights, *learner.extra_variables().values()]:
     crc = zlib.crc32(variable.numpy().tobytes(), crc)
   return crc
-
-
-def give(folder, rank, value):
-  """Hands a rank's results to the test."""
-  (Path(folder) / f'rank{rank}.pkl').write_bytes(pickle.dumps(value))
-
-
-def arguments():
-  """The folder of results, and further words."""
-  return Path(sys.argv[1]), sys.argv[2:]

@@ -1,6 +1,7 @@
-"""Runs learners from start to end; or one until a rank is killed; or each again behind that.
+"""Learners from start to end; or stopped in the middle of a training; or going on with it.
 
-Words: a stage (whole, killed or resumed), then names of learners.
+In stage `stopped` both ranks hear Ctrl-C before the same step of each learner but the last, in whose
+training rank 1 is killed, and with it the job.
 """
 
 import os
@@ -8,44 +9,66 @@ import signal
 
 import jobs
 
+from secateurs.learners import learners
 from secateurs.utils.training import distributed
 from secateurs.utils.training.engine import loop
 
-NB_CALLS = 6
+NB_CALLS, SAVE_STEP = 5, 3  # There is a checkpoint inside the training, if that is long enough.
+NAMES = sorted(learners())
 
 
-def train(name, runs):
+def whole(folder):
+  jobs.make('full-prec', folder / 'baseline', distributed.size()).train()
+  return {name: train(folder, name, 'whole') for name in NAMES}
+
+
+def stopped(folder):
+  run = loop.TrainStep.run
+  for name in NAMES:
+    stop_in_a_while(run, die if name == NAMES[-1] else hear_ctrl_c)
+    try:
+      train(folder, name, 'broken')
+    except KeyboardInterrupt:
+      (folder / f'{name}-stopped-on-{distributed.rank()}').touch()
+
+
+def resumed(folder):
+  return {name: train(folder, name, 'broken') for name in NAMES}
+
+
+def train(folder, name, runs):
   warm = None if name == 'full-prec' else str(folder / 'baseline' / 'models' / 'model.ckpt')
-  learner = jobs.make(name, folder / runs / name, distributed.size(), warm=warm)
+  learner = jobs.make(
+    name, folder / runs / name, distributed.size(), save_step=SAVE_STEP, warm=warm
+  )
   result = learner.train()
   return {
     'checksum': jobs.checksum(learner),
-    'kept': learner.state['algorithm'].get('kept'),
+    'kept': getattr(learner.state, 'kept', None),
     'report': result.report,
     'bytes': result.files['keras'].read_bytes(),
   }
 
 
-def die_in_a_while():
-  """Lets rank 1 die like one that runs out of memory, between two of its steps."""
-  run, calls = loop.TrainStep.run, []
+def stop_in_a_while(run, how):
+  """Calls a function instead of the step after `NB_CALLS` further ones."""
+  calls = []
 
-  def run_or_die(self, batches, nb_steps):
+  def run_or_stop(self, batches, nb_steps):
+    assert nb_steps == 1, 'ranks whose calls differ in length do not stop at the same step'
     calls.append(nb_steps)
-    if len(calls) > NB_CALLS and rank == 1:
-      os.kill(os.getpid(), signal.SIGKILL)
+    if len(calls) > NB_CALLS:
+      how()
     return run(self, batches, nb_steps)
 
-  loop.TrainStep.run = run_or_die
+  loop.TrainStep.run = run_or_stop
 
 
-folder, (stage, *names) = jobs.arguments()
-distributed.start()
-rank = distributed.rank()
-if stage == 'whole':
-  jobs.make('full-prec', folder / 'baseline', distributed.size()).train()
-if stage == 'killed':
-  die_in_a_while()
-given = {name: train(name, 'whole' if stage == 'whole' else 'broken') for name in names}
-jobs.give(folder, rank, given)
-distributed.stop()
+def hear_ctrl_c():
+  raise KeyboardInterrupt
+
+
+def die():
+  """Like a process that runs out of memory."""
+  if distributed.rank() == 1:
+    os.kill(os.getpid(), signal.SIGKILL)

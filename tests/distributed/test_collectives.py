@@ -12,12 +12,9 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope='module')
-def job(run_ranks, tmp_path_factory):
+def job(first_job):
   """Folder, and results of both ranks."""
-  folder = tmp_path_factory.mktemp('collectives')
-  done, given = run_ranks('collectives_job.py', folder)
-  assert done.returncode == 0, done.stdout + done.stderr
-  return folder, given
+  return first_job.folder / 'collectives', first_job.given('collectives')
 
 
 def both(job, key):
@@ -76,6 +73,15 @@ def test_one_rank_of_a_host_goes_first(job):
   assert second - first >= 0.2
 
 
+def test_hooks_do_on_two_ranks_what_they_do_on_one(job):
+  """Penalties are added once to the mean of the gradients, constraints see the same weights."""
+  two, one = both(job, 'hooks'), jobs.train_with_hooks()
+  assert len(one) == 10
+  np.testing.assert_allclose(two, one, rtol=1e-5, atol=1e-7)
+  np.testing.assert_array_equal(np.equal(two, 0), np.equal(one, 0))
+  assert one[-1][0] == 0
+
+
 def logged(folder, name, phase):
   lines = (folder / 'logs' / name / 'metrics.jsonl').read_text().splitlines()
   return [line for line in map(json.loads, lines) if line['phase'] == phase]
@@ -117,7 +123,7 @@ def test_weights_masks_and_statistics_are_the_same_bytes(job, name, net):
 
 def test_an_evaluation_that_is_shared_has_the_exact_totals(job):
   shared, alone = both(job, 'evaluation'), job[1][0]['evaluation alone']
-  assert (shared.accuracy, shared.nb_samples) == (alone.accuracy, alone.nb_samples)
+  assert (shared.score, shared.nb_samples) == (alone.score, alone.nb_samples)
   assert shared.nb_samples == 360
   assert shared.loss == pytest.approx(alone.loss, rel=1e-5)
 

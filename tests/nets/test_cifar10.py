@@ -111,7 +111,7 @@ def test_pickles_that_run_code_or_are_damaged_are_refused(tmp_path, content, mes
 
 
 def test_no_data_where_it_was_named(tmp_path):
-  with pytest.raises(UserError, match='where no CIFAR-10 lies'):
+  with pytest.raises(UserError, match='which does not contain CIFAR-10'):
     load(tmp_path)
   with pytest.raises(UserError, match=r'--data_dir_local names .*none, which is not a folder'):
     load(tmp_path / 'none')

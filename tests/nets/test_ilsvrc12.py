@@ -142,7 +142,7 @@ def test_the_same_seed_gives_the_same_crop():
   assert np.abs(one - other).max() > 1
 
 
-def test_broken_records_are_told_with_their_reason(tmp_path):
+def test_broken_records_are_reported_with_their_reason(tmp_path):
   pixels = np.zeros((20, 20, 3), np.uint8)
   assert 'tf.train.Example' in explain(b'\xff\xff\xff')
   assert 'is 0, but 1 to 1000' in explain(example(jpeg(pixels), 0))

@@ -69,7 +69,7 @@ def test_streaming_equals_caching(root, monkeypatch):
 def test_a_text_file_named_jpg(root):
   (root / 'red' / 'note.jpg').write_text('not an image')
   with pytest.raises(
-    UserError, match=r'note.jpg is not a usable image \(its content is no image\)'
+    UserError, match=r'note.jpg is not a usable image \(its content is not an image\)'
   ):
     load(root)
 

@@ -1,5 +1,7 @@
 """The networks for ILSVRC-12, and CIFAR's MobileNets and VGG: counts, options, weights of others."""
 
+import functools
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -18,22 +20,36 @@ from secateurs.utils.training.models.weight_files import read_weights
 from secateurs.utils.training.models.weights import assign_weights, named_weights
 
 L = keras.layers
+BUILDERS = {
+  'resnet18': functools.partial(imagenet_resnet, 18),
+  'resnet34': functools.partial(imagenet_resnet, 34),
+  'resnet50': functools.partial(imagenet_resnet, 50),
+  'resnet50_v1': functools.partial(imagenet_resnet, 50, version='1'),
+  'mobilenet_v1': mobilenet_v1,
+  'mobilenet_v2': mobilenet_v2,
+}
+
+
+@functools.cache
+def built(name):
+  """The network at its default size; tests share it and must not change it."""
+  return BUILDERS[name]()
 
 
 @pytest.mark.parametrize(
-  ('build', 'macs', 'params'),
+  ('name', 'macs', 'params'),
   [
-    # Params of the papers' code, moving statistics left out: torchvision's 11,689,512 and so on.
-    (lambda: imagenet_resnet(18), 1_814_073_344, 11_689_512),
-    (lambda: imagenet_resnet(34), 3_663_761_408, 21_797_672),
-    (lambda: imagenet_resnet(50), 4_089_184_256, 25_557_032),
-    (lambda: imagenet_resnet(50, version='1'), 3_857_973_248, 25_557_032),
-    (mobilenet_v1, 568_740_352, 4_231_976),
-    (mobilenet_v2, 300_774_272, 3_504_872),
+    # Params of the papers' code without moving statistics: torchvision's 11,689,512 and so on.
+    ('resnet18', 1_814_073_344, 11_689_512),
+    ('resnet34', 3_663_761_408, 21_797_672),
+    ('resnet50', 4_089_184_256, 25_557_032),
+    ('resnet50_v1', 3_857_973_248, 25_557_032),
+    ('mobilenet_v1', 568_740_352, 4_231_976),
+    ('mobilenet_v2', 300_774_272, 3_504_872),
   ],
 )
-def test_published_counts(build, macs, params):
-  model = build()
+def test_published_counts(name, macs, params):
+  model = built(name)
   assert count(model).macs == macs
   assert sum(int(np.prod(v.shape)) for v in model.trainable_variables) == params
   assert model.output_shape == (None, 1000)
@@ -64,8 +80,8 @@ def test_names():
 
 
 def test_strides_of_bottlenecks():
-  for version, strided in (('1', 'conv1'), ('1.5', 'conv2')):
-    model = imagenet_resnet(50, (64, 64, 3), 10, version=version)
+  for name, strided in (('resnet50_v1', 'conv1'), ('resnet50', 'conv2')):
+    model = built(name)
     for number in (1, 2):
       layer = model.get_layer(f'stage3_block1_conv{number}')
       assert layer.strides == ((2, 2) if layer.name.endswith(strided) else (1, 1))
@@ -104,6 +120,7 @@ def randomized(model, seed=0):
   return model
 
 
+@functools.cache
 def theirs(name):
   options = {'weights': None, 'classifier_activation': None, 'classes': 20}
   sizes = {'MobileNet': 64, 'VGG16': 32}

@@ -95,7 +95,7 @@ def test_a_flat_validation_folder_takes_its_classes_from_a_file(source, tmp_path
   with pytest.raises(UserError, match=r'has 1 lines, but .* has 6 images'):
     find_items(source, labels)
   labels.write_text('\n'.join(['n03'] * 6))
-  with pytest.raises(UserError, match='has n03, which is no folder below train'):
+  with pytest.raises(UserError, match='has n03, which is not a folder below train'):
     find_items(source, labels)
 
 
@@ -118,17 +118,17 @@ def test_only_missing_shards_are_written_again(source, tmp_path):
 def test_shards_of_other_images_are_kept(source, tmp_path):
   write(source, tmp_path / 'out')
   (source / 'train/n01/n01_train_5.JPEG').unlink()
-  with pytest.raises(UserError, match='was begun with other images or numbers of shards'):
+  with pytest.raises(UserError, match='was started with other images or numbers of shards'):
     write(source, tmp_path / 'out')
   Image.new('RGB', (9, 8)).save(source / 'train/n01/n01_train_9.JPEG')  # As many as before.
-  with pytest.raises(UserError, match='was begun with other images or numbers of shards'):
+  with pytest.raises(UserError, match='was started with other images or numbers of shards'):
     write(source, tmp_path / 'out')
 
 
 def test_too_many_images_that_cannot_be_read_stop_the_build(source, tmp_path):
-  """However often it is called; a mended image gets in, a higher limit goes on."""
+  """However often it is called; a fixed image is added, a higher limit continues."""
   torn = source / 'train/n02/n02_train_0.JPEG'
-  for out in ('mended', 'more'):
+  for out in ('fixed', 'more'):
     for _ in range(2):
       with pytest.raises(UserError, match=r'1 images cannot be read, such as .*n02_train_0.JPEG'):
         write(source, tmp_path / out, nb_corrupt_max=0)
@@ -136,7 +136,7 @@ def test_too_many_images_that_cannot_be_read_stop_the_build(source, tmp_path):
     written = write(source, tmp_path / 'more', nb_corrupt_max=1)
     assert [path for path, _ in written['train'].left_out] == [str(torn)]
   Image.new('RGB', (9, 8)).save(torn)
-  for out in ('mended', 'more'):
+  for out in ('fixed', 'more'):
     written = write(source, tmp_path / out, nb_corrupt_max=0)
     assert not written['train'].left_out
     assert len(read(tmp_path / out, 'train')) == 12
@@ -154,10 +154,10 @@ def test_hidden_folders_and_files_are_passed_over(source):
 
 
 def test_folders_that_do_not_fit(source, tmp_path):
-  with pytest.raises(UserError, match='expected to hold the folders train and val'):
+  with pytest.raises(UserError, match='must contain the folders train and val'):
     find_items(tmp_path)
   (source / 'val' / 'n09').mkdir()
-  with pytest.raises(UserError, match='has the class n09, which is no folder below train'):
+  with pytest.raises(UserError, match='has the class n09, which is not a folder below train'):
     find_items(source)
 
 

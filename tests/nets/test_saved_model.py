@@ -101,7 +101,7 @@ def test_a_softmax_layer_is_taken_off(end):
   np.testing.assert_allclose(classifier(x).numpy(), inner(x).numpy(), atol=1e-5)
 
 
-def test_probabilities_of_another_kind_are_told():
+def test_probabilities_of_another_kind_are_rejected():
   inner = net(last=None)
   powers = tf.exp(inner.outputs[0])
   powers /= tf.reduce_sum(powers, -1, keepdims=True)
@@ -409,7 +409,7 @@ def test_layers_of_your_own(folder, tmp_path):
 
 
 def test_the_command_line(folder, tmp_path):
-  """A model that guesses is warned of; chains go on from what a learner has written."""
+  """A warning is printed for a model that guesses; chains start from the file of a learner."""
   net().save(tmp_path / 'mine.keras')
   command = [sys.executable, 'nets/saved_model_run.py', '--data_dir_local', str(folder)]
   common = [

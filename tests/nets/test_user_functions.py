@@ -151,7 +151,7 @@ def test_another_loss_gives_another_network_and_is_another_run(tmp_path):
     learner_of('weight-sparse', tmp_path, config=config).train()
 
 
-def test_functions_that_do_not_fit_are_told_at_once():
+def test_functions_that_do_not_fit_are_rejected_at_once():
   with pytest.raises(UserError, match=r'Metric two gives \(2, 3\)'):
     ModelHelper.from_model(net(), arrays(), arrays(), metrics={'two': lambda y, z: z})
   with pytest.raises(UserError, match=r'A callback is a'):

@@ -3,14 +3,26 @@
 import json
 
 import pytest
+import tf_keras as keras
+
+from secateurs.nets.resnet import cifar_resnet
 
 SCRIPT = 'scripts/l1_group_pruning.py'
 
 
+@pytest.fixture(scope='module')
+def weights(tmp_path_factory):
+  """Random weights: what is cut does not depend on a training."""
+  keras.utils.set_random_seed(0)
+  path = tmp_path_factory.mktemp('weights') / 'resnet20.keras'
+  cifar_resnet(20).save(path)
+  return path
+
+
 @pytest.mark.parametrize('trunk', ['couple', 'keep'])
-def test_equal_shares_of_what_may_go(run_script, tmp_path, trunk):
+def test_equal_fractions_of_every_group_are_removed(run_script, tmp_path, trunk, weights):
   flags = ['nets/resnet_at_digits_run.py', '--run_dir', str(tmp_path), '--l1_trunk', trunk]
-  flags += ['--l1_macs_ratio', '0.6', '--nb_epochs_rat', '0.02', '--nb_epochs_ft', '0']
+  flags += ['--l1_macs_ratio', '0.6', '--warm_start_path', str(weights), '--nb_epochs_ft', '0']
   done = run_script(SCRIPT, *flags, '--bench_frames', '5', '--bench_threads', '1')
   assert not done.returncode, done.stderr
   report = json.loads((tmp_path / 'logs' / 'l1-groups' / 'report.json').read_text())
@@ -22,6 +34,6 @@ def test_equal_shares_of_what_may_go(run_script, tmp_path, trunk):
   assert after < before
 
 
-def test_what_is_missing_is_told(run_script):
+def test_missing_arguments_are_reported(run_script):
   assert run_script(SCRIPT, 'nets/no_such_run.py').returncode == 1
   assert 'Usage' in run_script(SCRIPT, '--l1_macs_ratio', '0.5').stderr

@@ -1,4 +1,4 @@
-"""The three launchers, with stand-ins on PATH for what they start."""
+"""The three launchers, with stand-ins on PATH for the programs that they start."""
 
 import os
 import subprocess
@@ -135,10 +135,10 @@ def test_help_names_every_flag(mode, launch):
     ('local', 'nets/lenet_at_digits_run.py --dry_run=yes', "--dry_run takes no value, but 'yes'"),
     ('seven', 'nets/lenet_at_digits_run.py -n=4 --hosts a:1,b:2', '--hosts has room for 3.'),
     ('seven', 'nets/lenet_at_digits_run.py -n=4 --hosts a,b', 'as in a:4,b:4, but'),
-    ('seven', 'nets/lenet_at_digits_run.py -n=9 --mpijob', 'give --slots that divides it.'),
+    ('seven', 'nets/lenet_at_digits_run.py -n=9 --mpijob', 'give --slots a divisor of it.'),
   ],
 )
-def test_mistakes_are_told_in_a_sentence(mode, words, told, launch):
+def test_mistakes_are_reported_in_a_sentence(mode, words, told, launch):
   done = launch(mode, words)
   assert done.returncode == 2
   assert done.stderr.startswith('Error: ')
@@ -207,7 +207,7 @@ def test_docker_that_cannot_build(launch, stand_in):
   assert 'the image could not be built (docker ended with code 3).' in done.stderr
 
 
-def test_without_horovod_several_processes_are_told_how_to_get_it(launch, environment):
+def test_without_horovod_several_processes_fail_with_advice(launch, environment):
   done = launch('local', 'nets/lenet_at_digits_run.py -n=2', PATH='/usr/bin:/bin', **environment)
   assert done.returncode == 1
   assert 'run ./scripts/install_horovod.sh.' in done.stderr
@@ -250,12 +250,14 @@ def test_a_horovod_that_cannot_be_built_stops_at_the_first_failure(stand_in, env
     path = cache / 'headers' / 'usr' / 'include' / header
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text('')
-  assert f'Horovod could not be built; whole log: {cache}/key-cpu/build.log.' in install()
+  assert f'Horovod could not be built; full log: {cache}/key-cpu/build.log.' in install()
   (tmp_path / 'reachable').touch()  # But what came is no archive.
   assert 'Horovod could not be built' in install()
 
 
-def test_the_ranks_output_reads_as_one_and_the_first_failure_is_told(launch, stand_in, environment):
+def test_the_ranks_output_reads_as_one_and_the_first_failure_is_reported(
+  launch, stand_in, environment
+):
   log = stand_in(
     'horovodrun',
     """echo "[0]<stdout>:train  step 1/2"
@@ -270,7 +272,7 @@ exit 1""",
   assert done.stdout == 'train  step 1/2\n'
   assert done.stderr == (
     '[rank 1] Error: no data here.\n'
-    'Error: process 1 of the job ended with code 1, which ended all of it.\n'
+    'Error: process 1 of the job ended with code 1, which ended the job.\n'
   )
   assert done.returncode == 1
   assert log.read_text().startswith('--gloo -np 2 -H localhost:2 ')

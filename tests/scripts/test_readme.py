@@ -1,9 +1,26 @@
 import importlib.util
+import json
 import re
+import runpy
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
+from secateurs.learners import cli, get_learner
+
 ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / 'README.md', *sorted((ROOT / 'docs').glob('*.md'))]
+
+
+def commands(pattern):
+  """The command lines of all pages that match a pattern, as words."""
+  found = []
+  for page in PAGES:
+    text = page.read_text(encoding='utf-8').replace('\\\n', ' ')
+    lines = re.findall(rf'^\s*(?:SEEDS="0 1 2" )?(\./scripts/{pattern}.*)$', text, re.MULTILINE)
+    found += [shlex.split(line, comments=True) for line in lines]
+  return found
 
 
 def update_readme():
@@ -35,12 +52,44 @@ def test_every_file_that_the_readme_names_exists():
     assert (ROOT / link).exists(), link
 
 
-def test_every_command_of_the_readme_names_a_script_that_exists():
-  text = (ROOT / 'README.md').read_text(encoding='utf-8').replace('\\\n', ' ')
-  commands = re.findall(r'^\s*(\./scripts/\S+.*)$', text, re.MULTILINE)
-  assert len(commands) >= 3
-  for command in commands:
-    words = shlex.split(command, comments=True)
-    assert (ROOT / words[0]).is_file(), command
-    if 'run_local' in words[0]:
-      assert (ROOT / words[1]).is_file(), command
+def test_every_command_names_scripts_that_exist():
+  found = commands(r'\S+')
+  assert len(found) >= 10
+  for words in found:
+    assert (ROOT / words[0]).is_file(), words
+    if len(words) > 1 and words[1].startswith('nets/'):
+      assert (ROOT / words[1]).is_file(), words
+
+
+def test_the_launchers_accept_every_command(tmp_path):
+  """With --dry_run, in one process; the launchers are plain Python without the project."""
+  code = (
+    'import json, runpy, sys\n'
+    'sys.path.insert(0, sys.argv[1])\n'
+    'main = runpy.run_path(f"{sys.argv[1]}/__main__.py")["main"]\n'
+    'for mode, *words in json.loads(sys.argv[2]):\n'
+    '  assert main(mode, [*words, "--dry_run"]) == 0, words\n'
+  )
+  found = commands(r'run_(?:local|docker|seven)\.sh nets/')
+  assert len(found) >= 10
+  modes = [[re.search(r'run_(\w+)\.sh', words[0])[1], *words[1:]] for words in found]
+  done = subprocess.run(
+    [sys.executable, '-c', code, str(ROOT / 'scripts' / 'launcher'), json.dumps(modes)],
+    cwd=tmp_path, capture_output=True, text=True, check=False,
+  )  # fmt: skip
+  assert done.returncode == 0, done.stderr
+  assert done.stdout.count('_run.py') == len(found)
+
+
+def test_every_flag_of_the_commands_is_known(capsys):
+  """--help comes after the flags are parsed: an unknown flag, or a wrong type, raises."""
+  for words in commands(r'run_(?:local|docker|seven)\.sh nets/'):
+    flags = [w for w in words[2:] if not re.match(r'-n=', w)]
+    for flag in ('--hosts', '--slots', '--image'):
+      if flag in flags:
+        del flags[flags.index(flag) : flags.index(flag) + 2]
+    experiment = runpy.run_path(str(ROOT / words[1]))['experiment']
+    assert cli._run(experiment, ['x', *flags, '--help']) == 0
+    name = flags[flags.index('--learner') + 1]
+    assert get_learner(name).name == name
+  assert '--learner' in capsys.readouterr().out

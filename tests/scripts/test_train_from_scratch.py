@@ -1,4 +1,4 @@
-"""The rows of a comparison that tell what pruning's own weights are worth."""
+"""Training slim networks from scratch, for comparison with pruned weights."""
 
 import json
 
@@ -12,7 +12,7 @@ from secateurs.utils.graph import count
 SCRIPT = 'scripts/train_from_scratch.py'
 
 
-def test_the_architecture_is_trained_anew_for_as_many_macs(run_script, tmp_path):
+def test_the_architecture_is_trained_with_equal_compute(run_script, tmp_path):
   slim, shape = tmp_path / 'slim.keras', digits.load(DataConfig()).image_shape
   narrow = keras.Sequential(
     [
@@ -24,10 +24,14 @@ def test_the_architecture_is_trained_anew_for_as_many_macs(run_script, tmp_path)
   narrow.save(slim)
   common = ['nets/lenet_at_digits_run.py', '--scratch_model', str(slim), '--nb_epochs_rat', '0.02']
   common += ['--nb_epochs_ft', '1', '--bench_frames', '5', '--bench_threads', '1']
-  reports = {}
+  reports, baseline = {}, []
   for budget in ('epochs', 'macs'):
     folder = tmp_path / budget
-    done = run_script(SCRIPT, *common, '--run_dir', str(folder), '--scratch_budget', budget)
+    done = run_script(
+      SCRIPT, *common, *baseline, '--run_dir', str(folder), '--scratch_budget', budget
+    )
+    # The second run starts from the baseline of the first.
+    baseline = ['--warm_start_path', str(folder / 'models' / 'model.ckpt')]
     assert not done.returncode, done.stderr
     reports[budget] = json.loads((folder / 'logs' / 'scratch' / 'report.json').read_text())
     trained = keras.models.load_model(folder / 'models_scratch_eval' / 'model.keras')
@@ -42,7 +46,7 @@ def test_the_architecture_is_trained_anew_for_as_many_macs(run_script, tmp_path)
   assert steps['macs'] == round(steps['epochs'] * whole['macs'] / count(narrow).macs)
 
 
-def test_what_is_missing_is_told(run_script, tmp_path):
+def test_missing_arguments_are_reported(run_script, tmp_path):
   done = run_script(SCRIPT, 'nets/no_such_run.py')
   assert done.returncode == 1
   assert 'nets/no_such_run.py is no entry script' in done.stderr
