@@ -20,7 +20,7 @@ from secateurs.learners.reconstruction import (
   kernel_matrix,
   row_channels,
 )
-from secateurs.utils.graph.walk import FlatModel, flatten_model
+from secateurs.utils.graph.flat.walk import FlatModel, flatten_model
 from secateurs.utils.training import distributed
 from secateurs.utils.training.channel_choice import Reader, choose
 from secateurs.utils.training.least_squares import Moments, refit

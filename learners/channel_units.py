@@ -13,9 +13,9 @@ import tf_keras as keras
 
 from secateurs.utils.errors import UserError
 from secateurs.utils.graph import ChannelGraph, Group, Plan
-from secateurs.utils.graph.costs import MacsForm
-from secateurs.utils.graph.groups import CONSUMES, PRODUCES
-from secateurs.utils.graph.walk import flatten_model
+from secateurs.utils.graph.choice.costs import MacsForm
+from secateurs.utils.graph.flat.walk import flatten_model
+from secateurs.utils.graph.groups.members import CONSUMES, PRODUCES
 
 L = keras.layers
 TRUNKS = ('keep', 'couple', 'gather')

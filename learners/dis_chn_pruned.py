@@ -64,8 +64,8 @@ from secateurs.learners.judging import judging_notes
 from secateurs.utils.config import option
 from secateurs.utils.errors import UserError
 from secateurs.utils.graph import ChannelGraph
-from secateurs.utils.graph.cuts import first_calls
-from secateurs.utils.graph.walk import FlatModel, flatten_model
+from secateurs.utils.graph.flat.cuts import first_calls
+from secateurs.utils.graph.flat.walk import FlatModel, flatten_model
 from secateurs.utils.training import distributed
 from secateurs.utils.training.gradient_choice import GREEDY
 from secateurs.utils.training.progress import format_seconds

@@ -11,8 +11,8 @@ import tf_keras as keras
 from sklearn.linear_model import LogisticRegression
 
 from secateurs.learners.channel_units import Unit
-from secateurs.utils.graph.cuts import calls_between, even_necks, first_calls, run_calls
-from secateurs.utils.graph.walk import FlatModel
+from secateurs.utils.graph.flat.cuts import calls_between, even_necks, first_calls, run_calls
+from secateurs.utils.graph.flat.walk import FlatModel
 from secateurs.utils.training.criteria import Criteria
 from secateurs.utils.training.objectives import Classification
 

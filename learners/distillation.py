@@ -10,7 +10,7 @@ import tf_keras as keras
 
 from secateurs.utils.config import Default
 from secateurs.utils.errors import UserError
-from secateurs.utils.graph.classifier import as_classifier
+from secateurs.utils.graph.slicing.classifier import as_classifier
 from secateurs.utils.training import distributed
 from secateurs.utils.training.checkpoints import CheckpointStore
 from secateurs.utils.training.objectives import Classification

@@ -24,7 +24,7 @@ import tf_keras as keras
 from scipy.interpolate import PchipInterpolator
 
 from secateurs.learners.frontier import Frontier, bytes_per_image
-from secateurs.utils.graph.walk import flatten_model
+from secateurs.utils.graph.flat.walk import flatten_model
 from secateurs.utils.training import distributed
 
 NB_IMAGES = 500

@@ -15,7 +15,7 @@ import tf_keras as keras
 from secateurs.learners.channel_pass import Method, choose_channels, scarcity
 from secateurs.learners.channel_units import Unit
 from secateurs.learners.reconstruction import find_target, kernel_matrix, row_channels
-from secateurs.utils.graph.walk import flatten_model
+from secateurs.utils.graph.flat.walk import flatten_model
 from secateurs.utils.training import distributed
 from secateurs.utils.training.channel_choice import Reader
 from secateurs.utils.training.elimination import backward_order

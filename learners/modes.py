@@ -13,7 +13,7 @@ from secateurs.learners.reporting import exported_files
 from secateurs.utils.deploy import export_model, file_size, measure_latency
 from secateurs.utils.errors import UserError
 from secateurs.utils.files import atomic_path
-from secateurs.utils.graph.classifier import as_classifier
+from secateurs.utils.graph.slicing.classifier import as_classifier
 from secateurs.utils.training import distributed
 from secateurs.utils.training.evaluation import Evaluation
 from secateurs.utils.training.weights import load_model

@@ -8,7 +8,7 @@ import tf_keras as keras
 
 from secateurs.learners.judging import Judge
 from secateurs.learners.layer_refits import LayerRefits
-from secateurs.utils.graph.walk import flatten_model
+from secateurs.utils.graph.flat.walk import flatten_model
 
 
 class Reward:

@@ -16,8 +16,8 @@ import tensorflow as tf
 import tf_keras as keras
 
 from secateurs.learners.channel_units import is_addition
-from secateurs.utils.graph.cuts import run_calls
-from secateurs.utils.graph.walk import Call, FlatModel, flatten_model
+from secateurs.utils.graph.flat.cuts import run_calls
+from secateurs.utils.graph.flat.walk import Call, FlatModel, flatten_model
 from secateurs.utils.training import distributed
 from secateurs.utils.training.least_squares import Moments, NormalEquations
 

@@ -23,7 +23,7 @@ from secateurs.learners.reconstruction import Features, find_target
 from secateurs.learners.sensitivity import RATIOS
 from secateurs.learners.sparse_ratios import by_curves, most_zeros, uniform
 from secateurs.learners.trials import Candidate
-from secateurs.utils.graph.walk import flatten_model
+from secateurs.utils.graph.flat.walk import flatten_model
 from secateurs.utils.training import distributed
 from secateurs.utils.training.loop import TrainStep
 from secateurs.utils.training.masks import MaskSet, nb_kept

@@ -35,8 +35,8 @@ from secateurs.learners.discrimination import (
 from secateurs.learners.frontier import Frontier
 from secateurs.nets.resnet import cifar_resnet
 from secateurs.utils.graph import ChannelGraph
-from secateurs.utils.graph.cuts import calls_between, first_calls, run_calls
-from secateurs.utils.graph.walk import FlatModel, flatten_model
+from secateurs.utils.graph.flat.cuts import calls_between, first_calls, run_calls
+from secateurs.utils.graph.flat.walk import FlatModel, flatten_model
 from secateurs.utils.training.criteria import cross_entropy
 from secateurs.utils.training.loop import TrainStep
 

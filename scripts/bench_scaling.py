@@ -29,7 +29,7 @@ import tf_keras as keras  # noqa: E402
 
 from secateurs.learners.discrimination import BlockObjective, find_blocks, make_branch  # noqa: E402
 from secateurs.nets.resnet import cifar_resnet  # noqa: E402
-from secateurs.utils.graph.walk import flatten_model  # noqa: E402
+from secateurs.utils.graph.flat.walk import flatten_model  # noqa: E402
 from secateurs.utils.training import distributed  # noqa: E402
 from secateurs.utils.training.loop import TrainStep  # noqa: E402
 from secateurs.utils.training.objectives import Classification  # noqa: E402

@@ -15,7 +15,7 @@ from secateurs.utils.graph import (
   count,
   slice_model,
 )
-from secateurs.utils.graph.data_scores import entropy, histogram, nonzero_share, taylor
+from secateurs.utils.graph.choice.data_scores import entropy, histogram, nonzero_share, taylor
 
 L = keras.layers
 

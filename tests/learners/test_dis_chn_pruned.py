@@ -22,8 +22,8 @@ from secateurs.nets.model_helper import ModelHelper
 from secateurs.nets.resnet import cifar_resnet
 from secateurs.utils.errors import UserError
 from secateurs.utils.graph import ChannelGraph, count
-from secateurs.utils.graph.cuts import first_calls
-from secateurs.utils.graph.walk import flatten_model
+from secateurs.utils.graph.flat.cuts import first_calls
+from secateurs.utils.graph.flat.walk import flatten_model
 from secateurs.utils.training.loop import DivergenceError
 
 L = keras.layers

@@ -8,7 +8,7 @@ import tf_keras as keras
 from secateurs.learners.discrimination import LayerObjective
 from secateurs.learners.judging import Judge
 from secateurs.utils.errors import UserError
-from secateurs.utils.graph.walk import flatten_model
+from secateurs.utils.graph.flat.walk import flatten_model
 from secateurs.utils.training.criteria import Criteria, cross_entropy
 from secateurs.utils.training.evaluation import evaluate, evaluate_function
 from secateurs.utils.training.objectives import Classification

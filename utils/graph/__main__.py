@@ -60,7 +60,7 @@ def _run(args: argparse.Namespace) -> None:
     plan_slice,
     save_model,
   )
-  from secateurs.utils.graph.tables import count_table
+  from secateurs.utils.graph.show.tables import count_table
 
   model = load_model(args.model)
   graph = ChannelGraph(model)
@@ -85,7 +85,7 @@ def _run(args: argparse.Namespace) -> None:
       print(f'kept: element {one.element} of group {one.group}, {one.reason}')
     print(f'wrote {save_model(small, args.out)}')
   if args.plot:
-    from secateurs.utils.graph.plotting import plot_groups
+    from secateurs.utils.graph.show.plotting import plot_groups
 
     plot_groups(graph, args.plot, keep)
     print(f'drew {args.plot}')

@@ -8,15 +8,15 @@ sizes or constants, and `constant` when channels without any signal are folded a
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import tf_keras as keras
 
-from secateurs.utils.graph.channels import Atoms, Channels
-from secateurs.utils.graph.constants import Constant
-from secateurs.utils.graph.walk import Call
+from secateurs.utils.graph.flat.rebuild import Axes
+from secateurs.utils.graph.flat.walk import Call
+from secateurs.utils.graph.rules.channels import Atoms, Channels
+from secateurs.utils.graph.rules.constants import Constant
 
 
 @dataclasses.dataclass
@@ -135,9 +135,6 @@ class Cut:
   def rank_in(self, number: int) -> int:
     """Number of axes, batch included, of input `number`."""
     return len(self.trace.in_shapes[number])
-
-
-Axes = dict[str, Sequence[tuple[int, np.ndarray]]]
 
 
 class Rule:

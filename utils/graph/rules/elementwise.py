@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
-from secateurs.utils.graph.channels import Channels
-from secateurs.utils.graph.constants import Constant
 from secateurs.utils.graph.rules.activations import acts_on_channels_apart, apply
 from secateurs.utils.graph.rules.base import Rule, Trace, View
+from secateurs.utils.graph.rules.channels import Channels
+from secateurs.utils.graph.rules.constants import Constant
 from secateurs.utils.graph.rules.merges import merged
 
 

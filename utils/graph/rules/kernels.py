@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 import tf_keras as keras
 
-from secateurs.utils.graph.channels import Channels
-from secateurs.utils.graph.constants import Constant
-from secateurs.utils.graph.counting import channel_axis
+from secateurs.utils.graph.flat.layouts import channel_axis
+from secateurs.utils.graph.flat.rebuild import Axes
 from secateurs.utils.graph.rules.activations import acts_on_channels_apart, apply
-from secateurs.utils.graph.rules.base import Axes, Cut, Rule, Trace, View
+from secateurs.utils.graph.rules.base import Cut, Rule, Trace, View
+from secateurs.utils.graph.rules.channels import Channels
+from secateurs.utils.graph.rules.constants import Constant
 
 Rows = dict[str, tuple[int, np.ndarray]]
 

@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from secateurs.utils.graph.channels import Channels
-from secateurs.utils.graph.constants import Constant
-from secateurs.utils.graph.rules.base import Axes, Cut, Rule, Trace, View
+from secateurs.utils.graph.flat.rebuild import Axes
+from secateurs.utils.graph.rules.base import Cut, Rule, Trace, View
+from secateurs.utils.graph.rules.channels import Channels
+from secateurs.utils.graph.rules.constants import Constant
 from secateurs.utils.graph.rules.kernels import guard_activation, weight
 
 

@@ -13,12 +13,12 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.python.util import tf_inspect
 
-from secateurs.utils.graph.channels import Channels
-from secateurs.utils.graph.constants import Constant
+from secateurs.utils.graph.flat.walk import Call, Ref
 from secateurs.utils.graph.rules.base import Cut, Rule, Trace, View
+from secateurs.utils.graph.rules.channels import Channels
+from secateurs.utils.graph.rules.constants import Constant
 from secateurs.utils.graph.rules.merges import concatenated, joined, merged
 from secateurs.utils.graph.rules.shapes import moved, reshaped, resized, spread
-from secateurs.utils.graph.walk import Call, Ref
 
 UNARY = [
   'nn.relu',

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import tf_keras as keras
 
-from secateurs.utils.graph.channels import Channels
-from secateurs.utils.graph.constants import Constant
+from secateurs.utils.graph.flat.selection import ChannelSelection
 from secateurs.utils.graph.rules import elementwise, kernels, merges, norms, ops, shapes
 from secateurs.utils.graph.rules.base import Cut, Rule, Trace, View
-from secateurs.utils.graph.selection import ChannelSelection
+from secateurs.utils.graph.rules.channels import Channels
+from secateurs.utils.graph.rules.constants import Constant
 
 _L = keras.layers
 

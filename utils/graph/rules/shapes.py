@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from secateurs.utils.graph.channels import Channels
-from secateurs.utils.graph.constants import Constant
-from secateurs.utils.graph.counting import channel_axis
+from secateurs.utils.graph.flat.layouts import channel_axis
 from secateurs.utils.graph.rules.base import Cut, Rule, Trace, View, fixed
+from secateurs.utils.graph.rules.channels import Channels
+from secateurs.utils.graph.rules.constants import Constant
 
 
 class Spatial(Rule):

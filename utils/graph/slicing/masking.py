@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from secateurs.utils.graph.planning import Plan
-from secateurs.utils.graph.rebuild import weight_names
+from secateurs.utils.graph.flat.rebuild import weight_names
+from secateurs.utils.graph.slicing.planning import Plan
 
 
 @contextlib.contextmanager

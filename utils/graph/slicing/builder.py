@@ -10,10 +10,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 from secateurs.utils.errors import UserError
-from secateurs.utils.graph.constants import Constant
-from secateurs.utils.graph.groups import ChannelGraph
-from secateurs.utils.graph.planning import Keep, Plan, plan_slice
-from secateurs.utils.graph.rebuild import (
+from secateurs.utils.graph.flat.rebuild import (
   Recipe,
   fill,
   layer_values,
@@ -21,10 +18,13 @@ from secateurs.utils.graph.rebuild import (
   new_model,
   shrink,
 )
+from secateurs.utils.graph.flat.selection import ChannelSelection
+from secateurs.utils.graph.groups.channel_graph import ChannelGraph
 from secateurs.utils.graph.rules.activations import apply
 from secateurs.utils.graph.rules.base import Cut, Rule, Trace
+from secateurs.utils.graph.rules.constants import Constant
 from secateurs.utils.graph.rules.kernels import weight
-from secateurs.utils.graph.selection import ChannelSelection
+from secateurs.utils.graph.slicing.planning import Keep, Plan, plan_slice
 
 _log = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ import os
 import numpy as np
 
 from secateurs.utils.files import atomic_path
-from secateurs.utils.graph.groups import ChannelGraph
+from secateurs.utils.graph.groups.channel_graph import ChannelGraph
 
 
 def plot_groups(

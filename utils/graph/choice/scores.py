@@ -14,7 +14,8 @@ import numpy as np
 import tf_keras as keras
 
 from secateurs.utils.errors import UserError
-from secateurs.utils.graph.groups import CONSUMES, ChannelGraph, Group, Member
+from secateurs.utils.graph.groups.channel_graph import ChannelGraph
+from secateurs.utils.graph.groups.members import CONSUMES, Group, Member
 from secateurs.utils.graph.rules.kernels import Producer, weight
 from secateurs.utils.graph.rules.registry import rule_of
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from secateurs.utils.graph.rebuild import fill
-from secateurs.utils.graph.walk import Call, FlatModel
+from secateurs.utils.graph.flat.rebuild import fill
+from secateurs.utils.graph.flat.walk import Call, FlatModel
 
 
 @dataclasses.dataclass(frozen=True)

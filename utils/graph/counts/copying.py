@@ -9,10 +9,10 @@ import tensorflow as tf
 import tf_keras as keras
 
 from secateurs.utils.errors import UserError
-from secateurs.utils.graph.rebuild import Recipe, fill, new_inputs, new_model
+from secateurs.utils.graph.flat.rebuild import Recipe, fill, new_inputs, new_model
+from secateurs.utils.graph.flat.walk import FlatModel
 from secateurs.utils.graph.rules.base import Rule
 from secateurs.utils.graph.rules.registry import rule_of
-from secateurs.utils.graph.walk import FlatModel
 
 
 def copy_layer(

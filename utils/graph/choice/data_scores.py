@@ -10,9 +10,9 @@ import tensorflow as tf
 import tf_keras as keras
 
 from secateurs.utils.errors import UserError
-from secateurs.utils.graph.groups import ChannelGraph
-from secateurs.utils.graph.planning import plan_slice
-from secateurs.utils.graph.slicing import apply_plan
+from secateurs.utils.graph.groups.channel_graph import ChannelGraph
+from secateurs.utils.graph.slicing.builder import apply_plan
+from secateurs.utils.graph.slicing.planning import plan_slice
 
 Loss = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 

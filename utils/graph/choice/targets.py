@@ -7,9 +7,10 @@ from collections.abc import Callable, Collection, Sequence
 import numpy as np
 
 from secateurs.utils.errors import UserError
-from secateurs.utils.graph.costs import plan_cost
-from secateurs.utils.graph.groups import PRODUCES, ChannelGraph, Group
-from secateurs.utils.graph.planning import Plan
+from secateurs.utils.graph.choice.costs import plan_cost
+from secateurs.utils.graph.groups.channel_graph import ChannelGraph
+from secateurs.utils.graph.groups.members import PRODUCES, Group
+from secateurs.utils.graph.slicing.planning import Plan
 
 
 def choose_channels(

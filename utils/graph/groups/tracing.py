@@ -7,10 +7,10 @@ import dataclasses
 import numpy as np
 import tf_keras as keras
 
-from secateurs.utils.graph.channels import Atoms, Channels
+from secateurs.utils.graph.flat.walk import FlatModel, flatten_model
 from secateurs.utils.graph.rules.base import Trace, View, fixed
+from secateurs.utils.graph.rules.channels import Atoms, Channels
 from secateurs.utils.graph.rules.registry import rule_of
-from secateurs.utils.graph.walk import FlatModel, flatten_model
 
 
 @dataclasses.dataclass

@@ -13,7 +13,9 @@ from collections.abc import Callable, Sequence
 import tf_keras as keras
 
 from secateurs.utils.errors import UserError
-from secateurs.utils.graph.walk import flatten_model
+from secateurs.utils.graph.counts.copying import copy_flat
+from secateurs.utils.graph.flat.layouts import channel_axis
+from secateurs.utils.graph.flat.walk import flatten_model
 
 _LAYERS = keras.layers
 
@@ -72,9 +74,6 @@ def count(model: keras.Model, input_shape: Sequence[int] | None = None) -> Model
   """
   flat = flatten_model(model)
   if input_shape is not None or flat.reshaped:
-    # Imported late: the rules stand on this module.
-    from secateurs.utils.graph.copying import copy_flat
-
     flat = flatten_model(copy_flat(flat, input_shape))
   rows = []
   for name, calls in flat.calls_by_layer().items():
@@ -92,13 +91,6 @@ def count(model: keras.Model, input_shape: Sequence[int] | None = None) -> Model
       channels_out = _channels(layer, flat.shapes[first.outputs[0]])
       rows.append(LayerCount(name, type(layer).__name__, channels_in, channels_out, macs, params))
   return ModelCount(sum(r.macs for r in rows), sum(r.params for r in rows), rows)
-
-
-def channel_axis(layer: keras.layers.Layer, rank: int) -> int:
-  """Index of the axis, in 0..rank-1, that `layer` takes for the channels."""
-  if getattr(layer, 'data_format', None) == 'channels_first' and rank > 2:
-    return 1
-  return rank - 1
 
 
 def _channels(layer: keras.layers.Layer, shape: tuple) -> int | None:

@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 
 from secateurs.utils.errors import UserError
-from secateurs.utils.graph.constants import Constant
-from secateurs.utils.graph.groups import ChannelGraph, Group
+from secateurs.utils.graph.groups.channel_graph import ChannelGraph
+from secateurs.utils.graph.groups.members import Group
 from secateurs.utils.graph.rules.base import Cut, Trace
+from secateurs.utils.graph.rules.constants import Constant
 from secateurs.utils.graph.rules.kernels import Producer, weight
 from secateurs.utils.graph.rules.norms import BatchNorm
 

@@ -11,12 +11,12 @@ import tf_keras as keras
 
 from secateurs.utils.errors import UserError
 from secateurs.utils.files import atomic_path
-from secateurs.utils.graph.copying import copy_flat, copy_layer
+from secateurs.utils.graph.counts.copying import copy_flat, copy_layer
+from secateurs.utils.graph.flat.selection import ChannelSelection, select
+from secateurs.utils.graph.flat.walk import flatten_model
 from secateurs.utils.graph.rules.elementwise import Passing
 from secateurs.utils.graph.rules.norms import LayerScale
 from secateurs.utils.graph.rules.registry import rule_of
-from secateurs.utils.graph.selection import ChannelSelection, select
-from secateurs.utils.graph.walk import flatten_model
 
 
 def plain_model(model: keras.Model) -> keras.Model:

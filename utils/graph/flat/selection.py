@@ -56,7 +56,7 @@ class ChannelSelection(keras.layers.Layer):
     Pass it where layers are annotated:
     `quantize_annotate_layer(layer, quantize_config=layer.get_quantize_config())`.
     """
-    from secateurs.utils.graph.quantization import NoOpQuantizeConfig
+    from secateurs.utils.graph.flat.quantization import NoOpQuantizeConfig
 
     return NoOpQuantizeConfig()
 

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from secateurs.utils.graph.planning import Plan
-from secateurs.utils.graph.rebuild import KERNELS, weight_names
+from secateurs.utils.graph.flat.rebuild import KERNELS, weight_names
 from secateurs.utils.graph.rules.kernels import Dense
+from secateurs.utils.graph.slicing.planning import Plan
 
 
 @dataclasses.dataclass(frozen=True)

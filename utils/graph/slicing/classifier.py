@@ -10,9 +10,9 @@ import numpy as np
 import tf_keras as keras
 
 from secateurs.utils.errors import UserError
-from secateurs.utils.graph.groups import ChannelGraph
-from secateurs.utils.graph.slicing import slice_model
-from secateurs.utils.graph.walk import FlatModel
+from secateurs.utils.graph.flat.walk import FlatModel
+from secateurs.utils.graph.groups.channel_graph import ChannelGraph
+from secateurs.utils.graph.slicing.builder import slice_model
 from secateurs.utils.model_files import INSTEAD_OF_LAMBDA
 
 PROBABILITIES = 'probabilities'

@@ -6,6 +6,7 @@ initialisers that hand out the final values; the layer's own initialisers are pu
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,11 +14,13 @@ import tensorflow as tf
 import tf_keras as keras
 
 from secateurs.utils.errors import UserError
-from secateurs.utils.graph.rules.base import Axes
-from secateurs.utils.graph.walk import FlatModel, Ref
+from secateurs.utils.graph.flat.walk import FlatModel, Ref
 
 KERNELS = ('kernel', 'depthwise_kernel', 'pointwise_kernel')
 """Names of the weights that layers multiply their inputs with."""
+
+Axes = dict[str, Sequence[tuple[int, np.ndarray]]]
+"""For each weight that shrinks pairs (axis, bool array of what stays)."""
 
 _WEIGHT_OF = {
   'depthwise_initializer': 'depthwise_kernel',

@@ -1,14 +1,10 @@
-"""Text tables of channel groups and of counts."""
+"""The text table that a ChannelGraph prints."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
-from secateurs.utils.graph.counting import ModelCount
-
-if TYPE_CHECKING:
-  from secateurs.utils.graph.groups import ChannelGraph, Group
+from secateurs.utils.graph.groups.members import Group
 
 
 def columns(head: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> str:
@@ -25,8 +21,13 @@ def columns(head: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[
   return '\n'.join([line(head), line(['-' * width for width in widths]), *map(line, rows)])
 
 
-def group_table(graph: ChannelGraph) -> str:
-  """One line for each group: what makes its channels, what takes them, what protects them."""
+def group_table(name: str, groups: Sequence[Group]) -> str:
+  """One line for each group: what makes its channels, what takes them, what protects them.
+
+  Args:
+    name: the model's name.
+    groups: its channel groups.
+  """
   rows = [
     [
       str(group.index),
@@ -37,42 +38,12 @@ def group_table(graph: ChannelGraph) -> str:
       _consumers(group),
       _state(group),
     ]
-    for group in graph.groups
+    for group in groups
   ]
   head = ['group', 'name', 'size', 'produced by', 'followed by', 'consumed by (offset)', 'state']
-  free = sum(group.prunable for group in graph.groups)
-  title = f'Channel groups of {graph.model.name!r}: {len(rows)}, of which {free} can be cut'
+  free = sum(group.prunable for group in groups)
+  title = f'Channel groups of {name!r}: {len(rows)}, of which {free} can be cut'
   return f'{title}\n{columns(head, rows, right=(0, 2))}'
-
-
-def count_table(before: ModelCount, after: ModelCount) -> str:
-  """Layers of two models side by side: channels, MACs and parameters, before and after."""
-  new = {row.name: row for row in after.layers}
-  rows = []
-  for old in before.layers:
-    row = new.get(old.name)
-    if row is None:
-      rows.append([old.name, old.type, str(old.in_channels), str(old.out_channels), 'gone', 'gone'])
-      continue
-    rows.append(
-      [
-        old.name,
-        old.type,
-        _change(old.in_channels, row.in_channels),
-        _change(old.out_channels, row.out_channels),
-        _change(old.macs, row.macs),
-        _change(old.params, row.params),
-      ]
-    )
-  rows.append(
-    ['total', '', '', '', _change(before.macs, after.macs), _change(before.params, after.params)]
-  )
-  head = ['layer', 'type', 'in', 'out', 'MACs', 'params']
-  return columns(head, rows, right=(2, 3, 4, 5))
-
-
-def _change(old: int | None, new: int | None) -> str:
-  return f'{old:,}' if old == new and old is not None else f'{old:,} -> {new:,}' if old else '-'
 
 
 def _shorten(names: list[str], limit: int = 3) -> str:
