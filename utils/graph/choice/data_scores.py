@@ -12,7 +12,7 @@ import tf_keras as keras
 from secateurs.utils.errors import UserError
 from secateurs.utils.graph.groups.channel_graph import ChannelGraph
 from secateurs.utils.graph.slicing.builder import apply_plan
-from secateurs.utils.graph.slicing.planning import plan_slice
+from secateurs.utils.graph.slicing.settling import plan_slice
 
 Loss = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 

@@ -138,7 +138,13 @@ class Cut:
 
 
 class Rule:
-  """The rule of layers that are not understood: everything they touch is protected."""
+  """The rule of layers that are not understood: everything they touch is protected.
+
+  Attributes:
+    makes_channels: whether layers of this family have filters, which make channels.
+  """
+
+  makes_channels = False
 
   def trace(self, view: View) -> list[Channels]:
     """Ties and protects atoms; returns the channels of the outputs."""

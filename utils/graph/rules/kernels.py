@@ -35,6 +35,8 @@ def guard_activation(view: View, labels: np.ndarray) -> None:
 class Producer(Rule):
   """What all kernels share: new atoms for the filters, the same ones at every call."""
 
+  makes_channels = True
+
   def trace(self, view: View) -> list[Channels]:
     """Ties the input rows of all calls, and gives the filters their atoms."""
     shape = view.out_shapes[0]

@@ -448,7 +448,13 @@ class _Slice(Rule):
     start, stop, _ = spec[axis].indices(len(cut.ins[0]))
     before = int(cut.ins[0][:start].sum())
     spec[axis] = slice(before, before + int(cut.ins[0][start:stop].sum()), None)
-    return with_argument(call, 'slice_spec', tuple(spec))
+    # Keras keeps ranges as dictionaries, which it can save.
+    kept = [_range(one) if isinstance(one, slice) else one for one in spec]
+    return with_argument(call, 'slice_spec', tuple(kept))
+
+
+def _range(part: slice) -> dict[str, int | None]:
+  return {'start': part.start, 'stop': part.stop, 'step': part.step}
 
 
 class _Pad(Rule):

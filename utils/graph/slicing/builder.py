@@ -20,11 +20,19 @@ from secateurs.utils.graph.flat.rebuild import (
 )
 from secateurs.utils.graph.flat.selection import ChannelSelection
 from secateurs.utils.graph.groups.channel_graph import ChannelGraph
-from secateurs.utils.graph.rules.activations import apply
 from secateurs.utils.graph.rules.base import Cut, Rule, Trace
-from secateurs.utils.graph.rules.constants import Constant
 from secateurs.utils.graph.rules.kernels import weight
-from secateurs.utils.graph.slicing.planning import Keep, Plan, plan_slice
+from secateurs.utils.graph.slicing.planning import Keep, Plan
+from secateurs.utils.graph.slicing.settling import plan_slice
+from secateurs.utils.graph.slicing.signals import (
+  CALL,
+  MERGE,
+  Lost,
+  Step,
+  follow_signals,
+  joins,
+  lost_values,
+)
 
 _log = logging.getLogger(__name__)
 
@@ -82,19 +90,8 @@ def apply_plan(plan: Plan) -> keras.Model:
   return _Builder(plan).build()
 
 
-class _Empty:
-  """A tensor that has no channels left."""
-
-
-_EMPTY = _Empty()
-
-
 class _Builder:
-  """Calls every layer anew; `tensors` maps tensor numbers to what stands for them now.
-
-  That is a Keras tensor, `_EMPTY`, or a `Constant` (one value for each old channel), where a layer
-  has lost all of its inputs and only emits its bias.
-  """
+  """Calls every layer again; `tensors` maps numbers of tensors with a signal to Keras tensors."""
 
   def __init__(self, plan: Plan):
     self.plan = plan
@@ -106,37 +103,24 @@ class _Builder:
 
   def build(self) -> keras.Model:
     inputs = dict(self.tensors)
-    for trace in self.plan.graph.traced.traces:
-      self._step(trace, self.plan.cut(trace))
-    outputs = [self._output(number) for number in self.flat.outputs]
-    return new_model(self.flat, inputs, outputs)
+    signals = follow_signals(self.plan)
+    if signals.problem is not None:
+      raise UserError(f'{signals.problem}: keep more channels.')
+    for step in signals.steps:
+      self._step(step, signals.lost)
+    return new_model(self.flat, inputs, [self.tensors[number] for number in self.flat.outputs])
 
-  def _output(self, number: int) -> Any:
-    tensor = self.tensors[number]
-    if isinstance(tensor, (Constant, _Empty)):
-      raise UserError(
-        f'An output of model {self.flat.model.name!r} would no longer depend on its input:'
-        ' keep more channels.'
-      )
-    return tensor
+  def _step(self, step: Step, lost: dict[int, Lost]) -> None:
+    trace = step.trace
+    if step.kind == CALL:
+      results = tf.nest.flatten(self._call(trace, step.cut))
+      self.tensors.update(zip(trace.call.outputs, results))
+    elif step.kind == MERGE:
+      self.tensors[trace.call.outputs[0]] = self._merge_without(trace, lost)
 
-  def _step(self, trace: Trace, cut: Cut) -> None:
-    outs = trace.call.outputs
-    if len(cut.outs) == 1 and len(cut.outs[0]) and not cut.outs[0].any():
-      self.tensors[outs[0]] = _EMPTY
-      return
-    given = [self.tensors[number] for number in trace.call.inputs]
-    starved = trace.consumed is not None and not cut.ins[0].any()
-    if starved or any(isinstance(one, (Constant, _Empty)) for one in given):
-      self._step_without_signal(trace, cut, given, starved)
-      return
-    result = self._call(trace, cut, given)
-    for number, tensor in zip(outs, tf.nest.flatten(result)):
-      self.tensors[number] = tensor
-
-  def _call(self, trace: Trace, cut: Cut, given: list[Any]) -> Any:
+  def _call(self, trace: Trace, cut: Cut) -> Any:
     """Calls the layer's copy on the new tensors."""
-    tensors = self._select(trace, given)
+    tensors = self._select(trace)
     args, kwargs = trace.rule.rewrite(cut)
     args, kwargs = fill(args, tensors), fill(kwargs, tensors)
     name = trace.call.name
@@ -162,9 +146,9 @@ class _Builder:
       extra['bias'] = shrink(bias, [(0, cut.outs[0])]).astype(np.float32)
     return Recipe(layer, name, changes, values, extra, known=type(trace.rule) is not Rule)
 
-  def _select(self, trace: Trace, given: list[Any]) -> dict[int, Any]:
+  def _select(self, trace: Trace) -> dict[int, Any]:
     """Input tensors by number; a consumer that takes a choice of channels gets a selection."""
-    tensors = dict(zip(trace.call.inputs, given))
+    tensors = {number: self.tensors[number] for number in trace.call.inputs}
     name = trace.call.name
     if name not in self.plan.rows:
       return tensors
@@ -176,7 +160,7 @@ class _Builder:
     key = (number, indices)
     if key not in self.selections:
       layer = ChannelSelection(indices, channels.axis, name=self._new_name(f'{name}_selection'))
-      self.selections[key] = layer(given[0])
+      self.selections[key] = layer(tensors[number])
     return {**tensors, number: self.selections[key]}
 
   def _new_name(self, name: str) -> str:
@@ -186,66 +170,21 @@ class _Builder:
     self.names.add(name)
     return name
 
-  # Branches without signal.
-
-  def _step_without_signal(self, trace: Trace, cut: Cut, given: list[Any], starved: bool) -> None:
-    number = trace.call.outputs[0]
-    layer = trace.call.layer
-    if starved:
-      size = len(trace.outs[0].labels)
-      bias = weight(layer, 'bias').astype(np.float64) if layer.use_bias else np.zeros(size)
-      bias = bias + self.plan.added_bias.get(trace.call.name, 0)
-      self.tensors[number] = Constant.of(apply(layer.activation, bias))
-      return
-    if all(isinstance(one, Constant) for one in given):
-      found = trace.rule.constant(trace, given)
-      if all(not np.isnan(one.value[mask]).any() for one, mask in zip(found, cut.outs)):
-        self.tensors.update(zip(trace.call.outputs, found))
-        return
-    merged = self._merge_without(trace, given)
-    if merged is None:
-      raise UserError(
-        f'Layer {trace.call.name!r} ({type(layer).__name__}) would lose the signal of an input'
-        ' whose channels all go, and it is not an addition or product that could do without:'
-        ' keep at least one channel there, or cut the whole branch.'
-      )
-    self.tensors[number] = merged
-
-  def _merge_without(self, trace: Trace, given: list[Any]) -> Any:
+  def _merge_without(self, trace: Trace, lost: dict[int, Lost]) -> Any:
     """Addition, product or concatenation with the inputs that still carry a signal."""
-    layer, out = trace.call.layer, trace.outs[0]
-    live = [one for one in given if not isinstance(one, (Constant, _Empty))]
-    if not live:
-      return None
-    lost = [
-      (one, channels)
-      for one, channels in zip(given, trace.ins)
-      if isinstance(one, (Constant, _Empty))
-    ]
-    kind, symbol = type(layer), getattr(layer, 'symbol', None)
-    if kind is keras.layers.Concatenate or symbol == 'concat':
-      if any(isinstance(one, Constant) for one, _ in lost):
-        return None
+    layer, axis, how = trace.call.layer, trace.outs[0].axis, joins(trace)
+    live = [self.tensors[number] for number in trace.call.inputs if number not in lost]
+    if how == 'concat':
       if len(live) == 1:
         return live[0]
-      return tf.concat(live, out.axis) if symbol else self._again(trace, live)
-    adds = kind is keras.layers.Add or symbol in ('__operators__.add', 'math.add')
-    multiplies = kind is keras.layers.Multiply or symbol == 'math.multiply'
-    scaled = kind.__name__ == 'CustomScaleLayer' and given[0] is live[0]
-    if not (adds or multiplies or scaled) or any(isinstance(one, _Empty) for one, _ in lost):
-      return None
-    if any(len(channels.labels) != len(out.labels) for _, channels in lost):
-      return None
-    values = [one.value[self.plan.alive[channels.labels]] for one, channels in lost]
-    if any(np.isnan(value).any() for value in values):
-      return None
+      symbol = getattr(layer, 'symbol', None)
+      return tf.concat(live, axis) if symbol else self._again(trace, live)
+    values = lost_values(self.plan, trace, lost)
     base = live[0] if len(live) == 1 else self._again(trace, live)
-    if base.shape.rank != len(trace.out_shapes[0]):
-      return None
-    if multiplies:
-      return _with_vector(tf.math.multiply, base, np.prod(values, axis=0), out.axis, 1)
-    total = np.sum(values, axis=0) * (layer.scale if scaled else 1)
-    return _with_vector(tf.math.add, base, total, out.axis, 0)
+    if how == 'multiply':
+      return _with_vector(tf.math.multiply, base, np.prod(values, axis=0), axis, 1)
+    total = np.sum(values, axis=0) * (layer.scale if how == 'scaled' else 1)
+    return _with_vector(tf.math.add, base, total, axis, 0)
 
   def _again(self, trace: Trace, live: list[Any]) -> Any:
     layer = trace.call.layer
