@@ -34,8 +34,9 @@ def agree(model, seed):
     try:
       keep = choose_channels(graph, scores, **goal, scope=scope, **options)
     except UserError as error:
-      assert 'out of reach' in str(error)
-      continue
+      if 'out of reach' in str(error):
+        continue
+      raise
     plan = plan_slice(graph, keep, **options)
     ((name, value),) = goal.items()
     if name != 'ratio' and not plan.held_back:
@@ -123,7 +124,7 @@ def test_a_branch_that_cannot_go_is_named_and_the_advice_works():
     slice_model(graph, {'inner': []}, min_channels=0)
   assert 'one of its elements [0, 1, 2, 3]' in str(error.value)
   check_slice(model, {'inner': [2]}, min_channels=0)
-  with pytest.raises(UserError, match='keep more of them.$'):
+  with pytest.raises(UserError, match=r'keep more of them\.$'):
     slice_model(graph, {'inner': []})
   # A choice without floor puts it back.
   keep = choose_channels(graph, channel_scores(graph), ratio=1.0, min_channels=0)

@@ -8,6 +8,7 @@ sizes or constants, and `constant` when channels without any signal are folded a
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -76,6 +77,13 @@ class View:
     for channels in self.ins:
       self.atoms.protect(channels.labels, reason)
 
+  def protect_sizes(self) -> None:
+    """Protects channels whose number goes into this call as a part of a tensor's shape."""
+    for number in self.call.inputs:
+      if number in self.atoms.sizes:
+        labels = self.atoms.sizes[number].labels
+        self.atoms.protect(labels, f'{self.title()} uses the number of channels')
+
   def fixed_outputs(self, reason: str) -> list[Channels]:
     """Returns fresh protected channels for every output, on the last axis."""
     return [fixed(self.atoms, shape, reason) for shape in self.out_shapes]
@@ -137,6 +145,9 @@ class Cut:
     return len(self.trace.in_shapes[number])
 
 
+Instead = Callable[..., Any]
+
+
 class Rule:
   """The rule of layers that are not understood: everything they touch is protected.
 
@@ -149,6 +160,7 @@ class Rule:
   def trace(self, view: View) -> list[Channels]:
     """Ties and protects atoms; returns the channels of the outputs."""
     reason = f'{view.title()} may mix channels'
+    view.protect_sizes()
     view.protect_inputs(reason)
     return view.fixed_outputs(reason)
 
@@ -163,6 +175,25 @@ class Rule:
   def rewrite(self, cut: Cut) -> tuple[tuple, dict[str, Any]]:
     """Returns the arguments of the call in the sliced model, `Ref`s kept."""
     return cut.trace.call.args, cut.trace.call.kwargs
+
+  def instead(self, cut: Cut) -> Instead | None:
+    """Returns a function of the new input tensors that replaces the call, or None."""
+    return None
+
+  def summed(self, trace: Trace) -> list[int]:
+    """Numbers of the inputs whose channels are summed over without a kernel.
+
+    Such a channel is masked where it enters: it counts as zero there.
+    """
+    return []
+
+  def masks(self, cut: Cut) -> list[tuple[str, int, np.ndarray]]:
+    """Returns the weight slices that see dropped channels: (weight, axis, bool array of the rest)."""
+    return []
+
+  def masked_call(self, cut: Cut) -> Callable[..., Any] | None:
+    """Returns what stands for the layer's `call` in the masked model, or None if that is the same."""
+    return None
 
   def constant(self, trace: Trace, ins: list[Constant]) -> list[Constant]:
     """Returns which output channels are constant, given which input channels are."""

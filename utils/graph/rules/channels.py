@@ -33,10 +33,16 @@ class Channels:
 
 
 class Atoms:
-  """All atoms of a model, with the ties and protections that were found so far."""
+  """All atoms of a model, with the ties and protections that were found so far.
+
+  Attributes:
+    size: how many there are.
+    sizes: number of a tensor that holds another one's shape -> that one's channels.
+  """
 
   def __init__(self):
     self.size = 0
+    self.sizes: dict[int, Channels] = {}
     self._ties: list[tuple[np.ndarray, np.ndarray]] = []
     self._protected: list[tuple[np.ndarray, str]] = []
 

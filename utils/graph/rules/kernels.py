@@ -72,6 +72,13 @@ class Producer(Rule):
     """Which weight slices the kept input channels use: weight name -> (axis, bool array)."""
     raise NotImplementedError
 
+  def masks(self, cut: Cut) -> list[tuple[str, int, np.ndarray]]:
+    """The rows of dropped input channels."""
+    if cut.trace.consumed is None or cut.ins[0].all():
+      return []
+    rows = self.rows(cut.layer, cut.ins[0])
+    return [(name, axis, kept) for name, (axis, kept) in rows.items()]
+
   def rows_are_own(self, layer: keras.layers.Layer) -> bool:
     """True if input rows can be cut for this layer alone."""
     return True

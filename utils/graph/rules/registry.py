@@ -12,10 +12,11 @@ import numpy as np
 import tf_keras as keras
 
 from secateurs.utils.graph.flat.selection import ChannelSelection
-from secateurs.utils.graph.rules import elementwise, kernels, merges, norms, ops, shapes
+from secateurs.utils.graph.rules import elementwise, kernels, merges, norms, shapes
 from secateurs.utils.graph.rules.base import Cut, Rule, Trace, View
 from secateurs.utils.graph.rules.channels import Channels
 from secateurs.utils.graph.rules.constants import Constant
+from secateurs.utils.graph.rules.operations.registry import OpRule
 
 _L = keras.layers
 
@@ -121,8 +122,8 @@ _BY_NAME: dict[tuple[str, str], Rule] = {
   ('batch_normalization', 'SyncBatchNormalization'): norms.BatchNorm(),
   ('batch_normalization', 'BatchNormalizationBase'): norms.BatchNorm(),
   ('batch_normalization_v1', 'BatchNormalization'): norms.BatchNorm(),
-  ('tf_op_layer', 'TFOpLambda'): ops.OpRule(),
-  ('tf_op_layer', 'SlicingOpLambda'): ops.OpRule(),
+  ('tf_op_layer', 'TFOpLambda'): OpRule(),
+  ('tf_op_layer', 'SlicingOpLambda'): OpRule(),
   ('convnext', 'LayerScale'): norms.LayerScale(),
   ('convnext', 'StochasticDepth'): elementwise.Passing(),
   ('inception_resnet_v2', 'CustomScaleLayer'): elementwise.ScaledSum(),

@@ -12,6 +12,7 @@ import tf_keras as keras
 from secateurs.utils.errors import UserError
 from secateurs.utils.files import atomic_path
 from secateurs.utils.graph.counts.copying import copy_flat, copy_layer
+from secateurs.utils.graph.flat.einsum import plain_einsum
 from secateurs.utils.graph.flat.selection import ChannelSelection, select
 from secateurs.utils.graph.flat.walk import flatten_model
 from secateurs.utils.graph.rules.elementwise import Passing
@@ -22,14 +23,15 @@ from secateurs.utils.graph.rules.registry import rule_of
 def plain_model(model: keras.Model) -> keras.Model:
   """Returns the model with layers that plain tf_keras cannot load replaced by equal ones it can.
 
-  A ChannelSelection becomes a slice or gather. So do two layers of tf_keras.applications' ConvNeXt
-  that tf_keras itself does not find again: the learned scale becomes an element-wise EinsumDense,
+  A ChannelSelection becomes a slice or gather, and tf.einsum, whose operands tf_keras does not save,
+  a matmul between transposes. Two layers of tf_keras.applications' ConvNeXt are ones that tf_keras
+  itself does not find again: the learned scale becomes an element-wise EinsumDense,
   stochastic depth a Dropout of whole samples. A model without any of them is returned as it is;
   otherwise the result is a copy with the same names and weights.
   """
   flat = flatten_model(model)
   foreign = (ChannelSelection.__name__, 'LayerScale', 'StochasticDepth')
-  if not any(type(call.layer).__name__ in foreign for call in flat.calls):
+  if not any(type(one).__name__ in foreign or _is_einsum(one) for one in flat.layers().values()):
     return model
   return copy_flat(flat, copy=_copy)
 
@@ -38,6 +40,12 @@ def _copy(
   layer: keras.layers.Layer, name: str, args: tuple, kwargs: dict[str, Any]
 ) -> tuple[Callable, Any]:
   """A copy of the layer, or an equal one that loads everywhere, and its output."""
+  if _is_einsum(layer):
+
+    def product(equation: str, *operands: Any) -> Any:
+      return plain_einsum(equation, operands)
+
+    return product, product(*args)
   common = {'name': name, 'dtype': layer.dtype_policy, 'trainable': layer.trainable}
   if isinstance(layer, ChannelSelection):
 
@@ -55,6 +63,10 @@ def _copy(
     copy = keras.layers.Dropout(layer.drop_path_rate, noise_shape=shape, **common)
     return copy, copy(*args, **kwargs)
   return copy_layer(layer, name, args, kwargs)
+
+
+def _is_einsum(layer: keras.layers.Layer) -> bool:
+  return (getattr(layer, 'symbol', None) or '').split('.')[-1] == 'einsum'
 
 
 def save_model(model: keras.Model, path: str | os.PathLike) -> Path:

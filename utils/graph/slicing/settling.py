@@ -241,6 +241,10 @@ def _fold(plan: Plan, explicit: dict[str, np.ndarray]) -> None:
   folds: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
   calls = plan.graph.traced.flat.calls_by_layer()
   for trace in plan.graph.traced.traces:
+    for root in _lost_in_sums(plan, trace, constants):
+      held.setdefault(
+        root, f'its constant does not fold into {trace.call.name!r}, which has no bias'
+      )
     if trace.consumed is None:
       continue
     name = trace.call.name
@@ -274,6 +278,18 @@ def _fold(plan: Plan, explicit: dict[str, np.ndarray]) -> None:
     trace = plan.graph._trace(name)
     values = sum(np.where(plan.alive[labels], 0.0, value) for labels, value in parts)
     plan.added_bias[name] = trace.rule.response(trace.call.layer, values)
+
+
+def _lost_in_sums(plan: Plan, trace: Trace, constants: list[Constant]) -> list[int]:
+  """Dropped elements whose constant takes part in a sum without kernel, and is not zero."""
+  loud: dict[int, bool] = {}
+  for number in trace.rule.summed(trace):
+    given, labels = constants[trace.call.inputs[number]], trace.ins[number].labels
+    for place in np.flatnonzero(~plan.alive[labels] & given.silent):
+      zero = not given.spoiled[place] and given.value[place] == 0
+      root = int(labels[place])
+      loud[root] = loud.get(root, True) and not zero
+  return [root for root, one in loud.items() if one]
 
 
 def _any_silent(plan: Plan) -> bool:
