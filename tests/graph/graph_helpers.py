@@ -28,7 +28,13 @@ def randomize(model, seed=0):
 
 def random_inputs(model, seed=1, batch=2):
   rng = np.random.default_rng(seed)
-  return [rng.normal(size=(batch, *t.shape[1:])).astype(np.float32) for t in model.inputs]
+  return [_values(rng, (batch, *t.shape[1:]), t.dtype) for t in model.inputs]
+
+
+def _values(rng, shape, dtype):
+  if dtype.is_integer:  # numbers of tokens
+    return rng.integers(0, 5, shape).astype(dtype.as_numpy_dtype)
+  return rng.normal(size=shape).astype(np.float32)
 
 
 def outputs(model, inputs):

@@ -183,6 +183,177 @@ MAPS = {
 }  # fmt: skip
 
 
+def tokens(*layers):
+  """A network over 5 steps of 6 numbers; the layer named 'first' is judged."""
+  given = keras.Input((5, 6))
+  x = L.Dense(8, name='first')(given) if layers[0].name != 'first' else given
+  for layer in layers:
+    x = layer(x)
+  x = L.Dense(4, name='last')(x)
+  return keras.Model(given, L.Dense(3, name='head')(L.Flatten()(x)))
+
+
+def image(*layers, channels=8):
+  given = keras.Input((6, 6, 3))
+  x = L.Conv2D(channels, 3, padding='same', name='first')(given)
+  for layer in layers:
+    x = layer(x)
+  if len(x.shape) == 4:
+    x = L.GlobalAveragePooling2D()(L.Conv2D(4, 1, name='last')(x))
+  return keras.Model(given, L.Dense(3, name='head')(L.Flatten()(x)))
+
+
+def volume(*layers):
+  given = keras.Input((4, 4, 4, 2))
+  x = L.Conv3D(6, 3, padding='same', name='first')(given)
+  for layer in layers:
+    x = layer(x)
+  return keras.Model(given, L.Dense(3, name='head')(L.Flatten()(x)))
+
+
+def merging(layer, other=8):
+  given = keras.Input((6, 6, 3))
+  x = L.Conv2D(8, 3, padding='same', name='first')(given)
+  x = layer([x, L.Conv2D(other, 1, name='second')(given)])
+  return keras.Model(given, L.Dense(3, name='head')(L.GlobalAveragePooling2D()(x)))
+
+
+def states():
+  given, start = keras.Input((5, 6)), keras.Input((4,))
+  h, c = L.Dense(8, name='h')(start), L.Dense(8, name='c')(start)
+  x, last, _ = L.LSTM(8, return_sequences=True, return_state=True, name='first')(
+    given, initial_state=[h, c]
+  )
+  x = L.Concatenate()([L.GlobalAveragePooling1D()(x), last])
+  return keras.Model([given, start], L.Dense(3, name='head')(x))
+
+
+def embedded(**options):
+  given = keras.Input((5,), dtype='int32')
+  x = L.LSTM(6, name='lstm')(L.Embedding(11, 8, name='first', **options)(given))
+  return keras.Model(given, L.Dense(3, name='head')(x))
+
+
+def projected():
+  """Keras' own attention, by hand: to heads of some width and back."""
+  given = keras.Input((5, 6))
+  x = L.Dense(7, name='stem')(given)
+  q, k = (L.EinsumDense('abc,cde->abde', (None, 2, 8), bias_axes='de', name=n)(x) for n in 'qk')
+  v = L.EinsumDense('abc,cde->abde', (None, 2, 8), bias_axes='de', name='first')(x)
+  scores = tf.nn.softmax(tf.einsum('aecd,abcd->acbe', k, q * 0.35))
+  x = tf.einsum('acbe,aecd->abcd', scores, v)
+  x = L.EinsumDense('abcd,cde->abe', (None, 7), bias_axes='e', name='out')(x)
+  return keras.Model(given, L.Dense(3, name='head')(L.Flatten()(x)))
+
+
+LAYERS = {
+  **{f'{name}': (lambda name=name: image(getattr(L, name)(4, 3, padding='same')))
+     for name in ('Conv2D', 'Conv2DTranspose', 'SeparableConv2D')},
+  **{f'{name}': (lambda name=name: tokens(getattr(L, name)(4, 3, padding='same')))
+     for name in ('Conv1D', 'Conv1DTranspose', 'SeparableConv1D')},
+  **{f'{name}': (lambda name=name: volume(getattr(L, name)(4, 2, padding='same')))
+     for name in ('Conv3D', 'Conv3DTranspose')},
+  'Conv2D, groups=2': lambda: image(L.Conv2D(6, 3, groups=2)),
+  'Conv2D, groups=8': lambda: image(L.Conv2D(8, 3, groups=8)),
+  'DepthwiseConv1D': lambda: tokens(L.DepthwiseConv1D(3)),
+  'DepthwiseConv2D': lambda: image(L.DepthwiseConv2D(3, depth_multiplier=2)),
+  'LocallyConnected1D': lambda: tokens(L.LocallyConnected1D(4, 3)),
+  'LocallyConnected2D': lambda: image(L.LocallyConnected2D(4, 3)),
+  'Dense': lambda: tokens(L.Dense(7)),
+  'Dense along the steps': lambda: tokens(L.Permute((2, 1)), L.Dense(4), L.Permute((2, 1))),
+  'EinsumDense': lambda: tokens(L.EinsumDense('abc,cd->abd', (None, 7), bias_axes='d')),
+  'EinsumDense, factor of each channel': lambda: tokens(L.EinsumDense('...c,c->...c', 8)),
+  'EinsumDense along the steps': lambda: tokens(
+    L.EinsumDense('abc,bd->adc', (4, 8), bias_axes='d')),
+  'EinsumDense to heads and back': projected,
+  'Embedding': embedded,
+  'Embedding with a mask': lambda: embedded(mask_zero=True),
+  **{f'{name}, units': (lambda name=name: tokens(getattr(L, name)(8, name='first')))
+     for name in ('LSTM', 'GRU', 'SimpleRNN')},
+  **{f'{name}, inputs': (lambda name=name: tokens(getattr(L, name)(5, return_sequences=True)))
+     for name in ('LSTM', 'GRU', 'SimpleRNN')},
+  'GRU, reset before': lambda: tokens(L.GRU(8, reset_after=False, name='first')),
+  'LSTM with states': states,
+  'Bidirectional, concat': lambda: tokens(
+    L.Bidirectional(L.LSTM(8, return_sequences=True), name='first')),
+  'Bidirectional, sum': lambda: tokens(
+    L.Bidirectional(L.GRU(8, return_sequences=True), merge_mode='sum', name='first')),
+  'Bidirectional, inputs': lambda: tokens(L.Bidirectional(L.LSTM(5))),
+  'ConvLSTM1D': lambda: tokens(L.Reshape((5, 2, 4)), L.ConvLSTM1D(4, 2)),
+  'RNN of cells': lambda: tokens(L.RNN([L.LSTMCell(4), L.LSTMCell(4)])),
+  'TimeDistributed(Dense)': lambda: tokens(L.TimeDistributed(L.Dense(8), name='first')),
+  'TimeDistributed(Dense), inputs': lambda: tokens(L.TimeDistributed(L.Dense(5))),
+  'TimeDistributed(BatchNormalization)': lambda: tokens(L.TimeDistributed(L.BatchNormalization())),
+  'TimeDistributed(Lambda)': lambda: tokens(L.TimeDistributed(L.Lambda(lambda t: t * 2.0))),
+  'Masking': lambda: tokens(L.Masking()),
+  'MultiHeadAttention': lambda: tokens(_self_attention(L.MultiHeadAttention(2, 4))),
+  'Attention': lambda: tokens(_self_attention(L.Attention(), 3)),
+  'AdditiveAttention': lambda: tokens(_self_attention(L.AdditiveAttention(), 3)),
+  'BatchNormalization': lambda: image(L.BatchNormalization()),
+  'LayerNormalization': lambda: image(L.LayerNormalization()),
+  'LayerNormalization along the map': lambda: image(L.LayerNormalization(axis=[1, 2])),
+  'GroupNormalization': lambda: image(L.GroupNormalization(4)),
+  'UnitNormalization': lambda: image(L.UnitNormalization()),
+  'Normalization': lambda: image(_adapted()),
+  **{name: (lambda name=name: image(getattr(L, name)())) for name in (
+    'ReLU', 'LeakyReLU', 'ELU', 'ThresholdedReLU', 'PReLU', 'Flatten', 'MaxPooling2D',
+    'AveragePooling2D', 'UpSampling2D', 'GlobalAveragePooling2D', 'GlobalMaxPooling2D',
+    'ZeroPadding2D', 'Identity', 'Softmax')},
+  **{name: (lambda name=name: tokens(getattr(L, name)())) for name in (
+    'GlobalAveragePooling1D', 'GlobalMaxPooling1D', 'MaxPooling1D', 'AveragePooling1D',
+    'UpSampling1D', 'ZeroPadding1D')},
+  **{name: (lambda name=name: volume(getattr(L, name)())) for name in (
+    'MaxPooling3D', 'AveragePooling3D', 'UpSampling3D', 'GlobalAveragePooling3D', 'ZeroPadding3D')},
+  **{name: (lambda name=name: image(getattr(L, name)(0.1))) for name in (
+    'Dropout', 'SpatialDropout2D', 'GaussianDropout', 'GaussianNoise', 'AlphaDropout')},
+  'Activation': lambda: image(L.Activation('swish')),
+  'Activation, softmax': lambda: image(L.Activation('softmax')),
+  'ActivityRegularization': lambda: image(L.ActivityRegularization(1e-3)),
+  'Rescaling': lambda: image(L.Rescaling(0.5, 0.1)),
+  'Rescaling of each channel': lambda: image(L.Rescaling(EIGHT.tolist())),
+  'Cropping2D': lambda: image(L.Cropping2D(1)),
+  'CenterCrop': lambda: image(L.CenterCrop(4, 4)),
+  'Resizing': lambda: image(L.Resizing(4, 4)),
+  'RandomFlip': lambda: image(L.RandomFlip()),
+  'Reshape': lambda: image(L.Reshape((36, 8))),
+  'Permute': lambda: image(L.Permute((2, 1, 3))),
+  'RepeatVector': lambda: tokens(L.GlobalMaxPooling1D(), L.RepeatVector(3)),
+  'Lambda': lambda: image(L.Lambda(lambda t: t * 2.0)),
+  **{name: (lambda name=name: merging(getattr(L, name)())) for name in (
+    'Add', 'Subtract', 'Multiply', 'Average', 'Maximum', 'Minimum')},
+  'Concatenate': lambda: merging(L.Concatenate(), 5),
+  'Concatenate along rows': lambda: merging(L.Concatenate(axis=1)),
+  'Dot along channels': lambda: tokens(_dot()),
+}  # fmt: skip
+
+
+class _self_attention:
+  """A layer called on one tensor as query, value and key."""
+
+  name = 'attention'
+
+  def __init__(self, layer, times=2):
+    self.layer, self.times = layer, times
+
+  def __call__(self, x):
+    if self.times == 2:
+      return self.layer(x, x)
+    return self.layer([x] * self.times)
+
+
+class _dot:
+  name = 'dot'
+
+  def __call__(self, x):
+    return L.Dot(axes=2)([x, L.Dense(8, name='other')(x)])
+
+
+def _adapted():
+  layer = L.Normalization()
+  layer.adapt(RNG.normal(1.0, 2.0, (16, 6, 6, 8)).astype(np.float32))
+  return layer
+
+
 def network(function):
   image = keras.Input((6, 6, 3))
   y = function(L.Conv2D(8, 3, padding='same', name='first')(image))

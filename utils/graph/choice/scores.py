@@ -16,7 +16,6 @@ import tf_keras as keras
 from secateurs.utils.errors import UserError
 from secateurs.utils.graph.groups.channel_graph import ChannelGraph
 from secateurs.utils.graph.groups.members import CONSUMES, Group, Member
-from secateurs.utils.graph.rules.kernels import Producer, weight
 from secateurs.utils.graph.rules.registry import rule_of
 
 LayerCriterion = Callable[[keras.layers.Layer], 'np.ndarray | None']
@@ -46,13 +45,11 @@ CRITERIA: dict[str, LayerCriterion] = {'l1': l1, 'l2': l2, 'bn_gamma': bn_gamma}
 
 
 def _filter_norm(layer: keras.layers.Layer, order: int) -> np.ndarray | None:
-  rule = rule_of(layer)
-  if not isinstance(rule, Producer):
+  filters = rule_of(layer).filters(layer)
+  if filters is None:
     return None
-  kernel = np.abs(weight(layer, rule.kernel).astype(np.float64))
-  axis = rule.out_axis % kernel.ndim
-  others = tuple(a for a in range(kernel.ndim) if a != axis)
-  return kernel.sum(axis=others) if order == 1 else np.sqrt((kernel**2).sum(axis=others))
+  filters = np.abs(filters.astype(np.float64))
+  return filters.sum(axis=0) if order == 1 else np.sqrt((filters**2).sum(axis=0))
 
 
 def channel_scores(

@@ -9,7 +9,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 from secateurs.utils.errors import UserError
-from secateurs.utils.graph.flat.rebuild import Recipe, fill, new_inputs, new_model
+from secateurs.utils.graph.flat.rebuild import Recipe, fill, layer_values, new_inputs, new_model
 from secateurs.utils.graph.flat.walk import FlatModel
 from secateurs.utils.graph.rules.base import Rule
 from secateurs.utils.graph.rules.registry import rule_of
@@ -19,8 +19,9 @@ def copy_layer(
   layer: keras.layers.Layer, name: str, args: tuple, kwargs: dict[str, Any]
 ) -> tuple[Callable, Any]:
   """Returns an own copy of the layer, and what it gives for the arguments."""
-  known = type(rule_of(layer)) is not Rule
-  recipe = Recipe(layer, name, {}, layer.get_weights(), {}, known)
+  rule = rule_of(layer)
+  known = rule.by_initializers and type(rule) is not Rule
+  recipe = Recipe(layer, name, {}, layer_values(layer, {}), {}, known)
   copy = recipe.make()
   result = copy(*args, **kwargs)
   recipe.finish(copy)

@@ -1,7 +1,7 @@
 """Exact counts of multiply-adds and weights, per layer and in total.
 
-MACs are the multiply-adds of convolution and dense layers, bias and everything element-wise
-left out; FLOPs are twice that. Parameters are all weights, BatchNorm statistics included.
+MACs are the multiply-adds of convolution, dense and recurrent layers, bias and everything
+element-wise left out; FLOPs are twice that. Parameters are all weights, BatchNorm statistics included.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import tf_keras as keras
 from secateurs.utils.errors import UserError
 from secateurs.utils.graph.counts.copying import copy_flat
 from secateurs.utils.graph.flat.layouts import channel_axis
+from secateurs.utils.graph.flat.rebuild import variables
 from secateurs.utils.graph.flat.walk import flatten_model
 
 _LAYERS = keras.layers
@@ -84,7 +85,7 @@ def count(model: keras.Model, input_shape: Sequence[int] | None = None) -> Model
       for call in calls:
         shape_in, shape_out = flat.shapes[call.inputs[0]], flat.shapes[call.outputs[0]]
         macs += rule(layer, shape_in, _known(shape_out, name), name)
-    params = sum(math.prod(weight.shape) for weight in layer.weights)
+    params = sum(math.prod(weight.shape) for weight in variables(layer))
     if macs or params:
       first = calls[0]
       channels_in = _channels(layer, flat.shapes[first.inputs[0]]) if first.inputs else None
@@ -147,6 +148,27 @@ def _local(layer: _LAYERS.Layer, shape_in: tuple, shape_out: tuple, name: str) -
   return math.prod(shape_out[1:]) * window
 
 
+def _recurrent(layer: _LAYERS.Layer, shape_in: tuple, shape_out: tuple, name: str) -> int:
+  steps = _known(shape_in, name)[1]
+  return steps * (math.prod(layer.cell.kernel.shape) + math.prod(layer.cell.recurrent_kernel.shape))
+
+
+def _bidirectional(layer: _LAYERS.Layer, shape_in: tuple, shape_out: tuple, name: str) -> int:
+  both = (layer.forward_layer, layer.backward_layer)
+  if not all(isinstance(one, (_LAYERS.LSTM, _LAYERS.GRU, _LAYERS.SimpleRNN)) for one in both):
+    return 0
+  return sum(_recurrent(one, shape_in, shape_out, name) for one in both)
+
+
+def _time_distributed(layer: _LAYERS.Layer, shape_in: tuple, shape_out: tuple, name: str) -> int:
+  rule = _rule(layer.layer)
+  if rule is None:
+    return 0
+  steps = _known(shape_in, name)[1]
+  shape_in, shape_out = (shape_in[0], *shape_in[2:]), (shape_out[0], *shape_out[2:])
+  return steps * rule(layer.layer, shape_in, shape_out, name)
+
+
 _MACS: list[tuple[tuple[type, ...], Callable[..., int]]] = [
   ((_LAYERS.SeparableConv1D, _LAYERS.SeparableConv2D), _separable),
   ((_LAYERS.DepthwiseConv1D, _LAYERS.DepthwiseConv2D), _depthwise),
@@ -155,6 +177,9 @@ _MACS: list[tuple[tuple[type, ...], Callable[..., int]]] = [
   ((_LAYERS.LocallyConnected1D, _LAYERS.LocallyConnected2D), _local),
   ((_LAYERS.EinsumDense,), _einsum_dense),
   ((_LAYERS.Dense,), _dense),
+  ((_LAYERS.LSTM, _LAYERS.GRU, _LAYERS.SimpleRNN), _recurrent),
+  ((_LAYERS.Bidirectional,), _bidirectional),
+  ((_LAYERS.TimeDistributed,), _time_distributed),
 ]
 
 

@@ -14,6 +14,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 from secateurs.utils.errors import UserError
+from secateurs.utils.graph.flat.state import copy_state
 from secateurs.utils.graph.flat.walk import FlatModel, Ref
 
 KERNELS = ('kernel', 'depthwise_kernel', 'pointwise_kernel')
@@ -110,25 +111,38 @@ class Recipe:
     names = weight_names(layer)
     if self._known and set(names) <= made:
       return
-    if len(layer.weights) != len(self.weights):
+    mine = variables(layer)
+    if len(mine) != len(self.weights):
       raise UserError(
         f'Layer {layer.name!r} ({type(layer).__name__}) has {len(self.weights)} weights, but made'
-        f' again from its config it has {len(layer.weights)}: fix its get_config().'
+        f' again from its config it has {len(mine)}: fix its get_config().'
       )
-    for variable, value in zip(layer.weights, self.weights):
+    for variable, value in zip(mine, self.weights):
       variable.assign(value)
+    copy_state(self.layer, layer)
+
+
+def variables(layer: keras.layers.Layer) -> list[tf.Variable]:
+  """The layer's weights; a lookup lists its table, which is none, among them."""
+  return [one for one in layer.weights if isinstance(one, tf.Variable)]
 
 
 def weight_names(layer: keras.layers.Layer) -> list[str]:
-  """Names of the layer's weights without scope: 'kernel', 'bias', ..."""
-  return [variable.name.split('/')[-1].split(':')[0] for variable in layer.weights]
+  """Names of the layer's weights without scope: 'kernel', 'bias', and 'kernel#1' for a second one."""
+  names: list[str] = []
+  seen: dict[str, int] = {}
+  for variable in variables(layer):
+    name = variable.name.split('/')[-1].split(':')[0]
+    seen[name] = seen.get(name, -1) + 1
+    names.append(f'{name}#{seen[name]}' if seen[name] else name)
+  return names
 
 
 def layer_values(layer: keras.layers.Layer, axes: Axes) -> list[np.ndarray]:
   """Values of the layer's weights, cut along the given axes."""
   return [
     shrink(_view(variable), axes.get(name, ()))
-    for name, variable in zip(weight_names(layer), layer.weights)
+    for name, variable in zip(weight_names(layer), variables(layer))
   ]
 
 

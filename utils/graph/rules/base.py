@@ -153,13 +153,21 @@ class Rule:
 
   Attributes:
     makes_channels: whether layers of this family have filters, which make channels.
+    by_initializers: whether the layer's initialisers make its weights in a known order, so that a
+      copy can be given its values by them.
+    emits_bias: whether a layer that lost all inputs emits its bias at every position.
+    fold_obstacle: why a constant does not fold into the layer's bias.
   """
 
   makes_channels = False
+  by_initializers = True
+  emits_bias = True
+  fold_obstacle = 'which pads its map'
 
   def trace(self, view: View) -> list[Channels]:
     """Ties and protects atoms; returns the channels of the outputs."""
     reason = f'{view.title()} may mix channels'
+    view.consumed = view.produced = None
     view.protect_sizes()
     view.protect_inputs(reason)
     return view.fixed_outputs(reason)
@@ -186,6 +194,14 @@ class Rule:
     Such a channel is masked where it enters: it counts as zero there.
     """
     return []
+
+  def filters(self, layer: keras.layers.Layer) -> np.ndarray | None:
+    """Returns the weights of each filter, [weights, filters], or None for layers without."""
+    return None
+
+  def rows_are_own(self, layer: keras.layers.Layer) -> bool:
+    """Returns whether input rows can be cut for this layer alone."""
+    return False
 
   def masks(self, cut: Cut) -> list[tuple[str, int, np.ndarray]]:
     """Returns the weight slices that see dropped channels: (weight, axis, bool array of the rest)."""

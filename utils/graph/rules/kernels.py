@@ -61,9 +61,13 @@ class Producer(Rule):
 
   def filters_are_zero(self, layer: keras.layers.Layer) -> np.ndarray:
     """Bool array [filters], True where every weight of the filter is zero."""
+    return ~self.filters(layer).any(axis=0)
+
+  def filters(self, layer: keras.layers.Layer) -> np.ndarray | None:
+    """The kernel with the filters on the last axis."""
     kernel = weight(layer, self.kernel)
-    axis = self.out_axis % kernel.ndim
-    return ~kernel.any(axis=tuple(a for a in range(kernel.ndim) if a != axis))
+    kernel = np.moveaxis(kernel, self.out_axis, -1)
+    return kernel.reshape(-1, kernel.shape[-1])
 
   kernel = 'kernel'
   out_axis = -1

@@ -11,7 +11,7 @@ from secateurs.utils.graph.flat.rebuild import Axes
 from secateurs.utils.graph.rules.base import Cut, Rule, Trace, View
 from secateurs.utils.graph.rules.channels import Channels
 from secateurs.utils.graph.rules.constants import Constant
-from secateurs.utils.graph.rules.kernels import guard_activation, weight
+from secateurs.utils.graph.rules.kernels import weight
 
 
 def _axes(layer: Any, rank: int) -> list[int]:
@@ -134,30 +134,3 @@ class LayerScale(Rule):
   def axes(self, cut: Cut) -> Axes:
     """Gamma."""
     return {'gamma': [(0, cut.ins[0])]}
-
-
-class EinsumScale(Rule):
-  """EinsumDense as a learned scale, '...c,c->...c'; other equations may mix channels."""
-
-  def _scales(self, layer: Any) -> bool:
-    inputs, rest = layer.equation.replace(' ', '').split(',')
-    kernel, output = rest.split('->')
-    return inputs == output and len(kernel) == 1 and inputs.endswith(kernel)
-
-  def trace(self, view: View) -> list[Channels]:
-    """Channels pass if each has its own factor."""
-    layer = view.layer
-    if not self._scales(layer) or layer.bias is not None:
-      return Rule.trace(self, view)
-    labels = view.on_axis(0, -1)
-    view.share(labels)
-    guard_activation(view, labels)
-    return [view.ins[0]]
-
-  def config(self, cut: Cut) -> dict[str, Any]:
-    """The number of factors."""
-    return {'output_shape': int(cut.outs[0].sum())} if self._scales(cut.layer) else {}
-
-  def axes(self, cut: Cut) -> Axes:
-    """The factors."""
-    return {'kernel': [(0, cut.ins[0])]} if self._scales(cut.layer) else {}

@@ -11,12 +11,22 @@ from typing import Any
 import numpy as np
 import tf_keras as keras
 
+from secateurs.utils.errors import UserError
 from secateurs.utils.graph.flat.selection import ChannelSelection
-from secateurs.utils.graph.rules import elementwise, kernels, merges, norms, shapes
+from secateurs.utils.graph.rules import (
+  einsum_dense,
+  elementwise,
+  kernels,
+  merges,
+  norms,
+  recurrent,
+  shapes,
+  wrappers,
+)
 from secateurs.utils.graph.rules.base import Cut, Rule, Trace, View
 from secateurs.utils.graph.rules.channels import Channels
 from secateurs.utils.graph.rules.constants import Constant
-from secateurs.utils.graph.rules.operations.registry import OpRule
+from secateurs.utils.graph.rules.operations.registry import OpRule, register_operation
 
 _L = keras.layers
 
@@ -53,7 +63,11 @@ _TABLE: list[tuple[Rule, tuple[type, ...]]] = [
   (norms.LayerNorm(), (_L.LayerNormalization,)),
   (norms.GroupNorm(), (_L.GroupNormalization,)),
   (norms.PRelu(), (_L.PReLU,)),
-  (norms.EinsumScale(), (_L.EinsumDense,)),
+  (einsum_dense.EinsumDense(), (_L.EinsumDense,)),
+  (recurrent.Recurrent(), (_L.LSTM, _L.GRU, _L.SimpleRNN)),
+  (recurrent.Bidirectional(), (_L.Bidirectional,)),
+  (recurrent.Embedding(), (_L.Embedding,)),
+  (recurrent.Masking(), (_L.Masking,)),
   (elementwise.Elementwise(), (_L.ReLU, _L.LeakyReLU, _L.ELU, _L.ThresholdedReLU)),
   (elementwise.Activation(), (_L.Activation,)),
   (elementwise.Softmax(), (_L.Softmax,)),
@@ -87,6 +101,8 @@ _TABLE: list[tuple[Rule, tuple[type, ...]]] = [
       _L.Cropping1D,
       _L.Cropping2D,
       _L.Cropping3D,
+      _L.CenterCrop,
+      _L.Resizing,
     ),
   ),
   (shapes.ZeroPadding(), (_L.ZeroPadding1D, _L.ZeroPadding2D, _L.ZeroPadding3D)),
@@ -131,12 +147,45 @@ _BY_NAME: dict[tuple[str, str], Rule] = {
 _UNKNOWN = Rule()
 
 
+def register_layer_rule(kind: type | str, rule: Rule) -> None:
+  """Teaches the graph how channels pass through a layer or an operation of yours.
+
+  Args:
+    kind: a layer class (its subclasses are not meant), or the public name of a TensorFlow operation,
+      such as 'math.bessel_j0', which is the `symbol` of its layer.
+    rule: a `PassThrough`, a `PerChannel`, or a `Rule` of yours.
+
+  Raises:
+    UserError: if the class or operation has a rule, or the arguments are of other types.
+  """
+  if not isinstance(rule, Rule):
+    raise UserError(
+      f'A layer rule must be a Rule, got {type(rule).__name__}: pass an instance, such as PassThrough().'
+    )
+  if isinstance(kind, str):
+    register_operation(kind, rule)
+    return
+  if not (isinstance(kind, type) and issubclass(kind, _L.Layer)):
+    raise UserError(f'Expected a tf_keras layer class or the name of an operation, got {kind!r}.')
+  if kind in _BY_TYPE or type(_by_name(kind)) is not Rule:
+    raise UserError(f'Layer class {kind.__name__} has a rule already: register a subclass instead.')
+  _BY_TYPE[kind] = rule
+
+
 def rule_of(layer: keras.layers.Layer) -> Rule:
   """The rule for `layer`; for classes that are not listed, the rule that protects everything."""
   kind = type(layer)
   if kind in _BY_TYPE:
     return _BY_TYPE[kind]
+  return _by_name(kind)
+
+
+def _by_name(kind: type) -> Rule:
+  """The rule of a class that Keras keeps private."""
   parts = kind.__module__.split('.')
   if parts[0] == 'tf_keras':
     return _BY_NAME.get((parts[-1], kind.__name__), _UNKNOWN)
   return _UNKNOWN
+
+
+_BY_TYPE[_L.TimeDistributed] = wrappers.TimeDistributed(rule_of)

@@ -19,6 +19,7 @@ from secateurs.utils.graph.flat.rebuild import (
   shrink,
 )
 from secateurs.utils.graph.flat.selection import ChannelSelection
+from secateurs.utils.graph.flat.state import prove_copy
 from secateurs.utils.graph.groups.channel_graph import ChannelGraph
 from secateurs.utils.graph.rules.base import Cut, Rule, Trace
 from secateurs.utils.graph.rules.kernels import weight
@@ -133,6 +134,8 @@ class _Builder:
     layer = recipe.make()
     result = layer(*args, **kwargs)
     recipe.finish(layer)
+    if type(trace.rule) is Rule:
+      prove_copy(trace.call.layer, layer, args, kwargs)
     self.layers[name] = layer
     return result
 
@@ -147,7 +150,14 @@ class _Builder:
         bias = bias + weight(layer, 'bias')
       changes = {**changes, 'use_bias': True}
       extra['bias'] = shrink(bias, [(0, cut.outs[0])]).astype(np.float32)
-    return Recipe(layer, name, changes, values, extra, known=type(trace.rule) is not Rule)
+    return Recipe(
+      layer,
+      name,
+      changes,
+      values,
+      extra,
+      known=trace.rule.by_initializers and type(trace.rule) is not Rule,
+    )
 
   def _select(self, trace: Trace) -> dict[int, Any]:
     """Input tensors by number; a consumer that takes a choice of channels gets a selection."""

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from secateurs.utils.graph.flat.rebuild import weight_names
+from secateurs.utils.graph.flat.rebuild import variables, weight_names
 from secateurs.utils.graph.flat.walk import Ref
 from secateurs.utils.graph.rules.base import Cut, Trace
 from secateurs.utils.graph.slicing.planning import Plan
@@ -49,7 +49,7 @@ def masked(plan: Plan) -> Iterator[None]:
 @contextlib.contextmanager
 def _masked_weight(trace: Trace, name: str, axis: int, kept: np.ndarray) -> Iterator[None]:
   """Zeros a weight's slices that are not kept."""
-  variable = dict(zip(weight_names(trace.call.layer), trace.call.layer.weights))[name]
+  variable = dict(zip(weight_names(trace.call.layer), variables(trace.call.layer)))[name]
   value = variable.numpy()
   shape = [1] * value.ndim
   shape[axis] = len(kept)

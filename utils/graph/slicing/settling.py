@@ -174,9 +174,7 @@ def _round_groups(plan: Plan, round_to: int) -> None:
 
 def _filter_norms(trace: Trace) -> np.ndarray:
   """L1 norm of each filter."""
-  kernel = np.abs(weight(trace.call.layer, trace.rule.kernel))
-  axis = trace.rule.out_axis % kernel.ndim
-  return kernel.sum(axis=tuple(a for a in range(kernel.ndim) if a != axis))
+  return np.abs(trace.rule.filters(trace.call.layer)).sum(axis=0)
 
 
 def _settle_rows(plan: Plan, round_to: int) -> None:
@@ -264,7 +262,9 @@ def _fold(plan: Plan, explicit: dict[str, np.ndarray]) -> None:
       continue
     if not trace.rule.ignores_borders(trace.call.layer):
       for root in labels[loud]:
-        held.setdefault(int(root), f'its constant does not fold into {name!r}, which pads its map')
+        held.setdefault(
+          int(root), f'its constant does not fold into {name!r}, {trace.rule.fold_obstacle}'
+        )
     elif len(calls[name]) > 1:
       for root in labels[loud]:
         held.setdefault(int(root), f'its constant does not fold into {name!r}, which is shared')

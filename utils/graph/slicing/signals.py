@@ -101,6 +101,8 @@ def _kind(plan: Plan, trace: Trace, cut: Cut, lost: dict[int, Lost]) -> str:
   if empty and all(empty):
     return SILENT
   starved = trace.consumed is not None and not cut.ins[0].any()
+  if starved and not trace.rule.emits_bias:
+    return 'problem'
   if starved:
     lost[outs[0]] = Lost(_bias(plan, trace), trace.ins[0].labels)
     return SILENT
@@ -117,7 +119,8 @@ def _kind(plan: Plan, trace: Trace, cut: Cut, lost: dict[int, Lost]) -> str:
 
 
 def _cause(trace: Trace, lost: dict[int, Lost]) -> np.ndarray:
-  return next(lost[number].cause for number in trace.call.inputs if number in lost)
+  causes = (lost[number].cause for number in trace.call.inputs if number in lost)
+  return next(causes, trace.ins[0].labels if trace.ins else np.zeros(0, int))
 
 
 def _bias(plan: Plan, trace: Trace) -> Constant:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from secateurs.utils.errors import UserError
 from secateurs.utils.graph.flat.walk import Call
 from secateurs.utils.graph.rules.base import Cut, Instead, Rule, Trace, View
 from secateurs.utils.graph.rules.channels import Channels
@@ -98,6 +99,17 @@ def symbol_of(call: Call) -> str:
   for prefix in ('compat.v1.', 'compat.v2.'):
     symbol = symbol.removeprefix(prefix)
   return symbol
+
+
+def register_operation(symbol: str, rule: Rule) -> None:
+  """Adds the rule of an operation.
+
+  Raises:
+    UserError: if it has one.
+  """
+  if symbol in _RULES:
+    raise UserError(f'Operation {symbol!r} has a rule already.')
+  _RULES[symbol] = rule
 
 
 class OpRule(Rule):
