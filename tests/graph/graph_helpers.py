@@ -65,10 +65,10 @@ def difference(left, right):
   return worst
 
 
-def check_slice(model, keep, **options):
+def check_slice(model, keep, graph=None, **options):
   """Slices, compares with the masked model, checks counts and that the original is untouched."""
   before = [w.copy() for w in model.get_weights()]
-  graph = ChannelGraph(model)
+  graph = graph or ChannelGraph(model)
   plan = plan_slice(graph, keep, **options)
   small = apply_plan(plan)
   inputs = random_inputs(model)

@@ -25,8 +25,9 @@ def _positive(x):
 MAPS = {
   # Element by element.
   **{f'tf.math.{name}': (lambda x, name=name: getattr(tf.math, name)(x)) for name in (
-    'abs', 'asinh', 'atan', 'ceil', 'cos', 'cosh', 'erf', 'erfc', 'exp', 'expm1', 'floor', 'log_sigmoid',
-    'negative', 'reciprocal_no_nan', 'rint', 'round', 'sigmoid', 'sign', 'sin', 'sinh', 'softplus',
+    'abs', 'asinh', 'atan', 'ceil', 'cos', 'cosh', 'erf', 'erfc', 'exp', 'expm1', 'floor',
+    'log_sigmoid', 'negative', 'reciprocal_no_nan', 'rint', 'round', 'sigmoid', 'sign', 'sin',
+    'sinh', 'softplus',
     'softsign', 'square', 'tan', 'tanh', 'bessel_i0e', 'digamma', 'lgamma')},
   **{f'tf.math.{name}(positive)': (lambda x, name=name: getattr(tf.math, name)(_positive(x)))
      for name in ('log', 'log1p', 'reciprocal', 'rsqrt', 'sqrt')},

@@ -28,6 +28,9 @@ def main(argv: Sequence[str] | None = None) -> int:
   parser.add_argument('--scope', default='local', help='local (default) or global ranking')
   parser.add_argument('--min-channels', type=int, default=1, help='least width of a layer')
   parser.add_argument('--round-to', type=int, default=1, help='round widths up to a multiple')
+  parser.add_argument(
+    '--norms', default='keep', help='keep (default) or cut what a LayerNormalization runs over'
+  )
   parser.add_argument('--out', help='where to write the smaller model (.keras or .h5)')
   parser.add_argument('--plot', help='where to draw the groups (.png, .svg, .pdf)')
   args = parser.parse_args(argv)
@@ -63,8 +66,10 @@ def _run(args: argparse.Namespace) -> None:
   from secateurs.utils.graph.show.tables import count_table
 
   model = load_model(args.model)
-  graph = ChannelGraph(model)
+  graph = ChannelGraph(model, args.norms)
   print(graph)
+  if args.norms == 'cut':
+    print('norms are cut: their statistics change with the channels, and so do the outputs')
   keep = None
   if given:
     keep = choose_channels(

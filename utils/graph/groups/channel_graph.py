@@ -33,16 +33,26 @@ class ChannelGraph:
     model: the model.
     groups: list of `Group`, in topological order of their first producer.
     traced: the channels of every tensor.
+    norms: 'keep' or 'cut'.
   """
 
-  def __init__(self, model: keras.Model):
+  def __init__(self, model: keras.Model, norms: str = 'keep'):
     """Walks `model`.
 
+    Args:
+      model: the model.
+      norms: 'keep' protects channels that a LayerNormalization, UnitNormalization or l2_normalize
+        runs over. With 'cut' they can go: mean and variance then run over the channels that are left,
+        so the outputs change by more than what the dropped channels carried (see `correct_norms`).
+
     Raises:
-      UserError: if the model is not a functional or Sequential tf_keras model.
+      UserError: if the model is not a functional or Sequential tf_keras model, or `norms` is neither.
     """
+    if norms not in ('keep', 'cut'):
+      raise UserError(f"norms must be 'keep' or 'cut', got {norms!r}.")
     self.model = model
-    self.traced: Traced = trace_model(model)
+    self.norms = norms
+    self.traced: Traced = trace_model(model, norms == 'cut')
     self.groups: list[Group] = []
     size = len(self.traced.why)
     self._group_of = np.full(size, -1)

@@ -40,8 +40,8 @@ class Traced:
     return found
 
 
-def trace_model(model: keras.Model) -> Traced:
-  """Follows the channels of every tensor through `model`."""
+def trace_model(model: keras.Model, cut_norms: bool = False) -> Traced:
+  """Follows the channels of every tensor through `model`; see `ChannelGraph` for `cut_norms`."""
   flat = flatten_model(model)
   atoms = Atoms()
   channels: list[Channels] = [Channels.none()] * len(flat.shapes)
@@ -58,6 +58,7 @@ def trace_model(model: keras.Model) -> Traced:
       [flat.shapes[i] for i in call.outputs],
       atoms,
       first.get(call.name),
+      cut_norms,
     )
     outs = rule.trace(view)
     trace = Trace(

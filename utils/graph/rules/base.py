@@ -31,6 +31,7 @@ class View:
     out_shapes: static shapes of the outputs.
     atoms: where ties and protections go.
     previous: the trace of the layer's first call, if this is not the first.
+    cut_norms: whether normalisation over the channels may be cut, which changes its statistics.
     consumed: set by rules whose kernel sums over the input's channels: one atom per kernel row.
     produced: set by rules whose kernel makes channels of its own: one atom per filter.
   """
@@ -41,6 +42,7 @@ class View:
   out_shapes: list[tuple]
   atoms: Atoms
   previous: Trace | None = None
+  cut_norms: bool = False
   consumed: np.ndarray | None = None
   produced: np.ndarray | None = None
 

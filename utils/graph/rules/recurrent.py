@@ -62,7 +62,7 @@ class Recurrent(Producer):
     return {'units': int(cut.outs[0].sum())}
 
   def axes(self, cut: Cut) -> Axes:
-    """Kernel [inputs, gates * units], recurrent kernel [units, gates * units], bias [.., gates * units]."""
+    """Kernel [inputs, gates * units], recurrent kernel [units, gates * units], bias alike."""
     units = cut.outs[0]
     columns = np.tile(units, gates(cut.layer))
     return {

@@ -61,6 +61,7 @@ _TABLE: list[tuple[Rule, tuple[type, ...]]] = [
   (kernels.Depthwise(), (_L.DepthwiseConv1D, _L.DepthwiseConv2D)),
   (kernels.Dense(), (_L.Dense,)),
   (norms.LayerNorm(), (_L.LayerNormalization,)),
+  (norms.UnitNorm(), (_L.UnitNormalization,)),
   (norms.GroupNorm(), (_L.GroupNormalization,)),
   (norms.PRelu(), (_L.PReLU,)),
   (einsum_dense.EinsumDense(), (_L.EinsumDense,)),
@@ -160,7 +161,8 @@ def register_layer_rule(kind: type | str, rule: Rule) -> None:
   """
   if not isinstance(rule, Rule):
     raise UserError(
-      f'A layer rule must be a Rule, got {type(rule).__name__}: pass an instance, such as PassThrough().'
+      f'A layer rule must be a Rule, got {type(rule).__name__}: pass an instance, such as'
+      ' PassThrough().'
     )
   if isinstance(kind, str):
     register_operation(kind, rule)

@@ -145,22 +145,38 @@ class Dropout(Rule):
 class Along(Rule):
   """Softmax, l2_normalize, cumsum, sort: channels pass unless the operation runs along them."""
 
-  def __init__(self, default: Any, what: str):
-    """`default`: the axis if none is given (None for all); `what`: what it does, for the reason."""
+  def __init__(self, default: Any, what: str, sums: bool = False):
+    """Names the operation.
+
+    Args:
+      default: the axis if none is given, None for all.
+      what: what it does, for the reason.
+      sums: whether zeros may be left out, so that it is cut where norms are.
+    """
     self.default = default
     self.what = what
+    self.sums = sums
 
   def trace(self, view: View) -> list[Channels]:
     """Channels pass or are protected."""
-    channels, rank = view.ins[0], len(view.in_shapes[0])
-    given = argument(view.call, 'axis', argument(view.call, 'dim', None))
-    given = self.default if given is None else given
-    axes = range(rank) if given is None else integers(given)
+    channels = view.ins[0]
+    axes = self._axes(view.call, len(view.in_shapes[0]))
     if axes is None:
       return Rule.trace(self, view)
-    if channels.axis in [one % rank for one in axes]:
+    if channels.axis in axes and not (self.sums and view.cut_norms):
       view.atoms.protect(channels.labels, f'{view.title()} {self.what} the channels')
     return [channels] * len(view.out_shapes)
+
+  def _axes(self, call: Call, rank: int) -> list[int] | None:
+    given = argument(call, 'axis', argument(call, 'dim', None))
+    given = self.default if given is None else given
+    axes = range(rank) if given is None else integers(given)
+    return None if axes is None else [one % rank for one in axes]
+
+  def summed(self, trace: Trace) -> list[int]:
+    """The input, if the operation sums over its channels."""
+    axes = self._axes(trace.call, len(trace.in_shapes[0]))
+    return [0] if self.sums and axes is not None and trace.ins[0].axis in axes else []
 
 
 class Crelu(Rule):

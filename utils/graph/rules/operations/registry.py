@@ -44,7 +44,7 @@ _RULES: dict[str, Rule] = {
   'nn.softmax': elementwise.Along(-1, 'normalises over'),
   'nn.log_softmax': elementwise.Along(-1, 'normalises over'),
   'math.softmax': elementwise.Along(-1, 'normalises over'),
-  'math.l2_normalize': elementwise.Along(None, 'normalises over'),
+  'math.l2_normalize': elementwise.Along(None, 'normalises over', sums=True),
   'math.cumsum': elementwise.Along(0, 'sums over'),
   'math.cumprod': elementwise.Along(0, 'multiplies over'),
   'math.cumulative_logsumexp': elementwise.Along(0, 'sums over'),
