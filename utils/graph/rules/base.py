@@ -154,6 +154,7 @@ class Rule:
   """The rule of layers that are not understood: everything they touch is protected.
 
   Attributes:
+    obstacle: why the channels that such a layer touches cannot go.
     makes_channels: whether layers of this family have filters, which make channels.
     by_initializers: whether the layer's initialisers make its weights in a known order, so that a
       copy can be given its values by them.
@@ -161,6 +162,7 @@ class Rule:
     fold_obstacle: why a constant does not fold into the layer's bias.
   """
 
+  obstacle = 'may mix channels'
   makes_channels = False
   by_initializers = True
   emits_bias = True
@@ -168,7 +170,7 @@ class Rule:
 
   def trace(self, view: View) -> list[Channels]:
     """Ties and protects atoms; returns the channels of the outputs."""
-    reason = f'{view.title()} may mix channels'
+    reason = f'{view.title()} {self.obstacle}'
     view.consumed = view.produced = None
     view.protect_sizes()
     view.protect_inputs(reason)
@@ -216,3 +218,13 @@ class Rule:
   def constant(self, trace: Trace, ins: list[Constant]) -> list[Constant]:
     """Returns which output channels are constant, given which input channels are."""
     return [Constant.unknown(ins, len(out.labels)) for out in trace.outs]
+
+
+class Whole(Rule):
+  """The rule of a layer that is known, and that cannot be cut."""
+
+  by_initializers = False
+
+  def __init__(self, obstacle: str):
+    """`obstacle`: what the layer does, after its name."""
+    self.obstacle = obstacle

@@ -14,6 +14,7 @@ import tf_keras as keras
 from secateurs.utils.errors import UserError
 from secateurs.utils.graph.flat.selection import ChannelSelection
 from secateurs.utils.graph.rules import (
+  attention,
   einsum_dense,
   elementwise,
   kernels,
@@ -23,7 +24,7 @@ from secateurs.utils.graph.rules import (
   shapes,
   wrappers,
 )
-from secateurs.utils.graph.rules.base import Cut, Rule, Trace, View
+from secateurs.utils.graph.rules.base import Cut, Rule, Trace, View, Whole
 from secateurs.utils.graph.rules.channels import Channels
 from secateurs.utils.graph.rules.constants import Constant
 from secateurs.utils.graph.rules.operations.registry import OpRule, register_operation
@@ -69,6 +70,21 @@ _TABLE: list[tuple[Rule, tuple[type, ...]]] = [
   (recurrent.Bidirectional(), (_L.Bidirectional,)),
   (recurrent.Embedding(), (_L.Embedding,)),
   (recurrent.Masking(), (_L.Masking,)),
+  (attention.SelfAttention(), (_L.MultiHeadAttention,)),
+  (
+    Whole('has other weights at every place'),
+    (_L.LocallyConnected1D, _L.LocallyConnected2D),
+  ),
+  (
+    Whole('is a recurrent layer other than LSTM, GRU and SimpleRNN'),
+    (_L.RNN, _L.ConvLSTM1D, _L.ConvLSTM2D, _L.ConvLSTM3D, _L.StackedRNNCells),
+  ),
+  (
+    Whole('keeps its products inside: use tf.matmul or tf.einsum on the tensors'),
+    (_L.Attention, _L.AdditiveAttention, _L.Dot),
+  ),
+  (Whole('runs code that cannot be followed'), (_L.Lambda,)),
+  (Whole('has its own statistics for each channel: adapt it on images'), (_L.Normalization,)),
   (elementwise.Elementwise(), (_L.ReLU, _L.LeakyReLU, _L.ELU, _L.ThresholdedReLU)),
   (elementwise.Activation(), (_L.Activation,)),
   (elementwise.Softmax(), (_L.Softmax,)),
@@ -104,6 +120,11 @@ _TABLE: list[tuple[Rule, tuple[type, ...]]] = [
       _L.Cropping3D,
       _L.CenterCrop,
       _L.Resizing,
+      _L.RandomCrop,
+      _L.RandomFlip,
+      _L.RandomRotation,
+      _L.RandomTranslation,
+      _L.RandomZoom,
     ),
   ),
   (shapes.ZeroPadding(), (_L.ZeroPadding1D, _L.ZeroPadding2D, _L.ZeroPadding3D)),
@@ -157,7 +178,7 @@ def register_layer_rule(kind: type | str, rule: Rule) -> None:
     rule: a `PassThrough`, a `PerChannel`, or a `Rule` of yours.
 
   Raises:
-    UserError: if the class or operation has a rule, or the arguments are of other types.
+    UserError: if the class or operation can be cut already, or the arguments are of other types.
   """
   if not isinstance(rule, Rule):
     raise UserError(
@@ -169,7 +190,8 @@ def register_layer_rule(kind: type | str, rule: Rule) -> None:
     return
   if not (isinstance(kind, type) and issubclass(kind, _L.Layer)):
     raise UserError(f'Expected a tf_keras layer class or the name of an operation, got {kind!r}.')
-  if kind in _BY_TYPE or type(_by_name(kind)) is not Rule:
+  known = _BY_TYPE.get(kind, _by_name(kind))
+  if type(known) not in (Rule, Whole):
     raise UserError(f'Layer class {kind.__name__} has a rule already: register a subclass instead.')
   _BY_TYPE[kind] = rule
 
