@@ -58,7 +58,7 @@ def half_added(side=6):
   return keras.Model(image, L.Dense(4, name='head')(L.GlobalAveragePooling2D()(x)))
 
 
-def random_network(seed, side=4, nb_steps=8):
+def random_network(seed, side=4, nb_steps=6):
   """A network of splits, slices, gathers, shuffles, additions and concatenations at random."""
   rng = np.random.default_rng(seed)
   image = keras.Input((side, side, 3))

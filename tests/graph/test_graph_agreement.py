@@ -45,7 +45,7 @@ def agree(model, seed):
   return graph, keep, options
 
 
-@pytest.mark.parametrize('seed', range(20))
+@pytest.mark.parametrize('seed', range(24))
 def test_a_choice_is_always_accepted(seed):
   agree(randomize(random_network(seed), seed), seed)
 

@@ -43,24 +43,38 @@ def in_tflite(model, images):
   return sorted(found, key=lambda one: wanted.index(one.shape)) if len(found) > 1 else found
 
 
-@pytest.mark.parametrize('name', PUBLISHED)
+FAST = ('vit_of_einsums', 'swin', 'ssd', 'stacked_lstm')
+
+
+@pytest.mark.parametrize(
+  'name', [pytest.param(n, marks=() if n in FAST else pytest.mark.slow) for n in PUBLISHED]
+)
 def test_half_of_the_macs_go(name, tmp_path):
+  """Those of the fast lane leave TFLite to the slow test."""
   small = halved(name)
   images = random_inputs(small)
   again = load_model(save_model(small, tmp_path / 'small.keras'))
   assert difference(outputs(small, images), outputs(again, images)) < 1e-5
   assert any(group.prunable for group in ChannelGraph(again).groups)
+  if name not in FAST:
+    same_in_tflite(small)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize('name', PUBLISHED)
-def test_the_sliced_network_is_the_same_in_tflite(name):
-  small = halved(name)
+def same_in_tflite(small):
   images = [one[:1] for one in random_inputs(small)]
   assert difference(outputs(small, images), in_tflite(small, images)) < 1e-4
 
 
-@pytest.mark.parametrize('name', ['vit', 'swin', 'convnext', 'conformer'])
+@pytest.mark.slow
+@pytest.mark.parametrize('name', FAST)
+def test_the_others_are_the_same_in_tflite(name):
+  same_in_tflite(halved(name))
+
+
+@pytest.mark.parametrize(
+  'name',
+  ['convnext', *(pytest.param(n, marks=pytest.mark.slow) for n in ('vit', 'swin', 'conformer'))],
+)
 def test_streams_get_narrower_where_norms_are_cut(name):
   small = halved(name, 0.3, norms='cut')
   assert np.isfinite(small.count_params())

@@ -43,7 +43,7 @@ def tables(found):
   return '\n'.join(lines)
 
 
-@pytest.mark.parametrize(('kind', 'name'), NAMES[::14])
+@pytest.mark.parametrize(('kind', 'name'), NAMES[::28])
 def test_a_sample_of_operations_and_layers(kind, name):
   result, text = judged(kind, name)
   assert result in ('cut', 'whole')

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from secateurs.utils.graph.flat.rebuild import KERNELS, variables, weight_names
+from secateurs.utils.graph.flat.rebuild import KERNELS
 from secateurs.utils.graph.rules.kernels import Dense
 from secateurs.utils.graph.slicing.planning import Plan
 
@@ -62,13 +62,13 @@ def layer_costs(plan: Plan) -> list[LayerCost]:
     cut = plan.cut(trace)
     axes = trace.rule.axes(cut)
     whole, kept, params = [], [], 0
-    for weight, variable in zip(weight_names(cut.layer), variables(cut.layer)):
-      shape = list(variable.shape)
+    for weight, old in plan.graph.weight_shapes(name):
+      shape = list(old)
       for axis, mask in axes.get(weight, ()):
         shape[axis] = int(mask.sum())
       params += math.prod(shape)
       if weight.split('#')[0] in _COSTLY:
-        whole.append(tuple(variable.shape))
+        whole.append(old)
         kept.append(tuple(shape))
     if name in plan.added_bias and not cut.layer.use_bias:
       params += int(cut.outs[0].sum())

@@ -10,6 +10,7 @@ import tf_keras as keras
 
 from secateurs.utils.errors import UserError
 from secateurs.utils.graph.counts.counting import ModelCount, count
+from secateurs.utils.graph.flat.rebuild import variables, weight_names
 from secateurs.utils.graph.groups.members import (
   CONSUMES,
   FOLLOWS,
@@ -60,6 +61,7 @@ class ChannelGraph:
     self._first = self.traced.first_traces()
     self._collect()
     self._counts: ModelCount | None = None
+    self._shapes: dict[str, list[tuple[str, tuple[int, ...]]]] = {}
 
   def __iter__(self) -> Iterator[Group]:
     return iter(self.groups)
@@ -111,6 +113,14 @@ class ChannelGraph:
     if self._counts is None:
       self._counts = count(self.model)
     return self._counts
+
+  def weight_shapes(self, layer: str) -> list[tuple[str, tuple[int, ...]]]:
+    """Returns names (without scope) and shapes of a layer's weights, found once."""
+    if layer not in self._shapes:
+      own = self._trace(layer).call.layer
+      shapes = [tuple(one.shape) for one in variables(own)]
+      self._shapes[layer] = list(zip(weight_names(own), shapes))
+    return self._shapes[layer]
 
   def prunable_share(self, counts: ModelCount | None = None) -> float:
     """Share of the model's MACs, in [0, 1], that shrink when some prunable group is cut.

@@ -297,16 +297,17 @@ class Slice(Rule):
   def rewrite(self, cut: Cut) -> tuple[tuple, dict[str, Any]]:
     """The range, counted in what is left."""
     call, axis = cut.trace.call, cut.trace.ins[0].axis
-    if axis is None or cut.ins[0].all():
-      return call.args, call.kwargs
     spec = self.spec(call, cut.rank_in(0))
-    place = _place(spec, axis)
-    start, stop, step = spec[place].indices(len(cut.ins[0]))
-    if step != 1:
-      return call.args, call.kwargs  # See `instead`.
-    before = int(cut.ins[0][:start].sum())
-    spec[place] = slice(before, before + int(cut.ins[0][start:stop].sum()), None)
-    # Keras keeps ranges as dictionaries, which it can save.
+    if spec is None:
+      return call.args, call.kwargs
+    if axis is not None and not cut.ins[0].all():
+      place = _place(spec, axis)
+      start, stop, step = spec[place].indices(len(cut.ins[0]))
+      if step != 1:
+        return call.args, call.kwargs  # See `instead`.
+      before = int(cut.ins[0][:start].sum())
+      spec[place] = slice(before, before + int(cut.ins[0][start:stop].sum()), None)
+    # Keras keeps ranges as dictionaries, which it can save; an ellipsis it cannot.
     kept = [_range(one) if isinstance(one, slice) else one for one in spec]
     return with_argument(call, 'slice_spec', tuple(kept))
 
