@@ -20,11 +20,7 @@ from secateurs.nets.datasets.images import DataConfig, ImageSource
 from secateurs.nets.network import Network, Weights, unchanged
 from secateurs.utils.config import Config
 from secateurs.utils.errors import UserError
-from secateurs.utils.graph.classifier import (
-  as_classifier,
-  at_size,
-  classifying_part,
-)
+from secateurs.utils.graph.slicing.classifier import as_classifier, at_size, classifying_part
 from secateurs.utils.training.engine.callbacks import checked_callbacks
 from secateurs.utils.training.models.weights import named_weights
 from secateurs.utils.training.tasks.classification import Classification

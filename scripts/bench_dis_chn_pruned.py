@@ -33,8 +33,8 @@ from secateurs.learners.channels.discrimination import (
 from secateurs.learners.channels.units import find_units
 from secateurs.nets.resnet import cifar_resnet
 from secateurs.utils.graph import ChannelGraph
-from secateurs.utils.graph.cuts import calls_between, first_calls, run_calls
-from secateurs.utils.graph.walk import FlatModel, flatten_model
+from secateurs.utils.graph.flat.cuts import calls_between, first_calls, run_calls
+from secateurs.utils.graph.flat.walk import FlatModel, flatten_model
 from secateurs.utils.training.engine.loop import TrainStep
 from secateurs.utils.training.layerwise.frontier import Frontier
 from secateurs.utils.training.tasks.classification import Classification

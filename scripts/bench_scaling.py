@@ -29,7 +29,7 @@ import tf_keras as keras  # noqa: E402
 
 from secateurs.learners.channels.discrimination import BlockObjective, find_blocks  # noqa: E402
 from secateurs.nets.resnet import cifar_resnet  # noqa: E402
-from secateurs.utils.graph.walk import flatten_model  # noqa: E402
+from secateurs.utils.graph.flat.walk import flatten_model  # noqa: E402
 from secateurs.utils.training import distributed  # noqa: E402
 from secateurs.utils.training.engine.hooks import WeightDecay  # noqa: E402
 from secateurs.utils.training.engine.loop import TrainStep  # noqa: E402

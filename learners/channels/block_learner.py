@@ -20,7 +20,7 @@ from secateurs.learners.run.compression import extended
 from secateurs.learners.run.reporting import Findings
 from secateurs.utils.config import option
 from secateurs.utils.graph import ChannelGraph
-from secateurs.utils.graph.walk import flatten_model
+from secateurs.utils.graph.flat.walk import flatten_model
 from secateurs.utils.training import distributed
 from secateurs.utils.training.engine.hooks import Hooks
 from secateurs.utils.training.engine.schedules import Cosine

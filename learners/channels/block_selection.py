@@ -16,8 +16,8 @@ from secateurs.learners.channels.discrimination import Block, LayerObjective
 from secateurs.learners.channels.greedy import Greedy, UnitPruning, count_steps
 from secateurs.learners.channels.units import Unit
 from secateurs.learners.run.console import say
-from secateurs.utils.graph.cuts import first_calls
-from secateurs.utils.graph.walk import FlatModel, flatten_model
+from secateurs.utils.graph.flat.cuts import first_calls
+from secateurs.utils.graph.flat.walk import FlatModel, flatten_model
 from secateurs.utils.training.engine.progress import format_seconds
 from secateurs.utils.training.layerwise.frontier import Frontier
 from secateurs.utils.training.tasks.task import Task

@@ -25,7 +25,7 @@ import tensorflow as tf
 
 from secateurs.learners.channels.units import Unit
 from secateurs.utils.graph import ChannelGraph, activation_scores, channel_scores
-from secateurs.utils.graph.scores import LayerCriterion, bn_gamma, l1, l2
+from secateurs.utils.graph.choice.scores import LayerCriterion, bn_gamma, l1, l2
 from secateurs.utils.registry import Registry
 from secateurs.utils.training.layerwise.channel_choice import SELECTIONS
 

@@ -9,8 +9,8 @@ import tf_keras as keras
 
 from secateurs.learners.channels.units import Unit
 from secateurs.utils.graph import ChannelGraph, Plan
-from secateurs.utils.graph.costs import MacsForm
-from secateurs.utils.graph.walk import flatten_model
+from secateurs.utils.graph.choice.costs import MacsForm
+from secateurs.utils.graph.flat.walk import flatten_model
 
 
 def macs_form(graph: ChannelGraph, units: Sequence[Unit]) -> MacsForm:

@@ -9,8 +9,8 @@ import tensorflow as tf
 import tf_keras as keras
 
 from secateurs.learners.channels.units import Unit
-from secateurs.utils.graph.cuts import calls_between, even_necks, first_calls, run_calls
-from secateurs.utils.graph.walk import FlatModel
+from secateurs.utils.graph.flat.cuts import calls_between, even_necks, first_calls, run_calls
+from secateurs.utils.graph.flat.walk import FlatModel
 from secateurs.utils.training.tasks.objectives import TaskObjective
 from secateurs.utils.training.tasks.task import Batch, Task
 

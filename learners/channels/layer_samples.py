@@ -9,8 +9,8 @@ import tensorflow as tf
 
 from secateurs.learners.channels.units import Unit
 from secateurs.learners.run.console import say
-from secateurs.utils.graph.cuts import first_calls
-from secateurs.utils.graph.walk import FlatModel
+from secateurs.utils.graph.flat.cuts import first_calls
+from secateurs.utils.graph.flat.walk import FlatModel
 from secateurs.utils.training.layerwise.frontier import bytes_per_image
 
 _MEGABYTE = 1 << 20

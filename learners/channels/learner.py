@@ -23,8 +23,8 @@ from secateurs.learners.run.plans import ChannelCut, CutPlan
 from secateurs.learners.run.reporting import Findings
 from secateurs.utils.errors import UserError
 from secateurs.utils.graph import ChannelGraph
-from secateurs.utils.graph.planning import Keep
-from secateurs.utils.graph.walk import flatten_model
+from secateurs.utils.graph.flat.walk import flatten_model
+from secateurs.utils.graph.slicing.planning import Keep
 from secateurs.utils.training import distributed
 from secateurs.utils.training.engine.masks import Masks
 from secateurs.utils.training.layerwise.linear import MAX_ROWS

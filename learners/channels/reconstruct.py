@@ -15,7 +15,7 @@ from threadpoolctl import threadpool_limits
 from secateurs.learners.channels.criteria import best
 from secateurs.learners.channels.units import Unit
 from secateurs.learners.run.console import say
-from secateurs.utils.graph.walk import FlatModel, flatten_model
+from secateurs.utils.graph.flat.walk import FlatModel, flatten_model
 from secateurs.utils.training import distributed
 from secateurs.utils.training.layerwise.channel_choice import choose
 from secateurs.utils.training.layerwise.features import Features, Target, find_target, has_shift

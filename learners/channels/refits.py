@@ -14,7 +14,7 @@ import tf_keras as keras
 
 from secateurs.learners.channels.reconstruct import Method, choose_channels, scarcity
 from secateurs.learners.channels.units import Unit
-from secateurs.utils.graph.walk import flatten_model
+from secateurs.utils.graph.flat.walk import flatten_model
 from secateurs.utils.training import distributed
 from secateurs.utils.training.layerwise.elimination import backward_order
 from secateurs.utils.training.layerwise.features import find_target

@@ -8,7 +8,7 @@ import tf_keras as keras
 
 from secateurs.learners.channels.refits import LayerRefits
 from secateurs.learners.run.judging import Judge
-from secateurs.utils.graph.walk import flatten_model
+from secateurs.utils.graph.flat.walk import flatten_model
 
 
 class Reward:

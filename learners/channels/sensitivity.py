@@ -11,8 +11,8 @@ import tf_keras as keras
 from secateurs.learners.channels.refits import LayerRefits
 from secateurs.learners.channels.units import Unit
 from secateurs.learners.run.divergence import Curve, Part, losses_at
-from secateurs.utils.graph.cuts import first_calls
-from secateurs.utils.graph.walk import flatten_model
+from secateurs.utils.graph.flat.cuts import first_calls
+from secateurs.utils.graph.flat.walk import flatten_model
 
 _SHARES = (7 / 8, 3 / 4, 0.6, 0.45, 0.3, 0.15)
 

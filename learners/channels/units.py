@@ -12,7 +12,7 @@ import tf_keras as keras
 
 from secateurs.utils.errors import UserError
 from secateurs.utils.graph import ChannelGraph, Group
-from secateurs.utils.graph.groups import CONSUMES, PRODUCES
+from secateurs.utils.graph.groups.members import CONSUMES, PRODUCES
 from secateurs.utils.training.layerwise.linear import MAX_ROWS, is_addition, is_refittable
 
 L = keras.layers

@@ -20,7 +20,7 @@ import numpy as np
 import tf_keras as keras
 from scipy.interpolate import PchipInterpolator
 
-from secateurs.utils.graph.walk import flatten_model
+from secateurs.utils.graph.flat.walk import flatten_model
 from secateurs.utils.training import distributed
 from secateurs.utils.training.layerwise.frontier import Frontier, bytes_per_image
 from secateurs.utils.training.tasks.task import Task

@@ -20,8 +20,8 @@ from secateurs.learners.run.settings import Settings
 from secateurs.utils.errors import UserError
 from secateurs.utils.files import atomic_path
 from secateurs.utils.graph import ChannelGraph, slice_model
-from secateurs.utils.graph.groups import PRODUCES
-from secateurs.utils.graph.planning import Keep
+from secateurs.utils.graph.groups.members import PRODUCES
+from secateurs.utils.graph.slicing.planning import Keep
 from secateurs.utils.training.engine.patterns import Pattern, pattern_of
 from secateurs.utils.training.models.weights import kernels_by_name, leaf_layers
 

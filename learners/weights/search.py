@@ -22,7 +22,7 @@ from secateurs.learners.run.judging import Judge
 from secateurs.learners.run.trials import Candidate, Trial
 from secateurs.learners.weights.ratios import by_curves, most_zeros, uniform
 from secateurs.learners.weights.sensitivity import RATIOS
-from secateurs.utils.graph.walk import flatten_model
+from secateurs.utils.graph.flat.walk import flatten_model
 from secateurs.utils.training import distributed
 from secateurs.utils.training.engine.loop import TrainStep
 from secateurs.utils.training.engine.masks import MaskSet, nb_kept

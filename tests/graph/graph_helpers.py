@@ -28,7 +28,13 @@ def randomize(model, seed=0):
 
 def random_inputs(model, seed=1, batch=2):
   rng = np.random.default_rng(seed)
-  return [rng.normal(size=(batch, *t.shape[1:])).astype(np.float32) for t in model.inputs]
+  return [_values(rng, (batch, *t.shape[1:]), t.dtype) for t in model.inputs]
+
+
+def _values(rng, shape, dtype):
+  if dtype.is_integer:  # numbers of tokens
+    return rng.integers(0, 5, shape).astype(dtype.as_numpy_dtype)
+  return rng.normal(size=shape).astype(np.float32)
 
 
 def outputs(model, inputs):
@@ -59,10 +65,10 @@ def difference(left, right):
   return worst
 
 
-def check_slice(model, keep, **options):
+def check_slice(model, keep, graph=None, **options):
   """Slices, compares with the masked model, checks counts and that the original is untouched."""
   before = [w.copy() for w in model.get_weights()]
-  graph = ChannelGraph(model)
+  graph = graph or ChannelGraph(model)
   plan = plan_slice(graph, keep, **options)
   small = apply_plan(plan)
   inputs = random_inputs(model)

@@ -7,8 +7,8 @@ import tf_keras as keras
 
 from secateurs.nets.lenet import lenet
 from secateurs.nets.resnet import cifar_resnet
-from secateurs.utils.graph.cuts import calls_between, crossing, even_necks, necks, run_calls
-from secateurs.utils.graph.walk import flatten_model
+from secateurs.utils.graph.flat.cuts import calls_between, crossing, even_necks, necks, run_calls
+from secateurs.utils.graph.flat.walk import flatten_model
 
 L = keras.layers
 

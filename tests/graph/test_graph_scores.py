@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tf_keras as keras
-from graph_helpers import conv, randomize
+from graph_helpers import check_slice, conv, randomize
+from graph_networks import half_added
 
 from secateurs.utils.errors import UserError
 from secateurs.utils.graph import (
@@ -15,7 +16,7 @@ from secateurs.utils.graph import (
   count,
   slice_model,
 )
-from secateurs.utils.graph.data_scores import entropy, histogram, nonzero_share, taylor
+from secateurs.utils.graph.choice.data_scores import entropy, histogram, nonzero_share, taylor
 
 L = keras.layers
 
@@ -174,3 +175,31 @@ def test_unreachable_and_unclear_goals():
   ):
     with pytest.raises(UserError, match=words):
       choose_channels(graph, scores, **options)
+
+
+def test_channels_with_several_producers_do_not_outrank_the_others():
+  both, other = np.arange(1.0, 33), np.arange(16.0, 0, -1)
+  graph = ChannelGraph(half_added())
+  given = {'both': both, 'other': other, 'reader': np.ones(16)}
+  scores = channel_scores(graph, given)[0]
+  expected = both / both.mean()
+  expected[16:] = (expected[16:] + other / other.mean()) / 2
+  np.testing.assert_allclose(scores, expected)
+  np.testing.assert_allclose(channel_scores(graph, given, 'relative')[0], expected)
+  added = channel_scores(graph, given, 'sum')[0]
+  np.testing.assert_allclose(added[16:], both[16:] + other)
+
+
+@pytest.mark.parametrize('channels', [32, 8])
+def test_layers_that_channels_pass_through_do_not_score_them(channels):
+  tokens = keras.Input((16, 3))
+  y = L.Permute((2, 1))(L.Dense(channels, name='embed')(tokens))
+  y = L.Dense(24, activation='relu', name='mix1')(y)
+  y = L.Permute((2, 1))(L.Dense(16, name='mix2')(y))
+  model = randomize(keras.Model(tokens, L.Dense(4, name='head')(L.GlobalAveragePooling1D()(y))))
+  graph = ChannelGraph(model)
+  kernel = np.abs(model.get_layer('embed').kernel.numpy()).sum(0)
+  np.testing.assert_allclose(channel_scores(graph)[0], kernel, rtol=1e-6)
+  check_slice(model, choose_channels(graph, channel_scores(graph), ratio=0.5))
+  with pytest.raises(UserError, match=r"'mix1' got scores of shape \(24,\)|one number for each"):
+    channel_scores(graph, {'embed': kernel, 'mix1': np.ones(25)})

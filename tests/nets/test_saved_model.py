@@ -20,7 +20,7 @@ from secateurs.nets.datasets.images import Augmentation, ImageDataset, Split
 from secateurs.nets.model_helper import ModelHelper
 from secateurs.nets.saved_model import SAVED_MODEL, SavedModelConfig
 from secateurs.utils.errors import UserError
-from secateurs.utils.graph.classifier import as_classifier, at_size, with_softmax
+from secateurs.utils.graph.slicing.classifier import as_classifier, at_size, with_softmax
 
 ROOT = Path(__file__).parents[2]
 layers = keras.layers

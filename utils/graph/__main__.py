@@ -28,6 +28,9 @@ def main(argv: Sequence[str] | None = None) -> int:
   parser.add_argument('--scope', default='local', help='local (default) or global ranking')
   parser.add_argument('--min-channels', type=int, default=1, help='least width of a layer')
   parser.add_argument('--round-to', type=int, default=1, help='round widths up to a multiple')
+  parser.add_argument(
+    '--norms', default='keep', help='keep (default) or cut what a LayerNormalization runs over'
+  )
   parser.add_argument('--out', help='where to write the smaller model (.keras or .h5)')
   parser.add_argument('--plot', help='where to draw the groups (.png, .svg, .pdf)')
   args = parser.parse_args(argv)
@@ -60,11 +63,13 @@ def _run(args: argparse.Namespace) -> None:
     plan_slice,
     save_model,
   )
-  from secateurs.utils.graph.tables import count_table
+  from secateurs.utils.graph.show.tables import count_table
 
   model = load_model(args.model)
-  graph = ChannelGraph(model)
+  graph = ChannelGraph(model, args.norms)
   print(graph)
+  if args.norms == 'cut':
+    print('norms are cut: their statistics change with the channels, and so do the outputs')
   keep = None
   if given:
     keep = choose_channels(
@@ -85,7 +90,7 @@ def _run(args: argparse.Namespace) -> None:
       print(f'kept: element {one.element} of group {one.group}, {one.reason}')
     print(f'wrote {save_model(small, args.out)}')
   if args.plot:
-    from secateurs.utils.graph.plotting import plot_groups
+    from secateurs.utils.graph.show.plotting import plot_groups
 
     plot_groups(graph, args.plot, keep)
     print(f'drew {args.plot}')

@@ -20,8 +20,8 @@ from secateurs.learners.channels.ratios import nb_left
 from secateurs.learners.channels.units import find_units
 from secateurs.nets.resnet import cifar_resnet
 from secateurs.utils.graph import ChannelGraph
-from secateurs.utils.graph.cuts import first_calls
-from secateurs.utils.graph.walk import flatten_model
+from secateurs.utils.graph.flat.cuts import first_calls
+from secateurs.utils.graph.flat.walk import flatten_model
 from secateurs.utils.training.layerwise.frontier import Frontier
 from secateurs.utils.training.tasks.classification import Classification
 from secateurs.utils.training.tasks.heads import make_head

@@ -4,7 +4,7 @@ import tf_keras as keras
 from strided_networks import NETS, randomize, samples
 
 from secateurs.nets.resnet import cifar_resnet
-from secateurs.utils.graph.walk import flatten_model
+from secateurs.utils.graph.flat.walk import flatten_model
 from secateurs.utils.training.layerwise.frontier import Frontier, as_half, bytes_per_image
 from secateurs.utils.training.tasks.heads import make_head, start_head
 

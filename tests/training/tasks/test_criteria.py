@@ -8,7 +8,7 @@ import tf_keras as keras
 from secateurs.learners.channels.discrimination import LayerObjective
 from secateurs.learners.run.judging import Judge
 from secateurs.utils.errors import UserError
-from secateurs.utils.graph.walk import flatten_model
+from secateurs.utils.graph.flat.walk import flatten_model
 from secateurs.utils.training.tasks.classification import Classification
 from secateurs.utils.training.tasks.criteria import Criteria, cross_entropy
 from secateurs.utils.training.tasks.evaluation import evaluate, evaluate_function

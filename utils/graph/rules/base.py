@@ -8,15 +8,16 @@ sizes or constants, and `constant` when channels without any signal are folded a
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import tf_keras as keras
 
-from secateurs.utils.graph.channels import Atoms, Channels
-from secateurs.utils.graph.constants import Constant
-from secateurs.utils.graph.walk import Call
+from secateurs.utils.graph.flat.rebuild import Axes
+from secateurs.utils.graph.flat.walk import Call
+from secateurs.utils.graph.rules.channels import Atoms, Channels
+from secateurs.utils.graph.rules.constants import Constant
 
 
 @dataclasses.dataclass
@@ -30,6 +31,7 @@ class View:
     out_shapes: static shapes of the outputs.
     atoms: where ties and protections go.
     previous: the trace of the layer's first call, if this is not the first.
+    cut_norms: whether normalisation over the channels may be cut, which changes its statistics.
     consumed: set by rules whose kernel sums over the input's channels: one atom per kernel row.
     produced: set by rules whose kernel makes channels of its own: one atom per filter.
   """
@@ -40,6 +42,7 @@ class View:
   out_shapes: list[tuple]
   atoms: Atoms
   previous: Trace | None = None
+  cut_norms: bool = False
   consumed: np.ndarray | None = None
   produced: np.ndarray | None = None
 
@@ -75,6 +78,13 @@ class View:
     """Protects the channels of all inputs."""
     for channels in self.ins:
       self.atoms.protect(channels.labels, reason)
+
+  def protect_sizes(self) -> None:
+    """Protects channels whose number goes into this call as a part of a tensor's shape."""
+    for number in self.call.inputs:
+      if number in self.atoms.sizes:
+        labels = self.atoms.sizes[number].labels
+        self.atoms.protect(labels, f'{self.title()} uses the number of channels')
 
   def fixed_outputs(self, reason: str) -> list[Channels]:
     """Returns fresh protected channels for every output, on the last axis."""
@@ -137,15 +147,32 @@ class Cut:
     return len(self.trace.in_shapes[number])
 
 
-Axes = dict[str, Sequence[tuple[int, np.ndarray]]]
+Instead = Callable[..., Any]
 
 
 class Rule:
-  """The rule of layers that are not understood: everything they touch is protected."""
+  """The rule of layers that are not understood: everything they touch is protected.
+
+  Attributes:
+    obstacle: why the channels that such a layer touches cannot go.
+    makes_channels: whether layers of this family have filters, which make channels.
+    by_initializers: whether the layer's initialisers make its weights in a known order, so that a
+      copy can be given its values by them.
+    emits_bias: whether a layer that lost all inputs emits its bias at every position.
+    fold_obstacle: why a constant does not fold into the layer's bias.
+  """
+
+  obstacle = 'may mix channels'
+  makes_channels = False
+  by_initializers = True
+  emits_bias = True
+  fold_obstacle = 'which pads its map'
 
   def trace(self, view: View) -> list[Channels]:
     """Ties and protects atoms; returns the channels of the outputs."""
-    reason = f'{view.title()} may mix channels'
+    reason = f'{view.title()} {self.obstacle}'
+    view.consumed = view.produced = None
+    view.protect_sizes()
     view.protect_inputs(reason)
     return view.fixed_outputs(reason)
 
@@ -161,6 +188,43 @@ class Rule:
     """Returns the arguments of the call in the sliced model, `Ref`s kept."""
     return cut.trace.call.args, cut.trace.call.kwargs
 
+  def instead(self, cut: Cut) -> Instead | None:
+    """Returns a function of the new input tensors that replaces the call, or None."""
+    return None
+
+  def summed(self, trace: Trace) -> list[int]:
+    """Numbers of the inputs whose channels are summed over without a kernel.
+
+    Such a channel is masked where it enters: it counts as zero there.
+    """
+    return []
+
+  def filters(self, layer: keras.layers.Layer) -> np.ndarray | None:
+    """Returns the weights of each filter, [weights, filters], or None for layers without."""
+    return None
+
+  def rows_are_own(self, layer: keras.layers.Layer) -> bool:
+    """Returns whether input rows can be cut for this layer alone."""
+    return False
+
+  def masks(self, cut: Cut) -> list[tuple[str, int, np.ndarray]]:
+    """Returns the weight slices that see dropped channels: (weight, axis, bool array of the rest)."""
+    return []
+
+  def masked_call(self, cut: Cut) -> Callable[..., Any] | None:
+    """Returns what stands for the layer's `call` in the masked model, or None if that is the same."""
+    return None
+
   def constant(self, trace: Trace, ins: list[Constant]) -> list[Constant]:
     """Returns which output channels are constant, given which input channels are."""
     return [Constant.unknown(ins, len(out.labels)) for out in trace.outs]
+
+
+class Whole(Rule):
+  """The rule of a layer that is known, and that cannot be cut."""
+
+  by_initializers = False
+
+  def __init__(self, obstacle: str):
+    """`obstacle`: what the layer does, after its name."""
+    self.obstacle = obstacle

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import tensorflow as tf
 
-from secateurs.utils.graph.channels import Channels
-from secateurs.utils.graph.constants import Constant
 from secateurs.utils.graph.rules.activations import acts_on_channels_apart, apply
-from secateurs.utils.graph.rules.base import Rule, Trace, View
+from secateurs.utils.graph.rules.base import Cut, Rule, Trace, View
+from secateurs.utils.graph.rules.channels import Channels
+from secateurs.utils.graph.rules.constants import Constant
 from secateurs.utils.graph.rules.merges import merged
 
 
@@ -68,13 +70,26 @@ class Softmax(Passing):
 
 
 class Rescaling(Passing):
-  """Rescaling: passes unless scale or offset has one number for each channel."""
+  """Rescaling: scale and offset may have one number for each channel of the last axis."""
 
   def trace(self, view: View) -> list[Channels]:
-    """Channels pass or are protected."""
-    if np.ndim(view.layer.scale) or np.ndim(view.layer.offset):
-      view.protect_inputs(f'{view.title()} has one scale for each channel')
+    """Channels pass."""
+    several = [np.ndim(one) for one in (view.layer.scale, view.layer.offset)]
+    if max(several) > 1:
+      view.protect_inputs(f'{view.title()} has a scale for each place')
+    elif max(several) == 1:
+      labels = view.on_axis(0, -1)
+      view.share(labels)
     return [view.ins[0]]
+
+  def config(self, cut: Cut) -> dict[str, Any]:
+    """Scale and offset of the channels that are left."""
+    layer, changes = cut.layer, {}
+    for name in ('scale', 'offset'):
+      value = np.asarray(getattr(layer, name))
+      if value.ndim == 1 and len(value) == len(cut.ins[0]):
+        changes[name] = value[cut.ins[0]].tolist()
+    return changes
 
   def constant(self, trace: Trace, ins: list[Constant]) -> list[Constant]:
     """Not followed."""

@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 import tf_keras as keras
 
-from secateurs.utils.graph.channels import Channels
-from secateurs.utils.graph.constants import Constant
-from secateurs.utils.graph.counting import channel_axis
+from secateurs.utils.graph.flat.layouts import channel_axis
+from secateurs.utils.graph.flat.rebuild import Axes
 from secateurs.utils.graph.rules.activations import acts_on_channels_apart, apply
-from secateurs.utils.graph.rules.base import Axes, Cut, Rule, Trace, View
+from secateurs.utils.graph.rules.base import Cut, Rule, Trace, View
+from secateurs.utils.graph.rules.channels import Channels
+from secateurs.utils.graph.rules.constants import Constant
 
 Rows = dict[str, tuple[int, np.ndarray]]
 
@@ -33,6 +34,8 @@ def guard_activation(view: View, labels: np.ndarray) -> None:
 
 class Producer(Rule):
   """What all kernels share: new atoms for the filters, the same ones at every call."""
+
+  makes_channels = True
 
   def trace(self, view: View) -> list[Channels]:
     """Ties the input rows of all calls, and gives the filters their atoms."""
@@ -58,9 +61,13 @@ class Producer(Rule):
 
   def filters_are_zero(self, layer: keras.layers.Layer) -> np.ndarray:
     """Bool array [filters], True where every weight of the filter is zero."""
+    return ~self.filters(layer).any(axis=0)
+
+  def filters(self, layer: keras.layers.Layer) -> np.ndarray | None:
+    """The kernel with the filters on the last axis."""
     kernel = weight(layer, self.kernel)
-    axis = self.out_axis % kernel.ndim
-    return ~kernel.any(axis=tuple(a for a in range(kernel.ndim) if a != axis))
+    kernel = np.moveaxis(kernel, self.out_axis, -1)
+    return kernel.reshape(-1, kernel.shape[-1])
 
   kernel = 'kernel'
   out_axis = -1
@@ -68,6 +75,13 @@ class Producer(Rule):
   def rows(self, layer: keras.layers.Layer, kept: np.ndarray) -> Rows:
     """Which weight slices the kept input channels use: weight name -> (axis, bool array)."""
     raise NotImplementedError
+
+  def masks(self, cut: Cut) -> list[tuple[str, int, np.ndarray]]:
+    """The rows of dropped input channels."""
+    if cut.trace.consumed is None or cut.ins[0].all():
+      return []
+    rows = self.rows(cut.layer, cut.ins[0])
+    return [(name, axis, kept) for name, (axis, kept) in rows.items()]
 
   def rows_are_own(self, layer: keras.layers.Layer) -> bool:
     """True if input rows can be cut for this layer alone."""

@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from secateurs.utils.graph.channels import Channels
-from secateurs.utils.graph.constants import Constant
 from secateurs.utils.graph.rules.base import Rule, Trace, View, fixed
+from secateurs.utils.graph.rules.channels import Channels
+from secateurs.utils.graph.rules.constants import Constant
 
 
 class Merge(Rule):

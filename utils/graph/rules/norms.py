@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
-from secateurs.utils.graph.channels import Channels
-from secateurs.utils.graph.constants import Constant
-from secateurs.utils.graph.rules.base import Axes, Cut, Rule, Trace, View
-from secateurs.utils.graph.rules.kernels import guard_activation, weight
+from secateurs.utils.graph.flat.rebuild import Axes
+from secateurs.utils.graph.rules.base import Cut, Rule, Trace, View
+from secateurs.utils.graph.rules.channels import Channels
+from secateurs.utils.graph.rules.constants import Constant
+from secateurs.utils.graph.rules.kernels import weight
 
 
 def _axes(layer: Any, rank: int) -> list[int]:
@@ -56,16 +58,82 @@ class BatchNorm(Rule):
 
 
 class LayerNorm(Rule):
-  """LayerNormalization: its statistics run over the channels, so none can go."""
+  """LayerNormalization: its statistics run over the channels, so none can go without changing them.
+
+  Where norms are cut, mean and variance run over the channels that are left, in the sliced and in the
+  masked model.
+  """
 
   def trace(self, view: View) -> list[Channels]:
-    """Protects the channels if they are normalised over."""
+    """Protects the channels if they are normalised over and norms are kept."""
     rank = len(view.in_shapes[0])
     channels = view.ins[0]
-    if channels.axis in _axes(view.layer, rank):
+    if channels.axis in _axes(view.layer, rank) and not view.cut_norms:
       view.atoms.protect(channels.labels, f'{view.title()} normalises over the channels')
     view.share(channels.labels)
     return [channels]
+
+  def axes(self, cut: Cut) -> Axes:
+    """Gamma and beta, whose axes are the normalised ones."""
+    channels, axes = cut.trace.ins[0], _axes(cut.layer, cut.rank_in(0))
+    if channels.axis not in axes or cut.ins[0].all():
+      return {}
+    pair = [(axes.index(channels.axis), cut.ins[0])]
+    return {'gamma': pair, 'beta': pair}
+
+  def masked_call(self, cut: Cut) -> Callable[..., Any] | None:
+    """Statistics over the kept channels; dropped ones become zero."""
+    axis, axes = cut.trace.ins[0].axis, _axes(cut.layer, cut.rank_in(0))
+    if axis not in axes or cut.ins[0].all():
+      return None
+    layer, kept = cut.layer, cut.ins[0]
+    shape = [1] * cut.rank_in(0)
+    for one in axes:
+      shape[one] = cut.trace.in_shapes[0][one]
+
+    def call(inputs: tf.Tensor, **kwargs: Any) -> tf.Tensor:
+      mask = tf.cast(_along(kept, axis, cut.rank_in(0)), inputs.dtype)
+      share = kept.mean()
+      mean = tf.reduce_mean(inputs * mask, axes, keepdims=True) / share
+      centred = (inputs - mean) * mask
+      variance = tf.reduce_mean(centred**2, axes, keepdims=True) / share
+      found = centred * tf.math.rsqrt(variance + layer.epsilon)
+      if layer.gamma is not None:
+        found *= tf.reshape(layer.gamma, shape)
+      if layer.beta is not None:
+        found += tf.reshape(layer.beta, shape)
+      return found * mask
+
+    return call
+
+
+def _along(kept: np.ndarray, axis: int, rank: int) -> np.ndarray:
+  shape = [1] * rank
+  shape[axis] = len(kept)
+  return kept.reshape(shape)
+
+
+class UnitNorm(Rule):
+  """UnitNormalization: a sum of squares over its axes, which channels that are zero do not change."""
+
+  def trace(self, view: View) -> list[Channels]:
+    """Protects the channels if they are normalised over and norms are kept."""
+    channels = view.ins[0]
+    if channels.axis in _axes(view.layer, len(view.in_shapes[0])) and not view.cut_norms:
+      view.atoms.protect(channels.labels, f'{view.title()} normalises over the channels')
+    return [channels]
+
+  def masked_call(self, cut: Cut) -> Callable[..., Any] | None:
+    """Dropped channels are zero as they enter."""
+    axis, rank = cut.trace.ins[0].axis, cut.rank_in(0)
+    if axis not in _axes(cut.layer, rank) or cut.ins[0].all():
+      return None
+    own, kept = cut.layer.call, cut.ins[0]
+
+    def call(inputs: tf.Tensor) -> tf.Tensor:
+      return own(inputs * tf.cast(_along(kept, axis, rank), inputs.dtype))
+
+    return call
 
 
 class GroupNorm(Rule):
@@ -133,30 +201,3 @@ class LayerScale(Rule):
   def axes(self, cut: Cut) -> Axes:
     """Gamma."""
     return {'gamma': [(0, cut.ins[0])]}
-
-
-class EinsumScale(Rule):
-  """EinsumDense as a learned scale, '...c,c->...c'; other equations may mix channels."""
-
-  def _scales(self, layer: Any) -> bool:
-    inputs, rest = layer.equation.replace(' ', '').split(',')
-    kernel, output = rest.split('->')
-    return inputs == output and len(kernel) == 1 and inputs.endswith(kernel)
-
-  def trace(self, view: View) -> list[Channels]:
-    """Channels pass if each has its own factor."""
-    layer = view.layer
-    if not self._scales(layer) or layer.bias is not None:
-      return Rule.trace(self, view)
-    labels = view.on_axis(0, -1)
-    view.share(labels)
-    guard_activation(view, labels)
-    return [view.ins[0]]
-
-  def config(self, cut: Cut) -> dict[str, Any]:
-    """The number of factors."""
-    return {'output_shape': int(cut.outs[0].sum())} if self._scales(cut.layer) else {}
-
-  def axes(self, cut: Cut) -> Axes:
-    """The factors."""
-    return {'kernel': [(0, cut.ins[0])]} if self._scales(cut.layer) else {}

@@ -11,11 +11,23 @@ from typing import Any
 import numpy as np
 import tf_keras as keras
 
-from secateurs.utils.graph.channels import Channels
-from secateurs.utils.graph.constants import Constant
-from secateurs.utils.graph.rules import elementwise, kernels, merges, norms, ops, shapes
-from secateurs.utils.graph.rules.base import Cut, Rule, Trace, View
-from secateurs.utils.graph.selection import ChannelSelection
+from secateurs.utils.errors import UserError
+from secateurs.utils.graph.flat.selection import ChannelSelection
+from secateurs.utils.graph.rules import (
+  attention,
+  einsum_dense,
+  elementwise,
+  kernels,
+  merges,
+  norms,
+  recurrent,
+  shapes,
+  wrappers,
+)
+from secateurs.utils.graph.rules.base import Cut, Rule, Trace, View, Whole
+from secateurs.utils.graph.rules.channels import Channels
+from secateurs.utils.graph.rules.constants import Constant
+from secateurs.utils.graph.rules.operations.registry import OpRule, register_operation
 
 _L = keras.layers
 
@@ -50,9 +62,29 @@ _TABLE: list[tuple[Rule, tuple[type, ...]]] = [
   (kernels.Depthwise(), (_L.DepthwiseConv1D, _L.DepthwiseConv2D)),
   (kernels.Dense(), (_L.Dense,)),
   (norms.LayerNorm(), (_L.LayerNormalization,)),
+  (norms.UnitNorm(), (_L.UnitNormalization,)),
   (norms.GroupNorm(), (_L.GroupNormalization,)),
   (norms.PRelu(), (_L.PReLU,)),
-  (norms.EinsumScale(), (_L.EinsumDense,)),
+  (einsum_dense.EinsumDense(), (_L.EinsumDense,)),
+  (recurrent.Recurrent(), (_L.LSTM, _L.GRU, _L.SimpleRNN)),
+  (recurrent.Bidirectional(), (_L.Bidirectional,)),
+  (recurrent.Embedding(), (_L.Embedding,)),
+  (recurrent.Masking(), (_L.Masking,)),
+  (attention.SelfAttention(), (_L.MultiHeadAttention,)),
+  (
+    Whole('has other weights at every place'),
+    (_L.LocallyConnected1D, _L.LocallyConnected2D),
+  ),
+  (
+    Whole('is a recurrent layer other than LSTM, GRU and SimpleRNN'),
+    (_L.RNN, _L.ConvLSTM1D, _L.ConvLSTM2D, _L.ConvLSTM3D, _L.StackedRNNCells),
+  ),
+  (
+    Whole('keeps its products inside: use tf.matmul or tf.einsum on the tensors'),
+    (_L.Attention, _L.AdditiveAttention, _L.Dot),
+  ),
+  (Whole('runs code that cannot be followed'), (_L.Lambda,)),
+  (Whole('has its own statistics for each channel: adapt it on images'), (_L.Normalization,)),
   (elementwise.Elementwise(), (_L.ReLU, _L.LeakyReLU, _L.ELU, _L.ThresholdedReLU)),
   (elementwise.Activation(), (_L.Activation,)),
   (elementwise.Softmax(), (_L.Softmax,)),
@@ -86,6 +118,13 @@ _TABLE: list[tuple[Rule, tuple[type, ...]]] = [
       _L.Cropping1D,
       _L.Cropping2D,
       _L.Cropping3D,
+      _L.CenterCrop,
+      _L.Resizing,
+      _L.RandomCrop,
+      _L.RandomFlip,
+      _L.RandomRotation,
+      _L.RandomTranslation,
+      _L.RandomZoom,
     ),
   ),
   (shapes.ZeroPadding(), (_L.ZeroPadding1D, _L.ZeroPadding2D, _L.ZeroPadding3D)),
@@ -121,8 +160,8 @@ _BY_NAME: dict[tuple[str, str], Rule] = {
   ('batch_normalization', 'SyncBatchNormalization'): norms.BatchNorm(),
   ('batch_normalization', 'BatchNormalizationBase'): norms.BatchNorm(),
   ('batch_normalization_v1', 'BatchNormalization'): norms.BatchNorm(),
-  ('tf_op_layer', 'TFOpLambda'): ops.OpRule(),
-  ('tf_op_layer', 'SlicingOpLambda'): ops.OpRule(),
+  ('tf_op_layer', 'TFOpLambda'): OpRule(),
+  ('tf_op_layer', 'SlicingOpLambda'): OpRule(),
   ('convnext', 'LayerScale'): norms.LayerScale(),
   ('convnext', 'StochasticDepth'): elementwise.Passing(),
   ('inception_resnet_v2', 'CustomScaleLayer'): elementwise.ScaledSum(),
@@ -130,12 +169,47 @@ _BY_NAME: dict[tuple[str, str], Rule] = {
 _UNKNOWN = Rule()
 
 
+def register_layer_rule(kind: type | str, rule: Rule) -> None:
+  """Teaches the graph how channels pass through a layer or an operation of yours.
+
+  Args:
+    kind: a layer class (its subclasses are not meant), or the public name of a TensorFlow operation,
+      such as 'math.bessel_j0', which is the `symbol` of its layer.
+    rule: a `PassThrough`, a `PerChannel`, or a `Rule` of yours.
+
+  Raises:
+    UserError: if the class or operation can be cut already, or the arguments are of other types.
+  """
+  if not isinstance(rule, Rule):
+    raise UserError(
+      f'A layer rule must be a Rule, got {type(rule).__name__}: pass an instance, such as'
+      ' PassThrough().'
+    )
+  if isinstance(kind, str):
+    register_operation(kind, rule)
+    return
+  if not (isinstance(kind, type) and issubclass(kind, _L.Layer)):
+    raise UserError(f'Expected a tf_keras layer class or the name of an operation, got {kind!r}.')
+  known = _BY_TYPE.get(kind, _by_name(kind))
+  if type(known) not in (Rule, Whole):
+    raise UserError(f'Layer class {kind.__name__} has a rule already: register a subclass instead.')
+  _BY_TYPE[kind] = rule
+
+
 def rule_of(layer: keras.layers.Layer) -> Rule:
   """The rule for `layer`; for classes that are not listed, the rule that protects everything."""
   kind = type(layer)
   if kind in _BY_TYPE:
     return _BY_TYPE[kind]
+  return _by_name(kind)
+
+
+def _by_name(kind: type) -> Rule:
+  """The rule of a class that Keras keeps private."""
   parts = kind.__module__.split('.')
   if parts[0] == 'tf_keras':
     return _BY_NAME.get((parts[-1], kind.__name__), _UNKNOWN)
   return _UNKNOWN
+
+
+_BY_TYPE[_L.TimeDistributed] = wrappers.TimeDistributed(rule_of)

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from secateurs.utils.graph.channels import Channels
-from secateurs.utils.graph.constants import Constant
-from secateurs.utils.graph.counting import channel_axis
+from secateurs.utils.graph.flat.layouts import channel_axis
 from secateurs.utils.graph.rules.base import Cut, Rule, Trace, View, fixed
+from secateurs.utils.graph.rules.channels import Channels
+from secateurs.utils.graph.rules.constants import Constant
 
 
 class Spatial(Rule):
@@ -124,9 +124,9 @@ def resized(shape: Sequence[int], axis: int, kept: np.ndarray) -> tuple[int, ...
   return tuple(shape)
 
 
-def spread(trace: Trace, given: Constant) -> Constant:
-  """Constants by atom, for outputs that repeat or reorder the atoms of the input."""
-  labels_in, labels_out = trace.ins[0].labels, trace.outs[0].labels
+def spread(trace: Trace, given: Constant, number: int = 0) -> Constant:
+  """Constants by atom, for output `number` that repeats or reorders the atoms of the input."""
+  labels_in, labels_out = trace.ins[0].labels, trace.outs[number].labels
   order = np.argsort(labels_in, kind='stable')
   slots = np.searchsorted(labels_in[order], labels_out)
   found = order[np.minimum(slots, len(order) - 1)] if len(order) else slots

@@ -33,7 +33,8 @@ class PhaseCallbacks:
   In this order: set_params ({phase, epochs, steps}), set_model (the model that is trained, which is not
   compiled), on_train_begin; for each epoch on_epoch_begin and on_epoch_end, with the means over the
   epoch; on_train_end, with those of the last epoch. A phase that ends inside an epoch, or takes less
-  than one, ends with a shorter epoch. A phase that is resumed inside an epoch begins with the rest of it.
+  than one, ends with a shorter epoch. A phase that is resumed inside an epoch first
+  runs the rest of it.
 
   Nothing is called for single batches, so that steps stay in the compiled loop.
   """

@@ -15,8 +15,8 @@ import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
-from secateurs.utils.graph.cuts import run_calls
-from secateurs.utils.graph.walk import Call, FlatModel, flatten_model
+from secateurs.utils.graph.flat.cuts import run_calls
+from secateurs.utils.graph.flat.walk import Call, FlatModel, flatten_model
 from secateurs.utils.training import distributed
 from secateurs.utils.training.layerwise.least_squares import Moments, NormalEquations
 from secateurs.utils.training.layerwise.linear import is_addition, kernel_matrix

@@ -7,8 +7,8 @@ from collections.abc import Collection, Sequence
 import numpy as np
 import tensorflow as tf
 
-from secateurs.utils.graph.cuts import calls_between, crossing, run_calls
-from secateurs.utils.graph.walk import Call, FlatModel
+from secateurs.utils.graph.flat.cuts import calls_between, crossing, run_calls
+from secateurs.utils.graph.flat.walk import Call, FlatModel
 
 _BATCH = 128
 _BYTES = 2

@@ -13,7 +13,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 from secateurs.utils.errors import UserError
-from secateurs.utils.graph.selection import ChannelSelection
+from secateurs.utils.graph.flat.selection import ChannelSelection
 from secateurs.utils.training.engine.masks import Masks
 from secateurs.utils.training.models.weights import trainable_kernels
 
@@ -36,7 +36,7 @@ def quantized_twin(model: keras.Model) -> keras.Model:
   """
   from tensorflow_model_optimization.quantization import keras as quantization
 
-  from secateurs.utils.graph.quantization import NoOpQuantizeConfig
+  from secateurs.utils.graph.flat.quantization import NoOpQuantizeConfig
 
   try:
     twin = keras.models.clone_model(model)
@@ -97,7 +97,7 @@ def _annotated(layer: keras.layers.Layer) -> keras.layers.Layer:
   """The layer, marked for 8 bits; choices of channels are marked to need no range of their own."""
   from tensorflow_model_optimization.quantization.keras import quantize_annotate_layer
 
-  from secateurs.utils.graph.quantization import NoOpQuantizeConfig
+  from secateurs.utils.graph.flat.quantization import NoOpQuantizeConfig
 
   if isinstance(layer, keras.layers.InputLayer) or type(layer).__name__ in _OPERATIONS:
     return layer

@@ -11,7 +11,7 @@ import tf_keras as keras
 
 from secateurs.utils import model_files
 from secateurs.utils.errors import UserError
-from secateurs.utils.graph.rebuild import KERNELS
+from secateurs.utils.graph.flat.rebuild import KERNELS
 from secateurs.utils.training import distributed
 
 _NB_LISTED = 8

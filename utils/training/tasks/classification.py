@@ -10,7 +10,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 from secateurs.utils.errors import UserError
-from secateurs.utils.graph.classifier import as_classifier, with_softmax
+from secateurs.utils.graph.slicing.classifier import as_classifier, with_softmax
 from secateurs.utils.training.tasks import heads
 from secateurs.utils.training.tasks.criteria import Criteria
 from secateurs.utils.training.tasks.scores import Evaluation, Score, binomial_noise

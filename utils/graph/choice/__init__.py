@@ -1,0 +1,1 @@
+"""Which channels to keep: scores, targets, and what a choice costs."""

@@ -1,0 +1,1 @@
+"""MACs and parameters of a model, layer by layer."""

@@ -1,0 +1,209 @@
+"""The channel graph: which channels of which layers live and die together."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator
+
+import numpy as np
+import tf_keras as keras
+
+from secateurs.utils.errors import UserError
+from secateurs.utils.graph.counts.counting import ModelCount, count
+from secateurs.utils.graph.flat.rebuild import variables, weight_names
+from secateurs.utils.graph.groups.members import (
+  CONSUMES,
+  FOLLOWS,
+  PRODUCES,
+  ChannelMap,
+  Group,
+  Member,
+)
+from secateurs.utils.graph.groups.table import group_table
+from secateurs.utils.graph.groups.tracing import Traced, trace_model
+from secateurs.utils.graph.rules.base import Trace
+from secateurs.utils.graph.rules.channels import components
+
+
+class ChannelGraph:
+  """The channel groups of a functional or Sequential tf_keras model.
+
+  `print(graph)` shows a table. The model itself is left as it is.
+
+  Attributes:
+    model: the model.
+    groups: list of `Group`, in topological order of their first producer.
+    traced: the channels of every tensor.
+    norms: 'keep' or 'cut'.
+  """
+
+  def __init__(self, model: keras.Model, norms: str = 'keep'):
+    """Walks `model`.
+
+    Args:
+      model: the model.
+      norms: 'keep' protects channels that a LayerNormalization, UnitNormalization or l2_normalize
+        runs over. With 'cut' they can go: mean and variance then run over the channels that are left,
+        so the outputs change by more than what the dropped channels carried (see `correct_norms`).
+
+    Raises:
+      UserError: if the model is not a functional or Sequential tf_keras model, or `norms` is neither.
+    """
+    if norms not in ('keep', 'cut'):
+      raise UserError(f"norms must be 'keep' or 'cut', got {norms!r}.")
+    self.model = model
+    self.norms = norms
+    self.traced: Traced = trace_model(model, norms == 'cut')
+    self.groups: list[Group] = []
+    size = len(self.traced.why)
+    self._group_of = np.full(size, -1)
+    self._element_of = np.full(size, -1)
+    self._first = self.traced.first_traces()
+    self._collect()
+    self._counts: ModelCount | None = None
+    self._shapes: dict[str, list[tuple[str, tuple[int, ...]]]] = {}
+
+  def __iter__(self) -> Iterator[Group]:
+    return iter(self.groups)
+
+  def __len__(self) -> int:
+    return len(self.groups)
+
+  def group(self, key: int | str | Group) -> Group:
+    """Returns a group by index, or by the name of a layer whose output belongs to it.
+
+    Raises:
+      UserError: if there is no such group, or the layer's channels lie in several groups.
+    """
+    if isinstance(key, Group):
+      return self.groups[key.index]
+    if isinstance(key, (int, np.integer)):
+      if not 0 <= key < len(self.groups):
+        raise UserError(
+          f'There is no channel group {key}, expected 0 to {len(self.groups) - 1}:'
+          ' print the ChannelGraph to see them.'
+        )
+      return self.groups[key]
+    found = {int(one) for one in self.outputs(key).group} - {-1}
+    if len(found) != 1:
+      raise UserError(
+        f'The output of layer {key!r} lies in {len(found)} channel groups, expected one:'
+        ' use ChannelGraph.outputs(name) to see where each channel belongs.'
+      )
+    return self.groups[found.pop()]
+
+  def outputs(self, layer: str) -> ChannelMap:
+    """Returns where the channels of a layer's (first) output belong."""
+    trace = self._trace(layer)
+    labels = trace.outs[0].labels if trace.produced is None else trace.produced
+    return self._map(labels)
+
+  def inputs(self, layer: str, number: int = 0) -> ChannelMap:
+    """Returns where the channels of a layer's input belong."""
+    return self._map(self._trace(layer).ins[number].labels)
+
+  def protection(self, roots: np.ndarray) -> str | None:
+    """Returns why one of these elements may not be dropped, or None if all may."""
+    why = self.traced.why[roots]
+    hit = why[why >= 0]
+    return self.traced.reasons[hit[0]] if len(hit) else None
+
+  def counts(self) -> ModelCount:
+    """Returns the model's MACs and parameters, counted once."""
+    if self._counts is None:
+      self._counts = count(self.model)
+    return self._counts
+
+  def weight_shapes(self, layer: str) -> list[tuple[str, tuple[int, ...]]]:
+    """Returns names (without scope) and shapes of a layer's weights, found once."""
+    if layer not in self._shapes:
+      own = self._trace(layer).call.layer
+      shapes = [tuple(one.shape) for one in variables(own)]
+      self._shapes[layer] = list(zip(weight_names(own), shapes))
+    return self._shapes[layer]
+
+  def prunable_share(self, counts: ModelCount | None = None) -> float:
+    """Share of the model's MACs, in [0, 1], that shrink when some prunable group is cut.
+
+    A layer's multiply-adds count as far as their input or output channel can go.
+
+    Args:
+      counts: the MACs by layer, if not those of the model as it is (another input size).
+    """
+    total = touched = 0.0
+    free = np.zeros(len(self.traced.why), bool)
+    for group in self.groups:
+      if group.prunable:
+        free[group.roots[group.free]] = True
+    for row in (counts or self.counts()).layers:
+      if not row.macs:
+        continue
+      trace = self._first[row.name]
+      stuck = 1.0
+      for labels in (trace.ins[0].labels, trace.outs[0].labels):
+        if len(labels):
+          stuck *= 1 - free[labels].mean()
+      total += row.macs
+      touched += row.macs * (1 - stuck)
+    return touched / total if total else 0.0
+
+  def table(self) -> str:
+    """Returns the groups, sizes, members and protections as text."""
+    return group_table(self.model.name, self.groups)
+
+  def __str__(self) -> str:
+    return self.table()
+
+  def _trace(self, layer: str) -> Trace:
+    if layer not in self._first:
+      near = difflib.get_close_matches(str(layer), self._first, 1)
+      hint = f'did you mean {near[0]!r}?' if near else 'see model.summary() for the names.'
+      raise UserError(f'Model {self.model.name!r} has no layer {layer!r}: {hint}')
+    return self._first[layer]
+
+  def _map(self, labels: np.ndarray) -> ChannelMap:
+    return ChannelMap(self._group_of[labels], self._element_of[labels], labels)
+
+  def _collect(self) -> None:
+    """Joins producers that share an element into groups, and lists the members."""
+    producers = [trace for trace in self._first.values() if trace.produced is not None]
+    if not producers:
+      return
+    roots = np.concatenate([trace.produced for trace in producers])
+    owner = np.repeat(np.arange(len(producers)), [len(trace.produced) for trace in producers])
+    size = len(producers)
+    owners = components(size + len(self._group_of), owner, roots + size)[:size]
+    for index, first in enumerate(np.unique(owners)):
+      mine = roots[owners[owner] == first]
+      unique, appearance = np.unique(mine, return_index=True)
+      elements = unique[np.argsort(appearance)]
+      self._group_of[elements] = index
+      self._element_of[elements] = np.arange(len(elements))
+      why, reasons = self._why(elements)
+      name = producers[first].call.name
+      self.groups.append(Group(index, name, elements, [], why, reasons))
+    for name, trace in self._first.items():
+      self._add_members(name, trace)
+
+  def _why(self, elements: np.ndarray) -> tuple[np.ndarray, list[str]]:
+    why = self.traced.why[elements]
+    numbers = np.unique(why[why >= 0])
+    place = np.full(len(self.traced.reasons) + 1, -1)
+    place[numbers] = np.arange(len(numbers))
+    return place[why], [self.traced.reasons[number] for number in numbers]
+
+  def _add_members(self, name: str, trace: Trace) -> None:
+    kind = type(trace.call.layer).__name__
+    if trace.consumed is not None:
+      self._add(name, kind, CONSUMES, trace.consumed)
+    if trace.produced is not None:
+      self._add(name, kind, PRODUCES, trace.produced)
+    elif trace.call.layer.weights and trace.consumed is None and trace.ins:
+      self._add(name, kind, FOLLOWS, trace.outs[0].labels)
+
+  def _add(self, name: str, kind: str, role: str, labels: np.ndarray) -> None:
+    groups = self._group_of[labels]
+    for index in np.unique(groups[groups >= 0]):
+      positions = np.flatnonzero(groups == index)
+      elements = self._element_of[labels[positions]]
+      self.groups[index].members.append(Member(name, kind, role, positions, elements))

@@ -1,0 +1,1 @@
+"""From a choice of channels to a smaller model: plan, build, compare with masking, save."""

@@ -1,0 +1,71 @@
+"""Makes up for the changed statistics of normalisation layers that lost channels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+import tf_keras as keras
+
+from secateurs.utils.errors import UserError
+from secateurs.utils.graph.slicing.planning import Plan
+
+
+def correct_norms(plan: Plan, small: keras.Model, batches: Iterable[Any]) -> list[str]:
+  """Fits scale and offset of every LayerNormalization that lost channels, in closed form.
+
+  For each channel that is left, y of the original and x of the sliced model's normalisation are
+  compared over all samples and positions: a x + b with the least squared error has
+  a = cov(x, y) / var(x) and b = mean(y) - a mean(x). Gamma becomes a gamma, beta a beta + b. Layers
+  are corrected in the order of the model, each on what the corrected ones before it give.
+
+  Args:
+    plan: the plan, of a graph with norms='cut'.
+    small: the model that it gave; its gamma and beta are set.
+    batches: inputs, gone over once for each layer: a list of arrays, for instance.
+
+  Returns:
+    Names of the corrected layers.
+
+  Raises:
+    UserError: if `batches` is empty or ends after one pass.
+  """
+  if iter(batches) is batches:
+    raise UserError('correct_norms goes over the batches several times: give a list or a Dataset.')
+  done = []
+  for name, trace in plan.graph.traced.first_traces().items():
+    cut = plan.cut(trace)
+    layer = trace.call.layer
+    fits = type(layer) is keras.layers.LayerNormalization and layer.center and layer.scale
+    if not fits or cut.ins[0].all() or len(layer.gamma.shape) != 1:
+      continue
+    _correct(layer, small.get_layer(name), cut.ins[0], plan.graph.model, small, batches)
+    done.append(name)
+  return done
+
+
+def _correct(
+  old: keras.layers.Layer,
+  new: keras.layers.Layer,
+  kept: np.ndarray,
+  model: keras.Model,
+  small: keras.Model,
+  batches: Iterable[Any],
+) -> None:
+  first = keras.Model(model.inputs, old.get_output_at(0))
+  second = keras.Model(small.inputs, new.get_output_at(0))
+  count, sums = 0, np.zeros((4, int(kept.sum())))
+  for batch in batches:
+    y = np.asarray(first(batch, training=False), np.float64)[..., kept].reshape(-1, sums.shape[1])
+    x = np.asarray(second(batch, training=False), np.float64).reshape(-1, sums.shape[1])
+    count += len(x)
+    sums += [x.sum(0), y.sum(0), (x * x).sum(0), (x * y).sum(0)]
+  if not count:
+    raise UserError('correct_norms got no batches, expected at least one.')
+  mean_x, mean_y, xx, xy = sums / count
+  variance = xx - mean_x**2
+  scale = np.where(variance > 1e-12, (xy - mean_x * mean_y) / np.maximum(variance, 1e-12), 1.0)
+  new.beta.assign(tf.cast(scale * new.beta.numpy() + mean_y - scale * mean_x, new.beta.dtype))
+  new.gamma.assign(tf.cast(scale * new.gamma.numpy(), new.gamma.dtype))
