@@ -83,7 +83,7 @@ class MacsForm:
   """MACs in closed form, where channels go in several units and only their numbers matter.
 
   Every side of every kernel is linear in the units' numbers of channels, so that planning the whole
-  network and one channel less of each unit tells all of them.
+  network and one channel less of each unit gives all of them.
   """
 
   def __init__(self, whole: Plan, less: Sequence[Plan]) -> None:

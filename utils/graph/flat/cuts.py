@@ -14,7 +14,7 @@ from secateurs.utils.graph.flat.walk import Call, FlatModel
 
 @dataclasses.dataclass(frozen=True)
 class Neck:
-  """A place where one tensor alone carries all that comes before to all that comes behind.
+  """A place where one tensor alone carries all that comes before to all that comes after.
 
   Attributes:
     position: calls before it.
@@ -41,7 +41,7 @@ def is_convolution(call: Call) -> bool:
 
 
 def necks(flat: FlatModel) -> list[Neck]:
-  """All places behind a convolution where one tensor of rank 4 is all that crosses, in order."""
+  """All places after a convolution where one tensor of rank 4 is all that crosses, in order."""
   last = {number: len(flat.calls) for number in flat.outputs}
   for index, call in reversed(list(enumerate(flat.calls))):
     for number in call.inputs:
@@ -72,7 +72,7 @@ def even_necks(flat: FlatModel, nb_cuts: int) -> list[Neck]:
 
   Returns:
     P necks in order, or fewer where there are not so many with a convolution between each two of
-    them and behind the last.
+    them and after the last.
   """
   total = sum(is_convolution(call) for call in flat.calls)
   by_count = {neck.nb_convs: neck for neck in necks(flat) if neck.nb_convs < total}
@@ -118,7 +118,7 @@ def run_calls(
     calls: what to run.
     tensors: values by tensor number, of all that the calls read and do not make.
     training: the mode, for layers that were not given one when the model was built.
-    wanted: the tensors to return; others are let go behind the last call that reads them.
+    wanted: the tensors to return; others are let go after the last call that reads them.
 
   Returns:
     The given values and those that were made, or of these the wanted ones.

@@ -1,4 +1,4 @@
-"""Makes layers and functional models anew with given configs and weights.
+"""Makes layers and functional models again with given configs and weights.
 
 Random initialisation is most of the cost of building a large Keras model, so layers are built with
 initialisers that hand out the final values; the layer's own initialisers are put back afterwards.
@@ -176,7 +176,7 @@ def _copy_lambda(layer: keras.layers.Lambda, name: str) -> keras.layers.Lambda:
 
 
 def new_inputs(flat: FlatModel) -> dict[int, Any]:
-  """Makes the model's input layers anew; returns tensor number -> Keras tensor."""
+  """Makes the model's input layers again; returns tensor number -> Keras tensor."""
   found = {}
   for number, layer in flat.inputs:
     copy = keras.layers.InputLayer.from_config(layer.get_config())

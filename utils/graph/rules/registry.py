@@ -154,7 +154,7 @@ _TABLE: list[tuple[Rule, tuple[type, ...]]] = [
 ]
 _BY_TYPE = {layer_type: rule for rule, types in _TABLE for layer_type in types}
 
-# Classes that Keras keeps private or makes anew, by module and name.
+# Classes that Keras keeps private or makes again, by module and name.
 _BY_NAME: dict[tuple[str, str], Rule] = {
   ('batch_normalization', 'BatchNormalization'): norms.BatchNorm(),
   ('batch_normalization', 'SyncBatchNormalization'): norms.BatchNorm(),

@@ -95,7 +95,7 @@ def classifying_part(model: keras.Model, output: str | None) -> keras.Model:
 
 
 def with_softmax(model: keras.Model) -> keras.Model:
-  """The model with a softmax behind it; layers and weights are shared."""
+  """The model with a softmax after it; layers and weights are shared."""
   found = keras.layers.Softmax(name=PROBABILITIES)(model.outputs[0])
   return keras.Model(model.inputs, found, name=model.name)
 

@@ -43,7 +43,7 @@ class Step:
     trace: the call.
     cut: what stays of it.
     kind: 'call' (called again), 'silent' (its outputs carry no signal) or 'merge' (an addition,
-      product or concatenation goes on with the inputs that still carry one).
+      product or concatenation continues with the inputs that still carry one).
   """
 
   trace: Trace
