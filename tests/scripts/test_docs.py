@@ -1,5 +1,6 @@
 """The code of the guides runs as it stands."""
 
+import json
 import re
 import subprocess
 import sys
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
+MOST_LINES = {'learner': 40, 'criterion': 15, 'method': 20, 'net': 40, 'data': 40}
 SHORT = ['--nb_epochs_rat', '0.05', '--bench_frames', '3', '--bench_threads', '1']
 
 
@@ -23,12 +25,13 @@ def python(*command):
 
 @pytest.fixture(scope='module')
 def extensions():
-  return dict(zip(('learner', 'net', 'data'), code_blocks('extend.md'), strict=True))
+  return dict(zip(MOST_LINES, code_blocks('extend.md'), strict=True))
 
 
-@pytest.mark.parametrize('kind', ['learner', 'net', 'data'])
+@pytest.mark.parametrize('kind', MOST_LINES)
 def test_extensions_are_short(extensions, kind):
-  assert len([line for line in extensions[kind].splitlines() if line.strip()]) < 40
+  lines = [line for line in extensions[kind].splitlines() if line.strip()]
+  assert len(lines) < MOST_LINES[kind]
 
 
 def test_a_learner_of_ones_own(extensions, tmp_path):
@@ -42,6 +45,24 @@ def test_a_learner_of_ones_own(extensions, tmp_path):
     'cli.main(lambda: LENET_AT_DIGITS, argv)\n'
   )
   assert re.search(r'zeros in prunable kernels +0.00 % +(29|30|31)\.', python('-c', run))
+
+
+def test_a_criterion_and_a_method_of_ones_own(extensions, tmp_path):
+  (tmp_path / 'mine.py').write_text(extensions['criterion'] + extensions['method'])
+  run = (
+    f'import sys; sys.path.insert(0, {str(tmp_path)!r}); import mine\n'
+    'from secateurs.learners import cli\n'
+    'from secateurs.nets.model_helper import LENET_AT_DIGITS\n'
+    f'argv = ["x", "--learner", "thin", "--cp_select", "spread", "--nocp_compare", '
+    f'"--run_dir", {str(tmp_path / "run")!r}, *{SHORT!r}]\n'
+    'cli.main(lambda: LENET_AT_DIGITS, argv)\n'
+  )
+  assert 'chn-pruned: lenet on digits' in python('-c', run).replace(
+    'thin (chn-pruned)', 'chn-pruned'
+  )
+  report = json.loads((tmp_path / 'run/logs/chn-pruned/report.json').read_text())
+  assert report['method'] == 'thin'
+  assert (report['flags']['cp_select'], report['flags']['cp_refit']) == ('spread', False)
 
 
 @pytest.mark.parametrize(('kind', 'learner'), [('net', 'chn-pruned'), ('data', 'weight-sparse')])
