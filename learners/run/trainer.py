@@ -123,13 +123,15 @@ class Trainer:
     )
 
   def _progress(self, phase: str, start: int, stop: int) -> Progress:
+    task = self._settings.helper.task
     return Progress(
       phase,
       start,
       stop,
       self._rates.batch_size_total,
       shown=distributed.is_chief(),
-      metrics=self._settings.helper.task.user_metrics,
+      metrics=task.user_metrics,
+      percent=task.percent_metrics,
     )
 
   def _callbacks(self, phase: str, network: keras.Model, start: int, stop: int) -> PhaseCallbacks:

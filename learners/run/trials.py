@@ -77,7 +77,7 @@ def search(
   Args:
     names: of the parts.
     propose: from factors (empty: equal shares) to a candidate.
-    reward: of a candidate, such as its accuracy in [0, 1].
+    reward: of a candidate, the greater the better, such as the goodness of its score.
     path: a file of one JSON object a line.
     nb_trials: how many in all.
     nb_random: how many of them are drawn without looking at the others.
@@ -93,49 +93,72 @@ def search(
     UserError: see `require_optuna`.
   """
   optuna = require_optuna(nb_trials)
-  if optuna is not None:
-    kind = optuna.distributions.FloatDistribution(_LOWEST, _HIGHEST, log=True)
-    distributions = dict.fromkeys(names, kind)
+  sampler = None if optuna is None else _Sampler(optuna, names, nb_random, seed)
   trials = distributed.from_chief(lambda: read_trials(path))
+  began, first = time.perf_counter(), len(trials)
+  for number in range(first, nb_trials):
+    factors = _factors(number, names, sampler, trials)
+    candidate = distributed.broadcast_object(propose(factors))
+    trial = Trial(number, factors, candidate.counts, candidate.cost, reward(candidate))
+    trials.append(distributed.broadcast_object(trial))
+    _append(path, trials[-1])
+    if number < _NB_GIVEN or (number + 1) % every == 0:
+      seconds = (time.perf_counter() - began) / (number + 1 - first)
+      say(_progress(trials, nb_trials, seconds))
+      save()
+  return trials
 
-  def ask(number: int) -> dict[str, float]:
+
+class _Sampler:
+  """Optuna's TPE, which is asked afresh for every trial, from the trials before it."""
+
+  def __init__(self, optuna: ModuleType, names: Sequence[str], nb_random: int, seed: int) -> None:
+    kind = optuna.distributions.FloatDistribution(_LOWEST, _HIGHEST, log=True)
+    self._optuna, self._distributions = optuna, dict.fromkeys(names, kind)
+    self._nb_random, self._seed = nb_random, seed
+
+  def ask(self, number: int, trials: Sequence[Trial]) -> dict[str, float]:
     """Factors that a new study, which knows all trials before, suggests."""
+    optuna, kinds = self._optuna, self._distributions
     sampler = optuna.samplers.TPESampler(
-      seed=(seed * 1_000_003 + number) % (1 << 31), n_startup_trials=nb_random, multivariate=True
+      seed=(self._seed * 1_000_003 + number) % (1 << 31),
+      n_startup_trials=self._nb_random,
+      multivariate=True,
     )
     study = optuna.create_study(direction='maximize', sampler=sampler)
     study.add_trials(
       [
-        optuna.trial.create_trial(params=t.factors, distributions=distributions, value=t.reward)
+        optuna.trial.create_trial(params=t.factors, distributions=kinds, value=t.reward)
         for t in trials
         if t.factors
       ]
     )
-    return {name: float(value) for name, value in study.ask(distributions).params.items()}
+    return {name: float(value) for name, value in study.ask(kinds).params.items()}
 
-  began, first = time.perf_counter(), len(trials)
-  for number in range(len(trials), nb_trials):
-    factors: dict[str, float] = {}
-    if number == 0:
-      factors = dict.fromkeys(names, 1.0)
-    elif number >= _NB_GIVEN:
-      factors = ask(number)
-    candidate = distributed.broadcast_object(propose(factors))
-    trial = Trial(number, factors, candidate.counts, candidate.cost, reward(candidate))
-    trial = distributed.broadcast_object(trial)
-    if distributed.is_chief():
-      with path.open('a', encoding='utf-8') as file:
-        file.write(json.dumps(dataclasses.asdict(trial)) + '\n')
-    trials.append(trial)
-    if number < 2 or (number + 1) % every == 0:
-      left = (time.perf_counter() - began) / (number + 1 - first) * (nb_trials - number - 1)
-      best = max(t.reward for t in trials)
-      say(
-        f'search  trial {number + 1}/{nb_trials}  reward {trial.reward:.4f}  best {best:.4f}  '
-        f'ETA {format_seconds(left)}'
-      )
-      save()
-  return trials
+
+def _factors(
+  number: int, names: Sequence[str], sampler: _Sampler | None, trials: Sequence[Trial]
+) -> dict[str, float]:
+  """Of a trial: ones for the first, none for the second (equal shares), then what is suggested."""
+  if number == 0:
+    return dict.fromkeys(names, 1.0)
+  return {} if number < _NB_GIVEN else sampler.ask(number, trials)
+
+
+def _append(path: Path, trial: Trial) -> None:
+  if distributed.is_chief():
+    with path.open('a', encoding='utf-8') as file:
+      file.write(json.dumps(dataclasses.asdict(trial)) + '\n')
+
+
+def _progress(trials: Sequence[Trial], nb_trials: int, seconds: float) -> str:
+  """A line about the latest of some trials; `seconds` are those of one trial."""
+  latest, best = trials[-1], max(trial.reward for trial in trials)
+  left = seconds * (nb_trials - len(trials))
+  return (
+    f'search  trial {latest.number + 1}/{nb_trials}  reward {latest.reward:.4f}  best {best:.4f}  '
+    f'ETA {format_seconds(left)}'
+  )
 
 
 def require_optuna(nb_trials: int) -> ModuleType | None:

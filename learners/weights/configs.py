@@ -104,7 +104,7 @@ class WsConfig(Config):
   )
   reward_type: str = option(
     'single-obj',
-    'What optimal looks for: accuracy (single-obj), or accuracy and few weights (multi-obj).',
+    'What optimal looks for: the score (single-obj), or the score and few weights (multi-obj).',
     choices=tuple(OBJECTIVES),
   )
 

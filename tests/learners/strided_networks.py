@@ -6,19 +6,6 @@ import tf_keras as keras
 L = keras.layers
 
 
-def randomize(model, seed=0):
-  rng = np.random.default_rng(seed)
-  for weight in model.weights:
-    shape = tuple(weight.shape)
-    if 'variance' in weight.name or 'gamma' in weight.name:
-      weight.assign(rng.uniform(0.5, 1.5, shape))
-    elif 'kernel' in weight.name:
-      weight.assign(rng.normal(size=shape) * (2.0 / max(np.prod(shape[:-1]), 1)) ** 0.5)
-    else:
-      weight.assign(rng.normal(size=shape) * 0.3)
-  return model
-
-
 def conv(x, filters, size, name, strides=1):
   x = L.Conv2D(filters, size, strides, padding='same', use_bias=False, name=name)(x)
   return L.BatchNormalization(name=f'{name}_bn')(x)

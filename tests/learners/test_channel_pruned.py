@@ -80,7 +80,7 @@ def test_no_network_is_built_to_read_shapes_twice(make, baseline, monkeypatch):
   calls, build = [], learner.helper.build_model
   monkeypatch.setattr(learner.helper, 'build_model', lambda seed: calls.append(1) or build(seed))
   for _ in range(3):
-    assert learner._method().nb_points == 10
+    assert learner.refit_method().nb_points == 10
     assert learner._nb_batches() == 30
   assert len(calls) == 1
 

@@ -3,7 +3,8 @@ import json
 import numpy as np
 import pytest
 import tf_keras as keras
-from strided_networks import NETS, conv, logits, randomize, residual_net, stem
+from networks import randomize
+from strided_networks import NETS, conv, logits, residual_net, stem
 
 from secateurs.learners import get_learner
 from secateurs.learners.channels import widths

@@ -4,12 +4,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tf_keras as keras
-from strided_networks import (
-  NETS,
-  randomize,
-  residual_net,
-  samples,
-)
+from networks import randomize
+from strided_networks import NETS, residual_net, samples
 
 from secateurs.learners.channels.discrimination import (
   LayerObjective,

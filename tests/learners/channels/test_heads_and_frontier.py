@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 import tf_keras as keras
-from strided_networks import NETS, randomize, samples
+from networks import randomize
+from strided_networks import NETS, samples
 
 from secateurs.nets.resnet import cifar_resnet
 from secateurs.utils.graph.flat.walk import flatten_model

@@ -222,8 +222,8 @@ def test_ratio_lists(tmp_path):
   ]
   for text, error in [
     ('0.5\n' * 8, 'holds 8 ratios, but 9 were expected, one for the inputs of each of: stage1'),
-    ('1.5\n' * 9, r"takes numbers in \[0, 1\], but '1.5'"),
-    ('half\n' * 9, "but 'half' stands in it"),
+    ('1.5\n' * 9, r"takes numbers in \[0, 1\], but it contains '1.5'"),
+    ('half\n' * 9, "but it contains 'half'"),
   ]:
     path.write_text(text)
     with pytest.raises(UserError, match=error):

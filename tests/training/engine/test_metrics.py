@@ -46,7 +46,7 @@ def test_a_folder_that_cannot_be_written(tmp_path):
 
 def test_plain_lines_where_there_is_no_terminal():
   stream = io.StringIO()
-  progress = Progress('fit', 0, 100, batch_size=8, stream=stream)
+  progress = Progress('fit', 0, 100, batch_size=8, stream=stream, percent=['accuracy'])
   progress.update(1, {'loss': 2.0})
   progress.update(50, {'loss': 1.0})
   progress.summary(50, {'loss': 1.0, 'accuracy': 0.5, 'sparsity': 0.25})
@@ -64,7 +64,7 @@ def test_a_bar_on_a_terminal():
       return True
 
   stream = Terminal()
-  progress = Progress('fit', 40, 100, batch_size=8, stream=stream)
+  progress = Progress('fit', 40, 100, batch_size=8, stream=stream, percent=['accuracy'])
   progress.update(60, {'loss': 1.0})
   progress.summary(60, {'loss': 1.0})
   progress.update(100, {'loss': 0.5})

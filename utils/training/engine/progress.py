@@ -29,6 +29,7 @@ class Progress:
     stream: where to write; a bar if it is a terminal, else one line per `summary`.
     shown: whether to write at all.
     metrics: names of the user's metrics.
+    percent: names of metrics in [0, 1] that are shown in percent.
   """
 
   def __init__(
@@ -41,13 +42,14 @@ class Progress:
     *,
     shown: bool = True,
     metrics: Sequence[str] = (),
+    percent: Sequence[str] = (),
   ) -> None:
     self._phase, self._stop, self._batch_size = phase, stop, batch_size
     self._stream = stream or sys.stdout
     self._bar = None
     self._from_step, self._began = start, time.perf_counter()
     self._compiled, self._speed = False, 0.0
-    self._shown, self._metrics = shown, tuple(metrics)
+    self._shown, self._metrics, self._percent = shown, tuple(metrics), tuple(percent)
     if shown and self._stream.isatty():
       from tqdm import tqdm
 
@@ -88,8 +90,7 @@ class Progress:
 
   def _values(self, means: Mapping[str, float]) -> str:
     parts = [f'loss {means["loss"]:.4f}'] if 'loss' in means else []
-    if 'accuracy' in means:
-      parts.append(f'accuracy {100 * means["accuracy"]:.2f} %')
+    parts += [f'{name} {100 * means[name]:.2f} %' for name in self._percent if name in means]
     if 'sparsity' in means:
       parts.append(f'sparsity {100 * means["sparsity"]:.1f} %')
     parts += [f'{name} {means[name]:.4g}' for name in self._metrics if name in means]

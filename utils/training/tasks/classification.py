@@ -29,6 +29,7 @@ class Classification(Task):
   """
 
   name = 'classification'
+  percent_metrics = ('accuracy',)
 
   def __init__(
     self, nb_classes: int, criteria: Criteria | None = None, *, probabilities: bool = False

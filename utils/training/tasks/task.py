@@ -47,6 +47,7 @@ class Task(abc.ABC):
     name: of the task.
     metric_names: names of what `metrics` gives.
     user_metrics: those of them that are the user's own, shown in progress lines.
+    percent_metrics: those of `metric_names` in [0, 1] that are shown in percent.
     total_types: dtypes of what `totals` gives, by name.
     collects: whether the score needs what `records` gives of every sample.
   """
@@ -54,6 +55,7 @@ class Task(abc.ABC):
   name: ClassVar[str]
   metric_names: Sequence[str] = ()
   user_metrics: Sequence[str] = ()
+  percent_metrics: Sequence[str] = ()
   total_types: Mapping[str, tf.DType]
   collects: bool = False
 
