@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from absl import flags
 
-from secateurs.learners import cli
+from secateurs.learners import cli, get_learner
 from secateurs.learners.run.configs import RunConfig
 
 ROOT = Path(__file__).parents[2]
@@ -204,17 +204,17 @@ def test_cifar10_from_trained_weights(tmp_path, cifar10_folder, trained_weights)
 
 
 @pytest.mark.parametrize('given', [True, False])
-def test_a_path_that_is_given_is_taken_even_if_it_is_the_default(make, tmp_path, given):
+def test_a_path_that_is_given_is_taken_even_if_it_is_the_default(helper, tmp_path, given):
   """Only where nobody gave it does it lie in the run's folder."""
-  learner, values = make('weight-sparse'), flags.FlagValues()
-  for config_class in (RunConfig, type(learner.config)):
+  kind, values = get_learner('weight-sparse'), flags.FlagValues()
+  for config_class in (RunConfig, kind.Config):
     cli.define_flags(config_class, values)
   args = ['--ws_save_path=./models_ws/model.ckpt', '--log_dir', './logs/<learner>'] if given else []
   values(['x', f'--run_dir={tmp_path}', *args])
-  learner.config = cli.read_config(type(learner.config), values)
-  learner.run_config = cli.read_config(RunConfig, values)
+  config, run = (cli.read_config(one, values) for one in (kind.Config, RunConfig))
+  learner = kind(helper, config, run=run)
   folder = Path() if given else tmp_path
-  assert learner.save_path == folder / 'models_ws' / 'model.ckpt'
+  assert learner.files.save_path == folder / 'models_ws' / 'model.ckpt'
   assert learner.files.save_path_eval == tmp_path / 'models_ws_eval' / 'model'
   assert learner.files.log_dir == folder / 'logs' / 'weight-sparse'
 

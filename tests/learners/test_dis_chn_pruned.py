@@ -252,7 +252,7 @@ def on_digits(build, helper, folder, run=None, **config):
 def test_a_run_with_branches_goes_on_behind_slicing(helper, tmp_path, monkeypatch):
   learner = on_digits(residual_net, helper, tmp_path, trunk='couple')
   learner.run_phases(until='slice')
-  assert 'slim' in learner.session.store.latest().state['done']
+  assert 'slice' in learner.session.store.latest().state['done']
   report = on_digits(residual_net, helper, tmp_path, trunk='couple').train().report
   assert report['extra']['blocks'][0]['units']
   monkeypatch.setattr(DisChnPrunedLearner, 'finetune', None)  # Any training would fail.

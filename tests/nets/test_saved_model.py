@@ -127,7 +127,7 @@ def test_inputs_and_outputs_in_dicts(last):
   assert had is (last == 'softmax')
   assert helper.build_model(0).input_shape == classifier.input_shape == (None, 16, 16, 3)
   x = arrays(8)[0]
-  found = helper.deployable(classifier)(x).numpy()
+  found = helper.task.deployable(classifier)(x).numpy()
   np.testing.assert_allclose(found, inner(x).numpy(), atol=1e-6)
 
 
@@ -230,7 +230,7 @@ def test_pipelines_arrays_and_one_hot_labels_are_the_same_data():
   ('train', 'message'),
   [
     (arrays(size=12), r'has images \(90, 12, 12, 3\)'),
-    ((arrays()[0], arrays()[1] + 1), r'labels go from 1 to 3, but the model tells 3 classes'),
+    ((arrays()[0], arrays()[1] + 1), r'labels go from 1 to 3, but the model has 3 classes'),
     ((arrays()[0], arrays()[1][:5]), r'labels \(5,\)'),
     (tf.data.Dataset.from_tensor_slices(arrays()).repeat(), r'never ends'),
     (tf.data.Dataset.from_tensor_slices(arrays()[0]), r'must give \(image, label\) pairs'),
@@ -302,7 +302,7 @@ def test_every_kind_of_file(folder, tmp_path, ending):
 
   assign_weights(named_weights(built), helper.given_weights(), 'x')
   x = arrays(4)[0]
-  np.testing.assert_allclose(helper.deployable(built)(x), model(x), atol=1e-6)
+  np.testing.assert_allclose(helper.task.deployable(built)(x), model(x), atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -341,7 +341,7 @@ def test_grey_models(folder, tmp_path):
 
 def test_files_that_do_not_fit(folder, tmp_path):
   net(classes=4).save(tmp_path / 'four.keras')
-  with pytest.raises(UserError, match=r'tells 4 classes apart, but the data set has 3'):
+  with pytest.raises(UserError, match=r'distinguishes 4 classes, but the data set has 3'):
     make(folder, tmp_path / 'four.keras')
   with pytest.raises(UserError, match=r'No model was named: give --model FILE'):
     SAVED_MODEL.make(SavedModelConfig(data_dir_local=str(folder)))

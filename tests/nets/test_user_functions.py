@@ -85,7 +85,9 @@ def learner_of(name, tmp_path, *, config=None, distillation=None, int8=False, **
 
 
 def records(learner):
-  return [json.loads(line) for line in (learner.log_dir / 'metrics.jsonl').read_text().splitlines()]
+  return [
+    json.loads(line) for line in (learner.files.log_dir / 'metrics.jsonl').read_text().splitlines()
+  ]
 
 
 @pytest.mark.parametrize('name', sorted(SHORT))
@@ -113,9 +115,9 @@ def test_every_learner_takes_the_users_functions(name, tmp_path):
   (row,) = [line for line in text.splitlines() if line.startswith('confidence')]
   assert f'{found:.4g}' in row
   change = compressed['metrics']['confidence'] - result.report['original']['metrics']['confidence']
-  written = json.loads((learner.log_dir / 'report.json').read_text())
+  written = json.loads((learner.files.log_dir / 'report.json').read_text())
   assert written['changes'].get('metrics/confidence', 0) == pytest.approx(change)
-  assert 'confidence' in (learner.log_dir / 'report.html').read_text()
+  assert 'confidence' in (learner.files.log_dir / 'report.html').read_text()
   for evaluated in learner.evaluate().values():
     assert evaluated.metrics['confidence'] == pytest.approx(found, abs=1e-3)
 
