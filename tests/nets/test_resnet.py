@@ -9,6 +9,7 @@ from secateurs.utils.errors import UserError
 from secateurs.utils.graph import count
 from secateurs.utils.training.models.weight_files import read_weights
 from secateurs.utils.training.models.weights import assign_weights, named_weights
+from secateurs.utils.training.tasks.classification import Classification
 from secateurs.utils.training.tasks.evaluation import evaluate
 
 
@@ -65,6 +66,6 @@ def test_trained_weights_give_their_accuracy(cifar10_folder, trained_weights, si
   model = cifar_resnet(size)
   path = trained_weights / f'resnet{size}_cifar10.npz'
   assign_weights(named_weights(model), read_weights(path), str(path))
-  found = evaluate(model, data.eval_batches('eval', 500))
+  found = evaluate(model, data.eval_batches('eval', 500), Classification(10))
   assert found.nb_samples == 10_000
-  assert found.accuracy == pytest.approx(accuracy, abs=5e-4)
+  assert found.score.value == pytest.approx(accuracy, abs=5e-4)
