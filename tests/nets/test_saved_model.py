@@ -191,7 +191,7 @@ def test_a_teacher_with_a_softmax_gives_logits(tmp_path):
   learner.train()
   from secateurs.learners.run.distillation import load_teacher
 
-  teacher = load_teacher(learner, None)
+  teacher = load_teacher(learner.settings, None)
   assert (teacher(arrays()[0]).numpy() < 0).any()
 
 
