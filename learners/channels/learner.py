@@ -128,7 +128,7 @@ class ChannelLearner(CompressionLearner):
     keep = plans.keep_of_plan(self.plan_to_apply, graph)
     left = set(keep) - {unit.key for unit in units}
     if left or not keep:
-      names = [cut.layer for cut in self.plan_to_apply.channels if left & set(_key_of(cut, graph))]
+      names = [cut.layer for cut, key in zip(self.plan_to_apply.channels, keep) if key in left]
       what = f'cuts channels of {", ".join(names)}' if names else 'cuts no channels'
       raise UserError(
         f'--plan {path} {what}, which {self.name} with --{self.config.prefix}trunk '
@@ -235,7 +235,3 @@ class ChannelLearner(CompressionLearner):
     if nb_steps:
       optimizer = self.rates.fine_tune_optimizer(nb_steps)
       self.fit('finetune', self.objective(), optimizer, nb_steps=nb_steps)
-
-
-def _key_of(cut: ChannelCut, graph: ChannelGraph) -> list:
-  return list(plans.keep_of_plan(plans.CutPlan('', None, '', [], [cut]), graph))

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 import tf_keras as keras
@@ -24,6 +25,7 @@ from secateurs.utils.training.layerwise.linear import is_refittable, kernel_matr
 from secateurs.utils.training.layerwise.readers import Reader
 
 _SMALL_MATRIX = 1024
+P, R = ParamSpec('P'), TypeVar('R')
 _NB_POINTS = 10
 NB_BATCHES = 30  # Batches of samples, where memory allows.
 
@@ -58,6 +60,24 @@ def nb_points(nb_batches: int, wanted: int = NB_BATCHES) -> int:
   return math.ceil(_NB_POINTS * max(wanted / nb_batches, 1))
 
 
+def _with_few_threads(function: Callable[P, R]) -> Callable[P, R]:
+  """Runs on one BLAS thread where matrices are small: several would mostly wait for each other.
+
+  The function's first and third argument are the network and the units.
+  """
+
+  @functools.wraps(function)
+  def limited(original: keras.Model, pruned: keras.Model, units: Sequence[Unit], *args, **options):
+    readers = {name for unit in units for name in unit.readers}
+    layers = flatten_model(original).layers()
+    rows = max((int(np.prod(layers[name].kernel.shape[:-1])) for name in readers), default=0)
+    with threadpool_limits(1 if rows <= _SMALL_MATRIX else None):
+      return function(original, pruned, units, *args, **options)
+
+  return limited
+
+
+@_with_few_threads
 def prune(
   original: keras.Model,
   pruned: keras.Model,
@@ -90,21 +110,6 @@ def prune(
     (kept, records): bool array [unit.size] by unit name; and for each layer that was refit its
     name, kept channels, and error before and after, as fractions of its output's variance.
   """
-  with _blas_threads(units, original):
-    return _prune(original, pruned, units, counts, batches, method, dropped, given, progress)
-
-
-def _prune(
-  original: keras.Model,
-  pruned: keras.Model,
-  units: Sequence[Unit],
-  counts: Mapping[str, int],
-  batches: Sequence[np.ndarray],
-  method: Method,
-  dropped: Mapping[str, np.ndarray] | None,
-  given: Mapping[str, np.ndarray] | None,
-  progress: Callable[[int, int, dict[str, Any]], None] | None,
-) -> tuple[dict[str, np.ndarray], list[dict[str, Any]]]:
   features = _features(original, pruned, batches, method)
   readers = _readers_in_order(features, units)
   if method.refit_all:
@@ -141,6 +146,7 @@ def _prune(
   return kept, records
 
 
+@_with_few_threads
 def statistics(
   original: keras.Model,
   pruned: keras.Model,
@@ -152,17 +158,6 @@ def statistics(
 
   Of all layers at once, so that the memory is that of all their normal equations.
   """
-  with _blas_threads(units, original):
-    return _statistics(original, pruned, units, batches, method)
-
-
-def _statistics(
-  original: keras.Model,
-  pruned: keras.Model,
-  units: Sequence[Unit],
-  batches: Sequence[np.ndarray],
-  method: Method,
-) -> dict[str, list[Reader]]:
   features = _features(original, pruned, batches, method)
   found: dict[str, dict[str, Reader]] = {unit.name: {} for unit in units}
   for name in _readers_in_order(features, units):
@@ -173,14 +168,6 @@ def _statistics(
         reader = _reader(unit, name, layer, moments, features.scale(target))
         found[unit.name][name] = reader
   return {unit.name: [found[unit.name][name] for name in unit.readers] for unit in units}
-
-
-def _blas_threads(units: Sequence[Unit], model: keras.Model) -> threadpool_limits:
-  """One thread where matrices are small: several would mostly wait for each other and for others."""
-  readers = {name for unit in units for name in unit.readers}
-  layers = flatten_model(model).layers()
-  rows = max((int(np.prod(layers[name].kernel.shape[:-1])) for name in readers), default=0)
-  return threadpool_limits(1 if rows <= _SMALL_MATRIX else None)
 
 
 def _features(

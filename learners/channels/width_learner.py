@@ -91,10 +91,8 @@ class WidthLearner(ChannelLearner):
       self.helper,
       self.original,
       lambda graph: self.units(graph).units,
-      lambda: [batch[0] for batch in self.refit_batches()],
-      lambda graph, units: self.with_scores(
-        self.refit_method(), graph, units, self.refit_batches()
-      ),
+      self.refit_batches,
+      lambda *found: self.with_scores(self.refit_method(), *found),
       with_ending(self.files.original_prefix, '.tflite'),
       min(self.settings.run.threads),
       self.settings.run.seed,

@@ -39,8 +39,8 @@ class Site:
     helper: data and task.
     original: makes the network before compression, float32.
     units: what may be pruned, from a channel graph.
-    batches: gives images that layers are refit over.
-    method: how channels are chosen and weights refit, from the graph and the units.
+    samples: gives (inputs, targets) that layers are refit over.
+    method: how channels are chosen and weights refit, from the graph, the units and the samples.
     original_tflite: its file, for latencies.
     nb_threads: of the timing.
     seed: of the search.
@@ -51,8 +51,8 @@ class Site:
   helper: Helper
   original: Callable[[], keras.Model]
   units: Callable[[ChannelGraph], Sequence[Unit]]
-  batches: Callable[[], list[np.ndarray]]
-  method: Callable[[ChannelGraph, Sequence[Unit]], Method]
+  samples: Callable[[], list[tuple]]
+  method: Callable[[ChannelGraph, Sequence[Unit], Sequence[tuple]], Method]
   original_tflite: Path
   nb_threads: int
   seed: int
@@ -165,8 +165,8 @@ class Widths:
     choices = Choices(graph, units, config.step)
     budget = self._budget_of(choices, total)
     state.macs_ratio = budget / total
-    batches = site.batches()
-    method = self._site.method(graph, units)
+    samples = site.samples()
+    batches, method = [sample[0] for sample in samples], site.method(graph, units, samples)
     refits = self._scan(original, working, units, batches, method)
     losses = losses_of(state.divergence, units)
     if config.nb_rlouts == 1 and config.target_latency is None:

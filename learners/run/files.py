@@ -6,16 +6,9 @@ import dataclasses
 from pathlib import Path
 
 from secateurs.learners.run.settings import Settings
+from secateurs.utils.deploy.export_files import ENDINGS
 from secateurs.utils.errors import UserError
 from secateurs.utils.files import require_writable
-
-ENDINGS = {
-  'keras': '.keras',
-  'pb': '.pb',
-  'tflite': '.tflite',
-  'tflite_int8': '_int8.tflite',
-  'tflite_sparse': '_sparse.tflite',
-}
 
 
 @dataclasses.dataclass(frozen=True)

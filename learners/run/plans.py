@@ -7,9 +7,11 @@ weights, it makes the same cut without choosing again: `--plan FILE`, or `apply_
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -55,6 +57,7 @@ class ChannelCut:
     layer: the layer that makes the channels, or that reads them and chose its own.
     side: `output` for a channel group, named by the first layer that makes its channels; `input`
       for one layer's choice among the channels that it reads.
+    part: which of the channel groups that this layer opens, for `output`: a split makes several.
     size: channels before.
     kept: those that stay, counted from zero.
   """
@@ -63,6 +66,7 @@ class ChannelCut:
   side: str
   size: int
   kept: list[int]
+  part: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -187,26 +191,48 @@ def require_same_network(plan: CutPlan, model: keras.Model, source: str) -> None
 
 def channel_cuts(graph: ChannelGraph, keep: Keep) -> list[ChannelCut]:
   """What slicing keeps, with layers' names in place of the graph's numbers."""
-  cuts = []
+  opened, cuts = {index: name for name, index in _opened_groups(graph).items()}, []
   for key, kept in keep.items():
+    chosen = sorted(map(int, kept))
     if isinstance(key, int):
-      group = graph.groups[key]
-      layer, side, size = group.layers(PRODUCES)[0], OUTPUT, group.size
+      layer, part = opened[key]
+      cuts.append(ChannelCut(layer, OUTPUT, graph.groups[key].size, chosen, part))
     else:
-      layer, side, size = key[0], INPUT, len(graph.inputs(key[0]).roots)
-    cuts.append(ChannelCut(layer, side, size, sorted(map(int, kept))))
+      cuts.append(ChannelCut(key[0], INPUT, len(graph.inputs(key[0]).roots), chosen))
   return cuts
 
 
 def keep_of_plan(plan: CutPlan, graph: ChannelGraph) -> Keep:
   """What `slice_model` keeps by a plan's channels; `channel_cuts` turned round."""
-  by_layer = {
-    group.layers(PRODUCES)[0]: group.index for group in graph.groups if group.layers(PRODUCES)
-  }
-  return {
-    by_layer[cut.layer] if cut.side == OUTPUT else (cut.layer, 'input'): np.array(cut.kept)
-    for cut in plan.channels
-  }
+  opened = _opened_groups(graph)
+  return {key_of_cut(cut, opened): np.array(cut.kept) for cut in plan.channels}
+
+
+def key_of_cut(cut: ChannelCut, opened: Mapping[tuple[str, int], int]) -> int | tuple[str, str]:
+  """What `slice_model` calls the channels of a cut.
+
+  Raises:
+    UserError: the network has no such channels.
+  """
+  if cut.side == INPUT:
+    return cut.layer, 'input'
+  if (cut.layer, cut.part) not in opened:
+    raise UserError(
+      f'The plan cuts channel group {cut.part} of layer {cut.layer}, which this network does not have: '
+      'give the plan.json that a run of this program wrote beside its report.'
+    )
+  return opened[cut.layer, cut.part]
+
+
+def _opened_groups(graph: ChannelGraph) -> dict[tuple[str, int], int]:
+  """Indices of the groups by the first layer that makes their channels, and a count for each layer."""
+  found: dict[tuple[str, int], int] = {}
+  counts: collections.Counter[str] = collections.Counter()
+  for group in graph.groups:
+    if makers := group.layers(PRODUCES):
+      found[makers[0], counts[makers[0]]] = group.index
+      counts[makers[0]] += 1
+  return found
 
 
 def apply_plan(model: keras.Model, plan: CutPlan | str | os.PathLike) -> keras.Model:
