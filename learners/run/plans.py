@@ -7,11 +7,9 @@ weights, it makes the same cut without choosing again: `--plan FILE`, or `apply_
 
 from __future__ import annotations
 
-import collections
 import dataclasses
 import json
 import os
-from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +20,6 @@ from secateurs.learners.run.settings import Settings
 from secateurs.utils.errors import UserError
 from secateurs.utils.files import atomic_path
 from secateurs.utils.graph import ChannelGraph, slice_model
-from secateurs.utils.graph.groups.members import PRODUCES
 from secateurs.utils.graph.slicing.planning import Keep
 from secateurs.utils.training.engine.patterns import Pattern, pattern_of
 from secateurs.utils.training.models.weights import kernels_by_name, leaf_layers
@@ -57,7 +54,6 @@ class ChannelCut:
     layer: the layer that makes the channels, or that reads them and chose its own.
     side: `output` for a channel group, named by the first layer that makes its channels; `input`
       for one layer's choice among the channels that it reads.
-    part: which of the channel groups that this layer opens, for `output`: a split makes several.
     size: channels before.
     kept: those that stay, counted from zero.
   """
@@ -66,7 +62,6 @@ class ChannelCut:
   side: str
   size: int
   kept: list[int]
-  part: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -190,49 +185,36 @@ def require_same_network(plan: CutPlan, model: keras.Model, source: str) -> None
 
 
 def channel_cuts(graph: ChannelGraph, keep: Keep) -> list[ChannelCut]:
-  """What slicing keeps, with layers' names in place of the graph's numbers."""
-  opened, cuts = {index: name for name, index in _opened_groups(graph).items()}, []
+  """What slicing keeps, with layers' names in place of the graph's numbers.
+
+  A layer makes channels of one group only, so that the first layer of a group names it.
+  """
+  cuts = []
   for key, kept in keep.items():
-    chosen = sorted(map(int, kept))
     if isinstance(key, int):
-      layer, part = opened[key]
-      cuts.append(ChannelCut(layer, OUTPUT, graph.groups[key].size, chosen, part))
+      layer, side, size = graph.groups[key].name, OUTPUT, graph.groups[key].size
     else:
-      cuts.append(ChannelCut(key[0], INPUT, len(graph.inputs(key[0]).roots), chosen))
+      layer, side, size = key[0], INPUT, len(graph.inputs(key[0]).roots)
+    cuts.append(ChannelCut(layer, side, size, sorted(map(int, kept))))
   return cuts
 
 
 def keep_of_plan(plan: CutPlan, graph: ChannelGraph) -> Keep:
-  """What `slice_model` keeps by a plan's channels; `channel_cuts` turned round."""
-  opened = _opened_groups(graph)
-  return {key_of_cut(cut, opened): np.array(cut.kept) for cut in plan.channels}
-
-
-def key_of_cut(cut: ChannelCut, opened: Mapping[tuple[str, int], int]) -> int | tuple[str, str]:
-  """What `slice_model` calls the channels of a cut.
+  """What `slice_model` keeps by a plan's channels; `channel_cuts` turned round.
 
   Raises:
     UserError: the network has no such channels.
   """
-  if cut.side == INPUT:
-    return cut.layer, 'input'
-  if (cut.layer, cut.part) not in opened:
-    raise UserError(
-      f'The plan cuts channel group {cut.part} of layer {cut.layer}, which this network does not have: '
-      'give the plan.json that a run of this program wrote beside its report.'
-    )
-  return opened[cut.layer, cut.part]
-
-
-def _opened_groups(graph: ChannelGraph) -> dict[tuple[str, int], int]:
-  """Indices of the groups by the first layer that makes their channels, and a count for each layer."""
-  found: dict[tuple[str, int], int] = {}
-  counts: collections.Counter[str] = collections.Counter()
-  for group in graph.groups:
-    if makers := group.layers(PRODUCES):
-      found[makers[0], counts[makers[0]]] = group.index
-      counts[makers[0]] += 1
-  return found
+  groups, keep = {group.name: group.index for group in graph.groups}, {}
+  for cut in plan.channels:
+    if cut.side == OUTPUT and cut.layer not in groups:
+      raise UserError(
+        f'The plan cuts the channels of layer {cut.layer}, but no channel group of this network has '
+        'that name: give the plan.json that a run of this program wrote beside its report.'
+      )
+    key = groups[cut.layer] if cut.side == OUTPUT else (cut.layer, 'input')
+    keep[key] = np.array(cut.kept)
+  return keep
 
 
 def apply_plan(model: keras.Model, plan: CutPlan | str | os.PathLike) -> keras.Model:

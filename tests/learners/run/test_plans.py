@@ -100,23 +100,10 @@ def test_cuts_of_groups_and_of_single_layers_come_back():
   }
 
 
-def test_groups_of_one_layer_are_told_apart():
-  """A split makes two groups of the channels of one convolution."""
-  inputs = keras.Input((8, 8, 3))
-  x = keras.layers.Conv2D(8, 3, name='both')(inputs)
-  y = keras.layers.Conv2D(4, 1, name='left')(x[..., :4])
-  z = keras.layers.Conv2D(4, 1, name='right')(x[..., 4:])
-  graph = ChannelGraph(keras.Model(inputs, [y, z]))
-  groups = [g for g in graph.groups if g.prunable and g.layers('produces')[0] == 'both']
-  keep = {group.index: np.arange(1 + number) for number, group in enumerate(groups)}
-  cuts = channel_cuts(graph, keep)
-  again = keep_of_plan(CutPlan('x', None, 'net', structure(graph.model), cuts), graph)
-  assert {key: list(kept) for key, kept in again.items()} == {
-    key: list(kept) for key, kept in keep.items()
-  }
-  strange = ChannelCut('both', 'output', 8, [0], part=9)
-  with pytest.raises(UserError, match='cuts channel group 9 of layer both, which this network'):
-    keep_of_plan(CutPlan('x', None, 'net', [], [strange]), graph)
+def test_channels_of_a_layer_that_opens_no_group_are_refused():
+  plan = CutPlan('x', None, 'net', [], [ChannelCut('nowhere', 'output', 8, [0])])
+  with pytest.raises(UserError, match='cuts the channels of layer nowhere, but no channel group'):
+    keep_of_plan(plan, ChannelGraph(cifar_resnet(20)))
 
 
 def test_a_plan_of_another_network_is_refused_with_the_first_difference(tmp_path):
