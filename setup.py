@@ -43,11 +43,13 @@ setup(
   package_data={'secateurs.utils.deploy': ['templates/*']},
   install_requires=[
     'absl-py>=1.4,<3',
+    'archspec>=0.2.3,<0.3',
     'filelock>=3.12',
     'jinja2>=3.1,<4',
     'matplotlib>=3.8,<4',
     'numpy>=1.26,<3',
     'pillow>=10',
+    'psutil>=5.9,<8',
     'pydantic>=2,<3',
     'scikit-learn>=1.4,<2',
     'scipy>=1.11,<2',

@@ -38,7 +38,7 @@ from secateurs.learners.channels.reconstruct import NB_BATCHES, Method, prune, s
 from secateurs.learners.channels.state import ChannelState
 from secateurs.learners.channels.units import Unit
 from secateurs.learners.channels.width_learner import WidthLearner
-from secateurs.learners.channels.widths import Widths, require_ratio
+from secateurs.learners.channels.widths import Widths
 from secateurs.learners.run.phases import Phase
 from secateurs.utils.config import option
 from secateurs.utils.graph import ChannelGraph
@@ -61,11 +61,23 @@ class CpConfig(WidthConfig, RefitConfig):
     './models_cp_eval/model', 'Exported slim model, without ending.', affects_result=False
   )
   uniform_preserve_ratio: float = option(
-    0.5, 'Fraction of its input channels that each layer keeps, for uniform.', low=0.0, high=1.0
+    0.5,
+    'Fraction of its input channels that each layer keeps, for uniform.',
+    low=0.0,
+    high=1.0,
+    used_with={'prune_option': 'uniform'},
   )
-  prune_list_file: str = option('ratio.list', 'File of preserve ratios, one a layer, for list.')
+  prune_list_file: str = option(
+    'ratio.list',
+    'File of preserve ratios, one a layer, for list.',
+    used_with={'prune_option': 'list'},
+  )
   preserve_ratio: float | None = option(
-    None, 'Fraction of all MACs that stays, for auto; default: 0.5.', low=0.0, high=1.0
+    None,
+    'Fraction of all MACs that stays, for auto; default: 0.5.',
+    low=0.0,
+    high=1.0,
+    used_with={'prune_option': 'auto'},
   )
   select: str = option(
     'backward',
@@ -78,23 +90,23 @@ class CpConfig(WidthConfig, RefitConfig):
     'two-step',
     'For lasso: choose, then refit; or both alternately with a growing penalty.',
     choices=('two-step', 'alternating'),
+    used_with={'select': 'lasso'},
   )
   finetune: bool = option(False, 'Fine-tune after every group of layers.')
-  list_group: int = option(1000, 'Layers of a group.', low=1)
+  list_group: int = option(1000, 'Layers of a group.', low=1, used_with={'finetune': True})
   nb_iters_ft_ratio: float = option(
     0.2,
     'Steps after one group, as a fraction of those of the final fine-tuning.',
     low=0.0,
     high=1.0,
+    used_with={'finetune': True},
   )
-  lrn_rate_ft: float = option(1e-4, 'Learning rate after a group, for SGD.', low=0.0)
+  lrn_rate_ft: float = option(
+    1e-4, 'Learning rate after a group, for SGD.', low=0.0, used_with={'finetune': True}
+  )
   compare: bool = option(
-    True, 'Report what magnitude and random selection give at the same numbers of channels.'
+    False, 'Report what magnitude and random selection give at the same numbers of channels.'
   )
-
-  def __post_init__(self) -> None:
-    super().__post_init__()
-    require_ratio(self, 'preserve_ratio', self.preserve_ratio, 'auto')
 
   @property
   def selection(self) -> str:
@@ -129,7 +141,7 @@ class ChannelPrunedLearner(WidthLearner):
       *self.width_phases(),
       Phase('prune', self._prune),
       Phase('slice', self.slice),
-      Phase('finetune', self.finetune),
+      Phase('finetune', self.finetune, self.rates.fine_tune_steps()),
     ]
 
   def channels_ratio(self) -> float:

@@ -39,9 +39,11 @@ def main(experiment: Callable[[], Any], argv: Sequence[str] | None = None) -> No
     experiment: gives the `nets.model_helper.Experiment` to run.
     argv: command line; default: that of the process.
   """
-  argv = list(sys.argv if argv is None else argv)
+  argv = _with_forced_bf16(list(sys.argv if argv is None else argv))
   debug = any(arg in ('--debug', '-debug', '--debug=true') for arg in argv)
   interrupts.arm()
+  if _is_chief() and not {'-h', '--help', '-help'}.intersection(argv):
+    print('Loading TensorFlow ...', flush=True)  # Which takes up to ten seconds.
   try:
     code = _run(experiment, argv)
     _leave_job()
@@ -75,7 +77,22 @@ def main(experiment: Callable[[], Any], argv: Sequence[str] | None = None) -> No
   os._exit(code)
 
 
+def _with_forced_bf16(argv: list[str]) -> list[str]:
+  """Spells `--enbl_bf16 force` as the two switches that it means."""
+  found: list[str] = []
+  for arg in argv:
+    if arg in ('--enbl_bf16=force', '-enbl_bf16=force'):
+      found += ['--enbl_bf16', '--force_bf16']
+    elif arg == 'force' and found and found[-1] in ('--enbl_bf16', '-enbl_bf16'):
+      found.append('--force_bf16')
+    else:
+      found.append(arg)
+  return found
+
+
 def _run(experiment: Callable[[], Any], argv: list[str]) -> int:
+  import psutil
+
   from secateurs.utils.quiet import quiet_tensorflow
 
   quiet_tensorflow()
@@ -91,6 +108,13 @@ def _run(experiment: Callable[[], Any], argv: list[str]) -> int:
     'learner', 'full-prec', 'Which learner or published method.', flag_values=values
   )
   flags.DEFINE_enum('exec_mode', 'train', _MODES, 'What to do.', flag_values=values)
+  flags.DEFINE_boolean(
+    'dry_run',
+    False,
+    'Check everything that can be known and print the phases and an estimate of their time, without '
+    'doing them.',
+    flag_values=values,
+  )
   flags.DEFINE_boolean('debug', False, 'Show tracebacks.', flag_values=values)
   flags.DEFINE_boolean('help', False, 'Show the flags.', short_name='h', flag_values=values)
   by_learner = {name: learner.Config for name, learner in learners().items()}
@@ -108,10 +132,9 @@ def _run(experiment: Callable[[], Any], argv: list[str]) -> int:
     )
   learner_class, method = resolve(values.learner)
   if method is not None:
-    apply_settings(method.settings, values)
+    apply_settings(method.settings, learner_class.Config, values)
+  _refuse_foreign(values, learner_class, by_learner)
   distributed.start()
-  if distributed.is_chief():
-    _warn_of_unused(values, learner_class.Config, by_learner)
   helper = spec.make(*(read_config(c, values) for c in spec.configs))
   learner = learner_class(
     helper,
@@ -122,8 +145,9 @@ def _run(experiment: Callable[[], Any], argv: list[str]) -> int:
     quantization=read_config(QuantConfig, values),
     method=None if method is None else method.name,
   )
+  learner.began = psutil.Process().create_time()
   {
-    'train': learner.train,
+    'train': learner.dry_run if values.dry_run else learner.train,
     'eval': learner.evaluate,
     'export': learner.export,
     'benchmark': learner.benchmark,
@@ -157,11 +181,21 @@ def read_config(config_class: type[Config], values: flags.FlagValues) -> Config:
   return config_class(**{f.name: values[config_class.flag_name(f)].value for f in fields})
 
 
-def apply_settings(settings: Mapping[str, Any], values: flags.FlagValues) -> None:
-  """Sets flags to a method's settings, unless they were given."""
-  for name, value in settings.items():
-    if not values[name].present:
-      values[name].value = value
+def apply_settings(
+  settings: Mapping[str, Any], config_class: type[Config], values: flags.FlagValues
+) -> None:
+  """Sets flags to a method's settings, but for those that were given or have no effect beside them."""
+  taken = {name: value for name, value in settings.items() if not values[name].present}
+  for name, value in taken.items():
+    values[name].value = value
+  fields = {config_class.flag_name(field): field for field in dataclasses.fields(config_class)}
+  # The values as a config would hold them, without its checks: they may not fit each other yet.
+  config = object.__new__(config_class)
+  for name, field in fields.items():
+    object.__setattr__(config, field.name, values[name].value)
+  for name in taken:
+    if name in fields and not config.is_used(fields[name]):
+      values[name].value = fields[name].default
 
 
 def help_text(
@@ -176,6 +210,7 @@ def help_text(
     f'  --learner: {", ".join(by_learner)} (default: full-prec), or a published method: '
     f'{", ".join(methods)}',
     f'  --exec_mode: {", ".join(_MODES)} (default: train)',
+    '  --dry_run: check everything, print the phases and an estimate of their time, and do nothing',
     '  --debug: show tracebacks',
     '  --flagfile: a file of flags, one a line',
   ]
@@ -189,17 +224,23 @@ def help_text(
   return '\n'.join(lines)
 
 
-def _warn_of_unused(
-  values: flags.FlagValues, used: type[Config], by_learner: dict[str, type[Config]]
+def _refuse_foreign(
+  values: flags.FlagValues, learner: type, by_learner: Mapping[str, type[Config]]
 ) -> None:
-  """Warns of flags of other learners that were set, because they do nothing."""
-  for learner, config_class in by_learner.items():
-    if config_class is used or not config_class.prefix:
-      continue
-    for field in dataclasses.fields(config_class):
-      name = config_class.flag_name(field)
-      if values[name].present:
-        print(f'Warning: --{name} is a flag of learner {learner} and has no effect.', flush=True)
+  """Refuses flags of other learners, because they do nothing.
+
+  Raises:
+    UserError: one was given.
+  """
+  own = {learner.Config.flag_name(field) for field in dataclasses.fields(learner.Config)}
+  for name, config_class in by_learner.items():
+    for field in dataclasses.fields(config_class) if config_class.prefix else ():
+      flag = config_class.flag_name(field)
+      if values[flag].present and flag not in own:
+        raise UserError(
+          f'--{flag} is a flag of learner {name} and has no effect on {learner.name}: leave it out, or '
+          f'set --learner {name}.'
+        )
 
 
 def _one_sentence(error: Exception) -> str:

@@ -39,7 +39,7 @@ from secateurs.learners.channels.greedy import SELECTIONS, Greedy
 from secateurs.learners.channels.ratios import nb_left
 from secateurs.learners.channels.reconstruct import NB_BATCHES, Method, nb_points, prune
 from secateurs.learners.channels.state import ChannelState
-from secateurs.learners.channels.widths import Widths, require_ratio
+from secateurs.learners.channels.widths import Widths
 from secateurs.learners.run.phases import Phase
 from secateurs.utils.config import option
 from secateurs.utils.errors import UserError
@@ -74,8 +74,11 @@ class DcpConfig(BlockConfig):
     'can measure leaves.',
     low=0.0,
     high=1.0,
+    used_with={'prune_option': 'auto'},
   )
-  prune_list_file: str | None = option(None, 'File of prune ratios, one a layer, for list.')
+  prune_list_file: str | None = option(
+    None, 'File of prune ratios, one a layer, for list.', used_with={'prune_option': 'list'}
+  )
   nb_iters_layer: int = option(
     10, 'Steps of layer-wise training after each step of the selection.', low=0
   )
@@ -104,12 +107,11 @@ class DcpConfig(BlockConfig):
 
   def __post_init__(self) -> None:
     super().__post_init__()
-    if (self.prune_list_file is not None) != (self.prune_option == 'list'):
+    if self.prune_option == 'list' and self.prune_list_file is None:
       raise UserError(
-        f'--dcp_prune_option {self.prune_option} was given with --dcp_prune_list_file '
-        f'{self.prune_list_file}: a list of ratios takes --dcp_prune_option list and the file.'
+        '--dcp_prune_option list takes its ratios from a file, but none was given: add '
+        '--dcp_prune_list_file.'
       )
-    require_ratio(self, 'preserve_ratio', self.preserve_ratio, 'auto')
 
 
 @dataclasses.dataclass
@@ -157,7 +159,8 @@ class DisChnPrunedLearner(BlockLearner):
           ]
     if self.config.refit or self.settings.run.plan is not None:
       phases.append(Phase('reconstruct', self._reconstruct))
-    return [*phases, Phase('slice', self.slice), Phase('finetune', self.finetune)]
+    finetune = Phase('finetune', self.finetune, self.rates.fine_tune_steps())
+    return [*phases, Phase('slice', self.slice), finetune]
 
   def channels_ratio(self) -> float:
     """What the prune ratio of uniform leaves."""

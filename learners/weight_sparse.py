@@ -76,7 +76,7 @@ class WeightSparseLearner(CompressionLearner):
         Phase(f'round{number}', functools.partial(self._round, number))
         for number in range(1, config.nb_rounds + 1)
       ]
-    return [*phases, Phase('sparsify', self._sparsify)]
+    return [*phases, Phase('sparsify', self._sparsify, self.rates.fine_tune_steps())]
 
   def prepare(self) -> None:
     """Makes the masks, and checks what can be known before all work."""

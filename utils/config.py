@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, ClassVar
 
 from secateurs.utils.errors import UserError
@@ -28,6 +28,7 @@ def option(
   high: float | None = None,
   choices: Collection[str] | Callable[[], Collection[str]] | None = None,
   affects_result: bool = True,
+  used_with: Mapping[str, Any] | None = None,
 ) -> Any:
   """Declares one hyper-parameter of a `Config`.
 
@@ -38,6 +39,8 @@ def option(
     high: greatest valid value, inclusive.
     choices: valid values of a string, or a function that gives them when a value is checked.
     affects_result: whether a run that is resumed must have been started with the same value.
+    used_with: the option has an effect only where this other one, a field or property of the same
+      config, has that value, or one of these (a tuple); elsewhere any value but the default is refused.
 
   Returns:
     A dataclass field.
@@ -48,6 +51,7 @@ def option(
     'high': high,
     'choices': choices,
     'affects_result': affects_result,
+    'used_with': used_with or {},
   }
   if isinstance(default, str):
     default = Default(default)
@@ -59,15 +63,42 @@ class Config:
   """Base of all hyper-parameter classes; `prefix` is put before the names of their flags."""
 
   prefix: ClassVar[str] = ''
+  # Properties that `used_with` may name, each with the field that sets it.
+  settled_by: ClassVar[Mapping[str, str]] = {}
 
   def __post_init__(self) -> None:
     for field in dataclasses.fields(self):
       _check(self.flag_name(field), getattr(self, field.name), field.metadata)
+    for field in dataclasses.fields(self):
+      self._require_used(field)
 
   @classmethod
   def flag_name(cls, field: dataclasses.Field) -> str:
     """Name of a field's flag, without dashes."""
     return cls.prefix + field.name
+
+  def is_used(self, field: dataclasses.Field) -> bool:
+    """Whether a field has an effect beside the others' values."""
+    return not self._unmet(field)
+
+  def _unmet(self, field: dataclasses.Field) -> dict[str, tuple[Any, ...]]:
+    """The other options without which a field has no effect, with the values that they should have."""
+    conditions = field.metadata.get('used_with', {})
+    wanted = {k: v if isinstance(v, tuple) else (v,) for k, v in conditions.items()}
+    return {name: values for name, values in wanted.items() if getattr(self, name) not in values}
+
+  def _require_used(self, field: dataclasses.Field) -> None:
+    value, unmet = getattr(self, field.name), self._unmet(field)
+    if not unmet or value == field.default:
+      return
+    other, values = next(iter(unmet.items()))
+    flag = self.prefix + self.settled_by.get(other, other)
+    remedy = _flag_text(flag, values[0])
+    raise UserError(
+      f'{_flag_text(self.flag_name(field), value)} has an effect only with {remedy}, but '
+      f'{_flag_text(flag, getattr(self, other))} is set: add {remedy}, or leave '
+      f'--{self.flag_name(field)} out.'
+    )
 
   def as_flags(self, *, affecting_result: bool = False) -> dict[str, Any]:
     """Maps flag names to values; only those that change a run's result if asked."""
@@ -76,6 +107,13 @@ class Config:
       for field in dataclasses.fields(self)
       if field.metadata.get('affects_result', True) or not affecting_result
     }
+
+
+def _flag_text(name: str, value: Any) -> str:
+  """A flag as it is written on the command line."""
+  if isinstance(value, bool):
+    return f'--{name}' if value else f'--no{name}'
+  return f'--{name} {value}'
 
 
 def _check(flag: str, value: Any, rules: Any) -> None:

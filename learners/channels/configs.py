@@ -56,11 +56,17 @@ class WidthConfig(ChannelConfig):
     1,
     'Candidates that auto tries: 1 takes what the measured curves give, more are searched by Optuna.',
     low=1,
+    used_with={'prune_option': 'auto'},
   )
   nb_rlouts_min: int = option(
-    50, "Number of initial random trials, before Optuna's sampler takes over.", low=1
+    50,
+    "Number of initial random trials, before Optuna's sampler takes over.",
+    low=1,
+    used_with={'prune_option': 'auto'},
   )
-  nb_smpls_reward: int = option(2000, 'Images that candidates are judged on.', low=1)
+  nb_smpls_reward: int = option(
+    2000, 'Images that candidates are judged on.', low=1, used_with={'prune_option': 'auto'}
+  )
 
   def __post_init__(self) -> None:
     super().__post_init__()
@@ -82,7 +88,9 @@ class RefitConfig(Config):
 
   refit: bool = option(True, 'Refit the kept weights by least squares.')
   refit_all: bool = option(
-    True, 'Refit layers that keep all of their inputs, too, where these have changed.'
+    True,
+    'Refit layers that keep all of their inputs, too, where these have changed.',
+    used_with={'refit': True},
   )
   nb_points_per_layer: int | None = option(
     None, 'Points sampled per image and layer; default: 10, more where batches are fewer.', low=1

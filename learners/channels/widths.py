@@ -25,7 +25,6 @@ from secateurs.learners.run import divergence
 from secateurs.learners.run.console import say
 from secateurs.learners.run.helper import Helper
 from secateurs.learners.run.judging import Judge, judging_samples, judging_split
-from secateurs.utils.errors import UserError
 from secateurs.utils.graph import ChannelGraph, apply_plan
 
 _LITTLE = 1e-6
@@ -250,16 +249,3 @@ class Widths:
 def _say_curve(number: int, total: int, name: str, curve: divergence.Curve) -> None:
   shown = divergence.describe(curve)
   say(f'scan  {number}/{total}  {name}: divergence with so many channels gone  {shown}')
-
-
-def require_ratio(config: WidthConfig, name: str, given: object, option: str) -> None:
-  """Checks that a flag of one allocation is not given with another, where it would do nothing.
-
-  Raises:
-    UserError: it is.
-  """
-  if given is not None and config.prune_option != option:
-    raise UserError(
-      f'--{config.prefix}{name} {given} has an effect only with --{config.prefix}prune_option {option}'
-      f', but {config.prune_option} is set: add that, or leave the flag out.'
-    )

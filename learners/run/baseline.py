@@ -57,6 +57,14 @@ def baseline_weights(
   return {n: w.numpy() for n, w in named_weights(model).items()}, str(path)
 
 
+def has_baseline(settings: Settings, config: FullPrecConfig) -> bool:
+  """Whether trained weights are at hand: given, or of a finished full-precision run."""
+  if settings.run.warm_start_path or settings.helper.given_weights() is not None:
+    return True
+  saved = CheckpointStore(settings.path(config, 'save_path')).latest()
+  return saved is not None and TRAIN in saved.state.get('done', ())
+
+
 def _baseline_training(config: TrainConfig) -> TrainConfig:
   """The config without what says how compression trains: any such run may share the baseline."""
   fields = [field for field in dataclasses.fields(TrainConfig) if field.name in _OF_FINE_TUNING]

@@ -6,7 +6,7 @@ import dataclasses
 from pathlib import Path
 
 from secateurs.learners.run import measuring
-from secateurs.learners.run.baseline import baseline_weights
+from secateurs.learners.run.baseline import baseline_weights, has_baseline
 from secateurs.learners.run.configs import FullPrecConfig
 from secateurs.learners.run.console import say
 from secateurs.learners.run.judging import judging_notes
@@ -39,7 +39,7 @@ class CompressionLearner(MeasuredLearner):
   def phases(self) -> list[Phase]:
     """Baseline, compression, measuring."""
     return [
-      Phase('baseline', self._baseline),
+      Phase('baseline', self._baseline, self._baseline_steps()),
       *self.compression_phases(),
       *self.quantization_phases(),
       self.measure_phase(),
@@ -99,6 +99,11 @@ class CompressionLearner(MeasuredLearner):
     say(f'Baseline {Score(**measured.block["score"])}')
     for note in self._guess_notes():
       say(f'Warning: {note}')
+
+  def _baseline_steps(self) -> int:
+    """Steps of the baseline's training, where it has to be trained."""
+    trained = has_baseline(self.settings, self.baseline_config)
+    return 0 if trained else self.rates.baseline_steps()
 
   def _check_augmentation(self) -> None:
     wanted = self.settings.training.augment_ft

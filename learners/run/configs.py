@@ -31,7 +31,15 @@ class RunConfig(Config):
     None, 'plan.json of another run: make the same cut on this network without choosing again.'
   )
   seed: int = option(0, 'Seed of weights, order of samples and augmentation.', low=0)
-  enbl_bf16: bool = option(False, 'Train with bfloat16 arithmetic and float32 weights.')
+  enbl_bf16: bool = option(
+    False,
+    'Train with bfloat16 arithmetic and float32 weights, where the processor computes in bfloat16.',
+  )
+  force_bf16: bool = option(
+    False,
+    'With enbl_bf16, on any processor, however slow; --enbl_bf16 force sets both.',
+    used_with={'enbl_bf16': True},
+  )
   summ_step: int = option(100, 'Steps between two summaries.', low=1, affects_result=False)
   save_step: int = option(500, 'Steps between two checkpoints.', low=1, affects_result=False)
   export_int8: bool = option(
@@ -113,6 +121,7 @@ class TrainConfig(Config):
     "Peak rate of --optimizer_ft muon: update norm as a fraction of the kernel's norm; all other "
     'weights use lrn_rate_ft.',
     low=0.0,
+    used_with={'optimizer_ft': 'muon'},
   )
   augment_ft: str = option(
     'all',
@@ -145,10 +154,16 @@ class DistillConfig(Config):
   """Distillation from a teacher during compression (Hinton et al. 2015)."""
 
   enbl_dst: bool = option(False, 'Train against a teacher as well as the labels.')
-  loss_w_dst: float = option(4.0, "Weight of the teacher's loss beside the labels'.", low=0.0)
-  tempr_dst: float = option(4.0, 'Temperature that softens both outputs.', low=1e-3)
+  loss_w_dst: float = option(
+    4.0, "Weight of the teacher's loss beside the labels'.", low=0.0, used_with={'enbl_dst': True}
+  )
+  tempr_dst: float = option(
+    4.0, 'Temperature that softens both outputs.', low=1e-3, used_with={'enbl_dst': True}
+  )
   save_path_dst: str = option(
-    './models_dst/model.ckpt', "The teacher's weights; without them the baseline is the teacher."
+    './models_dst/model.ckpt',
+    "The teacher's weights; without them the baseline is the teacher.",
+    used_with={'enbl_dst': True},
   )
 
 
@@ -159,7 +174,10 @@ class QuantConfig(Config):
   enbl_qat: bool = option(
     False, 'Train a twin that computes in simulated 8 bits, which gives the full-integer .tflite.'
   )
-  nb_epochs_qat: float = option(1.0, 'Epochs of it.', low=0.0)
+  nb_epochs_qat: float = option(1.0, 'Epochs of it.', low=0.0, used_with={'enbl_qat': True})
   lrn_rate_qat: float | None = option(
-    None, 'Its peak learning rate; default: a hundredth of lrn_rate_init.', low=0.0
+    None,
+    'Its peak learning rate; default: a hundredth of lrn_rate_init.',
+    low=0.0,
+    used_with={'enbl_qat': True},
   )

@@ -66,11 +66,16 @@ def remembered(
   return first
 
 
-def load_teacher(settings: Settings, baseline: Path | None) -> keras.Model:
+def load_teacher(settings: Settings, baseline: Path | None, *, quiet: bool = False) -> keras.Model:
   """The teacher, frozen, in the precision of the training.
 
   --save_path_dst may be a whole model of any architecture (.keras, .h5) or a checkpoint prefix of
   the same network; where none is named and nothing is there, the baseline teaches.
+
+  Args:
+    settings: names it.
+    baseline: .keras file of the network before compression, if there is one.
+    quiet: not to say where it comes from.
 
   Raises:
     UserError: there is no teacher.
@@ -91,6 +96,7 @@ def load_teacher(settings: Settings, baseline: Path | None) -> keras.Model:
     raise UserError(
       f'--enbl_dst needs a teacher, but there is nothing at {path}: give one with --save_path_dst.'
     )
-  say(f'Teacher: {source}')
+  if not quiet:
+    say(f'Teacher: {source}')
   teacher.trainable = False
   return settings.in_training_precision(teacher)

@@ -23,7 +23,8 @@ class FullTraining(MeasuredLearner):
 
   def phases(self) -> list[Phase]:
     """Training, then measuring."""
-    return [Phase(TRAIN, self._train), *self.quantization_phases(), self.measure_phase()]
+    nb_steps = self.rates.baseline_steps()
+    return [Phase(TRAIN, self._train, nb_steps), *self.quantization_phases(), self.measure_phase()]
 
   def trained_model(self) -> keras.Model:
     """Trains, or resumes training, without measuring; float32.
@@ -50,7 +51,7 @@ class FullTraining(MeasuredLearner):
     if given is not None and self.session.starts_over(TRAIN):
       assign_weights(named_weights(self.model), *given)
     boundaries = [rates.nb_steps(epoch * ratio) for epoch in recipe.decay_epochs]
-    nb_steps = rates.nb_steps(recipe.nb_epochs * ratio)
+    nb_steps = rates.baseline_steps()
     schedule = PiecewiseConstant(rates.lrn_rate_init, boundaries, recipe.decay)
     self.fit(
       TRAIN,

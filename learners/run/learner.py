@@ -6,6 +6,7 @@ A learner is composed of `Settings` (what it was made with), `RunFiles` (where i
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
@@ -13,7 +14,7 @@ from typing import ClassVar
 import tensorflow as tf
 import tf_keras as keras
 
-from secateurs.learners.run import distillation, identity
+from secateurs.learners.run import checks, distillation, identity
 from secateurs.learners.run.configs import DistillConfig, QuantConfig, RunConfig, TrainConfig
 from secateurs.learners.run.console import say
 from secateurs.learners.run.files import RunFiles
@@ -21,7 +22,7 @@ from secateurs.learners.run.helper import Helper
 from secateurs.learners.run.phases import Phase
 from secateurs.learners.run.rates import Rates
 from secateurs.learners.run.session import Session, optimizer_variables
-from secateurs.learners.run.settings import Settings
+from secateurs.learners.run.settings import FLOAT32_NOTE, Settings
 from secateurs.learners.run.state import LearnerState
 from secateurs.learners.run.trainer import Trainer
 from secateurs.utils.config import Config
@@ -47,6 +48,8 @@ class Learner:
     session: state and checkpoints, once the run was resumed or begun.
     model: the network that the phases work on, in the precision of the training.
     teacher: with --enbl_dst, the network that is learned from, once a phase has asked for it.
+    began: when the process began whose time counts as the run's, in seconds since the epoch; None for
+      the moment in which the run is resumed or begun.
   """
 
   name: ClassVar[str]
@@ -94,6 +97,7 @@ class Learner:
     self.session: Session | None = None
     self.model: keras.Model | None = None
     self.teacher: keras.Model | None = None
+    self.began: float | None = None
 
   # What a subclass gives.
 
@@ -107,6 +111,14 @@ class Learner:
 
   def prepare(self) -> None:
     """Makes what `extra_variables` gives; runs once, when there is a model but no phase has run."""
+
+  def preflight(self) -> list[checks.Check]:
+    """What is checked before all work; a subclass extends this."""
+    return [
+      lambda: checks.require_batch(self.settings),
+      lambda: checks.require_disk(self.model, self.files),
+      lambda: checks.require_teacher(self.settings, self.model),
+    ]
 
   def extra_variables(self) -> Mapping[str, tf.Variable]:
     """Variables beside the networks' and the optimizer's that a checkpoint must hold."""
@@ -142,8 +154,11 @@ class Learner:
       UserError: bad data or files, a diverging loss, or a checkpoint of another run.
     """
     self.resume()
-    for phase in self.phases():
+    phases = self.phases()
+    for number, phase in enumerate(phases, 1):
       if not self.session.is_done(phase.name):
+        title = f': {phase.describe()}' if phase.describe() else ''
+        say(f'Phase {number} of {len(phases)}, {phase.name}{title}')
         with self.session.times.running(phase.name):
           phase.run()
         self.session.finish(phase.name)
@@ -158,14 +173,19 @@ class Learner:
       UserError: the checkpoint belongs to a run with other flags, or a folder cannot be written.
     """
     identity.require_agreement(self.settings)
+    if self.settings.run.enbl_bf16 and not self.settings.bf16:
+      say(FLOAT32_NOTE)
+    if self.rates.batch_note:
+      say(self.rates.batch_note)
     distributed.from_chief(self.files.require_writable)  # Fail now rather than after hours.
-    self.session = Session(self.settings, self.files, self.State)
+    self.session = Session(self.settings, self.files, self.State, self.began or time.time())
     self.trainer = Trainer(
       self.settings, self.rates, self.session, self.save, lambda: self.extra_variables()
     )
     self.model = self.settings.in_training_precision(self.build())
     self.prepare()
     if self.session.saved is None:
+      checks.require_none(checks.problems(self.preflight()))
       return
     self.session.restore(
       {'model': named_weights(self.model), 'extra': dict(self.extra_variables())}

@@ -9,7 +9,16 @@ from typing import Any, ClassVar
 import tensorflow as tf
 import tf_keras as keras
 
-from secateurs.learners.run import identity, measuring, modes, plans, quantized, reporting
+from secateurs.learners.run import (
+  checks,
+  dry_run,
+  identity,
+  measuring,
+  modes,
+  plans,
+  quantized,
+  reporting,
+)
 from secateurs.learners.run.learner import Learner
 from secateurs.learners.run.phases import Phase, Result
 from secateurs.learners.run.plans import CutPlan
@@ -19,6 +28,7 @@ from secateurs.utils.training import distributed
 from secateurs.utils.training.engine.hooks import Hooks
 from secateurs.utils.training.models.quantization import quantized_twin, zero_masks
 from secateurs.utils.training.models.weights import kernels_by_name, load_model
+from secateurs.utils.training.tasks.objectives import TaskObjective
 from secateurs.utils.training.tasks.scores import Evaluation
 
 
@@ -56,6 +66,10 @@ class MeasuredLearner(Learner):
     """The network with weights that the user gave, where that alone is worth evaluating."""
     return None
 
+  def preflight(self) -> list[checks.Check]:
+    """As of all learners, and whether 8 bits can be simulated."""
+    return [*super().preflight(), lambda: checks.require_8_bits(self.settings, self.model)]
+
   # The modes.
 
   def train(self) -> Result:
@@ -66,10 +80,23 @@ class MeasuredLearner(Learner):
     """
     self.run_phases()
     names = [phase.name for phase in self.phases()]
+    self.session.times.read()
     report = reporting.publish(self.settings, self.files, self.session.state, names)
     files = distributed.from_chief(self.files.exported)
     model = self.helper.task.deployable(self.settings.in_float32(self.model))
     return Result(model, report, files, self.files.plan)
+
+  def dry_run(self) -> None:
+    """Checks and prints what `train` would do, with an estimate of its time; nothing is trained.
+
+    Raises:
+      UserError: as of `train`, as far as it can be known before all work.
+    """
+    self.resume()
+    phases, done = self.phases(), self.session.state.done
+    dry_run.describe(self.settings, phases, done)
+    left = [phase for phase in phases if phase.name not in done]
+    dry_run.estimate(self.settings, self.rates, TaskObjective(self.model, self.helper.task), left)
 
   def evaluate(self) -> dict[str, Evaluation]:
     """Evaluates the exported files again: every evaluation sample, once each.
@@ -123,7 +150,8 @@ class MeasuredLearner(Learner):
     """What stands between the training and the measuring of the result."""
     if not self.settings.quantization.enbl_qat:
       return []
-    return [Phase(quantized.PHASE, self._train_quantized)]
+    nb_steps = self.rates.nb_steps(self.settings.quantization.nb_epochs_qat)
+    return [Phase(quantized.PHASE, self._train_quantized, nb_steps)]
 
   def networks(self) -> Mapping[str, keras.Model]:
     """The quantized twin, while there is one."""

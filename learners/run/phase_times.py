@@ -8,6 +8,9 @@ from collections.abc import Iterator
 
 from secateurs.learners.run.state import PhaseTime
 
+OTHER = 'other'
+"""What is no phase: loading libraries and data, building networks, writing the report."""
+
 
 class PhaseTimes:
   """Times of a run's phases, and of trainings inside them.
@@ -16,9 +19,17 @@ class PhaseTimes:
     entries: by name; those of an earlier process are counted on, in place.
   """
 
-  def __init__(self, entries: dict[str, PhaseTime]) -> None:
+  def __init__(self, entries: dict[str, PhaseTime], began: float) -> None:
+    """Counts on from what earlier processes have counted.
+
+    Args:
+      entries: by name.
+      began: when this process's part of the run began, in seconds since the epoch.
+    """
     self.entries = entries
     self._clocks: dict[str, float] = {}
+    self._began, self._other_before, self._in_phases = began, self.seconds(OTHER), 0.0
+    self._outermost: float | None = None  # When the phase began that is running.
 
   def seconds(self, phase: str) -> float:
     """What was counted so far."""
@@ -30,17 +41,27 @@ class PhaseTimes:
     if phase in self._clocks:  # The training of a phase that is nothing else.
       yield
       return
+    outermost = self._outermost is None
+    if outermost:
+      self._outermost = time.perf_counter()
     self._clocks[phase] = self.seconds(phase) - time.perf_counter()
     try:
       yield
     finally:
       self.read()
       del self._clocks[phase]
+      if outermost:
+        self._in_phases += time.perf_counter() - self._outermost
+        self._outermost = None
 
   def read(self) -> None:
     """Brings the entries of what is running up to this moment."""
+    now = time.perf_counter()
     for phase, offset in self._clocks.items():
-      self._entry(phase).seconds = offset + time.perf_counter()
+      self._entry(phase).seconds = offset + now
+    running = 0.0 if self._outermost is None else now - self._outermost
+    other = time.time() - self._began - self._in_phases - running
+    self._entry(OTHER).seconds = self._other_before + max(other, 0.0)
 
   def note_training(self, phase: str, iters: int, images_per_sec: float) -> None:
     """Notes how far a training has come, and how fast; a speed of zero is not known."""

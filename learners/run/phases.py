@@ -13,13 +13,41 @@ import tf_keras as keras
 from secateurs.utils.errors import UserError
 from secateurs.utils.files import atomic_path, explain_os_errors
 
+_TITLES = {
+  'train': 'train the network',
+  'baseline': 'load or train the original network, and measure it',
+  'latency': 'find the widths that reach the latency',
+  'allocate': 'decide how much of each layer stays',
+  'choose': 'take what stays from a plan',
+  'prune': 'choose what goes, and refit the rest',
+  'reconstruct': 'refit what is left, layer by layer',
+  'slice': 'cut the channels out of the network',
+  'finetune': 'train the smaller network',
+  'sparsify': 'train while weights become zero',
+  'qat': 'train in simulated 8 bits',
+  'measure': 'evaluate, export and time the result',
+}
+
 
 @dataclasses.dataclass(frozen=True)
 class Phase:
-  """A named step of a run; `run` starts over or resumes from the checkpoint of this very phase."""
+  """A named step of a run; `run` starts over or resumes from the checkpoint of this very phase.
+
+  Attributes:
+    name: in checkpoints and reports.
+    run: does it.
+    nb_steps: training steps in it, as far as they are known before it runs.
+    title: what it does, in a few words for the user; default: what phases of that name do.
+  """
 
   name: str
   run: Callable[[], None]
+  nb_steps: int = 0
+  title: str = ''
+
+  def describe(self) -> str:
+    """What it does, in a few words for the user."""
+    return self.title or _TITLES.get(self.name, '')
 
 
 @dataclasses.dataclass(frozen=True)

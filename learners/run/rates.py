@@ -29,7 +29,20 @@ class Rates:
   @property
   def batch_size(self) -> int:
     """Samples of a training step of one process."""
-    return self._config.batch_size or self._recipe.batch_size
+    if self._config.batch_size:
+      return self._config.batch_size
+    most = self._settings.helper.nb_samples('train') // distributed.size()
+    return max(min(self._recipe.batch_size, most), 1)
+
+  @property
+  def batch_note(self) -> str | None:
+    """A sentence where the data set is smaller than the recipe's batch."""
+    if self._config.batch_size or self.batch_size == self._recipe.batch_size:
+      return None
+    return (
+      f'Batches have {self.batch_size} samples and not the {self._recipe.batch_size} of the recipe, '
+      'because there are no more training samples; learning rates are scaled with them.'
+    )
 
   @property
   def batch_size_total(self) -> int:
@@ -72,6 +85,10 @@ class Rates:
   def sgd(self, rate: Schedule | float) -> keras.optimizers.SGD:
     """SGD with the run's momentum."""
     return keras.optimizers.SGD(rate, momentum=self.momentum, jit_compile=False)
+
+  def baseline_steps(self) -> int:
+    """Steps of a whole training from random weights."""
+    return self.nb_steps(self._recipe.nb_epochs * self._config.nb_epochs_rat)
 
   # The training of a compressed network.
 

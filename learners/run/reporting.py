@@ -9,7 +9,8 @@ from typing import Any
 
 from secateurs.learners.run.console import say
 from secateurs.learners.run.files import RunFiles
-from secateurs.learners.run.settings import Settings
+from secateurs.learners.run.phase_times import OTHER
+from secateurs.learners.run.settings import FLOAT32_NOTE, Settings
 from secateurs.learners.run.state import PhaseTime, RunState
 from secateurs.utils.deploy import (
   SCHEMA,
@@ -87,9 +88,13 @@ def build_report(
     'achieved': achieved(original, compressed, **findings.reached),
     'layers': layer_rows(*counts, layer_sparsities),
     'parity': {**parity, **findings.parity},
-    'notes': [*findings.notes, *helper.notes()],
+    'notes': [*findings.notes, *helper.notes(), *_precision_notes(settings)],
     'extra': findings.extra,
   }
+
+
+def _precision_notes(settings: Settings) -> list[str]:
+  return [FLOAT32_NOTE] if settings.run.enbl_bf16 and not settings.bf16 else []
 
 
 def publish(
@@ -121,9 +126,10 @@ def publish(
 
 def times(entries: Mapping[str, PhaseTime], phases: Collection[str]) -> dict[str, Any]:
   """The entries of a report about a run's times."""
+  counted = {*phases, OTHER}
   speeds = [entry.images_per_sec for entry in entries.values() if entry.images_per_sec]
   return {
     'phases': [{'name': n, 'iters': e.iters, 'seconds': e.seconds} for n, e in entries.items()],
     'images_per_sec': max(speeds, default=None),
-    'seconds_total': sum(entry.seconds for name, entry in entries.items() if name in phases),
+    'seconds_total': sum(entry.seconds for name, entry in entries.items() if name in counted),
   }

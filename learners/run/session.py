@@ -31,13 +31,16 @@ class Session:
     metrics: writes training curves.
   """
 
-  def __init__(self, settings: Settings, files: RunFiles, kind: type[LearnerState]) -> None:
+  def __init__(
+    self, settings: Settings, files: RunFiles, kind: type[LearnerState], began: float
+  ) -> None:
     """Resumes from the last checkpoint, or starts afresh; nothing is written yet.
 
     Args:
       settings: those of the run.
       files: where it keeps its files.
       kind: what the algorithm remembers.
+      began: when this process's part of the run began, in seconds since the epoch.
 
     Raises:
       UserError: the checkpoint belongs to a run with other flags, or is of another format.
@@ -52,7 +55,7 @@ class Session:
         self.saved.state.get('identity', {}), settings, str(self.saved.prefix)
       )
       self.state = state.from_checkpoint(self.saved, kind)
-    self.times = PhaseTimes(self.state.times)
+    self.times = PhaseTimes(self.state.times, began)
 
   def is_done(self, phase: str) -> bool:
     """Whether a phase was finished."""

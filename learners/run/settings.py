@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import zlib
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,15 @@ import tf_keras as keras
 from secateurs.learners.run.configs import DistillConfig, QuantConfig, RunConfig, TrainConfig
 from secateurs.learners.run.helper import Helper
 from secateurs.utils.config import Config, Default
+from secateurs.utils.processor import computes_bfloat16
+from secateurs.utils.training import distributed
 from secateurs.utils.training.models.precision import with_policy
 
 _MAX_SEED = 1 << 28
+FLOAT32_NOTE = (
+  'Training in float32: this processor has no bfloat16 arithmetic, with which --enbl_bf16 would be '
+  'several times slower; --enbl_bf16 force does it all the same.'
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,10 +68,18 @@ class Settings:
     """Seed of a phase's order of samples: another for each phase and each run's seed."""
     return zlib.crc32(f'{self.run.seed}/{phase}'.encode()) % _MAX_SEED
 
+  @functools.cached_property
+  def bf16(self) -> bool:
+    """Whether networks train in bfloat16: if asked for, and every process's machine computes in it."""
+    run = self.run
+    if not run.enbl_bf16 or run.force_bf16:
+      return run.enbl_bf16
+    return all(distributed.gather_objects(computes_bfloat16()))
+
   def in_training_precision(self, model: keras.Model) -> keras.Model:
     """The model as it is trained: a bfloat16 twin if asked for."""
-    return with_policy(model, 'mixed_bfloat16') if self.run.enbl_bf16 else model
+    return with_policy(model, 'mixed_bfloat16') if self.bf16 else model
 
   def in_float32(self, model: keras.Model) -> keras.Model:
     """The model as it is measured and exported: bfloat16 is no format of TensorFlow Lite."""
-    return with_policy(model, 'float32') if self.run.enbl_bf16 else model
+    return with_policy(model, 'float32') if self.bf16 else model

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Mapping
+from typing import ClassVar
 
 from secateurs.learners.weights.patterns import parse_pattern
 from secateurs.learners.weights.schedule import Rise
@@ -13,6 +15,7 @@ from secateurs.utils.errors import UserError
 from secateurs.utils.training.engine.patterns import MByN, Pattern
 
 _DEFAULT_RATIO = 0.75
+_SEARCH = {'protocol': 'optimal'}
 PROTOCOLS = ('uniform', 'heurist', 'sensitivity', 'optimal')
 
 
@@ -21,6 +24,7 @@ class WsConfig(Config):
   """Hyper-parameters of `weight-sparse`."""
 
   prefix = 'ws_'
+  settled_by: ClassVar[Mapping[str, str]] = {'protocol': 'prune_ratio_prtl'}
 
   save_path: str = option(
     './models_ws/model.ckpt', 'Checkpoints of the sparse model.', affects_result=False
@@ -35,7 +39,11 @@ class WsConfig(Config):
     high=1.0,
   )
   prune_ratio_init: float = option(
-    0.0, 'Fraction of zeros in each kernel at the first mask update.', low=0.0, high=1.0
+    0.0,
+    'Fraction of zeros in each kernel at the first mask update.',
+    low=0.0,
+    high=1.0,
+    used_with={'schedule': 'agp'},
   )
   prune_ratio_prtl: str | None = option(
     None,
@@ -44,24 +52,37 @@ class WsConfig(Config):
     'but sensitivity where ws_schedule is iterative.',
     choices=PROTOCOLS,
   )
-  prune_ratio_exp: float = option(3.0, 'Exponent of the schedule.', low=0.0)
+  prune_ratio_exp: float = option(
+    3.0, 'Exponent of the schedule.', low=0.0, used_with={'schedule': 'agp'}
+  )
   schedule: str = option(
     'agp',
     'When weights are pruned: agp (gradually while training), iterative (prune and retrain in rounds), '
     'or one-shot (all at once, then retrain).',
     choices=('agp', 'iterative', 'one-shot'),
   )
-  nb_rounds: int = option(4, 'Rounds of iterative pruning.', low=1)
+  nb_rounds: int = option(
+    4, 'Rounds of iterative pruning.', low=1, used_with={'schedule': 'iterative'}
+  )
   iter_ratio_beg: float = option(
-    0.1, 'Fraction of training steps at which sparsity starts to rise, for agp.', low=0.0, high=1.0
+    0.1,
+    'Fraction of training steps at which sparsity starts to rise, for agp.',
+    low=0.0,
+    high=1.0,
+    used_with={'schedule': 'agp'},
   )
   iter_ratio_end: float = option(
-    0.5, 'Fraction of training steps at which sparsity stops rising, for agp.', low=0.0, high=1.0
+    0.5,
+    'Fraction of training steps at which sparsity stops rising, for agp.',
+    low=0.0,
+    high=1.0,
+    used_with={'schedule': 'agp'},
   )
   mask_update_step: int | None = option(
     None,
     'Steps between two mask updates; default: 100, or fewer so that at least 20 updates fit.',
     low=1,
+    used_with={'schedule': 'agp'},
   )
   dense_share: float = option(
     0.015,
@@ -83,29 +104,54 @@ class WsConfig(Config):
     'What the sensitivity scan varies: ratio (fractions of weights) or sigma (thresholds as multiples '
     "of a kernel's standard deviation).",
     choices=('ratio', 'sigma'),
+    used_with={'protocol': 'sensitivity'},
   )
-  nb_smpls_scan: int = option(2000, 'Images that scan and search judge on.', low=1)
+  nb_smpls_scan: int = option(
+    2000,
+    'Images that scan and search judge on.',
+    low=1,
+    used_with={'protocol': ('sensitivity', 'optimal')},
+  )
   nb_rlouts: int = option(
-    200, 'Candidates that optimal tries; 1 takes what the measured curves give.', low=1
+    200,
+    'Candidates that optimal tries; 1 takes what the measured curves give.',
+    low=1,
+    used_with=_SEARCH,
   )
   nb_rlouts_min: int = option(
-    50, "Number of initial random trials, before Optuna's sampler takes over.", low=1
+    50,
+    "Number of initial random trials, before Optuna's sampler takes over.",
+    low=1,
+    used_with=_SEARCH,
   )
-  nb_iters_rg: int = option(20, 'Steps of layer-wise regression in a trial.', low=0)
+  nb_iters_rg: int = option(
+    20, 'Steps of layer-wise regression in a trial.', low=0, used_with=_SEARCH
+  )
   lrn_rate_rg: float = option(
-    1.0, 'Step size of the regression, as a fraction of the largest stable step.', low=0.0, high=1.0
+    1.0,
+    'Step size of the regression, as a fraction of the largest stable step.',
+    low=0.0,
+    high=1.0,
+    used_with=_SEARCH,
   )
-  nb_iters_ft: int = option(100, 'Steps of training in a trial.', low=0)
+  nb_iters_ft: int = option(100, 'Steps of training in a trial.', low=0, used_with=_SEARCH)
   lrn_rate_ft: float = option(
-    0.01, 'Peak learning rate of training in a trial, by the optimizer of the run.', low=0.0
+    0.01,
+    'Peak learning rate of training in a trial, by the optimizer of the run.',
+    low=0.0,
+    used_with=_SEARCH,
   )
   nb_iters_feval: int | None = option(
-    None, 'Batches that a trial is judged on; default: what ws_nb_smpls_scan gives.', low=1
+    None,
+    'Batches that a trial is judged on; default: what ws_nb_smpls_scan gives.',
+    low=1,
+    used_with=_SEARCH,
   )
   reward_type: str = option(
     'single-obj',
     'What optimal looks for: the score (single-obj), or the score and few weights (multi-obj).',
     choices=tuple(OBJECTIVES),
+    used_with=_SEARCH,
   )
 
   def __post_init__(self) -> None:

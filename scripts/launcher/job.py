@@ -25,7 +25,12 @@ FLAGS = {
     'NAME',
     'an existing image (default: built once from scripts/Dockerfile; with --mpijob, secateurs)',
   ),
-  '--dry_run': (MODES, None, 'print the command and run nothing'),
+  '--print_command': (MODES, None, 'print the command and run nothing'),
+  '--dry_run': (
+    ('docker', 'seven'),
+    None,
+    'the same; with run_local.sh it is a flag of the script',
+  ),
 }
 _TITLES = {
   'local': 'Runs a job on this machine; with -n=K, as K processes that divide the work.',
@@ -63,7 +68,7 @@ class Job:
   @property
   def dry_run(self) -> bool:
     """Whether to only print the command."""
-    return 'dry_run' in self.options
+    return 'dry_run' in self.options or 'print_command' in self.options
 
   @property
   def dataset(self) -> str | None:

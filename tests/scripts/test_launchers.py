@@ -82,7 +82,7 @@ def test_the_documents_commands_are_understood(mode, launch, tmp_path):
   (tmp_path / 'path.conf').write_text(
     '# where data lies\ndata_dir_local_ilsvrc12 = /data/ilsvrc12  # records\nhosts = None\n'
   )
-  done = launch(mode, SEEDS[mode] + ' --dry_run')
+  done = launch(mode, SEEDS[mode] + ' --print_command')
   assert done.returncode == 0, done.stderr
   last = done.stdout.splitlines()[-1]
   script = SEEDS[mode].split()[0]
@@ -102,7 +102,7 @@ def test_the_documents_commands_are_understood(mode, launch, tmp_path):
 
 
 def test_several_processes_go_through_horovodrun(launch):
-  done = launch('local', 'nets/lenet_at_digits_run.py -n 2 --learner full-prec --dry_run')
+  done = launch('local', 'nets/lenet_at_digits_run.py -n 2 --learner full-prec --print_command')
   assert done.stdout.startswith('horovodrun --gloo -np 2 -H localhost:2 ')
   assert done.stdout.rstrip().endswith('lenet_at_digits_run.py --learner full-prec')
 
@@ -111,7 +111,7 @@ def test_several_processes_go_through_horovodrun(launch):
 def test_ranks_on_gpus_ask_each_other_more_often(gpus, cycle, launch, stand_in):
   if gpus:
     stand_in('nvidia-smi', 'printf "0, 0, 0\\n1, 0, 0\\n"')
-  done = launch('local', 'nets/lenet_at_digits_run.py -n 2 --learner full-prec --dry_run')
+  done = launch('local', 'nets/lenet_at_digits_run.py -n 2 --learner full-prec --print_command')
   assert f' --cycle-time-ms {cycle} ' in done.stdout
 
 
@@ -121,7 +121,8 @@ def test_help_names_every_flag(mode, launch):
     done = launch(mode, words)
     assert done.returncode == 0
     assert f'./scripts/run_{mode}.sh <entry script> [-n=K]' in done.stdout
-    assert '--dry_run' in done.stdout
+    assert '--print_command' in done.stdout
+    assert ('--dry_run' in done.stdout) == (mode != 'local')
     assert ('--hosts' in done.stdout) == (mode == 'seven')
 
 
@@ -132,7 +133,11 @@ def test_help_names_every_flag(mode, launch):
     ('local', '--learner full-prec', 'the entry script comes first'),
     ('local', 'nets/lenet_at_digits_run.py -n=0', '-n takes a whole number of at least 1, but'),
     ('local', 'nets/lenet_at_digits_run.py -n', '-n takes a value, as in -n=K.'),
-    ('local', 'nets/lenet_at_digits_run.py --dry_run=yes', "--dry_run takes no value, but 'yes'"),
+    (
+      'local',
+      'nets/lenet_at_digits_run.py --print_command=yes',
+      "--print_command takes no value, but 'yes'",
+    ),
     ('seven', 'nets/lenet_at_digits_run.py -n=4 --hosts a:1,b:2', '--hosts has room for 3.'),
     ('seven', 'nets/lenet_at_digits_run.py -n=4 --hosts a,b', 'as in a:4,b:4, but'),
     ('seven', 'nets/lenet_at_digits_run.py -n=9 --mpijob', 'give --slots a divisor of it.'),
@@ -293,7 +298,7 @@ def test_hosts_come_from_the_flag_or_from_path_conf(launch, tmp_path):
   (tmp_path / 'path.conf').write_text(
     'hosts = c:1,d:1\ndata_dir_seven_digits=/shared/digits\ndata_dir_local_digits=/mine\n'
   )
-  base = 'nets/lenet_at_digits_run.py -n=2 --dry_run'
+  base = 'nets/lenet_at_digits_run.py -n=2 --print_command'
   assert ' -H c:1,d:1 ' in launch('seven', base).stdout
   named = launch('seven', base + ' --hosts a:2 --ssh_port 2222 --data_dir_local /other').stdout
   assert ' -H a:2 -p 2222 ' in named

@@ -62,13 +62,13 @@ def test_every_command_names_scripts_that_exist():
 
 
 def test_the_launchers_accept_every_command(tmp_path):
-  """With --dry_run, in one process; the launchers are plain Python without the project."""
+  """With --print_command, in one process; the launchers are plain Python without the project."""
   code = (
     'import json, runpy, sys\n'
     'sys.path.insert(0, sys.argv[1])\n'
     'main = runpy.run_path(f"{sys.argv[1]}/__main__.py")["main"]\n'
     'for mode, *words in json.loads(sys.argv[2]):\n'
-    '  assert main(mode, [*words, "--dry_run"]) == 0, words\n'
+    '  assert main(mode, [*words, "--print_command"]) == 0, words\n'
   )
   found = commands(r'run_(?:local|docker|seven)\.sh nets/')
   assert len(found) >= 10

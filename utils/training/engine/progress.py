@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -16,6 +18,15 @@ def format_seconds(seconds: float) -> str:
   if seconds < 3600:
     return f'{seconds // 60} min {seconds % 60:02d} s'
   return f'{seconds // 3600} h {seconds % 3600 // 60:02d} min'
+
+
+def _is_terminal(stream: TextIO) -> bool:
+  """Whether a bar can be drawn: `docker -t` and `script` give terminals of no width."""
+  if not stream.isatty():
+    return False
+  with contextlib.suppress(OSError, ValueError, AttributeError):
+    return os.get_terminal_size(stream.fileno()).columns > 0
+  return True
 
 
 class Progress:
@@ -50,7 +61,7 @@ class Progress:
     self._from_step, self._began = start, time.perf_counter()
     self._compiled, self._speed = False, 0.0
     self._shown, self._metrics, self._percent = shown, tuple(metrics), tuple(percent)
-    if shown and self._stream.isatty():
+    if shown and _is_terminal(self._stream):
       from tqdm import tqdm
 
       self._bar = tqdm(

@@ -1,0 +1,107 @@
+"""What stands in the way of a run, as far as it can be known before any work: one sentence each."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+import tf_keras as keras
+
+from secateurs.learners.run import distillation
+from secateurs.learners.run.files import RunFiles
+from secateurs.learners.run.settings import Settings
+from secateurs.utils.config import Default
+from secateurs.utils.errors import UserError
+from secateurs.utils.training import distributed
+from secateurs.utils.training.models.quantization import quantized_twin
+
+# Bytes on disk for each byte of weights: the last and the newest checkpoint with the optimizer's slots
+# and masks, the original's files, and the exported ones.
+_DISK_FACTOR, _DISK_MARGIN = 16, 20 << 20
+
+Check = Callable[[], None]
+"""Raises a UserError where it finds something."""
+
+
+def problems(checks: Iterable[Check]) -> Iterator[str]:
+  """The sentences of all checks that find something."""
+  for check in checks:
+    try:
+      check()
+    except UserError as error:
+      yield str(error)
+
+
+def require_none(found: Iterable[str]) -> None:
+  """Refuses a run that something stands in the way of.
+
+  Raises:
+    UserError: with all sentences, each on a line if there are several.
+  """
+  found = list(dict.fromkeys(found))
+  if len(found) == 1:
+    raise UserError(found[0])
+  if found:
+    listed = '\n'.join(f'  - {sentence}' for sentence in found)
+    raise UserError(f'{len(found)} things stand in the way of this run:\n{listed}')
+
+
+def require_batch(settings: Settings) -> None:
+  """Checks that a batch that was asked for is no larger than the data set.
+
+  Raises:
+    UserError: it is.
+  """
+  size, nb_samples = settings.training.batch_size, settings.helper.nb_samples('train')
+  if size is not None and size * distributed.size() > nb_samples:
+    raise UserError(
+      f'--batch_size {size} times {distributed.size()} process(es) is more than the {nb_samples} '
+      f'training samples of {settings.helper.dataset.name}: set it to '
+      f'{nb_samples // distributed.size()} or less.'
+    )
+
+
+def require_disk(model: keras.Model, files: RunFiles) -> None:
+  """Checks that the disk has room for checkpoints and exported files.
+
+  Raises:
+    UserError: it has not.
+  """
+  weights = sum(4 * weight.shape.num_elements() for weight in model.weights)
+  needed = _DISK_FACTOR * weights + _DISK_MARGIN
+  for folder in {_existing(files.save_path.parent), _existing(files.save_path_eval.parent)}:
+    free = distributed.from_chief(lambda folder=folder: shutil.disk_usage(folder).free)
+    if free < needed:
+      raise UserError(
+        f'{folder} has {free >> 20} MB left, but checkpoints and exported files of {model.name} take '
+        f'about {needed >> 20} MB: make room, or set --run_dir to another disk.'
+      )
+
+
+def require_teacher(settings: Settings, model: keras.Model) -> None:
+  """Checks that the teacher that was named, if one was, can teach the network.
+
+  Raises:
+    UserError: there is none, or it cannot.
+  """
+  config = settings.distillation
+  if config.enbl_dst and not isinstance(config.save_path_dst, Default):
+    teacher = distillation.load_teacher(settings, None, quiet=True)
+    distillation.objective(settings, model, teacher)
+
+
+def require_8_bits(settings: Settings, model: keras.Model) -> None:
+  """Checks that a network can be trained in simulated 8 bits, where that was asked for.
+
+  Raises:
+    UserError: it cannot.
+  """
+  if settings.quantization.enbl_qat:
+    quantized_twin(settings.in_float32(model))
+
+
+def _existing(folder: Path) -> Path:
+  """The folder, or the nearest one above it that exists."""
+  folder = folder.absolute()
+  return next((path for path in (folder, *folder.parents) if path.is_dir()), Path('/'))
