@@ -185,17 +185,15 @@ def apply_settings(
   settings: Mapping[str, Any], config_class: type[Config], values: flags.FlagValues
 ) -> None:
   """Sets flags to a method's settings, but for those that were given or have no effect beside them."""
-  taken = {name: value for name, value in settings.items() if not values[name].present}
-  for name, value in taken.items():
-    values[name].value = value
-  fields = {config_class.flag_name(field): field for field in dataclasses.fields(config_class)}
-  # The values as a config would hold them, without its checks: they may not fit each other yet.
-  config = object.__new__(config_class)
-  for name, field in fields.items():
-    object.__setattr__(config, field.name, values[name].value)
-  for name in taken:
-    if name in fields and not config.is_used(fields[name]):
-      values[name].value = fields[name].default
+  prefix = config_class.prefix
+  names = [config_class.flag_name(field) for field in dataclasses.fields(config_class)]
+  given = {n.removeprefix(prefix): values[n].value for n in names if values[n].present}
+  own = {name.removeprefix(prefix): v for name, v in settings.items() if name in names}
+  chosen = {prefix + name: v for name, v in config_class.with_settings(own, given).items()}
+  chosen |= {name: v for name, v in settings.items() if name not in names}
+  for name, value in chosen.items():
+    if not values[name].present:
+      values[name].value = value
 
 
 def help_text(

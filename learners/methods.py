@@ -180,7 +180,7 @@ def config_of(name: str, **settings: Any) -> Any:
   method = METHODS.find(name)
   config = get_learner(method.learner).Config
   row = {flag.removeprefix(config.prefix): value for flag, value in method.settings.items()}
-  return config(**{**row, **settings})
+  return config(**config.with_settings(row, settings))
 
 
 def table() -> str:

@@ -397,7 +397,5 @@ def experiment_of(script: str) -> Experiment:
   """
   found = globals().get(Path(script).stem.removesuffix('_run').upper())
   if not isinstance(found, Experiment):
-    raise UserError(
-      f'{script} is no entry script with a network of its own: give nets/<net>_at_<data set>_run.py.'
-    )
+    raise UserError(f'{script} builds no network: give nets/<net>_at_<data set>_run.py.')
   return found

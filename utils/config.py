@@ -77,6 +77,23 @@ class Config:
     """Name of a field's flag, without dashes."""
     return cls.prefix + field.name
 
+  @classmethod
+  def with_settings(cls, settings: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Values that were given, and those of a method's settings that have an effect beside them.
+
+    Args:
+      settings: of a method, by field.
+      given: what the user set, by field; it wins.
+    """
+    # The values as a config would hold them, without its checks: they may not fit each other yet.
+    config = object.__new__(cls)
+    for field in dataclasses.fields(cls):
+      value = given.get(field.name, settings.get(field.name, field.default))
+      object.__setattr__(config, field.name, value)
+    fields = {field.name: field for field in dataclasses.fields(cls)}
+    useful = {n: v for n, v in settings.items() if n not in fields or config.is_used(fields[n])}
+    return {**useful, **given}
+
   def is_used(self, field: dataclasses.Field) -> bool:
     """Whether a field has an effect beside the others' values."""
     return not self._unmet(field)

@@ -1,4 +1,4 @@
-"""The one exception type for mistakes that a user can mend."""
+"""The one exception type for mistakes that a user can fix."""
 
 import re
 
@@ -14,7 +14,7 @@ class UserError(ValueError):
 def told_in(error: BaseException) -> UserError | None:
   """The UserError that an exception carries in its text, if any.
 
-  TensorFlow passes what Python code inside an input pipeline raises on as an error of its own.
+  TensorFlow passes what Python code inside an input pipeline raises on as its own error.
   """
   match = re.search(rf'\b{UserError.__name__}: (.+)', str(error))
   return UserError(match[1]) if match else None

@@ -1,4 +1,4 @@
-"""What the processor of this machine computes natively."""
+"""What the processor of this machine is, and what it computes natively."""
 
 from __future__ import annotations
 
@@ -36,6 +36,18 @@ def cpu_computes_bfloat16(features: frozenset[str], max_isa: str | None) -> bool
     return False
   isa = (max_isa or 'ALL').upper()
   return isa in _ISA_WITH_BF16 or any(part in isa for part in ('BF16', 'FP16', 'AMX', 'AVX10'))
+
+
+def describe() -> str:
+  """The processor for people, with what decides how fast networks train on it."""
+  from archspec import cpu
+
+  features = _features()
+  known = {'AVX-512': 'avx512f', 'AVX2': 'avx2', 'AMX': 'amx_tile', 'bfloat16': None}
+  native = cpu_computes_bfloat16(features, os.environ.get('ONEDNN_MAX_CPU_ISA'))
+  parts = [n for n, flag in known.items() if (native if flag is None else flag in features)]
+  name = cpu.brand_string() or cpu.host().name
+  return f'{name}, {os.cpu_count()} cores{"".join(f", {part}" for part in parts)}'
 
 
 def _features() -> frozenset[str]:

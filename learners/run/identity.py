@@ -11,6 +11,7 @@ from secateurs.utils.provenance import code_checksum
 from secateurs.utils.training import distributed
 
 _NB_LISTED = 6
+_OF_A_MACHINE = ('platform', 'processor')  # Hosts of a job may differ in these.
 
 
 def identity(settings: Settings) -> dict[str, Any]:
@@ -65,6 +66,6 @@ def require_agreement(settings: Settings) -> None:
     )
   if distributed.size() > 1:
     given = {f'--{name}': value for name, value in settings.flags().items()}
-    libraries = {name: v for name, v in versions(['horovod']).items() if name != 'platform'}
+    libraries = {n: v for n, v in versions(['horovod']).items() if n not in _OF_A_MACHINE}
     code = {'code checksum': code_checksum()}
     distributed.require_agreement({**identity(settings), **given, **libraries, **code})

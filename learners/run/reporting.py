@@ -129,7 +129,10 @@ def times(entries: Mapping[str, PhaseTime], phases: Collection[str]) -> dict[str
   counted = {*phases, OTHER}
   speeds = [entry.images_per_sec for entry in entries.values() if entry.images_per_sec]
   return {
-    'phases': [{'name': n, 'iters': e.iters, 'seconds': e.seconds} for n, e in entries.items()],
+    'phases': [
+      {'name': name, 'iters': entries[name].iters, 'seconds': entries[name].seconds}
+      for name in sorted(entries, key=lambda name: name == OTHER)  # Which comes last.
+    ],
     'images_per_sec': max(speeds, default=None),
     'seconds_total': sum(entry.seconds for name, entry in entries.items() if name in counted),
   }

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -74,6 +75,18 @@ def test_a_whole_run_is_quiet_but_for_ours(tmp_path):
     (['--warm_start_path', 'none.npz'], 1, 'none.npz does not exist'),
     (['--exec_mode', 'eval'], 1, '--exec_mode train first'),
     (['--bench_threads', '1;2'], 1, '--bench_threads takes'),
+    (
+      ['--ws_prune_ratio', '0.5'],
+      1,
+      'a flag of learner weight-sparse and has no effect on full-prec',
+    ),
+    (
+      ['--learner', 'chn-pruned', '--cp_preserve_ratio', '0.3'],
+      1,
+      '--cp_preserve_ratio 0.3 has an effect only with --cp_prune_option auto',
+    ),
+    (['--learner', 'weight-sparse', '--nb_epochs_ft', '0'], 1, 'set --nb_epochs_ft above 0'),
+    (['--batch_size', '5000'], 1, '--batch_size 5000 times 1 process(es) is more than the'),
   ],
 )
 def test_mistakes_are_one_sentence(tmp_path, args, code, text):
@@ -96,10 +109,16 @@ def test_debug_shows_the_traceback(tmp_path):
   assert done.returncode == 1
 
 
-def test_flags_of_other_learners_are_warned_of(tmp_path):
-  done = call('--ws_prune_ratio', '0.5', *SHORT, cwd=tmp_path)
-  assert done.returncode == 0
-  assert '--ws_prune_ratio is a flag of learner weight-sparse and has no effect' in done.stdout
+def test_a_dry_run_prints_the_phases_and_trains_nothing(tmp_path):
+  done = call('--learner', 'weight-sparse', '--dry_run', *SHORT, cwd=tmp_path)
+  assert done.returncode == 0, done.stderr
+  assert done.stdout.startswith('Loading TensorFlow ...\n')
+  assert '--nb_epochs_rat 0.05' in done.stdout
+  assert re.search(r'Phase 1 of 4, baseline: .+, \d+ training steps\n', done.stdout)
+  assert re.search(r'Phase 3 of 4, sparsify: .+, \d+ training steps\n', done.stdout)
+  assert re.search(r'A training step takes \d+ ms here .+ for the \d+ training steps', done.stdout)
+  assert not list(tmp_path.rglob('*.index'))
+  assert not list(tmp_path.rglob('*.tflite'))
 
 
 def test_help_and_flagfile(tmp_path):

@@ -49,9 +49,16 @@ def test_what_is_given_beside_a_method_wins():
   values = flags.FlagValues()
   cli.define_flags(get_learner('chn-pruned').Config, values)
   values(['x', '--cp_select', 'random'])
-  cli.apply_settings(METHODS['cp'].settings, values)
-  read = cli.read_config(get_learner('chn-pruned').Config, values)
+  config = get_learner('chn-pruned').Config
+  cli.apply_settings(METHODS['cp'].settings, config, values)
+  read = cli.read_config(config, values)
   assert (read.select, read.trunk, read.refit_all) == ('random', 'gather', False)
+
+
+def test_settings_of_a_row_that_have_no_effect_beside_what_is_given_are_dropped():
+  assert config_of('han2015').scan == 'sigma'
+  beside = config_of('han2015', prune_ratio_prtl='uniform')
+  assert (beside.schedule, beside.protocol, beside.scan) == ('iterative', 'uniform', 'ratio')
 
 
 def test_unknown_names_suggest_the_nearest():

@@ -7,10 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from secateurs.learners import cli, get_learner
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / 'README.md', *sorted((ROOT / 'docs').glob('*.md'))]
+PAGES = [ROOT / 'README.md', ROOT / 'CONTRIBUTING.md', *sorted((ROOT / 'docs').glob('*.md'))]
 
 
 def commands(pattern):
@@ -23,25 +25,62 @@ def commands(pattern):
   return found
 
 
-def update_readme():
-  spec = importlib.util.spec_from_file_location('update_readme', ROOT / 'scripts/update_readme.py')
+def update_docs():
+  spec = importlib.util.spec_from_file_location('update_docs', ROOT / 'scripts/update_docs.py')
   module = importlib.util.module_from_spec(spec)
   spec.loader.exec_module(module)
   return module
 
 
-def test_the_flag_tables_are_those_of_the_code():
-  module = update_readme()
-  text = (ROOT / 'README.md').read_text(encoding='utf-8')
-  assert module.BEGIN in text
-  assert module.updated(text) == text, 'run python scripts/update_readme.py'
+def test_generated_pages_are_those_of_the_code_and_the_results():
+  for path, content in update_docs().pages().items():
+    assert path.read_text(encoding='utf-8') == content, f'{path}: run python scripts/update_docs.py'
 
 
 def test_one_name_that_means_something_else_elsewhere_has_a_row_of_its_own():
-  section = update_readme().flag_tables().partition('**Your model, and how')[2].partition('**')[2]
-  section = section.partition('\n**')[0]
+  section = update_docs().flag_tables().partition('## Your model, and how')[2].partition('## ')[0]
   for flag in ('preprocess', 'image_size', 'nb_corrupt_max'):
     assert f'`--{flag}`' in section
+
+
+def test_the_readme_stays_short():
+  assert len((ROOT / 'README.md').read_text(encoding='utf-8').splitlines()) <= 180
+
+
+def test_no_placeholder_is_left():
+  for page in PAGES:
+    assert not re.search(r'^@\w+@$', page.read_text(encoding='utf-8'), re.MULTILINE), page
+
+
+def test_the_reference_is_built_offline(tmp_path):
+  pytest.importorskip('pdoc')
+  done = subprocess.run(
+    [sys.executable, str(ROOT / 'scripts' / 'build_api.py'), str(tmp_path)],
+    capture_output=True, text=True, check=False, cwd=ROOT,
+  )  # fmt: skip
+  assert done.returncode == 0, done.stderr
+  page = (tmp_path / 'secateurs' / 'utils' / 'graph.html').read_text()
+  assert 'slice_model' in page
+
+
+def test_kept_reports_are_whole_reports(tmp_path):
+  """Layers, further figures and paths are left out, and it is a report all the same."""
+  sys.path.insert(0, str(ROOT / 'tests' / 'deploy'))
+  from sample_report import sample_report
+
+  from secateurs.utils.deploy.report import read_report, write_report
+
+  report = {**sample_report(), 'flags': {'seed': 0, 'run_dir': '/somewhere', 'ws_prune_ratio': 0.5}}
+  write_report(report, tmp_path / 'logs')
+  done = subprocess.run(
+    [sys.executable, str(ROOT / 'scripts/keep_report.py'), str(tmp_path), str(tmp_path / 'r.json')],
+    capture_output=True, text=True, check=False,
+  )  # fmt: skip
+  assert done.returncode == 0, done.stderr
+  kept = read_report(tmp_path / 'r.json')
+  assert kept['flags'] == {'seed': 0, 'ws_prune_ratio': 0.5}
+  assert kept['compressed'] == report['compressed']
+  assert kept['layers'] == []
 
 
 def test_every_file_that_the_readme_names_exists():

@@ -5,6 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
+from secateurs.utils import processor
+
 if TYPE_CHECKING:
   from secateurs.utils.deploy.export import Export, ExportedFile
   from secateurs.utils.graph import ModelCount
@@ -138,7 +140,11 @@ def versions(packages: Iterable[str] = ()) -> dict[str, str]:
     'numpy',
     *packages,
   ]
-  found = {'python': platform.python_version(), 'platform': platform.platform()}
+  found = {
+    'python': platform.python_version(),
+    'platform': platform.platform(),
+    'processor': processor.describe(),
+  }
   for name in names:
     try:
       found[name] = metadata.version(name)

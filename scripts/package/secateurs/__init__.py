@@ -4,4 +4,4 @@ This folder is the package `secateurs`. The sub-packages are links to the folder
 repository, so that Python, editors and builds see one ordinary package.
 """
 
-__version__ = '0.1.0'
+__version__ = '0.2.0'

@@ -33,7 +33,7 @@ class View:
     previous: the trace of the layer's first call, if this is not the first.
     cut_norms: whether normalisation over the channels may be cut, which changes its statistics.
     consumed: set by rules whose kernel sums over the input's channels: one atom per kernel row.
-    produced: set by rules whose kernel makes channels of its own: one atom per filter.
+    produced: set by rules whose kernel makes its own channels: one atom per filter.
   """
 
   call: Call

@@ -1,0 +1,49 @@
+"""Keeps the figures of a finished run below docs/results/.
+
+Usage: python scripts/keep_report.py RUN_DIR docs/results/<group>/<name>.json
+
+Layers and the algorithm's further figures are left out, and so are paths: what is kept has a few kB.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+_PATHS = ('_dir', 'data_dir_local', '_path', '_path_eval', '_path_dst')
+
+
+def kept(report: dict) -> dict:
+  """The report without layers, further figures and paths."""
+  flags = {name: value for name, value in report['flags'].items() if not name.endswith(_PATHS)}
+  versions = {name: v for name, v in report['versions'].items() if name != 'platform'}
+  return {**report, 'flags': flags, 'versions': versions, 'layers': [], 'extra': {}}
+
+
+def main(argv: list[str]) -> int:
+  """Copies one report; returns the exit code."""
+  from secateurs.utils.deploy.compare.reading import find_reports
+  from secateurs.utils.errors import UserError
+
+  if len(argv) != 2:
+    print(__doc__, file=sys.stderr)
+    return 2
+  try:
+    reports = find_reports([argv[0]])
+    if len(reports) > 1:
+      raise UserError(
+        f'{argv[0]} holds {len(reports)} reports, but one was expected: name its folder.'
+      )
+  except UserError as error:
+    print(f'Error: {error}', file=sys.stderr)
+    return 1
+  target = Path(argv[1])
+  target.parent.mkdir(parents=True, exist_ok=True)
+  (report,) = reports.values()
+  target.write_text(json.dumps(kept(report), indent=1, sort_keys=True) + '\n', encoding='utf-8')
+  return 0
+
+
+if __name__ == '__main__':
+  sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,51 @@
+import collections
+import shutil
+
+import pytest
+import tf_keras as keras
+
+from secateurs.learners.run import checks
+from secateurs.nets.datasets.images import DataConfig
+from secateurs.nets.model_helper import LENET_AT_DIGITS
+from secateurs.utils.errors import UserError
+
+
+def test_all_findings_are_listed_at_once(make, tmp_path):
+  teacher = keras.Sequential(
+    [keras.Input((32, 32, 3)), keras.layers.Flatten(), keras.layers.Dense(7)]
+  )
+  teacher.save(tmp_path / 'teacher.keras')
+  learner = make(
+    'chn-pruned',
+    training={'batch_size': 5000},
+    distillation={'enbl_dst': True, 'save_path_dst': str(tmp_path / 'teacher.keras')},
+  )
+  with pytest.raises(UserError) as raised:
+    learner.train()
+  first, *rest = str(raised.value).splitlines()
+  assert first == '2 things stand in the way of this run:'
+  assert '--batch_size 5000' in rest[0]
+  assert 'gives 7 classes, but the network gives 10' in rest[1]
+  assert not list(tmp_path.rglob('model.ckpt*'))
+
+
+def test_one_finding_is_one_sentence():
+  checks.require_none([])
+  with pytest.raises(UserError, match=r'^This\.$'):
+    checks.require_none(['This.', 'This.'])
+
+
+def test_a_full_disk_is_noticed_before_training(make, monkeypatch):
+  usage = collections.namedtuple('usage', 'total used free')
+  monkeypatch.setattr(shutil, 'disk_usage', lambda path: usage(1 << 30, 1 << 30, 1 << 20))
+  with pytest.raises(UserError, match=r'has 1 MB left, but checkpoints and exported files'):
+    make('full-prec').train()
+
+
+def test_a_data_set_smaller_than_the_recipes_batch_makes_smaller_batches(make):
+  helper = LENET_AT_DIGITS.make(DataConfig(nb_smpls_train=40))
+  learner = make('full-prec', helper=helper)
+  assert learner.rates.batch_size == 40
+  assert 'Batches have 40 samples and not the 64 of the recipe' in learner.rates.batch_note
+  rates = make('full-prec').rates
+  assert (rates.batch_size, rates.batch_note) == (64, None)
