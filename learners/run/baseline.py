@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from secateurs.learners.run import state
-from secateurs.learners.run.configs import FullPrecConfig, TrainConfig
+from secateurs.learners.run.configs import OF_FINE_TUNING, FullPrecConfig, TrainConfig
 from secateurs.learners.run.console import say
 from secateurs.learners.run.full_training import TRAIN, FullTraining
 from secateurs.learners.run.given import given_weights
@@ -19,8 +19,6 @@ from secateurs.learners.run.state import LearnerState
 from secateurs.utils.errors import UserError
 from secateurs.utils.training.models.checkpoints import CheckpointStore
 from secateurs.utils.training.models.weights import named_weights
-
-_OF_FINE_TUNING = ('nb_epochs_ft', 'lrn_rate_ft', 'optimizer_ft', 'lrn_rate_muon', 'augment_ft')
 
 
 def baseline_weights(
@@ -67,7 +65,7 @@ def has_baseline(settings: Settings, config: FullPrecConfig) -> bool:
 
 def _baseline_training(config: TrainConfig) -> TrainConfig:
   """The config without what says how compression trains: any such run may share the baseline."""
-  fields = [field for field in dataclasses.fields(TrainConfig) if field.name in _OF_FINE_TUNING]
+  fields = [field for field in dataclasses.fields(TrainConfig) if field.name in OF_FINE_TUNING]
   return dataclasses.replace(config, **{f.name: f.default for f in fields})
 
 

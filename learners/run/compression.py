@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-from secateurs.learners.run import measuring
+from secateurs.learners.run import batch_norms, measuring
 from secateurs.learners.run.baseline import baseline_weights, has_baseline
 from secateurs.learners.run.configs import FullPrecConfig
 from secateurs.learners.run.console import say
@@ -34,13 +34,18 @@ class CompressionLearner(MeasuredLearner):
 
   def findings(self) -> Findings:
     """What the learner adds to the report; a subclass extends this."""
-    return Findings(notes=self._guess_notes())
+    state = self.session.state
+    notes = self._guess_notes()
+    if state.batch_norms is not None:
+      notes.append(batch_norms.note(state.batch_norms, Score(**state.original['score'])))
+    return Findings(notes=notes)
 
   def phases(self) -> list[Phase]:
     """Baseline, compression, measuring."""
     return [
       Phase('baseline', self._baseline, self._baseline_steps()),
       *self.compression_phases(),
+      *self._batch_norm_phases(),
       *self.quantization_phases(),
       self.measure_phase(),
     ]
@@ -61,6 +66,18 @@ class CompressionLearner(MeasuredLearner):
     What is fit to them is used on images that are neither shifted nor cropped.
     """
     return 'none' if self.augmentation == 'none' else 'mirror'
+
+  # Batch norm.
+
+  def _batch_norm_phases(self) -> list[Phase]:
+    if not self.settings.training.bn_reestimate:
+      return []
+    return [Phase(batch_norms.PHASE, self._reestimate)]
+
+  def _reestimate(self) -> None:
+    self.session.state.batch_norms = batch_norms.reestimate_where_better(
+      self.settings, self.model, self.rates.batch_size
+    )
 
   # Searches.
 

@@ -8,6 +8,9 @@ import re
 from secateurs.utils.config import Config, option
 from secateurs.utils.errors import UserError
 
+FULL_PREC = 'full-prec'
+"""The learner that trains a network as it is."""
+
 
 @dataclasses.dataclass(frozen=True)
 class RunConfig(Config):
@@ -26,6 +29,13 @@ class RunConfig(Config):
   )
   warm_start_path: str | None = option(
     None, 'Weights to start from: .npz, .keras, .h5, SavedModel folder or checkpoint prefix.'
+  )
+  restart: str = option(
+    'none',
+    'Where the folder holds a compression with other flags: compression starts it again from the same '
+    'baseline, and keeps the old one beside it.',
+    choices=('none', 'compression'),
+    affects_result=False,
   )
   plan: str | None = option(
     None, 'plan.json of another run: make the same cut on this network without choosing again.'
@@ -89,6 +99,17 @@ class FullPrecConfig(Config):
   )
 
 
+OF_FINE_TUNING = (
+  'nb_epochs_ft',
+  'lrn_rate_ft',
+  'optimizer_ft',
+  'lrn_rate_muon',
+  'augment_ft',
+  'bn_reestimate',
+)
+"""Fields of `TrainConfig` that say how compression trains: a baseline does not depend on them."""
+
+
 @dataclasses.dataclass(frozen=True)
 class TrainConfig(Config):
   """How networks are trained; None stands for the value of the network's recipe."""
@@ -141,6 +162,11 @@ class TrainConfig(Config):
     "recipe's (of all processes together) has raised it.",
     low=0.0,
     high=1.0,
+  )
+  bn_reestimate: bool = option(
+    True,
+    'After compression, re-estimate batch-norm statistics on training images, and take them where the '
+    'network scores better with them on held-out images.',
   )
   grad_compression: str = option(
     'none',

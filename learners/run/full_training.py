@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import tf_keras as keras
 
-from secateurs.learners.run.configs import FullPrecConfig
+from secateurs.learners.run import lock
+from secateurs.learners.run.configs import FULL_PREC, FullPrecConfig
 from secateurs.learners.run.given import given_weights
 from secateurs.learners.run.measured import MeasuredLearner
 from secateurs.learners.run.phases import Phase
@@ -17,7 +18,7 @@ TRAIN = 'train'
 class FullTraining(MeasuredLearner):
   """Trains with SGD and a piecewise constant rate, as the network's recipe says."""
 
-  name = 'full-prec'
+  name = FULL_PREC
   Config = FullPrecConfig
   is_original = True
 
@@ -32,7 +33,10 @@ class FullTraining(MeasuredLearner):
     Raises:
       UserError: as for `train`.
     """
-    self.run_phases(until=TRAIN)
+    try:
+      self.run_phases(until=TRAIN)
+    finally:
+      lock.release(self.files.save_path.parent)
     return self.settings.in_float32(self.model)
 
   def given_model(self) -> keras.Model | None:

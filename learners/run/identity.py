@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from secateurs.learners.run.configs import FULL_PREC, OF_FINE_TUNING
 from secateurs.learners.run.settings import Settings
 from secateurs.utils.deploy import versions
 from secateurs.utils.errors import UserError
@@ -17,6 +18,8 @@ _OF_A_MACHINE = ('platform', 'processor')  # Hosts of a job may differ in these.
 def identity(settings: Settings) -> dict[str, Any]:
   """What must be the same for a run to be resumed: the network, the data, and most flags."""
   helper = settings.helper
+  # A network that is trained as it is may be the baseline of any compression.
+  unused = OF_FINE_TUNING if settings.learner == FULL_PREC else ()
   workers = {'-n': distributed.size()} if distributed.size() > 1 else {}
   return {
     'learner': settings.learner,
@@ -25,7 +28,11 @@ def identity(settings: Settings) -> dict[str, Any]:
     'samples': {split: helper.nb_samples(split) for split in ('train', 'val', 'eval')},
     **helper.identity(),
     **workers,
-    **{f'--{name}': value for name, value in settings.flags(affecting_result=True).items()},
+    **{
+      f'--{name}': value
+      for name, value in settings.flags(affecting_result=True).items()
+      if name not in unused
+    },
   }
 
 
@@ -49,8 +56,14 @@ def require_same_run(then: dict[str, Any], settings: Settings, where: str) -> No
   if differing:
     raise UserError(
       f'{where} is a checkpoint of another run ({"; ".join(differing[:_NB_LISTED])}): give the flags '
-      'of that run to resume it, or another --run_dir to start a new one.'
+      f'of that run to resume it, {_way_to_restart(settings)}or another --run_dir to start a new one.'
     )
+
+
+def _way_to_restart(settings: Settings) -> str:
+  if settings.learner == FULL_PREC:
+    return ''
+  return '--restart compression to compress again from the same baseline, '
 
 
 def require_agreement(settings: Settings) -> None:

@@ -14,7 +14,7 @@ from typing import ClassVar
 import tensorflow as tf
 import tf_keras as keras
 
-from secateurs.learners.run import checks, distillation, identity
+from secateurs.learners.run import checks, distillation, identity, lock
 from secateurs.learners.run.configs import DistillConfig, QuantConfig, RunConfig, TrainConfig
 from secateurs.learners.run.console import say
 from secateurs.learners.run.files import RunFiles
@@ -128,6 +128,10 @@ class Learner:
     """Networks beside the model that a checkpoint must hold, by the name of their group."""
     return {}
 
+  def outdated_phases(self) -> list[str]:
+    """Finished phases whose results flags or deleted files make incomplete: they are run again."""
+    return []
+
   def prepare_networks(self) -> None:
     """Makes what `networks` gives again, from the restored model, when a run is resumed."""
 
@@ -154,6 +158,8 @@ class Learner:
       UserError: bad data or files, a diverging loss, or a checkpoint of another run.
     """
     self.resume()
+    for name in self.outdated_phases():
+      self.session.reopen(name)
     phases = self.phases()
     for number, phase in enumerate(phases, 1):
       if not self.session.is_done(phase.name):
@@ -178,6 +184,7 @@ class Learner:
     if self.rates.batch_note:
       say(self.rates.batch_note)
     distributed.from_chief(self.files.require_writable)  # Fail now rather than after hours.
+    lock.acquire(self.files.save_path.parent)
     self.session = Session(self.settings, self.files, self.State, self.began or time.time())
     self.trainer = Trainer(
       self.settings, self.rates, self.session, self.save, lambda: self.extra_variables()

@@ -13,12 +13,14 @@ from secateurs.learners.run import (
   checks,
   dry_run,
   identity,
+  lock,
   measuring,
   modes,
   plans,
   quantized,
   reporting,
 )
+from secateurs.learners.run.console import say
 from secateurs.learners.run.learner import Learner
 from secateurs.learners.run.phases import Phase, Result
 from secateurs.learners.run.plans import CutPlan
@@ -30,6 +32,8 @@ from secateurs.utils.training.models.quantization import quantized_twin, zero_ma
 from secateurs.utils.training.models.weights import kernels_by_name, load_model
 from secateurs.utils.training.tasks.objectives import TaskObjective
 from secateurs.utils.training.tasks.scores import Evaluation
+
+_MEASURE = 'measure'
 
 
 class MeasuredLearner(Learner):
@@ -78,9 +82,14 @@ class MeasuredLearner(Learner):
     Raises:
       UserError: bad data or files, a diverging loss, or a checkpoint of another run.
     """
-    self.run_phases()
+    try:
+      self.run_phases()
+      return self._publish()
+    finally:
+      lock.release(self.files.save_path.parent)
+
+  def _publish(self) -> Result:
     names = [phase.name for phase in self.phases()]
-    self.session.times.read()
     report = reporting.publish(self.settings, self.files, self.session.state, names)
     files = distributed.from_chief(self.files.exported)
     model = self.helper.task.deployable(self.settings.in_float32(self.model))
@@ -185,7 +194,21 @@ class MeasuredLearner(Learner):
 
   def measure_phase(self) -> Phase:
     """Evaluates, exports and times the result, and prepares the report."""
-    return Phase('measure', self._measure)
+    return Phase(_MEASURE, self._measure)
+
+  def outdated_phases(self) -> list[str]:
+    """The measuring, where a file that is wanted is not there, or not in the report."""
+    if not self.session.is_done(_MEASURE):
+      return []
+    wanted = {'keras', 'pb', 'tflite'}
+    wanted |= {'tflite_sparse'} if self.leaves_zeros else set()
+    wanted |= {'tflite_int8'} if self.settings.wants_int8 else set()
+    missing = wanted - set(distributed.from_chief(self.files.exported))
+    if self.settings.wants_int8 and 'int8' not in self.session.state.report['compressed']:
+      missing.add('tflite_int8')
+    if missing:
+      say(f'Exporting and measuring again, because there is no {", ".join(sorted(missing))} yet.')
+    return [_MEASURE] if missing else []
 
   def _measure(self) -> None:
     state, model = self.session.state, self.compressed_model()
@@ -202,6 +225,7 @@ class MeasuredLearner(Learner):
     prefixes = {'compressed': self.files.save_path_eval}
     original, before = measured.block, count(model)
     if not self.is_original:
+      self._complete_original()
       original = blocks['original'] = state.original
       prefixes['original'] = self.files.original_prefix
       before = count(load_model(self.files.original_keras))
@@ -216,3 +240,12 @@ class MeasuredLearner(Learner):
       parity=measured.export.parity_figures(),
     )
     distributed.from_chief(lambda: plans.write_plan(self.cut_plan(), self.files.plan))
+
+  def _complete_original(self) -> None:
+    """Measures the original again, where its full-integer file is wanted and was not before."""
+    state = self.session.state
+    if self.settings.run.export_int8 and 'int8' not in state.original:
+      model = self.helper.task.trained(load_model(self.files.original_keras))
+      state.original = measuring.measure(
+        model, self.settings, self.files.original_prefix, self.prunable(model)
+      ).block

@@ -24,6 +24,7 @@ _TITLES = {
   'slice': 'cut the channels out of the network',
   'finetune': 'train the smaller network',
   'sparsify': 'train while weights become zero',
+  'bn_reestimate': 're-estimate batch-norm statistics, where that helps',
   'qat': 'train in simulated 8 bits',
   'measure': 'evaluate, export and time the result',
 }

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 
 import tensorflow as tf
 import tf_keras as keras
 
 from secateurs.learners.run import identity, state
+from secateurs.learners.run.configs import FULL_PREC
+from secateurs.learners.run.console import say
 from secateurs.learners.run.files import RunFiles
 from secateurs.learners.run.phase_times import PhaseTimes
 from secateurs.learners.run.settings import Settings
@@ -48,6 +51,8 @@ class Session:
     self.store = CheckpointStore(files.save_path)
     self.metrics = MetricsWriter(files.log_dir)
     self.saved: Saved | None = self.store.latest()
+    if self.saved is not None and settings.run.restart == 'compression':
+      self._set_aside_other_run(settings)
     if self.saved is None:
       self.state = RunState(identity.identity(settings), kind())
     else:
@@ -57,6 +62,21 @@ class Session:
       self.state = state.from_checkpoint(self.saved, kind)
     self.times = PhaseTimes(self.state.times, began)
 
+  def _set_aside_other_run(self, settings: Settings) -> None:
+    """Moves the checkpoints of a run with other flags out of the way."""
+    now = identity.identity(settings)
+    if self.saved.state.get('identity', {}) == now or settings.learner == FULL_PREC:
+      return
+    parent = self.store.prefix.parent
+    taken = distributed.from_chief(lambda: [path.name for path in parent.iterdir()])
+    number = next(n for n in itertools.count(1) if f'before_restart_{n}' not in taken)
+    folder = parent / f'before_restart_{number}'
+    self.store.set_aside(folder)
+    say(
+      f'The compression with other flags was moved to {folder}; starting again from the baseline.'
+    )
+    self.saved = self.store.latest()
+
   def is_done(self, phase: str) -> bool:
     """Whether a phase was finished."""
     return phase in self.state.done
@@ -64,6 +84,10 @@ class Session:
   def finish(self, phase: str) -> None:
     """Notes that a phase was finished."""
     self.state.done.append(phase)
+
+  def reopen(self, phase: str) -> None:
+    """Has a finished phase run again."""
+    self.state.done.remove(phase)
 
   def starts_over(self, phase: str) -> bool:
     """Whether a phase begins at its first step, and not after a checkpoint inside it."""

@@ -76,6 +76,11 @@ class Settings:
       return run.enbl_bf16
     return all(distributed.gather_objects(computes_bfloat16()))
 
+  @property
+  def wants_int8(self) -> bool:
+    """Whether there is to be a full-integer file."""
+    return self.run.export_int8 or self.quantization.enbl_qat
+
   def in_training_precision(self, model: keras.Model) -> keras.Model:
     """The model as it is trained: a bfloat16 twin if asked for."""
     return with_policy(model, 'mixed_bfloat16') if self.bf16 else model

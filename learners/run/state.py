@@ -38,6 +38,27 @@ class PhaseTime:
 
 
 @dataclasses.dataclass
+class BatchNormState:
+  """What came of re-estimating batch-norm statistics.
+
+  Attributes:
+    before: value of the score with the statistics of the training.
+    after: with re-estimated ones.
+    taken: whether these are in the network.
+    nb_samples: training samples that they were estimated on, of all processes.
+    nb_judged: samples that both were judged on.
+    held_out: whether these were held out of the training.
+  """
+
+  before: float
+  after: float
+  taken: bool
+  nb_samples: int
+  nb_judged: int
+  held_out: bool
+
+
+@dataclasses.dataclass
 class RunState:
   """Where a run stands.
 
@@ -51,6 +72,7 @@ class RunState:
     original: report block of the network before compression.
     post_training_score: value of the score of the int8 file that quantising the float model gave,
       where training in 8 bits follows.
+    batch_norms: what re-estimating batch-norm statistics gave, where there are any.
     report: the content of report.json but for the times, once the result was measured.
   """
 
@@ -62,6 +84,7 @@ class RunState:
   times: dict[str, PhaseTime] = dataclasses.field(default_factory=dict)
   original: dict[str, Any] | None = None
   post_training_score: float | None = None
+  batch_norms: BatchNormState | None = None
   report: dict[str, Any] | None = None
 
 

@@ -94,7 +94,8 @@ def test_a_run_ends_in_files_and_a_report(finished):
   assert report['original']['accuracy'] == report['original']['score']['value'] > 0.9
   assert report['compressed']['int8']['score']['value'] > 0.3
   assert report['parity']['tflite_vs_keras'] < 1e-3
-  assert [p['name'] for p in report['phases']] == [p.name for p in learner.phases()]
+  assert [p['name'] for p in report['phases']] == [*(p.name for p in learner.phases()), 'other']
+  assert report['seconds_total'] == pytest.approx(sum(p['seconds'] for p in report['phases']))
   assert (learner.files.log_dir / 'report.html').stat().st_size > 10_000
   assert 'accuracy' in finished.printed
   assert equal(weights(result.files['keras']), result.model.get_weights())
@@ -115,6 +116,14 @@ def test_a_finished_run_is_not_run_again(finished, monkeypatch):
 def test_other_flags_are_another_run(finished):
   with pytest.raises(UserError, match=r'of another run \(--seed 0, now 1\)'):
     finished.make(seed=1).train()
+
+
+def test_a_deleted_file_is_exported_again(finished, monkeypatch):
+  monkeypatch.setattr(loop.TrainStep, 'run', None)
+  path = finished.result.files['tflite']
+  content = path.read_bytes()
+  path.unlink()
+  assert finished.make(export_int8=True).train().files['tflite'].read_bytes() == content
 
 
 def test_evaluate_export_benchmark(finished, capsys):

@@ -12,20 +12,28 @@ from secateurs.utils.training import distributed
 from secateurs.utils.training.models.weights import leaf_layers
 
 
+def batch_norms(model: keras.Model) -> list[keras.layers.BatchNormalization]:
+  """The layers of batch normalisation whose statistics move: frozen ones keep theirs."""
+  return [
+    layer
+    for layer in leaf_layers(model)
+    if isinstance(layer, keras.layers.BatchNormalization) and layer.trainable
+  ]
+
+
 def reestimate(model: keras.Model, batches: Iterable[tf.Tensor | np.ndarray]) -> None:
   """Sets moving means and variances to the mean of those of some batches.
 
-  Layers see batches normalised by the batch itself, as in training; batch number i (from zero) enters
-  with momentum i / (i + 1), so that all count equally. Nothing else of the model changes. With several
-  processes each gives its own batches, and all get the mean over everyone's.
+  Frozen layers keep theirs. The others see batches normalised by the batch itself, as in training;
+  batch number i (from zero) enters with momentum i / (i + 1), so that all count equally. Nothing else
+  of the model changes. With several processes each gives its own batches, and all get the mean over
+  everyone's.
 
   Args:
     model: any model; without batch normalisation nothing happens.
     batches: images [n, h, w, c].
   """
-  norms = [
-    layer for layer in leaf_layers(model) if isinstance(layer, keras.layers.BatchNormalization)
-  ]
+  norms = batch_norms(model)
   if not norms:
     return
   momenta = [layer.momentum for layer in norms]

@@ -108,6 +108,19 @@ class CheckpointStore:
         return Saved(prefix, number, record['state'])
     return None
 
+  def set_aside(self, folder: Path) -> None:
+    """Moves all checkpoints into a new folder."""
+    distributed.from_chief(lambda: self._set_aside(folder))
+
+  def _set_aside(self, folder: Path) -> None:
+    folder.mkdir(parents=True)
+    for number in self._numbers():
+      prefix = self._path(number)
+      # The record first: without it the files that are left do not look whole.
+      for file in [prefix.with_name(prefix.name + '.json'), *_files(prefix)]:
+        if file.is_file():
+          file.rename(folder / file.name)
+
   def _path(self, number: int) -> Path:
     return self.prefix.with_name(f'{self.prefix.name}-{number}')
 

@@ -1,0 +1,80 @@
+"""The last step before measuring: batch-norm statistics that belong to the final weights.
+
+Moving averages follow the weights with a delay of 1 / (1 - momentum) steps. After a training that is
+short against it, they are those of a network that is no more. They are re-estimated on training images,
+and taken where the network scores better with them on images held out of the training (`judging`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import tf_keras as keras
+
+from secateurs.learners.run.console import say
+from secateurs.learners.run.judging import Judge, judging_samples, judging_split
+from secateurs.learners.run.settings import Settings
+from secateurs.learners.run.state import BatchNormState
+from secateurs.utils.training import distributed
+from secateurs.utils.training.models.batch_norm import batch_norms, reestimate
+from secateurs.utils.training.tasks.scores import Score
+
+PHASE = 'bn_reestimate'
+_NB_SAMPLES, _NB_JUDGED = 12_800, 2000
+
+
+def note(found: BatchNormState, score: Score) -> str:
+  """A sentence for the reader of the report.
+
+  Args:
+    found: what came of it.
+    score: any score of the network, for its name and unit.
+  """
+  before, after = (dataclasses.replace(score, value=v) for v in (found.before, found.after))
+  done = 'taken' if found.taken else 'not taken'
+  where = 'held-out' if found.held_out else 'training'
+  return (
+    f'Batch-norm statistics re-estimated on {found.nb_samples} training samples were {done}: {after} '
+    f'in place of {before} on {found.nb_judged} {where} samples.'
+  )
+
+
+def reestimate_where_better(
+  settings: Settings, model: keras.Model, batch_size: int
+) -> BatchNormState | None:
+  """Re-estimates a network's statistics, and takes back what does not score better.
+
+  Args:
+    settings: data and task.
+    model: changed in place; None comes back, and nothing is done, where it has no batch normalisation
+      that moves.
+    batch_size: samples of a batch of one process.
+  """
+  moving = [weight for layer in batch_norms(model) for weight in layer.non_trainable_weights]
+  if not moving:
+    return None
+  helper = settings.helper
+  inputs, targets = judging_samples(helper, _NB_JUDGED)
+  judge = Judge(model, inputs, targets, helper.task)
+  nb_samples = min(_NB_SAMPLES, helper.nb_samples('train'))
+  nb_batches = max(nb_samples // (batch_size * distributed.size()), 1)
+  batches = helper.train_batches(
+    batch_size, settings.stream_seed(PHASE), augment='none', shard=distributed.shard()
+  )
+  before, saved = judge(), [weight.numpy() for weight in moving]
+  reestimate(model, (batch[0] for batch in batches.take(nb_batches)))
+  after = judge()
+  taken = after.score.goodness > before.score.goodness
+  if not taken:
+    for weight, value in zip(moving, saved, strict=True):
+      weight.assign(value)
+  found = BatchNormState(
+    before.score.value,
+    after.score.value,
+    taken,
+    nb_batches * batch_size * distributed.size(),
+    len(inputs),
+    judging_split(helper) == 'val',
+  )
+  say(note(found, after.score))
+  return found

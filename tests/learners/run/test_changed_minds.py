@@ -1,0 +1,116 @@
+"""Commands that are given again with other flags, or twice at once."""
+
+import pytest
+
+from secateurs.learners.run import lock
+from secateurs.utils.errors import UserError
+from secateurs.utils.training.engine import loop
+
+SHORT = {'training': {'nb_epochs_ft': 0.5}}
+
+
+def test_a_finished_run_is_exported_as_int8_without_training(make, baseline, monkeypatch):
+  warm = {'warm_start_path': baseline}
+  first = make('weight-sparse', run=warm, **SHORT).train()
+  assert 'tflite_int8' not in first.files
+  monkeypatch.setattr(loop.TrainStep, 'run', None)  # Any training would fail.
+  second = make('weight-sparse', run={**warm, 'export_int8': True}, **SHORT).train()
+  assert 'tflite_int8' in second.files
+  for block in ('original', 'compressed'):
+    assert second.report[block]['int8']['accuracy'] > 0.1
+    assert second.report[block]['accuracy'] == first.report[block]['accuracy']
+
+
+def test_other_flags_start_again_from_the_same_baseline(make, monkeypatch, capsys):
+  make('weight-sparse', prune_ratio=0.5, **SHORT).train()
+  with pytest.raises(UserError, match='--restart compression to compress again from the same'):
+    make('weight-sparse', prune_ratio=0.8, **SHORT).train()
+  restart = {'restart': 'compression'}
+  again = make('weight-sparse', prune_ratio=0.8, run=restart, **SHORT)
+  capsys.readouterr()
+  result = again.train()
+  printed = capsys.readouterr().out
+  assert 'training the baseline first' not in printed
+  kept = again.files.save_path.parent / 'before_restart_1'
+  assert f'was moved to {kept}' in printed
+  assert list(kept.glob('*.index'))
+  assert result.report['compressed']['sparsity'] == pytest.approx(0.8, abs=0.01)
+  # The same command once more does not start again.
+  monkeypatch.setattr(loop.TrainStep, 'run', None)
+  assert (
+    make('weight-sparse', prune_ratio=0.8, run=restart, **SHORT).train().report == result.report
+  )
+
+
+def test_full_prec_takes_the_baseline_that_a_compression_trained(make, monkeypatch):
+  make('weight-sparse', **SHORT).train()
+  monkeypatch.setattr(loop.TrainStep, 'run', None)
+  result = make('full-prec', **SHORT).train()
+  assert result.report['compressed']['accuracy'] > 0.3
+
+
+def test_two_commands_in_one_folder(tmp_path):
+  hold = (
+    'import sys, time, filelock\n'
+    'lock = filelock.FileLock(sys.argv[1])\n'
+    'lock.acquire()\n'
+    'print("held", flush=True)\n'
+    'time.sleep(600)\n'
+  )
+  other = subprocess.Popen(
+    [sys.executable, '-c', hold, str(tmp_path / '.lock')], stdout=subprocess.PIPE, text=True
+  )
+  assert other.stdout.readline() == 'held\n'
+  with pytest.raises(UserError, match=f'Another command is working in {tmp_path}: wait'):
+    lock.acquire(tmp_path)
+  other.kill()  # As a crash would: nothing is left behind.
+  other.wait()
+  lock.acquire(tmp_path)
+  lock.acquire(tmp_path)  # The same process may.
+  lock.release(tmp_path)
+
+
+@pytest.fixture
+def normalised(helper):
+  """A network on digits, batch norm and a linear layer fit by least squares, with right statistics."""
+  images, labels = next(iter(helper.eval_batches('train', 1437)))
+  flat = images.numpy().reshape(len(images), -1)
+  inputs = keras.Input(images.shape[1:])
+  norm = keras.layers.BatchNormalization(scale=False, center=False)
+  dense = keras.layers.Dense(10)
+  model = keras.Model(inputs, dense(norm(keras.layers.Flatten()(inputs))))
+  norm.set_weights([flat.mean(0), flat.var(0)])
+  features = keras.Model(inputs, norm.output)(images, training=False).numpy()
+  fit = Ridge(100.0).fit(features, np.eye(10)[labels.numpy()])
+  dense.set_weights([fit.coef_.T, fit.intercept_])
+  return model
+
+
+def test_statistics_of_a_network_that_is_no_more_are_replaced(make, normalised):
+  settings, norm = make('weight-sparse').settings, normalised.layers[2]
+  right = [weight.numpy() for weight in norm.weights]
+  norm.set_weights([right[0] + 2.0, right[1] * 9.0])
+  found = batch_norms.reestimate_where_better(settings, normalised, 64)
+  assert found.taken
+  assert found.after > 0.9 > found.before
+  assert (found.nb_judged, found.held_out) == (1437, False)
+  np.testing.assert_allclose(norm.moving_mean, right[0], atol=0.2)
+  text = batch_norms.note(found, Score('accuracy', 0.0))
+  assert f'taken: accuracy {100 * found.after:.2f} % in place of' in text
+
+
+def test_statistics_that_are_no_better_are_taken_back(make, normalised, monkeypatch):
+  settings, norm = make('weight-sparse').settings, normalised.layers[2]
+  before = [weight.numpy() for weight in norm.weights]
+  # What comes of bad batches.
+  monkeypatch.setattr(
+    batch_norms, 'reestimate', lambda *_: norm.set_weights([before[0] + 2.0, before[1] * 9.0])
+  )
+  assert not batch_norms.reestimate_where_better(settings, normalised, 64).taken
+  for weight, value in zip(norm.weights, before, strict=True):
+    np.testing.assert_array_equal(weight, value)
+
+
+def test_frozen_statistics_stay(make, normalised):
+  normalised.layers[2].trainable = False
+  assert batch_norms.reestimate_where_better(make('weight-sparse').settings, normalised, 64) is None
