@@ -1,10 +1,17 @@
 """Commands that are given again with other flags, or twice at once."""
 
-import pytest
+import subprocess
+import sys
 
-from secateurs.learners.run import lock
+import numpy as np
+import pytest
+import tf_keras as keras
+from sklearn.linear_model import Ridge
+
+from secateurs.learners.run import batch_norms, lock
 from secateurs.utils.errors import UserError
 from secateurs.utils.training.engine import loop
+from secateurs.utils.training.tasks.scores import Score
 
 SHORT = {'training': {'nb_epochs_ft': 0.5}}
 
