@@ -33,10 +33,40 @@ def objective(
   task, config = settings.helper.task, settings.distillation
   if teacher is None:
     return TaskObjective(network, task)
+  teacher = at_input_of(network, teacher)
   task.require_teacher(teacher, network)
   return TaskObjective(
     network, task, teacher=teacher, weight=config.loss_w_dst, temperature=config.tempr_dst
   )
+
+
+def at_input_of(network: keras.Model, teacher: keras.Model) -> keras.Model:
+  """The teacher on the network's inputs: images of another size are resized for it.
+
+  Raises:
+    UserError: the inputs differ in more than the size of images.
+  """
+  wanted, found = network.input_shape, teacher.input_shape
+  if _fits(found, wanted):
+    return teacher
+  if not (len(wanted) == len(found) == 4 and wanted[3] == found[3]):
+    raise UserError(
+      f'The teacher of --enbl_dst takes inputs of shape {found[1:]}, but the network takes '
+      f'{wanted[1:]}: give a teacher of the same data set with --save_path_dst.'
+    )
+  inputs = keras.Input(wanted[1:])
+  resized = keras.layers.Resizing(found[1], found[2], dtype='float32')(inputs)
+  sized = keras.Model(inputs, teacher(resized))
+  sized.trainable = False
+  return sized
+
+
+def _fits(expected: tuple[int | None, ...], given: tuple[int | None, ...]) -> bool:
+  """Whether inputs of one shape may be given where another is expected; None is any size."""
+  if not (isinstance(expected, tuple) and isinstance(given, tuple)):
+    return True  # Several inputs: the task sees whether they fit.
+  pairs = zip(expected[1:], given[1:])
+  return len(expected) == len(given) and all(a is None or a == b for a, b in pairs)
 
 
 def remembered(
@@ -97,6 +127,7 @@ def load_teacher(settings: Settings, baseline: Path | None, *, quiet: bool = Fal
       f'--enbl_dst needs a teacher, but there is nothing at {path}: give one with --save_path_dst.'
     )
   if not quiet:
-    say(f'Teacher: {source}')
+    size = 'x'.join(map(str, teacher.input_shape[1:3])) if len(teacher.input_shape) == 4 else ''
+    say(f'Teacher: {source}' + (f' (images of {size})' if size else ''))
   teacher.trainable = False
   return settings.in_training_precision(teacher)

@@ -7,6 +7,7 @@ import tf_keras as keras
 
 from secateurs.learners.run import distillation
 from secateurs.learners.run.distillation import remembered
+from secateurs.utils.errors import UserError
 from secateurs.utils.training.tasks.classification import Classification
 from secateurs.utils.training.tasks.objectives import TaskObjective
 
@@ -62,3 +63,22 @@ def test_what_takes_too_much_memory_is_made_again(stream, monkeypatch):
   before = len(drawn)
   assert len(list(came)) == 2
   assert len(drawn) > before
+
+
+def test_a_teacher_of_another_image_size_sees_resized_images():
+  inputs = keras.Input((4, 6, 3))
+  teacher = keras.Model(inputs, keras.layers.Dense(2)(keras.layers.Flatten()(inputs)))
+  student = network(0)
+  sized = distillation.at_input_of(student, teacher)
+  images = np.random.default_rng(0).normal(size=(3, 1, 1, 3)).astype(np.float32)
+  expected = teacher(np.tile(images, (1, 4, 6, 1)))
+  np.testing.assert_allclose(sized(images), expected, rtol=1e-5, atol=1e-6)
+  assert not sized.trainable_weights
+  assert distillation.at_input_of(student, network(1)).input_shape == (None, 1, 1, 3)
+
+
+def test_a_teacher_of_other_inputs_is_refused():
+  inputs = keras.Input((4, 6, 1))
+  teacher = keras.Model(inputs, keras.layers.Dense(2)(keras.layers.Flatten()(inputs)))
+  with pytest.raises(UserError, match=r'takes inputs of shape \(4, 6, 1\), but the network takes'):
+    distillation.at_input_of(network(0), teacher)
