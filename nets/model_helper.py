@@ -55,6 +55,7 @@ class Recipe:
 
 CIFAR10_RECIPE = Recipe(128, 250, 0.1, (100, 150, 200))
 DIGITS_RECIPE = Recipe(64, 40, 0.1, (20, 30))
+RESNET_DIGITS_RECIPE = Recipe(64, 10, 0.1, (5, 8))
 FOLDER_RECIPE = Recipe(32, 60, 0.025, (30, 45))
 ILSVRC12_RECIPE = Recipe(
   256, 90, 0.1, (30, 60, 80), weight_decay=1e-4, batch_size_eval=100
@@ -329,7 +330,7 @@ RESNET_AT_DIGITS = _experiment(
   resnet.cifar_network,
   digits.load,
   (resnet.ResNetConfig, DataConfig),
-  DIGITS_RECIPE,
+  RESNET_DIGITS_RECIPE,
 )
 RESNET_AT_IMAGE_FOLDER = _experiment(
   'resnet_at_image_folder',

@@ -6,12 +6,15 @@ import dataclasses
 import time
 from collections.abc import Sequence
 
+import tf_keras as keras
+
 from secateurs.learners.run.console import say
 from secateurs.learners.run.phases import Phase
 from secateurs.learners.run.rates import Rates
 from secateurs.learners.run.settings import Settings
 from secateurs.utils.training.engine import loop
 from secateurs.utils.training.engine.progress import format_seconds
+from secateurs.utils.training.tasks.objectives import TaskObjective
 
 _WARM_UP_STEPS, _TIMED_STEPS = 2, 6
 
@@ -39,21 +42,20 @@ def describe(settings: Settings, phases: Sequence[Phase], done: Sequence[str]) -
     say(f'Phase {number} of {len(phases)}, {phase.name}{title}{steps}{state}')
 
 
-def estimate(
-  settings: Settings, rates: Rates, objective: loop.Objective, phases: Sequence[Phase]
-) -> None:
+def estimate(settings: Settings, rates: Rates, model: keras.Model, phases: Sequence[Phase]) -> None:
   """Times a few training steps, and prints what all steps of the phases would take.
 
   Args:
     settings: those of the run.
     rates: batch size and optimizer.
-    objective: of the network's training; its network's weights change.
+    model: the network, which changes.
     phases: what is left to do.
   """
   nb_steps = sum(phase.nb_steps for phase in phases)
   if not nb_steps:
     return
-  step = loop.TrainStep(objective, objective.network.trainable_variables, rates.sgd(0.0))
+  objective = TaskObjective(model, settings.helper.task)
+  step = loop.TrainStep(objective, model.trainable_variables, rates.sgd(0.0))
   batches = iter(settings.helper.train_batches(rates.batch_size, settings.stream_seed('dry_run')))
   step.run(batches, _WARM_UP_STEPS)
   began = time.perf_counter()

@@ -30,7 +30,6 @@ from secateurs.utils.training import distributed
 from secateurs.utils.training.engine.hooks import Hooks
 from secateurs.utils.training.models.quantization import quantized_twin, zero_masks
 from secateurs.utils.training.models.weights import kernels_by_name, load_model
-from secateurs.utils.training.tasks.objectives import TaskObjective
 from secateurs.utils.training.tasks.scores import Evaluation
 
 _MEASURE = 'measure'
@@ -105,7 +104,7 @@ class MeasuredLearner(Learner):
     phases, done = self.phases(), self.session.state.done
     dry_run.describe(self.settings, phases, done)
     left = [phase for phase in phases if phase.name not in done]
-    dry_run.estimate(self.settings, self.rates, TaskObjective(self.model, self.helper.task), left)
+    dry_run.estimate(self.settings, self.rates, self.model, left)
 
   def evaluate(self) -> dict[str, Evaluation]:
     """Evaluates the exported files again: every evaluation sample, once each.

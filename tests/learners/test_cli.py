@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 from absl import flags
 
-from secateurs.learners import cli, get_learner
+from secateurs.learners import get_learner
 from secateurs.learners.run.configs import RunConfig
+from secateurs.utils.flag_values import define_flags, read_config
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / 'nets' / 'lenet_at_digits_run.py'
@@ -200,8 +201,8 @@ def test_the_quick_start_reaches_its_accuracy(tmp_path):
   assert done.returncode == 0, done.stderr
   path = tmp_path / 'runs' / 'resnet20_at_digits' / 'logs' / 'weight-sparse' / 'report.json'
   report = json.loads(path.read_text())
-  assert report['original']['accuracy'] >= 0.97
-  assert report['compressed']['accuracy'] >= 0.965
+  assert report['original']['accuracy'] >= 0.98
+  assert report['compressed']['accuracy'] >= 0.98
   assert report['achieved']['sparsity'] == pytest.approx(0.75, abs=1e-4)
 
 
@@ -227,10 +228,10 @@ def test_a_path_that_is_given_is_taken_even_if_it_is_the_default(helper, tmp_pat
   """Only where nobody gave it does it lie in the run's folder."""
   kind, values = get_learner('weight-sparse'), flags.FlagValues()
   for config_class in (RunConfig, kind.Config):
-    cli.define_flags(config_class, values)
+    define_flags(config_class, values)
   args = ['--ws_save_path=./models_ws/model.ckpt', '--log_dir', './logs/<learner>'] if given else []
   values(['x', f'--run_dir={tmp_path}', *args])
-  config, run = (cli.read_config(one, values) for one in (kind.Config, RunConfig))
+  config, run = (read_config(one, values) for one in (kind.Config, RunConfig))
   learner = kind(helper, config, run=run)
   folder = Path() if given else tmp_path
   assert learner.files.save_path == folder / 'models_ws' / 'model.ckpt'

@@ -7,10 +7,11 @@ import sys
 import pytest
 from absl import flags
 
-from secateurs.learners import cli, get_learner, learners
+from secateurs.learners import get_learner, learners
 from secateurs.learners.channels.questions import QUESTIONS
 from secateurs.learners.methods import METHODS, config_of, resolve, table
 from secateurs.utils.errors import UserError
+from secateurs.utils.flag_values import apply_settings, define_flags, read_config
 
 
 @pytest.mark.parametrize('name', METHODS)
@@ -47,11 +48,11 @@ def test_what_is_given_beside_a_method_wins():
   assert config_of('cp', select='l1').select == 'l1'
   assert config_of('cp', select='l1').trunk == 'gather'
   values = flags.FlagValues()
-  cli.define_flags(get_learner('chn-pruned').Config, values)
+  define_flags(get_learner('chn-pruned').Config, values)
   values(['x', '--cp_select', 'random'])
   config = get_learner('chn-pruned').Config
-  cli.apply_settings(METHODS['cp'].settings, config, values)
-  read = cli.read_config(config, values)
+  apply_settings(METHODS['cp'].settings, config, values)
+  read = read_config(config, values)
   assert (read.select, read.trunk, read.refit_all) == ('random', 'gather', False)
 
 

@@ -10,6 +10,7 @@ from absl import flags
 from secateurs.learners import cli, get_learner, learners
 from secateurs.learners.run.configs import DistillConfig, RunConfig, TrainConfig
 from secateurs.nets.model_helper import experiment_of
+from secateurs.utils.flag_values import define_flags, read_config
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / 'nets' / 'recipes'
@@ -52,9 +53,9 @@ def parse(script, *args):
   configs = [RunConfig, TrainConfig, DistillConfig, *spec.configs]
   configs += [learner.Config for learner in learners().values()]
   for config in configs:
-    cli.define_flags(config, values)
+    define_flags(config, values)
   assert values(['x', *args]) == ['x']
-  return {c: cli.read_config(c, values) for c in configs}, values.learner
+  return {c: read_config(c, values) for c in configs}, values.learner
 
 
 @pytest.mark.parametrize('recipe', RECIPES)
