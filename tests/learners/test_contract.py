@@ -303,7 +303,11 @@ def test_seconds_of_a_killed_phase_are_kept_and_none_counts_twice(make, monkeypa
     learners[0].run_phases()
   learners[1].run_phases()
   found = reporting.times(learners[1].session.state.times, ['work'])
-  assert {p['name']: p['seconds'] for p in found['phases']} == {'work': 45.0, 'part': 15.0}
+  assert {p['name']: p['seconds'] for p in found['phases']} == {
+    'work': 45.0,
+    'part': 15.0,
+    'other': 0.0,
+  }
   assert found['seconds_total'] == 45.0
 
 
