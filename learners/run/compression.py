@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 from secateurs.learners.run import batch_norms, measuring
 from secateurs.learners.run.baseline import baseline_weights, has_baseline
@@ -36,9 +37,11 @@ class CompressionLearner(MeasuredLearner):
     """What the learner adds to the report; a subclass extends this."""
     state = self.session.state
     notes = self._guess_notes()
-    if state.batch_norms is not None:
+    if state.batch_norms is not None and state.batch_norms.taken:
       notes.append(batch_norms.note(state.batch_norms, Score(**state.original['score'])))
-    return Findings(notes=notes)
+    known = state.batch_norms
+    extra = {} if known is None else {'batch_norm': dataclasses.asdict(known)}
+    return Findings(notes=notes, extra=extra)
 
   def phases(self) -> list[Phase]:
     """Baseline, compression, measuring."""
@@ -138,6 +141,13 @@ class CompressionLearner(MeasuredLearner):
     return [] if note is None else [note]
 
 
-def extended(findings: Findings, notes: list[str], **changes: object) -> Findings:
-  """Findings with notes put before those that there are, and other fields replaced."""
-  return dataclasses.replace(findings, notes=[*notes, *findings.notes], **changes)
+def extended(
+  findings: Findings, notes: list[str], *, extra: dict[str, Any] | None = None, **changes: object
+) -> Findings:
+  """Findings with notes put before those that there are, further figures, and other fields replaced."""
+  return dataclasses.replace(
+    findings,
+    notes=[*notes, *findings.notes],
+    extra={**findings.extra, **(extra or {})},
+    **changes,
+  )

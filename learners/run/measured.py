@@ -88,8 +88,7 @@ class MeasuredLearner(Learner):
       lock.release(self.files.save_path.parent)
 
   def _publish(self) -> Result:
-    names = [phase.name for phase in self.phases()]
-    report = reporting.publish(self.settings, self.files, self.session.state, names)
+    report = reporting.publish(self.settings, self.files, self.session.state, self.phases())
     files = distributed.from_chief(self.files.exported)
     model = self.helper.task.deployable(self.settings.in_float32(self.model))
     return Result(model, report, files, self.files.plan)

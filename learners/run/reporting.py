@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import shutil
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from secateurs.learners.run.console import say
 from secateurs.learners.run.files import RunFiles
 from secateurs.learners.run.phase_times import OTHER
+from secateurs.learners.run.phases import Phase
 from secateurs.learners.run.settings import FLOAT32_NOTE, Settings
 from secateurs.learners.run.state import PhaseTime, RunState
 from secateurs.utils.deploy import (
@@ -98,7 +101,7 @@ def _precision_notes(settings: Settings) -> list[str]:
 
 
 def publish(
-  settings: Settings, files: RunFiles, state: RunState, phases: Collection[str]
+  settings: Settings, files: RunFiles, state: RunState, phases: Sequence[Phase]
 ) -> dict[str, Any]:
   """Adds the times, writes report.json and report.html, and shows the table.
 
@@ -106,11 +109,15 @@ def publish(
     settings: those of the run.
     files: where it keeps its files.
     state: of a finished run.
-    phases: names of its phases; trainings inside them are not added up.
+    phases: those of the learner; trainings inside them are not added up.
   """
 
   def write() -> dict[str, Any]:
     report = state.report | times(state.times, phases)
+    report['files'] = {
+      kind: Path(os.path.relpath(path, files.log_dir)).as_posix()
+      for kind, path in {**files.exported(), 'plan': files.plan}.items()
+    }
     earlier = settings.helper.history()
     if earlier:
       report['links'] = [*earlier, link_of(report)]
@@ -124,13 +131,19 @@ def publish(
   return distributed.from_chief(write)
 
 
-def times(entries: Mapping[str, PhaseTime], phases: Collection[str]) -> dict[str, Any]:
+def times(entries: Mapping[str, PhaseTime], phases: Sequence[Phase]) -> dict[str, Any]:
   """The entries of a report about a run's times."""
-  counted = {*phases, OTHER}
+  titles = {phase.name: phase.describe() for phase in phases} | {OTHER: 'load libraries and data'}
+  counted = set(titles)
   speeds = [entry.images_per_sec for entry in entries.values() if entry.images_per_sec]
   return {
     'phases': [
-      {'name': name, 'iters': entries[name].iters, 'seconds': entries[name].seconds}
+      {
+        'name': name,
+        'title': titles.get(name, ''),
+        'iters': entries[name].iters,
+        'seconds': entries[name].seconds,
+      }
       for name in sorted(entries, key=lambda name: name == OTHER)  # Which comes last.
     ],
     'images_per_sec': max(speeds, default=None),

@@ -302,7 +302,7 @@ def test_seconds_of_a_killed_phase_are_kept_and_none_counts_twice(make, monkeypa
   with pytest.raises(Killed):
     learners[0].run_phases()
   learners[1].run_phases()
-  found = reporting.times(learners[1].session.state.times, ['work'])
+  found = reporting.times(learners[1].session.state.times, [Phase('work', None)])
   assert {p['name']: p['seconds'] for p in found['phases']} == {
     'work': 45.0,
     'part': 15.0,

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from secateurs.utils.deploy import units
 from secateurs.utils.deploy.float_file import smallest_float_file
@@ -46,7 +47,7 @@ def environment() -> 'jinja2.Environment':
 
 
 def render_html(report: Mapping, metrics: list[dict]) -> str:
-  """Returns the whole page: styles and drawings inside; its one link is to report.json beside it.
+  """Returns the whole page: styles and drawings inside; it links the run's files.
 
   Args:
     report: a plain, checked report of schema 2.
@@ -66,6 +67,7 @@ def render_html(report: Mapping, metrics: list[dict]) -> str:
       verdict=verdict(rows),
       samples=samples_line(report),
       standard_errors=STANDARD_ERRORS,
+      files=_files(report),
       notes=[*(report.get('notes') or ()), *caveats(rows)],
       rows=rows,
       tiles=_tiles(rows, report),
@@ -83,6 +85,12 @@ def render_html(report: Mapping, metrics: list[dict]) -> str:
       extra=_without_scans(report.get('extra') or {}),
     )
   )
+
+
+def _files(report: Mapping) -> list[tuple[str, str]]:
+  """Names and addresses of the exported files, for links."""
+  found = report.get('files') or {}
+  return [(path.rpartition('/')[2], quote(path)) for path in found.values()]
 
 
 _SCANS = (

@@ -126,6 +126,7 @@ class Phase(_Closed):
   """One phase of the run."""
 
   name: str
+  title: NotRequired[str]  # what it does, in a few words
   iters: Number  # training steps
   seconds: Number
 
@@ -177,6 +178,7 @@ class Report(_Closed):
   pruned: NotRequired[Block | None]  # before the last fine-tuning
   compressed: Block
   changes: NotRequired[Free]  # row of the table -> compressed / original, or the difference
+  files: NotRequired[dict[str, str]]  # exported files by format, relative to the report's folder
   links: NotRequired[list[Link]]  # the learners of a chain, this run's last
   requested: Free  # figures of `achieved` that the flags asked for
   achieved: Achieved

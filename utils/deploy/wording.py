@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from secateurs.utils.deploy import units
+from secateurs.utils.deploy.float_file import PLAIN, SPARSE
 from secateurs.utils.deploy.rows import Row
 from secateurs.utils.deploy.scores import kind_of
 
@@ -57,16 +58,29 @@ def headline(rows: Sequence[Row]) -> list[Row]:
 
 
 def verdict(rows: Sequence[Row]) -> str:
-  """What the compression gave in one line; empty if nothing was compared.
+  """What the compression gave in one line, and what to do with it; empty if nothing was compared.
 
-  For example '0.39x file size (_sparse.tflite), 0.99x latency (within the noise), accuracy -0.31 pt'.
+  For example '0.39x file size (_sparse.tflite), 0.99x latency (within the noise), accuracy -0.31 pt:
+  deploy model_sparse.tflite'.
   """
+  chosen = headline(rows)
   parts = []
-  for row in headline(rows):
+  for row in chosen:
     name = 'latency' if row.key.startswith('latency/') else row.label
     text = f'{name} {row.change}' if row.share is None else f'{row.change} {name}'
     parts.append(text + (' (within the noise)' if row.within_noise else ''))
-  return ', '.join(parts)
+  return ', '.join(parts) + _advice(chosen)
+
+
+def _advice(chosen: Sequence[Row]) -> str:
+  """What the rows of the headline suggest; nothing where no score was compared."""
+  score = next((row for row in chosen if row.key == 'score'), None)
+  size = next((row for row in chosen if row.key in ('tflite_bytes', 'sparse/bytes')), None)
+  if score is None or size is None:
+    return ''
+  if score.better is False:
+    return ': weigh the loss, train for longer, or remove less'
+  return f': deploy model{SPARSE if size.key == "sparse/bytes" else PLAIN}'
 
 
 def samples_line(report: Mapping) -> str:
