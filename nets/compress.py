@@ -1,0 +1,83 @@
+"""One call for a model and data of the user's: `secateurs.compress`."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import tensorflow as tf
+import tf_keras as keras
+
+from secateurs.learners.methods import resolve
+from secateurs.learners.run.configs import DistillConfig, QuantConfig, RunConfig, TrainConfig
+from secateurs.learners.run.phases import Result
+from secateurs.nets.datasets.given import Pair
+from secateurs.nets.datasets.images import ImageSource
+from secateurs.nets.model_helper import ModelHelper
+from secateurs.utils.config import Config
+from secateurs.utils.errors import UserError
+from secateurs.utils.registry import unknown
+
+_SHARED = {
+  'run': RunConfig,
+  'training': TrainConfig,
+  'distillation': DistillConfig,
+  'quantization': QuantConfig,
+}
+
+
+def compress(
+  model: keras.Model,
+  train: ImageSource | Pair | tf.data.Dataset,
+  test: Pair | tf.data.Dataset | None = None,
+  *,
+  learner: str,
+  **flags: Any,
+) -> Result:
+  """Compresses a trained model, evaluates, exports and reports it, as the command line does.
+
+  Args:
+    model: see `ModelHelper.from_model`, as for the data; it stays as it is.
+    train: training data.
+    test: evaluation data.
+    learner: name of a learner or of a published method, such as 'chn-pruned' or 'agp'.
+    **flags: any flag by its name: run_dir='./runs/mine', nb_epochs_ft=3, cp_prune_option='auto'.
+
+  Returns:
+    The compressed model, the content of report.json, and the exported files.
+
+  Raises:
+    UserError: there is no such learner or flag, a value is out of range, or as of
+      `ModelHelper.from_model`.
+  """
+  learner_class, method = resolve(learner)
+  given = _by_config({**_SHARED, 'config': learner_class.Config}, flags)
+  if method is not None:
+    prefix = learner_class.Config.prefix
+    settings = {name.removeprefix(prefix): value for name, value in method.settings.items()}
+    given['config'] = learner_class.Config.with_settings(settings, given['config'])
+  made = {part: config(**given[part]) for part, config in _SHARED.items()}
+  return learner_class(
+    ModelHelper.from_model(model, train, test),
+    learner_class.Config(**given['config']),
+    method=None if method is None else method.name,
+    **made,
+  ).train()
+
+
+def _by_config(
+  configs: dict[str, type[Config]], flags: dict[str, Any]
+) -> dict[str, dict[str, Any]]:
+  """Values by field for each config, from values by the names of flags."""
+  places = {
+    config.flag_name(field): (part, field.name)
+    for part, config in configs.items()
+    for field in dataclasses.fields(config)
+  }
+  found: dict[str, dict[str, Any]] = {part: {} for part in configs}
+  for name, value in flags.items():
+    if name not in places:
+      raise UserError(unknown('flag of this learner', name, places))
+    part, field = places[name]
+    found[part][field] = value
+  return found
