@@ -1,13 +1,13 @@
 """Compares how scores of several producers are joined: python scripts/bench_joins.py NET [SEED].
 
-  resnet20      trained weights from --weights (an .npz); each residual trunk has four to seven producers
+  resnet20      trained weights from --weights (an .npz); residual trunks have several producers
   shufflenet_v2, res2net
                 small ones for 32x32 images, trained here: --epochs on --samples images of CIFAR-10;
                 splits and shuffles leave some channels with more producers than others
 
-The network is cut to a fraction of its MACs by L1 norms, once for each `join` of `channel_scores`; batch
-statistics are re-estimated on 2,000 training images. Prints the accuracy on the evaluation images then,
-and after --tune epochs of fine-tuning (Adam, 1e-3, cosine).
+The network is cut to a fraction of its MACs by L1 norms, once for each `join` of `channel_scores`;
+batch statistics are re-estimated on 2,000 training images. Prints the accuracy on the evaluation
+images then, and after --tune epochs of fine-tuning (Adam, 1e-3, cosine).
 """
 
 from __future__ import annotations

@@ -44,8 +44,9 @@ class ChannelGraph:
     Args:
       model: the model.
       norms: 'keep' protects channels that a LayerNormalization, UnitNormalization or l2_normalize
-        runs over, and keeps the groups of a GroupNormalization whole. With 'cut' they can go: mean and variance then run over the channels that are left,
-        so the outputs change by more than what the dropped channels carried (see `correct_norms`).
+        runs over, and keeps the groups of a GroupNormalization whole. With 'cut' channels can go:
+        mean and variance then run over those that are left, so the outputs change by more than what
+        the dropped channels carried (see `correct_norms`).
       heads: how the inside of an attention is cut. 'width': all heads lose the same of their channels;
         'whole': heads go as a whole.
 

@@ -1,4 +1,4 @@
-"""RNN around cells: one cell, or several on top of each other, of which the last one gives the output."""
+"""RNN around cells: one cell, or several on top of each other; the last one gives the output."""
 
 from __future__ import annotations
 
