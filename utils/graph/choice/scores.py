@@ -25,12 +25,12 @@ GivenScores = Mapping[Any, np.ndarray]
 
 def l1(layer: keras.layers.Layer) -> np.ndarray | None:
   """L1 norm of each filter, [filters] (Li et al. 2017); None for layers without filters."""
-  return _filter_norm(layer, 1)
+  return _norms(rule_of(layer).filters(layer), 1)
 
 
 def l2(layer: keras.layers.Layer) -> np.ndarray | None:
   """L2 norm of each filter, [filters]; None for layers without filters."""
-  return _filter_norm(layer, 2)
+  return _norms(rule_of(layer).filters(layer), 2)
 
 
 def bn_gamma(layer: keras.layers.Layer) -> np.ndarray | None:
@@ -44,8 +44,11 @@ JOINS = ('sum', 'mean', 'max', 'relative')
 CRITERIA: dict[str, LayerCriterion] = {'l1': l1, 'l2': l2, 'bn_gamma': bn_gamma}
 
 
-def _filter_norm(layer: keras.layers.Layer, order: int) -> np.ndarray | None:
-  filters = rule_of(layer).filters(layer)
+# Those that the graph takes along the axis on which it follows a layer's channels.
+_ORDERS = {'l1': 1, 'l2': 2}
+
+
+def _norms(filters: np.ndarray | None, order: int) -> np.ndarray | None:
   if filters is None:
     return None
   filters = np.abs(filters.astype(np.float64))
@@ -64,7 +67,9 @@ def channel_scores(
     graph: the channel graph.
     criterion: 'l1', 'l2' or 'bn_gamma'; or a function that returns one number for each output
       channel of a layer, or None for layers it does not judge; or such numbers by layer name, or
-      by (name, 'input') for the input channels of a layer (see `activation_scores`).
+      by (name, 'input') for the input channels of a layer (see `activation_scores`). Channels inside
+      a layer, such as the heads of an attention, have the L2 norm of their weights with 'l2' and the
+      L1 norm with any other criterion.
     join: 'sum', 'mean' or 'max' over the members of a group and, where an element has several
       channels of one layer, over those; 'relative' is the mean after each member's scores were
       divided by their own mean. The default is 'sum' in groups where every member scores every
@@ -83,17 +88,15 @@ def channel_scores(
   """
   if join not in (None, *JOINS):
     raise UserError(f'Unknown join {join!r}, expected one of {JOINS}, or none.')
-  if isinstance(criterion, str):
-    if criterion not in CRITERIA:
-      raise UserError(f'Unknown criterion {criterion!r}, expected one of {sorted(CRITERIA)}.')
-    criterion = CRITERIA[criterion]
+  if isinstance(criterion, str) and criterion not in CRITERIA:
+    raise UserError(f'Unknown criterion {criterion!r}, expected one of {sorted(CRITERIA)}.')
   return [_group_scores(graph, group, criterion, join, follow) for group in graph.groups]
 
 
 def _group_scores(
   graph: ChannelGraph,
   group: Group,
-  criterion: LayerCriterion | GivenScores,
+  criterion: str | LayerCriterion | GivenScores,
   join: str | None,
   follow: Collection[str],
 ) -> np.ndarray:
@@ -145,18 +148,23 @@ def joined_scores(
 
 
 def _member_scores(
-  graph: ChannelGraph, member: Member, criterion: LayerCriterion | GivenScores
+  graph: ChannelGraph, member: Member, criterion: str | LayerCriterion | GivenScores
 ) -> np.ndarray | None:
   """Scores for all channels on the member's side of the layer, or None."""
   trace = graph._trace(member.layer)
+  if member.part is not None:
+    return _norms(trace.rule.made(trace, member.part), _ORDERS.get(str(criterion), 1))
   if isinstance(criterion, Mapping):
     key = (member.layer, 'input') if member.role == CONSUMES else member.layer
     values = criterion.get(key)
   elif member.role == CONSUMES or (trace.rule.makes_channels and trace.produced is None):
     # A layer that channels pass through (Dense along tokens) scores its units, not them.
     return None
+  elif criterion in _ORDERS:
+    values = _norms(trace.rule.made(trace), _ORDERS[criterion])
   else:
-    values = criterion(trace.call.layer)
+    own = CRITERIA[criterion] if isinstance(criterion, str) else criterion
+    values = own(trace.call.layer)
   if values is None:
     return None
   values = np.asarray(values, np.float64)

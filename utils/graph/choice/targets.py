@@ -113,10 +113,13 @@ def floors(
   sites: dict[bytes, tuple[np.ndarray, int]] = {}
   for trace in graph.traced.traces:
     least = min_channels if trace.call.layer.weights else min(min_channels, 1)
-    for channels in (*trace.ins, *trace.outs):
-      if len(channels.labels) and least:
-        key = channels.labels.tobytes()
-        sites[key] = channels.labels, max(least, sites[key][1] if key in sites else 0)
+    places = [(channels.labels, least) for channels in (*trace.ins, *trace.outs)]
+    # What a layer keeps inside cannot go whole.
+    places += [(labels, max(least, 1)) for labels in trace.inside.values()]
+    for labels, least in places:
+      if len(labels) and least:
+        key = labels.tobytes()
+        sites[key] = labels, max(least, sites[key][1] if key in sites else 0)
   # The narrow ones first: what they keep counts for the wide ones that hold them.
   for labels, least in sorted(sites.values(), key=lambda site: len(site[0])):
     missing = min(least, len(labels)) - int(fixed[labels].sum())

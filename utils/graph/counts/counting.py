@@ -153,6 +153,21 @@ def _recurrent(layer: _LAYERS.Layer, shape_in: tuple, shape_out: tuple, name: st
   return steps * (math.prod(layer.cell.kernel.shape) + math.prod(layer.cell.recurrent_kernel.shape))
 
 
+def _conv_recurrent(layer: _LAYERS.Layer, shape_in: tuple, shape_out: tuple, name: str) -> int:
+  cell = layer.cell
+  steps, shape = _known(shape_in, name)[1], shape_out[2 if layer.return_sequences else 1 :]
+  positions = math.prod(shape) // cell.filters
+  return steps * positions * (math.prod(cell.kernel.shape) + math.prod(cell.recurrent_kernel.shape))
+
+
+def _cells(layer: _LAYERS.Layer, shape_in: tuple, shape_out: tuple, name: str) -> int:
+  cells = getattr(layer.cell, 'cells', [layer.cell])
+  if not all(hasattr(one, 'kernel') and hasattr(one, 'recurrent_kernel') for one in cells):
+    return 0
+  kernels = [math.prod(one.kernel.shape) + math.prod(one.recurrent_kernel.shape) for one in cells]
+  return _known(shape_in, name)[1] * sum(kernels)
+
+
 def _bidirectional(layer: _LAYERS.Layer, shape_in: tuple, shape_out: tuple, name: str) -> int:
   both = (layer.forward_layer, layer.backward_layer)
   if not all(isinstance(one, (_LAYERS.LSTM, _LAYERS.GRU, _LAYERS.SimpleRNN)) for one in both):
@@ -178,6 +193,8 @@ _MACS: list[tuple[tuple[type, ...], Callable[..., int]]] = [
   ((_LAYERS.EinsumDense,), _einsum_dense),
   ((_LAYERS.Dense,), _dense),
   ((_LAYERS.LSTM, _LAYERS.GRU, _LAYERS.SimpleRNN), _recurrent),
+  ((_LAYERS.ConvLSTM1D, _LAYERS.ConvLSTM2D, _LAYERS.ConvLSTM3D), _conv_recurrent),
+  ((_LAYERS.RNN,), _cells),
   ((_LAYERS.Bidirectional,), _bidirectional),
   ((_LAYERS.TimeDistributed,), _time_distributed),
 ]

@@ -215,5 +215,7 @@ class _Walk:
     for tensor in tf.nest.flatten(node.outputs):
       numbers[id(tensor)] = self._new_tensor(tensor)
       outputs.append(numbers[id(tensor)])
-    inputs = [numbers[id(tensor)] for tensor in node.keras_inputs]
+    # In the order of flattened arguments, where names are sorted: Keras keeps them as they came.
+    flat = tf.nest.flatten((args, kwargs))
+    inputs = [one.index for one in flat if isinstance(one, Ref)]
     self.flat.calls.append(Call(layer, self._name(layer, prefix), args, kwargs, inputs, outputs))

@@ -35,25 +35,33 @@ class ChannelGraph:
     groups: list of `Group`, in topological order of their first producer.
     traced: the channels of every tensor.
     norms: 'keep' or 'cut'.
+    heads: 'width' or 'whole'.
   """
 
-  def __init__(self, model: keras.Model, norms: str = 'keep'):
+  def __init__(self, model: keras.Model, norms: str = 'keep', heads: str = 'width'):
     """Walks `model`.
 
     Args:
       model: the model.
       norms: 'keep' protects channels that a LayerNormalization, UnitNormalization or l2_normalize
-        runs over. With 'cut' they can go: mean and variance then run over the channels that are left,
-        so the outputs change by more than what the dropped channels carried (see `correct_norms`).
+        runs over, and keeps the groups of a GroupNormalization whole. With 'cut' channels can go:
+        mean and variance then run over those that are left, so the outputs change by more than what
+        the dropped channels carried (see `correct_norms`).
+      heads: how the inside of an attention is cut. 'width': all heads lose the same of their channels;
+        'whole': heads go as a whole.
 
     Raises:
-      UserError: if the model is not a functional or Sequential tf_keras model, or `norms` is neither.
+      UserError: if the model is not a functional or Sequential tf_keras model, or `norms` or `heads`
+        is none of these.
     """
     if norms not in ('keep', 'cut'):
       raise UserError(f"norms must be 'keep' or 'cut', got {norms!r}.")
+    if heads not in ('width', 'whole'):
+      raise UserError(f"heads must be 'width' or 'whole', got {heads!r}.")
     self.model = model
     self.norms = norms
-    self.traced: Traced = trace_model(model, norms == 'cut')
+    self.heads = heads
+    self.traced: Traced = trace_model(model, norms == 'cut', heads == 'whole')
     self.groups: list[Group] = []
     size = len(self.traced.why)
     self._group_of = np.full(size, -1)
@@ -94,13 +102,33 @@ class ChannelGraph:
 
   def outputs(self, layer: str) -> ChannelMap:
     """Returns where the channels of a layer's (first) output belong."""
-    trace = self._trace(layer)
-    labels = trace.outs[0].labels if trace.produced is None else trace.produced
-    return self._map(labels)
+    return self._map(self.made(layer))
 
   def inputs(self, layer: str, number: int = 0) -> ChannelMap:
     """Returns where the channels of a layer's input belong."""
     return self._map(self._trace(layer).ins[number].labels)
+
+  def inside(self, layer: str, part: str) -> ChannelMap:
+    """Returns where the channels that a layer keeps inside belong.
+
+    Raises:
+      UserError: if the layer has no such part.
+    """
+    return self._map(self.made(layer, part))
+
+  def made(self, layer: str, part: str | None = None) -> np.ndarray:
+    """Returns the elements of the channels that a layer makes, or keeps inside as `part`.
+
+    Raises:
+      UserError: if the layer has no such part.
+    """
+    trace = self._trace(layer)
+    if part is None:
+      return trace.outs[0].labels if trace.produced is None else trace.produced
+    if part not in trace.inside:
+      parts = ', '.join(map(repr, ('input', 'output', *trace.inside)))
+      raise UserError(f'Layer {layer!r} has no {part!r} to cut, expected one of {parts}.')
+    return trace.inside[part]
 
   def protection(self, roots: np.ndarray) -> str | None:
     """Returns why one of these elements may not be dropped, or None if all may."""
@@ -140,7 +168,7 @@ class ChannelGraph:
         continue
       trace = self._first[row.name]
       stuck = 1.0
-      for labels in (trace.ins[0].labels, trace.outs[0].labels):
+      for labels in (trace.ins[0].labels, trace.outs[0].labels, *trace.inside.values()):
         if len(labels):
           stuck *= 1 - free[labels].mean()
       total += row.macs
@@ -166,11 +194,15 @@ class ChannelGraph:
 
   def _collect(self) -> None:
     """Joins producers that share an element into groups, and lists the members."""
-    producers = [trace for trace in self._first.values() if trace.produced is not None]
+    producers: list[tuple[str, np.ndarray]] = []
+    for name, trace in self._first.items():
+      producers += [(f'{name}.{part}', labels) for part, labels in trace.inside.items()]
+      if trace.produced is not None:
+        producers.append((name, trace.produced))
     if not producers:
       return
-    roots = np.concatenate([trace.produced for trace in producers])
-    owner = np.repeat(np.arange(len(producers)), [len(trace.produced) for trace in producers])
+    roots = np.concatenate([labels for _, labels in producers])
+    owner = np.repeat(np.arange(len(producers)), [len(labels) for _, labels in producers])
     size = len(producers)
     owners = components(size + len(self._group_of), owner, roots + size)[:size]
     for index, first in enumerate(np.unique(owners)):
@@ -180,7 +212,7 @@ class ChannelGraph:
       self._group_of[elements] = index
       self._element_of[elements] = np.arange(len(elements))
       why, reasons = self._why(elements)
-      name = producers[first].call.name
+      name = producers[first][0]
       self.groups.append(Group(index, name, elements, [], why, reasons))
     for name, trace in self._first.items():
       self._add_members(name, trace)
@@ -194,6 +226,8 @@ class ChannelGraph:
 
   def _add_members(self, name: str, trace: Trace) -> None:
     kind = type(trace.call.layer).__name__
+    for part, labels in trace.inside.items():
+      self._add(name, kind, PRODUCES, labels, part)
     if trace.consumed is not None:
       self._add(name, kind, CONSUMES, trace.consumed)
     if trace.produced is not None:
@@ -201,9 +235,11 @@ class ChannelGraph:
     elif trace.call.layer.weights and trace.consumed is None and trace.ins:
       self._add(name, kind, FOLLOWS, trace.outs[0].labels)
 
-  def _add(self, name: str, kind: str, role: str, labels: np.ndarray) -> None:
+  def _add(
+    self, name: str, kind: str, role: str, labels: np.ndarray, part: str | None = None
+  ) -> None:
     groups = self._group_of[labels]
     for index in np.unique(groups[groups >= 0]):
       positions = np.flatnonzero(groups == index)
       elements = self._element_of[labels[positions]]
-      self.groups[index].members.append(Member(name, kind, role, positions, elements))
+      self.groups[index].members.append(Member(name, kind, role, positions, elements, part))

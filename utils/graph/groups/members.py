@@ -20,6 +20,7 @@ class Member:
       channel: BatchNorm, depthwise) or 'consumes' (its kernel sums over them).
     positions: int array, the positions on the layer's output (or input, for consumers).
     elements: int array of the same length, the group's element at each position.
+    part: what of the layer's inside the channels are (the heads of an attention), or None.
   """
 
   layer: str
@@ -27,6 +28,7 @@ class Member:
   role: str
   positions: np.ndarray
   elements: np.ndarray
+  part: str | None = None
 
   @property
   def offset(self) -> int:
@@ -43,7 +45,7 @@ class Group:
 
   Attributes:
     index: number of the group in the graph.
-    name: the first producer's name.
+    name: the first producer's name, with a dot and the part for channels inside a layer.
     roots: int array [size], the graph-wide number of each element.
     members: producers, followers and consumers in topological order.
     why: int array [size], index into `reasons`, or -1 where the element may be dropped.

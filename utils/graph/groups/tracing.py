@@ -8,6 +8,7 @@ import numpy as np
 import tf_keras as keras
 
 from secateurs.utils.graph.flat.walk import FlatModel, flatten_model
+from secateurs.utils.graph.groups.heads import calls_of_heads
 from secateurs.utils.graph.rules.base import Trace, View, fixed
 from secateurs.utils.graph.rules.channels import Atoms, Channels
 from secateurs.utils.graph.rules.registry import rule_of
@@ -40,8 +41,14 @@ class Traced:
     return found
 
 
-def trace_model(model: keras.Model, cut_norms: bool = False) -> Traced:
-  """Follows the channels of every tensor through `model`; see `ChannelGraph` for `cut_norms`."""
+def trace_model(model: keras.Model, cut_norms: bool = False, whole_heads: bool = False) -> Traced:
+  """Follows the channels of every tensor through `model`.
+
+  Args:
+    model: the model.
+    cut_norms: whether channels that are normalised over may go.
+    whole_heads: whether attention is cut by whole heads.
+  """
   flat = flatten_model(model)
   atoms = Atoms()
   channels: list[Channels] = [Channels.none()] * len(flat.shapes)
@@ -49,7 +56,8 @@ def trace_model(model: keras.Model, cut_norms: bool = False) -> Traced:
     channels[number] = fixed(atoms, flat.shapes[number], 'model input')
   traces: list[Trace] = []
   first: dict[str, Trace] = {}
-  for call in flat.calls:
+  in_heads = calls_of_heads(flat) if whole_heads else set()
+  for index, call in enumerate(flat.calls):
     rule = rule_of(call.layer)
     view = View(
       call,
@@ -59,10 +67,19 @@ def trace_model(model: keras.Model, cut_norms: bool = False) -> Traced:
       atoms,
       first.get(call.name),
       cut_norms,
+      index in in_heads,
     )
     outs = rule.trace(view)
     trace = Trace(
-      call, rule, view.ins, outs, view.consumed, view.produced, view.in_shapes, view.out_shapes
+      call,
+      rule,
+      view.ins,
+      outs,
+      view.consumed,
+      view.produced,
+      view.in_shapes,
+      view.out_shapes,
+      view.inside,
     )
     first.setdefault(call.name, trace)
     traces.append(trace)
@@ -93,6 +110,7 @@ def _rooted(
       outs=[lift(one) for one in trace.outs],
       consumed=lift_labels(trace.consumed),
       produced=lift_labels(trace.produced),
+      inside={part: roots[labels] for part, labels in trace.inside.items()},
     )
     for trace in traces
   ]

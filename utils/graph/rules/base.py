@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import tf_keras as keras
 
-from secateurs.utils.graph.flat.rebuild import Axes
+from secateurs.utils.graph.flat.rebuild import Axes, layer_values
 from secateurs.utils.graph.flat.walk import Call
 from secateurs.utils.graph.rules.channels import Atoms, Channels
 from secateurs.utils.graph.rules.constants import Constant
@@ -32,8 +32,10 @@ class View:
     atoms: where ties and protections go.
     previous: the trace of the layer's first call, if this is not the first.
     cut_norms: whether normalisation over the channels may be cut, which changes its statistics.
+    whole_heads: whether the channels that this call lays out as heads go by whole heads.
     consumed: set by rules whose kernel sums over the input's channels: one atom per kernel row.
     produced: set by rules whose kernel makes its own channels: one atom per filter.
+    inside: set by rules of layers that keep channels inside, which no tensor shows: part -> atoms.
   """
 
   call: Call
@@ -43,8 +45,10 @@ class View:
   atoms: Atoms
   previous: Trace | None = None
   cut_norms: bool = False
+  whole_heads: bool = False
   consumed: np.ndarray | None = None
   produced: np.ndarray | None = None
+  inside: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
   @property
   def layer(self) -> keras.layers.Layer:
@@ -117,6 +121,7 @@ class Trace:
   produced: np.ndarray | None
   in_shapes: list[tuple]
   out_shapes: list[tuple]
+  inside: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass
@@ -127,11 +132,13 @@ class Cut:
     trace: the call.
     ins: for each input a bool array over its channel positions, True where kept.
     outs: the same for each output.
+    inside: the same for each part of the channels inside the layer.
   """
 
   trace: Trace
   ins: list[np.ndarray]
   outs: list[np.ndarray]
+  inside: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
   @property
   def layer(self) -> keras.layers.Layer:
@@ -184,6 +191,10 @@ class Rule:
     """Returns for each weight that shrinks pairs (axis, bool array of what stays)."""
     return {}
 
+  def values(self, cut: Cut) -> list[np.ndarray]:
+    """Returns the values of the weights in the sliced model."""
+    return layer_values(cut.layer, self.axes(cut))
+
   def rewrite(self, cut: Cut) -> tuple[tuple, dict[str, Any]]:
     """Returns the arguments of the call in the sliced model, `Ref`s kept."""
     return cut.trace.call.args, cut.trace.call.kwargs
@@ -199,9 +210,17 @@ class Rule:
     """
     return []
 
+  def heard(self, trace: Trace) -> list[int]:
+    """Numbers of the inputs after the first that kernels sum over: constants there do not fold."""
+    return []
+
   def filters(self, layer: keras.layers.Layer) -> np.ndarray | None:
     """Returns the weights of each filter, [weights, filters], or None for layers without."""
     return None
+
+  def made(self, trace: Trace, part: str | None = None) -> np.ndarray | None:
+    """Returns the weights of each channel that a call makes, or keeps inside as `part`."""
+    return self.filters(trace.call.layer)
 
   def rows_are_own(self, layer: keras.layers.Layer) -> bool:
     """Returns whether input rows can be cut for this layer alone."""

@@ -46,6 +46,14 @@ class Equation:
     made = [one for one in kernel if one not in inputs and one in out]
     return Equation(inputs, kernel, out, _longest(summed, sizes), _longest(made, sizes))
 
+  def following(self, axis: int | None, whole_heads: bool = False) -> Equation:
+    """The letters where channels are tracked on `axis` of the input, and whole heads are to go."""
+    row, made = self.row, [one for one in self.out if one in self.kernel and one not in self.inputs]
+    if row is not None and axis is not None and self.inputs[axis] in self.kernel:
+      row = self.inputs[axis] if self.inputs[axis] not in self.out else row
+    heads = made[-2] if whole_heads and len(made) > 1 else self.filter
+    return dataclasses.replace(self, row=row, filter=heads)
+
 
 def _longest(letters: list[str], sizes: dict[str, int]) -> str | None:
   """The letter of the longest axis, the last one of equals: as a reshape chooses."""
@@ -71,6 +79,7 @@ class EinsumDense(Producer):
     letters = (one.inputs, one.kernel, one.out)
     if any(len(set(word)) != len(word) for word in letters):
       return Rule.trace(self, view)
+    one = one.following(view.ins[0].axis, view.whole_heads)
     channels = view.ins[0]
     letter = None if channels.axis is None else one.inputs[channels.axis]
     if letter is not None and letter in one.out:
@@ -98,7 +107,7 @@ class EinsumDense(Producer):
 
   def _letter(self, cut: Cut) -> tuple[Equation, str | None]:
     """The equation, and the letter of the output's channels."""
-    one = Equation.of(cut.layer, cut.rank_in(0))
+    one = Equation.of(cut.layer, cut.rank_in(0)).following(cut.trace.ins[0].axis)
     axis = cut.trace.outs[0].axis
     return one, None if axis is None else one.out[axis]
 
@@ -131,9 +140,28 @@ class EinsumDense(Producer):
     return found
 
   def rows(self, layer: keras.layers.Layer, kept: np.ndarray) -> Rows:
-    """The axis of the summed letter."""
+    """The axis of the summed letter, of two the one with as many channels."""
     one = Equation.of(layer, _rank(layer))
-    return {'kernel': (one.kernel.index(one.row), kept)}
+    sizes = dict(zip(one.kernel, layer.kernel.shape))
+    row = one.row
+    if sizes[row] != len(kept):
+      row = next(x for x in one.kernel if x not in one.out and sizes[x] == len(kept))
+    return {'kernel': (one.kernel.index(row), kept)}
+
+  def masks(self, cut: Cut) -> list[tuple[str, int, np.ndarray]]:
+    """The rows of dropped input channels."""
+    one, _ = self._letter(cut)
+    if cut.trace.consumed is None or cut.ins[0].all():
+      return []
+    return [('kernel', one.kernel.index(one.row), cut.ins[0])]
+
+  def made(self, trace: Trace, part: str | None = None) -> np.ndarray | None:
+    """The kernel with the letter of the output's channels last."""
+    axis = trace.outs[0].axis
+    one = Equation.of(trace.call.layer, len(trace.in_shapes[0]))
+    if axis is None or one.out[axis] not in one.kernel:
+      return None
+    return _filters(trace.call.layer, one, one.out[axis])
 
   def rows_are_own(self, layer: keras.layers.Layer) -> bool:
     """Rows go with their channel."""
@@ -142,10 +170,7 @@ class EinsumDense(Producer):
   def filters(self, layer: keras.layers.Layer) -> np.ndarray | None:
     """The kernel with the made letter last."""
     one = Equation.of(layer, _rank(layer))
-    if one.filter is None:
-      return None
-    kernel = np.moveaxis(layer.kernel.numpy(), one.kernel.index(one.filter), -1)
-    return kernel.reshape(-1, kernel.shape[-1])
+    return None if one.filter is None else _filters(layer, one, one.filter)
 
   def ignores_borders(self, layer: keras.layers.Layer) -> bool:
     """Constants are not folded."""
@@ -154,6 +179,11 @@ class EinsumDense(Producer):
   def constant(self, trace: Trace, ins: list[Constant]) -> list[Constant]:
     """Not followed."""
     return [Constant.live(len(out.labels)) for out in trace.outs]
+
+
+def _filters(layer: keras.layers.Layer, one: Equation, letter: str) -> np.ndarray:
+  kernel = np.moveaxis(layer.kernel.numpy(), one.kernel.index(letter), -1)
+  return kernel.reshape(-1, kernel.shape[-1])
 
 
 def _rank(layer: keras.layers.Layer) -> int:

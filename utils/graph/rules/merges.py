@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+import tf_keras as keras
 
 from secateurs.utils.graph.rules.base import Rule, Trace, View, fixed
 from secateurs.utils.graph.rules.channels import Channels
@@ -63,6 +64,42 @@ def merged(view: View) -> Channels:
     else:
       view.atoms.protect(channels.labels, f'{view.title()} spreads it over all channels')
   return Channels(axis, first)
+
+
+class Dot(Rule):
+  """Dot: the channels of both inputs that meet in the sum go together, others pass to the output."""
+
+  def trace(self, view: View) -> list[Channels]:
+    """Ties, or follows the axis that is not summed over."""
+    summed = dot_axes(view.layer, [len(shape) for shape in view.in_shapes])
+    over = [one.axis == axis for one, axis in zip(view.ins, summed)]
+    if all(over):
+      if view.layer.normalize and not view.cut_norms:
+        view.protect_inputs(f'{view.title()} normalises over the channels')
+      view.atoms.tie(view.ins[0].labels, view.ins[1].labels)
+      return [Channels.none()]
+    tracked = [number for number, one in enumerate(view.ins) if one.axis is not None]
+    if any(over) or not tracked:
+      return Rule.trace(self, view)
+    for number in tracked[:-1]:
+      view.atoms.protect(view.ins[number].labels, f'{view.title()} makes products of channels')
+    last = tracked[-1]
+    axis = view.ins[last].axis - (view.ins[last].axis > summed[last])
+    # The second input's axes come after the first's, without its batch and what is summed over.
+    axis += (len(view.in_shapes[0]) - 2) * last
+    return [Channels(axis, view.ins[last].labels)]
+
+  def summed(self, trace: Trace) -> list[int]:
+    """Both inputs, if the sum runs over their channels."""
+    return [0, 1] if trace.outs[0].axis is None else []
+
+
+def dot_axes(layer: keras.layers.Dot, ranks: list[int]) -> list[int]:
+  """The axis of each input that a Dot layer sums over."""
+  axes = layer.axes
+  return [
+    axis % rank for axis, rank in zip([axes] * 2 if isinstance(axes, int) else list(axes), ranks)
+  ]
 
 
 class Concatenate(Rule):

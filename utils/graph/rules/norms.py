@@ -137,31 +137,65 @@ class UnitNorm(Rule):
 
 
 class GroupNorm(Rule):
-  """GroupNormalization: whole groups may go."""
+  """GroupNormalization: whole groups go, which is exact.
+
+  Where norms are cut and a group has more channels than there are groups, all groups lose the same of
+  their channels instead, and their statistics run over those that are left.
+  """
 
   def trace(self, view: View) -> list[Channels]:
-    """Ties the channels of each group."""
+    """Ties the channels of each group, or those at the same place in all groups."""
     axis = _axes(view.layer, len(view.in_shapes[0]))[0]
     labels = view.on_axis(0, axis)
     view.share(labels)
-    groups = len(labels) if view.layer.groups == -1 else view.layer.groups
-    if groups == 1:
+    blocks = labels.reshape(_groups(view.layer, len(labels)), -1)
+    if view.cut_norms and blocks.shape[1] > len(blocks):
+      view.atoms.tie(np.broadcast_to(blocks[:1], blocks.shape), blocks)
+    elif len(blocks) == 1:
       view.atoms.protect(labels, f'{view.title()} normalises over the channels')
     else:
-      blocks = labels.reshape(groups, -1)
       view.atoms.tie(np.broadcast_to(blocks[:, :1], blocks.shape), blocks)
     return [Channels(axis, labels)]
 
   def config(self, cut: Cut) -> dict[str, Any]:
     """The groups that are left."""
-    layer, kept = cut.layer, cut.ins[0]
-    # build() has replaced -1 by the number of channels.
-    groups = len(kept) if layer.groups == -1 else layer.groups
-    return {'groups': int(kept.reshape(groups, -1).any(axis=1).sum())}
+    kept = cut.ins[0]
+    return {'groups': int(kept.reshape(_groups(cut.layer, len(kept)), -1).any(axis=1).sum())}
 
   def axes(self, cut: Cut) -> Axes:
     """Gamma and beta."""
     return {'gamma': [(0, cut.ins[0])], 'beta': [(0, cut.ins[0])]}
+
+  def masked_call(self, cut: Cut) -> Callable[..., Any] | None:
+    """Statistics over the kept channels of each group; dropped ones become zero."""
+    layer, kept = cut.layer, cut.ins[0]
+    blocks = kept.reshape(_groups(layer, len(kept)), -1)
+    if (blocks == blocks[:, :1]).all():
+      return None
+    share = blocks[0].mean()
+
+    def call(inputs: tf.Tensor, **kwargs: Any) -> tf.Tensor:
+      axis, rank = cut.trace.ins[0].axis, inputs.shape.rank
+      moved = [*(one for one in range(rank) if one != axis), axis]
+      values = tf.transpose(inputs, moved)
+      shape = tf.shape(values)
+      grouped = tf.reshape(values, tf.concat([shape[:-1], blocks.shape], 0))
+      mask = tf.cast(blocks, inputs.dtype)
+      axes = [*range(1, rank - 1), rank]
+      mean = tf.reduce_mean(grouped * mask, axes, keepdims=True) / share
+      centred = (grouped - mean) * mask
+      variance = tf.reduce_mean(centred**2, axes, keepdims=True) / share
+      found = tf.reshape(centred * tf.math.rsqrt(variance + layer.epsilon), shape)
+      found *= 1.0 if layer.gamma is None else layer.gamma
+      found += 0.0 if layer.beta is None else layer.beta
+      return tf.transpose(found * tf.cast(kept, inputs.dtype), np.argsort(moved))
+
+    return call
+
+
+def _groups(layer: Any, size: int) -> int:
+  """How many there are; -1 stands for one for each channel."""
+  return size if layer.groups == -1 else layer.groups
 
 
 class PRelu(Rule):

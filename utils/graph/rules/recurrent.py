@@ -18,8 +18,9 @@ _GATES = {'LSTM': 4, 'GRU': 3, 'SimpleRNN': 1}
 
 
 def gates(layer: keras.layers.Layer) -> int:
-  """How many columns of the kernel serve one unit."""
-  return _GATES[type(layer).__name__]
+  """How many columns of the kernel serve one unit, of a layer or a cell."""
+  name = type(layer).__name__.removesuffix('Cell')
+  return 4 if name.startswith('ConvLSTM') else _GATES[name]
 
 
 class Recurrent(Producer):
@@ -35,19 +36,26 @@ class Recurrent(Producer):
 
   def trace(self, view: View) -> list[Channels]:
     """Rows of the input, new atoms for the units, which initial states share."""
-    layer = view.layer
-    rows = view.on_axis(0, 2)
+    axis = self._axis(view.layer)
+    rows = view.on_axis(0, axis)
     view.share(rows)
     view.consumed = rows
     if view.previous is None:
-      view.produced = view.atoms.new(layer.units)
+      view.produced = view.atoms.new(getattr(view.layer, self._size))
       self._guard(view)
     else:
       view.produced = view.previous.produced
+    # States are like the input without its steps.
     for number in range(1, len(view.ins)):
-      view.atoms.tie(view.produced, view.on_axis(number, 1))
-    axes = [len(shape) - 1 for shape in view.out_shapes]
-    return [Channels(axis, view.produced) for axis in axes]
+      view.atoms.tie(view.produced, view.on_axis(number, axis - 1))
+    steps = len(view.in_shapes[0])
+    return [Channels(axis - steps + len(shape), view.produced) for shape in view.out_shapes]
+
+  _size = 'units'
+
+  def _axis(self, layer: keras.layers.Layer) -> int:
+    """The channel axis of the input."""
+    return 2
 
   def _guard(self, view: View) -> None:
     layer = view.layer
@@ -59,37 +67,35 @@ class Recurrent(Producer):
 
   def config(self, cut: Cut) -> dict[str, Any]:
     """Units."""
-    return {'units': int(cut.outs[0].sum())}
+    return {self._size: int(cut.outs[0].sum())}
 
   def axes(self, cut: Cut) -> Axes:
-    """Kernel [inputs, gates * units], recurrent kernel [units, gates * units], bias alike."""
+    """Kernel [.., inputs, gates * units], recurrent kernel [.., units, gates * units], bias alike."""
     units = cut.outs[0]
     columns = np.tile(units, gates(cut.layer))
     return {
-      'kernel': [(0, cut.ins[0]), (1, columns)],
-      'recurrent_kernel': [(0, units), (1, columns)],
+      'kernel': [(-2, cut.ins[0]), (-1, columns)],
+      'recurrent_kernel': [(-2, units), (-1, columns)],
       'bias': [(-1, columns)],
     }
 
   def rows(self, layer: keras.layers.Layer, kept: np.ndarray) -> Rows:
     """The kernel's rows."""
-    return {'kernel': (0, kept)}
+    return {'kernel': (-2, kept)}
 
   def masks(self, cut: Cut) -> list[tuple[str, int, np.ndarray]]:
     """The kernel's rows, and the recurrent kernel's."""
     units = cut.outs[0]
-    own = [] if units.all() else [('recurrent_kernel', 0, units)]
+    own = [] if units.all() else [('recurrent_kernel', -2, units)]
     return [*super().masks(cut), *own]
 
   def filters(self, layer: keras.layers.Layer) -> np.ndarray:
     """All that a unit hears: kernel and recurrent kernel of its gates, [.., units]."""
-    cell = layer.cell
-    both = np.concatenate([cell.kernel.numpy(), cell.recurrent_kernel.numpy()])
-    return both.reshape(-1, layer.units)
+    return of_units(layer.cell, getattr(layer, self._size))
 
   def row_norms(self, layer: keras.layers.Layer, count: int) -> np.ndarray:
     """L1 norm of each kernel row."""
-    return np.abs(layer.cell.kernel.numpy()).sum(axis=1)
+    return row_sums(layer.cell)
 
   def ignores_borders(self, layer: keras.layers.Layer) -> bool:
     """Constants are not folded."""
@@ -98,6 +104,29 @@ class Recurrent(Producer):
   def constant(self, trace: Trace, ins: list[Constant]) -> list[Constant]:
     """Not followed: a unit's output changes from step to step."""
     return [Constant.live(len(out.labels)) for out in trace.outs]
+
+
+class ConvRecurrent(Recurrent):
+  """ConvLSTM1D, ConvLSTM2D and ConvLSTM3D: as an LSTM, with kernels that are windows."""
+
+  _size = 'filters'
+
+  def _axis(self, layer: keras.layers.Layer) -> int:
+    """After the positions, or before them."""
+    rank = len(layer.cell.kernel_size)
+    return rank + 2 if layer.cell.data_format == 'channels_last' else 2
+
+
+def of_units(cell: keras.layers.Layer, units: int) -> np.ndarray:
+  """All that each unit of a cell hears, [weights, units]."""
+  both = (cell.kernel.numpy(), cell.recurrent_kernel.numpy())
+  return np.concatenate([one.reshape(-1, units) for one in both])
+
+
+def row_sums(cell: keras.layers.Layer) -> np.ndarray:
+  """L1 norm of each row of a cell's kernel."""
+  kernel = np.abs(cell.kernel.numpy())
+  return kernel.sum(axis=tuple(axis for axis in range(kernel.ndim) if axis != kernel.ndim - 2))
 
 
 class Bidirectional(Rule):

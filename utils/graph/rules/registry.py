@@ -15,6 +15,7 @@ from secateurs.utils.errors import UserError
 from secateurs.utils.graph.flat.selection import ChannelSelection
 from secateurs.utils.graph.rules import (
   attention,
+  cells,
   einsum_dense,
   elementwise,
   kernels,
@@ -67,21 +68,17 @@ _TABLE: list[tuple[Rule, tuple[type, ...]]] = [
   (norms.PRelu(), (_L.PReLU,)),
   (einsum_dense.EinsumDense(), (_L.EinsumDense,)),
   (recurrent.Recurrent(), (_L.LSTM, _L.GRU, _L.SimpleRNN)),
+  (recurrent.ConvRecurrent(), (_L.ConvLSTM1D, _L.ConvLSTM2D, _L.ConvLSTM3D)),
+  (cells.CellRecurrent(), (_L.RNN,)),
   (recurrent.Bidirectional(), (_L.Bidirectional,)),
   (recurrent.Embedding(), (_L.Embedding,)),
   (recurrent.Masking(), (_L.Masking,)),
-  (attention.SelfAttention(), (_L.MultiHeadAttention,)),
+  (attention.HeadAttention(), (_L.MultiHeadAttention,)),
+  (attention.DotAttention(), (_L.Attention, _L.AdditiveAttention)),
+  (merges.Dot(), (_L.Dot,)),
   (
     Whole('has other weights at every place'),
     (_L.LocallyConnected1D, _L.LocallyConnected2D),
-  ),
-  (
-    Whole('is a recurrent layer other than LSTM, GRU and SimpleRNN'),
-    (_L.RNN, _L.ConvLSTM1D, _L.ConvLSTM2D, _L.ConvLSTM3D, _L.StackedRNNCells),
-  ),
-  (
-    Whole('keeps its products inside: use tf.matmul or tf.einsum on the tensors'),
-    (_L.Attention, _L.AdditiveAttention, _L.Dot),
   ),
   (Whole('runs code that cannot be followed'), (_L.Lambda,)),
   (Whole('has its own statistics for each channel: adapt it on images'), (_L.Normalization,)),

@@ -144,7 +144,8 @@ def reshaped(view: View, channels: Channels, shape: tuple, target: tuple) -> Cha
   """Channels of a row-major reshape from `shape` to `target`, batch first.
 
   Where the channels come to lie across several axes of the target, the atoms that share an entry
-  of the longest of these axes are tied, so that what is dropped is a slice of the tensor.
+  of the longest of these axes (or of the heads, where whole heads go) are tied, so that what is
+  dropped is a slice of the tensor.
   """
   reason = f'{view.title()} moves the channels to positions that are not known in advance'
   if channels.axis is None or None in shape[1:] or None in target[1:] or channels.axis == 0:
@@ -162,7 +163,11 @@ def reshaped(view: View, channels: Channels, shape: tuple, target: tuple) -> Cha
     # One channel only: any axis that holds it whole will do; take the last.
     axis = layout.ndim - 1
   else:
-    axis = max(varying, key=lambda one: (layout.shape[one], one))
+    # Heads are the axis before their width.
+    if view.whole_heads and len(varying) > 1:
+      axis = varying[-2]
+    else:
+      axis = max(varying, key=lambda one: (layout.shape[one], one))
   front = np.moveaxis(layout, axis, 0).reshape(layout.shape[axis], -1)
   labels = np.ascontiguousarray(front[:, 0])
   if len(varying) > 1:

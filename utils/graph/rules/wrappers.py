@@ -41,10 +41,11 @@ class TimeDistributed(Rule):
       [(shape[0], *shape[2:]) for shape in view.in_shapes],
       [(shape[0], *shape[2:]) for shape in view.out_shapes],
       view.atoms,
+      cut_norms=view.cut_norms,
     )
     outs = [_with_steps(one) for one in rule.trace(inner)]
     view.ins = [_with_steps(one) for one in inner.ins]
-    view.consumed, view.produced = inner.consumed, inner.produced
+    view.consumed, view.produced, view.inside = inner.consumed, inner.produced, inner.inside
     return outs
 
   def _inside(self, cut: Cut) -> tuple[Rule, Cut]:
@@ -59,7 +60,7 @@ class TimeDistributed(Rule):
       in_shapes=[(shape[0], *shape[2:]) for shape in trace.in_shapes],
       out_shapes=[(shape[0], *shape[2:]) for shape in trace.out_shapes],
     )
-    return inner.rule, Cut(inner, cut.ins, cut.outs)
+    return inner.rule, Cut(inner, cut.ins, cut.outs, cut.inside)
 
   def config(self, cut: Cut) -> dict[str, Any]:
     """The config of the layer inside."""
@@ -81,6 +82,11 @@ class TimeDistributed(Rule):
   def filters(self, layer: keras.layers.Layer) -> np.ndarray | None:
     """Those of the layer inside."""
     return self._rule_of(layer.layer).filters(layer.layer)
+
+  def made(self, trace: Trace, part: str | None = None) -> np.ndarray | None:
+    """That of the layer inside."""
+    rule, inner = self._inside(Cut(trace, [], []))
+    return rule.made(inner.trace, part)
 
   def row_norms(self, layer: keras.layers.Layer, count: int) -> np.ndarray:
     """Those of the layer inside."""

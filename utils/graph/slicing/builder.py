@@ -13,7 +13,6 @@ from secateurs.utils.errors import UserError
 from secateurs.utils.graph.flat.rebuild import (
   Recipe,
   fill,
-  layer_values,
   new_inputs,
   new_model,
   shrink,
@@ -142,7 +141,7 @@ class _Builder:
   def _recipe(self, trace: Trace, cut: Cut) -> Recipe:
     layer, name = trace.call.layer, trace.call.name
     changes = trace.rule.config(cut)
-    values = layer_values(layer, trace.rule.axes(cut))
+    values = trace.rule.values(cut)
     extra = {}
     if name in self.plan.added_bias:
       bias = self.plan.added_bias[name]

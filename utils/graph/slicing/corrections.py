@@ -10,11 +10,14 @@ import tensorflow as tf
 import tf_keras as keras
 
 from secateurs.utils.errors import UserError
+from secateurs.utils.graph.rules.base import Trace
 from secateurs.utils.graph.slicing.planning import Plan
+
+_NORMS = (keras.layers.LayerNormalization, keras.layers.GroupNormalization)
 
 
 def correct_norms(plan: Plan, small: keras.Model, batches: Iterable[Any]) -> list[str]:
-  """Fits scale and offset of every LayerNormalization that lost channels, in closed form.
+  """Fits scale and offset of every norm over channels that lost some, in closed form.
 
   For each channel that is left, y of the original and x of the sliced model's normalisation are
   compared over all samples and positions: a x + b with the least squared error has
@@ -38,12 +41,17 @@ def correct_norms(plan: Plan, small: keras.Model, batches: Iterable[Any]) -> lis
   for name, trace in plan.graph.traced.first_traces().items():
     cut = plan.cut(trace)
     layer = trace.call.layer
-    fits = type(layer) is keras.layers.LayerNormalization and layer.center and layer.scale
-    if not fits or cut.ins[0].all() or len(layer.gamma.shape) != 1:
+    fits = type(layer) in _NORMS and layer.center and layer.scale
+    fits = fits and trace.rule.masked_call(cut) is not None and _on_last_axis(trace)
+    if not fits or len(layer.gamma.shape) != 1:
       continue
     _correct(layer, small.get_layer(name), cut.ins[0], plan.graph.model, small, batches)
     done.append(name)
   return done
+
+
+def _on_last_axis(trace: Trace) -> bool:
+  return trace.ins[0].axis == len(trace.in_shapes[0]) - 1
 
 
 def _correct(

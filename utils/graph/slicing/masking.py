@@ -39,7 +39,8 @@ def masked(plan: Plan) -> Iterator[None]:
         not cut.ins[one].all() for trace, cut in calls for one in trace.rule.summed(trace)
       )
       if summed:
-        stack.enter_context(_masked_inputs(calls))
+        operation = hasattr(trace.call.layer, 'function')
+        stack.enter_context((_masked_inputs if operation else _masked_list)(calls))
       inside = trace.rule.masked_call(cut)
       if inside is not None:
         stack.enter_context(_replaced(trace.call.layer, 'call', inside))
@@ -84,6 +85,23 @@ def _masked_inputs(calls: list[tuple[Trace, Cut]]) -> contextlib.AbstractContext
     return own(*args, **kwargs)
 
   return _replaced(layer, 'function', function)
+
+
+def _masked_list(calls: list[tuple[Trace, Cut]]) -> contextlib.AbstractContextManager:
+  """Zeros the inputs of a layer's calls that takes a list of tensors."""
+  layer = calls[0][0].call.layer
+  turns = itertools.cycle([(trace, cut, trace.rule.summed(trace)) for trace, cut in calls])
+  own = layer.call
+
+  def call(inputs: list[tf.Tensor], **kwargs: Any) -> Any:
+    trace, cut, summed = next(turns)
+    masked_values = [
+      value * _mask(cut.ins[number], trace.ins[number].axis, value) if number in summed else value
+      for number, value in enumerate(inputs)
+    ]
+    return own(masked_values, **kwargs)
+
+  return _replaced(layer, 'call', call)
 
 
 def _mask(kept: np.ndarray, axis: int, value: tf.Tensor) -> tf.Tensor:

@@ -60,7 +60,8 @@ class Plan:
     ins = [self.alive[channels.labels] for channels in trace.ins]
     if trace.call.name in self.rows:
       ins[0] = ins[0] & self.rows[trace.call.name]
-    return Cut(trace, ins, [self.alive[channels.labels] for channels in trace.outs])
+    outs = [self.alive[channels.labels] for channels in trace.outs]
+    return Cut(trace, ins, outs, {part: self.alive[one] for part, one in trace.inside.items()})
 
   def kept(self, group: Group) -> np.ndarray:
     """Bool array [group.size] of the elements that stay."""

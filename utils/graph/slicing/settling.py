@@ -8,7 +8,7 @@ import numpy as np
 
 from secateurs.utils.errors import UserError
 from secateurs.utils.graph.groups.channel_graph import ChannelGraph
-from secateurs.utils.graph.groups.members import Group
+from secateurs.utils.graph.groups.members import PRODUCES, Group
 from secateurs.utils.graph.rules.base import Trace
 from secateurs.utils.graph.rules.constants import Constant
 from secateurs.utils.graph.rules.kernels import Producer, weight
@@ -91,10 +91,11 @@ class _Wishes:
       self._elements(what, group.roots, as_mask(value, group.size, what))
       return
     name, side = key if isinstance(key, tuple) else (key, 'output')
-    if side not in ('input', 'output'):
-      raise UserError(f"The key {key!r} must end in 'input' or 'output', got {side!r}.")
     what = f'{side} of layer {name!r}'
-    channels = graph.inputs(name) if side == 'input' else graph.outputs(name)
+    if side in ('input', 'output'):
+      channels = graph.inputs(name) if side == 'input' else graph.outputs(name)
+    else:
+      channels = graph.inside(name, side)
     if not len(channels.roots):
       raise UserError(f'The {what} has no channels of known number, so none can be chosen.')
     mask = as_mask(value, len(channels.roots), what)
@@ -149,8 +150,10 @@ class _Wishes:
 
 
 def _widths_fit(plan: Plan, group: Group, round_to: int) -> bool:
-  for name in group.layers('produces'):
-    mask = plan.alive[plan.graph._trace(name).produced]
+  for member in group.members:
+    if member.role != PRODUCES:
+      continue
+    mask = plan.alive[plan.graph.made(member.layer, member.part)]
     if mask.sum() % round_to and not mask.all():
       return False
   return True
@@ -164,17 +167,18 @@ def _round_groups(plan: Plan, round_to: int) -> None:
       continue
     norms = np.zeros(group.size)
     for member in group.members:
-      if member.role == 'produces':
-        np.add.at(norms, member.elements, _filter_norms(plan.graph._trace(member.layer)))
+      if member.role == PRODUCES:
+        weights = _filter_norms(plan.graph._trace(member.layer), member.part)
+        np.add.at(norms, member.elements, weights[member.positions])
     for element in gone[np.argsort(-norms[gone], kind='stable')]:
       plan.alive[group.roots[element]] = True
       if _widths_fit(plan, group, round_to):
         break
 
 
-def _filter_norms(trace: Trace) -> np.ndarray:
+def _filter_norms(trace: Trace, part: str | None) -> np.ndarray:
   """L1 norm of each filter."""
-  return np.abs(trace.rule.filters(trace.call.layer)).sum(axis=0)
+  return np.abs(trace.rule.made(trace, part)).sum(axis=0)
 
 
 def _settle_rows(plan: Plan, round_to: int) -> None:
@@ -200,13 +204,20 @@ def _check_floor(plan: Plan, min_channels: int) -> None:
     if not trace.call.layer.weights:
       continue
     cut = plan.cut(trace)
-    for side, masks in (('output', cut.outs), ('input', cut.ins)):
-      for mask in masks:
-        if not mask.all() and mask.sum() < min_channels:
-          raise UserError(
-            f'Layer {name!r} would keep {mask.sum()} of its {len(mask)} {side} channels, expected'
-            f' at least {min_channels}: keep more of them{_lower_floor(plan, min_channels)}.'
-          )
+    sides = [('output', mask) for mask in cut.outs] + [('input', mask) for mask in cut.ins]
+    for side, mask in sides:
+      if not mask.all() and mask.sum() < min_channels:
+        raise UserError(
+          f'Layer {name!r} would keep {mask.sum()} of its {len(mask)} {side} channels, expected'
+          f' at least {min_channels}: keep more of them{_lower_floor(plan, min_channels)}.'
+        )
+    for part, mask in cut.inside.items():
+      least = max(min_channels, 1)
+      if not mask.all() and mask.sum() < least:
+        raise UserError(
+          f'Layer {name!r} would keep {mask.sum()} of the {len(mask)} channels of its {part!r},'
+          f' expected at least {least}: keep more of them.'
+        )
 
 
 def _lower_floor(plan: Plan, min_channels: int) -> str:
@@ -283,7 +294,7 @@ def _fold(plan: Plan, explicit: dict[str, np.ndarray]) -> None:
 def _lost_in_sums(plan: Plan, trace: Trace, constants: list[Constant]) -> list[int]:
   """Dropped elements whose constant takes part in a sum without kernel, and is not zero."""
   loud: dict[int, bool] = {}
-  for number in trace.rule.summed(trace):
+  for number in (*trace.rule.summed(trace), *trace.rule.heard(trace)):
     given, labels = constants[trace.call.inputs[number]], trace.ins[number].labels
     for place in np.flatnonzero(~plan.alive[labels] & given.silent):
       zero = not given.spoiled[place] and given.value[place] == 0
@@ -300,7 +311,7 @@ def _any_silent(plan: Plan) -> bool:
     if not gone.any():
       continue
     if isinstance(trace.rule, Producer) and trace.produced is not None:
-      if trace.rule.filters_are_zero(trace.call.layer)[gone].any():
+      if not trace.rule.made(trace).any(axis=0)[gone].all():
         return True
     elif isinstance(trace.rule, BatchNorm):
       gamma = weight(trace.call.layer, 'gamma')
