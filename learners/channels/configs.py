@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 
-from secateurs.learners.channels.allocations import ALLOCATIONS
 from secateurs.learners.channels.reconstruct import Method, nb_points
 from secateurs.learners.channels.units import TRUNKS
 from secateurs.utils.config import Config, option
@@ -42,7 +41,7 @@ class WidthConfig(ChannelConfig):
     'uniform',
     'Where ratios come from: uniform (one for all layers), list (a file), or auto (measured for each '
     'layer, given the fraction of MACs that stays).',
-    choices=tuple(ALLOCATIONS),
+    choices=('uniform', 'list', 'auto'),
   )
   target_latency: float | None = option(
     None,

@@ -6,14 +6,14 @@ import dataclasses
 import functools
 import math
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 import tf_keras as keras
 from threadpoolctl import threadpool_limits
 
-from secateurs.learners.channels.criteria import best
+from secateurs.learners.channels.ranking import best
 from secateurs.learners.channels.units import Unit
 from secateurs.learners.run.console import say
 from secateurs.utils.graph.flat.walk import FlatModel, flatten_model
@@ -88,6 +88,7 @@ def prune(
   *,
   dropped: Mapping[str, np.ndarray] | None = None,
   given: Mapping[str, np.ndarray] | None = None,
+  leave: Collection[str] = (),
   progress: Callable[[int, int, dict[str, Any]], None] | None = None,
 ) -> tuple[dict[str, np.ndarray], list[dict[str, Any]]]:
   """Masks channels of a network and refits the layers that read them, in order.
@@ -104,6 +105,7 @@ def prune(
       dropped: they stay zero.
     given: choices that were made elsewhere, bool array [unit.size] by the name of every unit; then
       layers that cannot be refit are left as they are, and `counts` is not looked at.
+    leave: names of layers that stay as they are.
     progress: called after each layer with its number, how many there are, and its record.
 
   Returns:
@@ -118,6 +120,7 @@ def prune(
     kept = _joint_choices(original, pruned, units, counts, batches, method)
   else:
     kept, readers = dict(given), [name for name in readers if _can_refit(features.original, name)]
+  readers = [name for name in readers if name not in leave]
   pending, records = set(readers), []
   for name in readers:
     target = find_target(features.original, name)
