@@ -69,11 +69,18 @@ class CpConfig(WidthConfig, RefitConfig):
   )
   select: str = option(
     'backward',
-    'How channels are chosen: lasso, backward, magnitude, random (by the layers that read them); or '
-    'l1, l2, bn_gamma, taylor_fo, apoz, entropy (by scores of the channels).',
+    'How channels are chosen: lasso, backward, thinet, thinet-ls, magnitude, random (by the layers '
+    'that read them); or l1, l2, bn_gamma, fpgm, lamp, taylor, taylor_fo, apoz, entropy, rank (by '
+    'scores of the channels).',
     choices=lambda: criteria.names('moments', 'score'),
   )
   lasso: bool = option(True, 'If unset, channels are chosen by magnitude, whatever cp_select says.')
+  repair: str = option(
+    'least-squares',
+    'How kept weights are refit, unless cp_refit is unset: least-squares (each weight), or scalar (one '
+    'factor for each channel).',
+    choices=('least-squares', 'scalar'),
+  )
   scheme: str = option(
     'two-step',
     'For lasso: choose, then refit; or both alternately with a growing penalty.',
@@ -160,6 +167,7 @@ class ChannelPrunedLearner(WidthLearner):
       self.settings.run.seed,
       self._nb_batches(),
       alternating=config.scheme == 'alternating',
+      scalar=config.repair == 'scalar',
     )
 
   def _nb_batches(self) -> int:

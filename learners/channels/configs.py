@@ -98,7 +98,13 @@ class RefitConfig(Config):
   )
 
   def method(
-    self, selection: str, seed: int, nb_batches: int, *, alternating: bool = False
+    self,
+    selection: str,
+    seed: int,
+    nb_batches: int,
+    *,
+    alternating: bool = False,
+    scalar: bool = False,
   ) -> Method:
     """How channels are chosen and layers refit.
 
@@ -107,11 +113,13 @@ class RefitConfig(Config):
       seed: of the sampled positions and of random selection.
       nb_batches: batches that are sampled from.
       alternating: for lasso, the alternating scheme.
+      scalar: whether layers are refit by one factor for each channel.
     """
     return Method(
       selection=selection,
       alternating=alternating,
       refit=self.refit,
+      scalar=scalar,
       refit_all=self.refit and self.refit_all,
       ridge=self.ridge,
       seed=seed,

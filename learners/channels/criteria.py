@@ -156,6 +156,11 @@ _MOMENTS = {
     'channels whose loss least squares makes up for best go one by one',
     'backward elimination on the sums of He et al. 2017',
   ),
+  'thinet': ('channels whose contributions sum up to the least go one by one', 'Luo et al. 2017'),
+  'thinet-ls': (
+    'channels that leave the least residual of the output, a scalar each, are taken one by one',
+    'Luo et al. 2019',
+  ),
   'magnitude': ('sum of absolute weights that read the channel', 'Li et al. 2017, by inputs'),
   'random': ('seeded draw, as a control', '-'),
 }

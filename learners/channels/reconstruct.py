@@ -18,11 +18,12 @@ from secateurs.learners.channels.units import Unit
 from secateurs.learners.run.console import say
 from secateurs.utils.graph.flat.walk import FlatModel, flatten_model
 from secateurs.utils.training import distributed
-from secateurs.utils.training.layerwise.channel_choice import choose
+from secateurs.utils.training.layerwise.channel_choice import channel_moments, choose
 from secateurs.utils.training.layerwise.features import Features, Target, find_target, has_shift
 from secateurs.utils.training.layerwise.least_squares import Moments, refit
 from secateurs.utils.training.layerwise.linear import is_refittable, kernel_matrix, row_channels
 from secateurs.utils.training.layerwise.readers import Reader
+from secateurs.utils.training.layerwise.thinet import scalars
 
 _SMALL_MATRIX = 1024
 P, R = ParamSpec('P'), TypeVar('R')
@@ -38,6 +39,7 @@ class Method:
     selection: a criterion of kind `moments`, or one of kind `score`, whose scores are given.
     alternating: for lasso, the alternating scheme instead of the two steps.
     refit: whether the weights are refit at all.
+    scalar: whether they are refit by one factor for each channel only (Luo et al. 2017).
     refit_all: whether layers that keep all inputs are refit, too, where these have changed.
     ridge: strength of the penalty, see `least_squares.solve`; more where samples are few.
     seed: of the random selection and of the sampled positions.
@@ -48,6 +50,7 @@ class Method:
   selection: str = 'lasso'
   alternating: bool = False
   refit: bool = True
+  scalar: bool = False
   refit_all: bool = False
   ridge: float = 1e-4
   seed: int = 0
@@ -275,6 +278,34 @@ def scarcity(moments: Moments) -> float:
   return 0.1 * min(len(moments.gram) / moments.count, 1.0) ** 2
 
 
+def refit_rows(
+  moments: Moments,
+  rows: np.ndarray,
+  weights: np.ndarray,
+  owner: np.ndarray,
+  scale: np.ndarray,
+  method: Method,
+) -> np.ndarray:
+  """The weights [p, q] of a layer of which only some rows stay.
+
+  Args:
+    moments: of the whole problem.
+    rows: bool array [p].
+    weights: [p, q], as they are.
+    owner: int array [p], the channel of each row.
+    scale: [q], how much an error of each output counts.
+    method: how.
+  """
+  ridge = method.ridge + scarcity(moments)
+  if not method.scalar:
+    return refit(moments, rows, ridge, weights)
+  size = int(owner.max()) + 1
+  problem = channel_moments([Reader(moments, weights, owner, scale)], size)
+  keep = np.bincount(owner, rows, size) > 0
+  factors = scalars(problem.gram, problem.cross, keep, ridge)
+  return np.where(rows[:, None], weights * factors[owner][:, None], 0.0)
+
+
 def _assign(
   features: Features,
   target: Target,
@@ -292,7 +323,8 @@ def _assign(
   record = {'name': name, 'error_before': float(moments.error_as_is(masked) @ squares) / total}
   new, shift = masked, np.zeros(weights.shape[1])
   if method.refit:
-    new = refit(moments, rows, method.ridge + scarcity(moments), weights)
+    owner = row_channels(layer)
+    new = refit_rows(moments, rows, weights, owner, features.scale(target), method)
     shift = moments.shift(new)
     record['error_after'] = float(moments.error(new) @ squares) / total
   layer.kernel.assign(new.reshape(layer.kernel.shape))
