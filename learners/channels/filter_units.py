@@ -23,14 +23,16 @@ def filter_units(
 ) -> Units:
   """Finds the channels that can be dropped, whatever layers make, carry or read them.
 
-  A unit has readers (which can be refit) only if all layers that read its channels can be refit.
+  A unit has the name of the layer that makes its channels, or that of the layer that chooses among
+  those that it reads, with `:input` added. It has readers (which can be refit) only if all layers that
+  read its channels can be refit.
 
   Args:
     graph: the network's channel graph.
     trunk: what is done with channels that residual additions join: `keep` leaves them whole, `couple`
       and `follow` drop them for all layers of the trunk, `gather` lets every layer that reads them
       choose its own.
-    skip: patterns with * and ?; units of which a reading or making layer matches are left whole.
+    skip: patterns with * and ?; channels that a matching layer makes, or chooses from, stay whole.
     prefix: of the flags that messages name.
 
   Raises:
@@ -48,15 +50,15 @@ def filter_units(
   for group in graph.groups:
     if not group.prunable:
       continue
-    touched = [m.layer for m in group.members if m.role in (CONSUMES, PRODUCES)]
-    if any(fnmatch.filter(touched, pattern) for pattern in skip):
+    if any(fnmatch.filter(group.layers(PRODUCES), pattern) for pattern in skip):
       left.append(f'{group.name}: named by --{prefix}skip')
     elif not is_trunk(graph, group) or trunk in ('couple', FOLLOW):
       units.append(_unit(graph, group))
     elif trunk == 'keep':
       left.append(f'{group.name}: residual additions join its channels and --{prefix}trunk is keep')
     else:
-      units += _gathered(graph, group)
+      found = _gathered(graph, group)
+      units += [unit for unit in found if not any(fnmatch.fnmatch(unit.key[0], p) for p in skip)]
   order = {name: number for number, name in enumerate(names)}
   units.sort(key=lambda unit: order[unit.key[0] if isinstance(unit.key, tuple) else unit.name])
   return Units(units, left)
@@ -85,7 +87,7 @@ def _gathered(graph: ChannelGraph, group: Group) -> list[Unit]:
       size = len(channels.roots)
       readers = (name,) if _can_refit(graph, name) else ()
       elements = {reader: np.arange(size) for reader in readers}
-      found.append(Unit(name, (name, 'input'), size, readers, elements))
+      found.append(Unit(f'{name}:input', (name, 'input'), size, readers, elements))
   return found
 
 
