@@ -35,8 +35,6 @@ from secateurs.learners.run.phases import Phase
 from secateurs.utils.graph import ChannelGraph
 from secateurs.utils.training.engine.hooks import Hooks
 
-_NB_SCORE_BATCHES, _NB_FITNESS_BN_BATCHES = 10, 5
-
 
 @register
 class FilterPrunedLearner(FilterLearner):
