@@ -27,8 +27,8 @@ from secateurs.learners.channels.filter_learner import FilterLearner
 from secateurs.learners.channels.filter_repair import repair
 from secateurs.learners.channels.filter_schedule import Stage, stages
 from secateurs.learners.channels.filter_state import FpState
-from secateurs.learners.channels.filter_widths import Ranked
 from secateurs.learners.channels.judged import require_answer
+from secateurs.learners.channels.ranked import Ranked
 from secateurs.learners.channels.ranking import best
 from secateurs.learners.run.console import say
 from secateurs.learners.run.phases import Phase
@@ -45,7 +45,7 @@ class FilterPrunedLearner(FilterLearner):
   Config, State = FpConfig, FpState
 
   def prepare(self) -> None:
-    """Checks plan, list and criterion against the network, before all work."""
+    """Checks plan, criterion, list and budget against the network, before all work."""
     super().prepare()
     if self.settings.run.plan is not None:
       return
@@ -53,10 +53,9 @@ class FilterPrunedLearner(FilterLearner):
     units = self.units(graph).units
     given = {'follow': self.followed(graph), 'additions': self.additions}
     require_answer(self.config.criterion, graph, units, 'fp_criterion', **given)
-    if self.config.prune_option == 'list':
-      even = {unit.name: np.ones(unit.size) for unit in units}
-      free = {unit.name: np.zeros(unit.size, bool) for unit in units}
-      self.widths().counts(Ranked(graph, units, even, free))
+    even = {unit.name: np.ones(unit.size) for unit in units}
+    free = {unit.name: np.zeros(unit.size, bool) for unit in units}
+    self.widths().check(Ranked(graph, units, even, free))
 
   def compression_phases(self) -> list[Phase]:
     """Measuring where it is needed, pruning on masks, slicing, training of the slim network."""

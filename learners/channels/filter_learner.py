@@ -14,10 +14,11 @@ from secateurs.learners.channels.data_criteria import Samples
 from secateurs.learners.channels.filter_config import FpConfig
 from secateurs.learners.channels.filter_state import FpState
 from secateurs.learners.channels.filter_units import FOLLOW, filter_units
-from secateurs.learners.channels.filter_widths import FilterWidths, Ranked, Site
+from secateurs.learners.channels.filter_widths import FilterWidths
 from secateurs.learners.channels.fitness import Fitness, Training
 from secateurs.learners.channels.judged import makers, rank_stability, unit_keys
 from secateurs.learners.channels.learner import ChannelLearner
+from secateurs.learners.channels.ranked import Ranked, Site
 from secateurs.learners.channels.reconstruct import NB_BATCHES, Method, nb_points
 from secateurs.learners.channels.shortcuts import deciders
 from secateurs.learners.channels.units import Units

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import tf_keras as keras
 
 from secateurs.learners.channels import solvers
@@ -19,16 +17,16 @@ from secateurs.learners.channels.allocations import (
   SCORE,
   Request,
 )
-from secateurs.learners.channels.choices import Choices, CostForm
+from secateurs.learners.channels.choices import Choices
 from secateurs.learners.channels.colony import Colony, Found
 from secateurs.learners.channels.cutting import plan_of
 from secateurs.learners.channels.filter_config import FpConfig
 from secateurs.learners.channels.filter_scan import masked_parts, sensitivity
 from secateurs.learners.channels.hrank import hrank_counts
 from secateurs.learners.channels.latency import share_for
-from secateurs.learners.channels.ranking import best
+from secateurs.learners.channels.ranked import Ranked, Site, exact_cost
 from secateurs.learners.channels.ratios import nb_left, read_numbers, read_ratios
-from secateurs.learners.channels.reconstruct import Method, statistics
+from secateurs.learners.channels.reconstruct import statistics
 from secateurs.learners.channels.refits import LayerRefits
 from secateurs.learners.channels.sensitivity import losses_of, unit_parts
 from secateurs.learners.channels.shortcuts import even
@@ -39,60 +37,10 @@ from secateurs.learners.run.console import say
 from secateurs.learners.run.helper import Helper
 from secateurs.learners.run.judging import judging_samples, judging_split
 from secateurs.learners.run.trials import Candidate
-from secateurs.utils.graph import ChannelGraph, apply_plan, plan_cost
+from secateurs.utils.graph import ChannelGraph, apply_plan
 
 _LITTLE = 1e-6
 _CURVE_SHARES = (1 / 8, 1 / 4, 0.4, 0.55, 0.7, 0.85, 1.0)
-
-
-@dataclasses.dataclass(frozen=True)
-class Ranked:
-  """A network whose channels are ranked.
-
-  Attributes:
-    graph: its channel graph.
-    units: what may be pruned.
-    keys: [unit.size] by unit name: the highest stay.
-    stays: bool array [unit.size] by unit name, True for channels that must stay.
-  """
-
-  graph: ChannelGraph
-  units: Sequence[Unit]
-  keys: Mapping[str, np.ndarray]
-  stays: Mapping[str, np.ndarray]
-
-  def masks(self, counts: Mapping[str, int]) -> list[np.ndarray]:
-    """The channels that stay when units keep so many, in the order of the units."""
-    return [best(self.keys[unit.name], counts[unit.name]) for unit in self.units]
-
-
-@dataclasses.dataclass(frozen=True)
-class Site:
-  """What measuring takes.
-
-  Attributes:
-    helper: data and task.
-    original: makes the network before compression, float32.
-    images: gives batches that layers are refit over; None where cuts are not refit.
-    method: how layers are refit.
-    fitness: makes what judges candidates of a search.
-    original_tflite: the original's file, for latencies.
-    nb_threads: of the timing.
-    seed: of the search.
-    candidates: the file of the search.
-    save: writes a checkpoint in the middle of it.
-  """
-
-  helper: Helper
-  original: Callable[[], keras.Model]
-  images: Callable[[], list[np.ndarray]] | None
-  method: Method
-  fitness: Callable[[Ranked], Callable[[Candidate], float]]
-  original_tflite: Path
-  nb_threads: int
-  seed: int
-  candidates: Callable[[], Path]
-  save: Callable[[], None]
 
 
 class FilterWidths:
@@ -106,6 +54,17 @@ class FilterWidths:
   def measures(self) -> bool:
     """Whether something must be measured before widths are known."""
     return bool(self._allocation.measures) or self._config.target_latency is not None
+
+  def check(self, ranked: Ranked) -> None:
+    """Checks list and budget, whatever the channels' keys are.
+
+    Raises:
+      UserError: a list does not fit the units, or the budget is out of reach.
+    """
+    if self.measures:
+      self._budget(ranked)
+    else:
+      self.counts(ranked)
 
   # What is measured once, on the original network.
 
@@ -200,7 +159,7 @@ class FilterWidths:
       for unit in ranked.units
     }
     groups = [ranked.graph.groups[unit.key] for unit in ranked.units if isinstance(unit.key, int)]
-    cost = 'macs' if all(map(even, groups)) else _exact(ranked)
+    cost = 'macs' if all(map(even, groups)) else exact_cost(ranked)
     return Choices(ranked.graph, ranked.units, self._config.step, cost, least)
 
   # Budgets.
@@ -291,18 +250,6 @@ def _summary(found: Found, final: Candidate, helper: Helper) -> dict[str, Any]:
     'macs': final.cost,
     'split': judging_split(helper),
   }
-
-
-def _exact(ranked: Ranked) -> CostForm:
-  """MACs by planning the cut of the ranked channels, for units whose channels are not alike."""
-
-  def cost(gone: np.ndarray) -> int:
-    counts = {
-      unit.name: unit.size - int(less) for unit, less in zip(ranked.units, gone, strict=True)
-    }
-    return plan_cost(plan_of(ranked.graph, ranked.units, ranked.masks(counts)))[0]
-
-  return cost
 
 
 def _over_cycles(values: Sequence[float]) -> list[tuple[float, float]]:

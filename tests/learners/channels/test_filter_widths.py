@@ -12,7 +12,8 @@ from secateurs.learners.channels.colony import Colony, Constants
 from secateurs.learners.channels.cutting import plan_of
 from secateurs.learners.channels.filter_config import FpConfig
 from secateurs.learners.channels.filter_units import filter_units
-from secateurs.learners.channels.filter_widths import FilterWidths, Ranked
+from secateurs.learners.channels.filter_widths import FilterWidths
+from secateurs.learners.channels.ranked import Ranked
 from secateurs.learners.channels.ranking import best
 from secateurs.learners.channels.state import WidthState
 from secateurs.learners.run import divergence
