@@ -10,12 +10,13 @@ output Y (from the original network),
 first for beta by LASSO with W fixed, then for W by least squares with beta fixed (`two-step`), or
 alternately while lambda grows (`alternating`). A residual branch's last layer fits Y1 - Y1' + Y2, so
 that the shortcut's error is made up for, and its first layer may read a choice of the shared channels
-(`cp_trunk`). Deviations: LASSO and least squares are solved from sums over the samples, LARS gives the whole path of
-lambda at once. By default channels go one by one, each time the one whose loss
-least squares over the others makes up for best (`cp_select backward`): on the same sums, and better
-than LASSO wherever it was measured (docs/chn_pruned.md). Errors count as they are after the
-normalisation that follows, and its mean takes up the intercept. Layers that keep all of their inputs
-are refit, too (`cp_refit_all`), because what reaches them has changed.
+(`cp_trunk`).
+
+Deviations. LASSO and least squares are solved from sums over the samples, LARS gives the whole path of
+lambda at once. By default channels go one by one, each time the one whose loss least squares over the
+others makes up for best (`cp_select backward`): on the same sums, and better than LASSO wherever it was
+measured (docs/chn_pruned.md). Errors count as they are after the normalisation that follows, and its
+mean takes up the intercept. Layers that keep all inputs are refit, too, because these have changed.
 """
 
 from __future__ import annotations
