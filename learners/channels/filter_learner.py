@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import time
 from typing import Any
 
 import numpy as np
@@ -92,7 +93,7 @@ class FilterLearner(ChannelLearner):
       }
     if widths.colony is not None:
       found['colony'] = widths.colony
-    return found | (self.state.ranks or {})
+    return found | (self.state.ranks or {}) | {'score_seconds': self.state.score_seconds}
 
   @property
   def judges(self) -> bool:
@@ -127,17 +128,18 @@ class FilterLearner(ChannelLearner):
       self.additions,
       self.settings.run.seed,
     )
-    with self.session.times.running('score'):
-      keys, stays = unit_keys(
-        config.criterion,
-        graph,
-        units,
-        samples,
-        order=config.order,
-        normalization=config.normalize,
-        follow=self.followed(graph),
-        kept=self.state.kept,
-      )
+    began = time.perf_counter()
+    keys, stays = unit_keys(
+      config.criterion,
+      graph,
+      units,
+      samples,
+      order=config.order,
+      normalization=config.normalize,
+      follow=self.followed(graph),
+      kept=self.state.kept,
+    )
+    self.state.score_seconds += time.perf_counter() - began
     if 'rank' in samples.found and self.state.ranks is None:
       self.state.ranks = rank_stability(samples.found['rank'])
     return Ranked(graph, units, keys, stays)

@@ -17,6 +17,7 @@ class FpState(ChannelState):
     targets: channels that stay at the end of that round, by unit name.
     cut: names of the stages whose cut is done.
     tuned: names of the stages whose training is done.
+    score_seconds: what computing the scores has taken.
     ranks: how stable the ranks of maps were before the first cut, for criterion rank.
   """
 
@@ -24,4 +25,5 @@ class FpState(ChannelState):
   targets: dict[str, int] = dataclasses.field(default_factory=dict)
   cut: list[str] = dataclasses.field(default_factory=list)
   tuned: list[str] = dataclasses.field(default_factory=list)
+  score_seconds: float = 0.0
   ranks: dict[str, Any] | None = None
