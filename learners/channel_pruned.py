@@ -12,12 +12,11 @@ alternately while lambda grows (`alternating`). A residual branch's last layer f
 that the shortcut's error is made up for, and its first layer may read a choice of the shared channels
 (`cp_trunk`).
 
-Deviations. Samples are never held: LASSO and least squares are solved from sums over them, and LARS
-gives the whole path of lambda at once. By default channels go one by one, each time the one whose loss
-least squares over the others makes up for best (`cp_select backward`): on the same sums, and better
-than LASSO wherever it was measured (docs/chn_pruned.md). Errors count as they are after the
-normalisation that follows, and its mean takes up the intercept. Layers that keep all of their inputs
-are refit, too (`cp_refit_all`), because what reaches them has changed.
+Deviations. LASSO and least squares are solved from sums over the samples, LARS gives the whole path of
+lambda at once. By default channels go one by one, each time the one whose loss least squares over the
+others makes up for best (`cp_select backward`): on the same sums, and better than LASSO wherever it was
+measured (docs/chn_pruned.md). Errors count as they are after the normalisation that follows, and its
+mean takes up the intercept. Layers that keep all inputs are refit, too, because these have changed.
 """
 
 from __future__ import annotations
@@ -81,11 +80,16 @@ class CpConfig(WidthConfig, RefitConfig):
   )
   select: str = option(
     'backward',
-    'How channels are chosen: lasso, backward, magnitude, random (by the layers that read them); or '
-    'l1, l2, bn_gamma, taylor_fo, apoz, entropy (by scores of the channels).',
+    'How channels are chosen: lasso, backward, thinet, thinet-ls, magnitude, random (by readers); or '
+    'l1, l2, bn_gamma, fpgm, lamp, taylor, taylor_fo, apoz, entropy, rank (by scores).',
     choices=lambda: criteria.names('moments', 'score'),
   )
   lasso: bool = option(True, 'If unset, channels are chosen by magnitude, whatever cp_select says.')
+  repair: str = option(
+    'least-squares',
+    'How kept weights are refit: least-squares (each weight), or scalar (one factor a channel).',
+    choices=('least-squares', 'scalar'),
+  )
   scheme: str = option(
     'two-step',
     'For lasso: choose, then refit; or both alternately with a growing penalty.',
@@ -172,6 +176,7 @@ class ChannelPrunedLearner(WidthLearner):
       self.settings.run.seed,
       self._nb_batches(),
       alternating=config.scheme == 'alternating',
+      scalar=config.repair == 'scalar',
     )
 
   def _nb_batches(self) -> int:

@@ -22,7 +22,7 @@ from secateurs.utils.config import Config
 from secateurs.utils.errors import UserError, told_in
 from secateurs.utils.flag_values import apply_settings, define_flags, read_config
 
-_MODES = ('train', 'eval', 'export', 'benchmark')
+_MODES = ('train', 'eval', 'export', 'benchmark', 'sensitivity')
 _EXIT_USER_ERROR = 1
 _EXIT_USAGE = 2
 _EXIT_INTERRUPTED = 130
@@ -97,6 +97,7 @@ def _run(experiment: Callable[[], Any], argv: list[str]) -> int:
 
   quiet_tensorflow()
   from secateurs.learners import learners
+  from secateurs.learners.channels.analysis import analyse
   from secateurs.learners.methods import METHODS, resolve
   from secateurs.learners.run.configs import DistillConfig, QuantConfig, RunConfig, TrainConfig
   from secateurs.utils.training import distributed
@@ -151,6 +152,7 @@ def _run(experiment: Callable[[], Any], argv: list[str]) -> int:
     'eval': learner.evaluate,
     'export': learner.export,
     'benchmark': learner.benchmark,
+    'sensitivity': lambda: analyse(learner),
   }[values.exec_mode]()
   return 0
 

@@ -6,47 +6,16 @@ the row. `python -m secateurs.learners` prints the table.
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Mapping
 from typing import Any
 
 from secateurs.learners import get_learner, learners
+from secateurs.learners.channels.filter_rows import FILTER_METHODS
+from secateurs.learners.run.method import Method
 from secateurs.utils.errors import UserError
 from secateurs.utils.registry import Registry, unknown
 
-
-@dataclasses.dataclass(frozen=True)
-class Method:
-  """A published method as settings of a learner.
-
-  Attributes:
-    name: what `--learner` takes.
-    learner: the learner's name.
-    settings: values of flags, by name without dashes.
-    paper: authors, year and number.
-    year: of publication.
-    criterion: what a weight or channel is worth.
-    allocation: how many stay in each layer.
-    schedule: when they go.
-    pressure: what makes them worthless before they go.
-    repair: how the others make up for it.
-    deviations: what differs from the paper, one sentence each.
-  """
-
-  name: str
-  learner: str
-  settings: Mapping[str, Any]
-  paper: str
-  year: int
-  criterion: str
-  allocation: str
-  schedule: str
-  pressure: str
-  repair: str
-  deviations: tuple[str, ...] = ()
-
-
 METHODS: Registry[Method] = Registry('method')
+
 
 for _method in (
   Method(
@@ -103,6 +72,31 @@ for _method in (
       'One ratio for all layers; the paper sets ratios by hand for VGG.',
     ),
   ),
+  Method(
+    'thinet',
+    'chn-pruned',
+    {
+      'cp_select': 'thinet',
+      'cp_repair': 'scalar',
+      'cp_prune_option': 'uniform',
+      'cp_refit_all': False,
+      'cp_finetune': True,
+      'cp_list_group': 1,
+    },
+    'Luo et al., arXiv:1707.06342',
+    2017,
+    'thinet',
+    'uniform',
+    'layer-by-layer',
+    'none',
+    'scalar',
+    (
+      'Sums over all outputs of the sampled positions decide, where the paper samples outputs.',
+      'One ratio for all layers; the paper leaves the last stage of VGG-16 whole.',
+      'The ResNets of the paper lose the outputs of the first two layers of each block, as here.',
+    ),
+  ),
+  *FILTER_METHODS,
   Method(
     'dcp',
     'dis-chn-pruned',

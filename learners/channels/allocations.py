@@ -9,7 +9,6 @@ import numpy as np
 
 from secateurs.learners.channels import solvers
 from secateurs.learners.channels.choices import Choices
-from secateurs.learners.channels.ratios import read_ratios
 from secateurs.learners.channels.units import Unit
 from secateurs.utils.registry import Registry
 
@@ -22,21 +21,28 @@ class Request:
     units: what is allocated.
     width: number of channels that stay, from a unit's size and its ratio.
     ratio: one ratio for all units, as flags mean it (preserve or prune ratio).
-    list_file: a file of such ratios.
-    list_flag: the flag that named it.
-    choices: the table, for allocations by budget.
-    budget: cost that may stay.
+    listed: channels that stay by a list, by unit name; called where they are needed.
+    choices: the table, for all that works on a budget or across layers.
+    budget: cost that may stay; None: what the ratio, the list or the loss leaves.
     losses: by unit name, [size + 1], after so many channels have gone.
+    keys: by unit name, [size]: channels with the lowest keys go first.
+    max_loss: what a unit may lose when it is pruned alone.
+    shares: fractions that units keep, by unit name, that a search has found.
   """
 
   units: Sequence[Unit]
   width: Callable[[int, float], int]
   ratio: float
-  list_file: str = ''
-  list_flag: str = ''
+  listed: Callable[[], dict[str, int]] | None = None
   choices: Choices | None = None
-  budget: float = 0.0
+  budget: float | None = None
   losses: Mapping[str, np.ndarray] | None = None
+  keys: Mapping[str, np.ndarray] | None = None
+  max_loss: float = 0.0
+  shares: Mapping[str, float] | None = None
+
+
+DIVERGENCE, SCORE, FITNESS = 'divergence', 'score', 'fitness'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +54,9 @@ class Allocation:
     summary: how it decides.
     source: where it comes from.
     counts: from a request to channels that stay, by unit name.
-    by_budget: whether it needs a budget, measured losses and the table.
+    by_budget: whether it needs a budget.
+    measures: what is measured before: the divergence or the score of each unit pruned alone, or the
+      fitness of candidates; empty for nothing.
   """
 
   name: str
@@ -56,21 +64,24 @@ class Allocation:
   source: str
   counts: Callable[[Request], dict[str, int]]
   by_budget: bool = False
+  measures: str = ''
 
 
 ALLOCATIONS: Registry[Allocation] = Registry('allocation')
 
 
 def _uniform(request: Request) -> dict[str, int]:
+  if request.budget is not None:
+    return solvers.equal(request.choices, request.budget)
   return {unit.name: request.width(unit.size, request.ratio) for unit in request.units}
 
 
 def _listed(request: Request) -> dict[str, int]:
-  ratios = read_ratios(request.list_file, request.units, request.list_flag)
-  return {
-    unit.name: request.width(unit.size, ratio)
-    for unit, ratio in zip(request.units, ratios, strict=True)
-  }
+  counts = request.listed()
+  if request.budget is None:
+    return counts
+  shares = {unit.name: counts[unit.name] / unit.size for unit in request.units}
+  return solvers.by_shares(request.choices, request.budget, shares)
 
 
 def _auto(request: Request) -> dict[str, int]:
@@ -78,15 +89,52 @@ def _auto(request: Request) -> dict[str, int]:
   return solvers.by_price(request.choices, request.budget, prices)
 
 
+def _global(request: Request) -> dict[str, int]:
+  if request.budget is not None:
+    return solvers.by_keys(request.choices, request.budget, request.keys)
+  # As many go as the ratio asks of each layer.
+  gone = sum(unit.size - request.width(unit.size, request.ratio) for unit in request.units)
+  return solvers.lowest(request.choices, gone, request.keys)
+
+
+def _sensitivity(request: Request) -> dict[str, int]:
+  if request.budget is not None:
+    return solvers.by_losses(request.choices, request.budget, request.losses)
+  return solvers.within_loss(request.choices, request.max_loss, request.losses)
+
+
+def _colony(request: Request) -> dict[str, int]:
+  return solvers.by_shares(request.choices, request.budget, request.shares)
+
+
 for _entry in (
   Allocation('uniform', 'one ratio for all layers', '-', _uniform),
   Allocation('list', 'a ratio for each layer, from a file', '-', _listed),
+  Allocation(
+    'sensitivity',
+    'each layer alone loses equally much of the score, measured at 10 to 90 %',
+    'Li et al. 2017, figure 2',
+    _sensitivity,
+    measures=SCORE,
+  ),
+  Allocation(
+    'global', 'the lowest scores of the whole network go first', 'Molchanov et al. 2017', _global
+  ),
   Allocation(
     'auto',
     'what loses least per MAC goes first, by divergence measured for each layer alone',
     'scans of Li et al. 2017, with divergence and refit',
     _auto,
     by_budget=True,
+    measures=DIVERGENCE,
+  ),
+  Allocation(
+    'abc',
+    'an artificial bee colony searches tenths of channels for each layer',
+    'Lin et al. 2020 (ABCPruner)',
+    _colony,
+    by_budget=True,
+    measures=FITNESS,
   ),
 ):
   ALLOCATIONS.add(_entry.name, _entry)

@@ -33,7 +33,12 @@ class Choices:
   """
 
   def __init__(
-    self, graph: ChannelGraph, units: Sequence[Unit], step: int = 1, cost: str = 'macs'
+    self,
+    graph: ChannelGraph,
+    units: Sequence[Unit],
+    step: int = 1,
+    cost: str | CostForm = 'macs',
+    least: Mapping[str, int] | None = None,
   ) -> None:
     """Lays out the table.
 
@@ -41,11 +46,12 @@ class Choices:
       graph: the network's channel graph.
       units: what is chosen for.
       step: numbers of channels, where not all stay, are multiples of it.
-      cost: name in COSTS.
+      cost: name in COSTS, or the cost itself.
+      least: numbers of channels that stay at least, by unit name; default: one.
     """
     self.units = list(units)
-    self.levels = [levels(unit.size, step) for unit in units]
-    self._cost_without = COSTS.find(cost)(graph, units)
+    self.levels = [levels(unit.size, step, (least or {}).get(unit.name, 1)) for unit in units]
+    self._cost_without = COSTS.find(cost)(graph, units) if isinstance(cost, str) else cost
 
   def cost(self, counts: Mapping[str, int]) -> int:
     """Cost when units keep so many channels, by unit name."""
@@ -103,6 +109,6 @@ class Choices:
     return found
 
 
-def levels(size: int, step: int) -> list[int]:
-  """Numbers of channels that may stay, falling: all, then multiples of `step`, at least one."""
-  return [size, *(n for n in range(size - 1, 0, -1) if n % step == 0)]
+def levels(size: int, step: int, least: int = 1) -> list[int]:
+  """Numbers of channels that may stay, falling: all, then multiples of `step`, at least `least`."""
+  return [size, *(n for n in range(size - 1, max(least, 1) - 1, -1) if n % step == 0)]

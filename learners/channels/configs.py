@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 
-from secateurs.learners.channels.allocations import ALLOCATIONS
 from secateurs.learners.channels.reconstruct import Method, nb_points
 from secateurs.learners.channels.units import TRUNKS
 from secateurs.utils.config import Config, option
@@ -42,7 +41,7 @@ class WidthConfig(ChannelConfig):
     'uniform',
     'Where ratios come from: uniform (one for all layers), list (a file), or auto (measured for each '
     'layer, given the fraction of MACs that stays).',
-    choices=tuple(ALLOCATIONS),
+    choices=('uniform', 'list', 'auto'),
   )
   target_latency: float | None = option(
     None,
@@ -107,7 +106,13 @@ class RefitConfig(Config):
   )
 
   def method(
-    self, selection: str, seed: int, nb_batches: int, *, alternating: bool = False
+    self,
+    selection: str,
+    seed: int,
+    nb_batches: int,
+    *,
+    alternating: bool = False,
+    scalar: bool = False,
   ) -> Method:
     """How channels are chosen and layers refit.
 
@@ -116,11 +121,13 @@ class RefitConfig(Config):
       seed: of the sampled positions and of random selection.
       nb_batches: batches that are sampled from.
       alternating: for lasso, the alternating scheme.
+      scalar: whether layers are refit by one factor for each channel.
     """
     return Method(
       selection=selection,
       alternating=alternating,
       refit=self.refit,
+      scalar=scalar,
       refit_all=self.refit and self.refit_all,
       ridge=self.ridge,
       seed=seed,

@@ -10,7 +10,9 @@ import tf_keras as keras
 from secateurs.learners.channels.units import Unit
 from secateurs.utils.graph import ChannelGraph, Plan
 from secateurs.utils.graph.choice.costs import MacsForm
+from secateurs.utils.graph.flat.rebuild import variables, weight_names
 from secateurs.utils.graph.flat.walk import flatten_model
+from secateurs.utils.training.engine.masks import Masks
 
 
 def macs_form(graph: ChannelGraph, units: Sequence[Unit]) -> MacsForm:
@@ -65,3 +67,48 @@ def unit_masks(units: Sequence[Unit], kept: Mapping[str, list[int]]) -> dict[str
   return {
     unit.name: np.isin(np.arange(unit.size), kept[unit.name]) for unit in units if unit.name in kept
   }
+
+
+class RowMasks(Masks):
+  """Masks over the weights of a network with which layers read channels of some units.
+
+  Whatever the layers are (dense, transposed, along any axis), what they read of a dropped channel is
+  zero. Channels that are summed without a kernel are not masked: they go when the network is sliced.
+  """
+
+  def __init__(self, model: keras.Model, graph: ChannelGraph, units: Sequence[Unit]) -> None:
+    """Masks nothing yet.
+
+    Args:
+      model: what is masked; its layers have the graph's names and weights.
+      graph: channel graph of the network.
+      units: what may be dropped.
+    """
+    self._graph, self._units = graph, list(units)
+    layers = flatten_model(model).layers()
+    # With one channel of each unit gone, each weight that can be masked is.
+    touched = self._arrays([np.arange(unit.size) > 0 for unit in units])
+    self._keys = list(touched)
+    super().__init__(
+      [dict(zip(weight_names(layers[n]), variables(layers[n])))[w] for n, w in self._keys]
+    )
+
+  def keep(self, kept: Mapping[str, np.ndarray]) -> None:
+    """Masks all channels but some, bool array [unit.size] by unit name; other units stay whole."""
+    whole = [kept.get(unit.name, np.ones(unit.size, bool)) for unit in self._units]
+    arrays = self._arrays(whole)
+    for key, variable, mask in zip(self._keys, self.variables, self.masks, strict=True):
+      value = arrays.get(key, np.ones((), bool))
+      mask.assign(np.broadcast_to(value, variable.shape).astype(np.float32))
+    self.apply()
+
+  def _arrays(self, masks: Sequence[np.ndarray]) -> dict[tuple[str, str], np.ndarray]:
+    """Bool arrays that spread over the weights, by layer and weight, where not all stays."""
+    plan, found = plan_of(self._graph, self._units, masks), {}
+    for name, trace in self._graph.traced.first_traces().items():
+      for weight, axis, kept in trace.rule.masks(plan.cut(trace)):
+        shape = [1] * len(dict(self._graph.weight_shapes(name))[weight])
+        shape[axis] = len(kept)
+        key, array = (name, weight), kept.reshape(shape)
+        found[key] = found[key] & array if key in found else array
+    return found

@@ -36,7 +36,9 @@ def _registry(question: str, *answers: tuple[str, str, str]) -> Registry[Answer]
 
 SCHEDULES = _registry(
   'schedule',
+  ('one-shot', 'all layers are cut at once', 'Li et al. 2017'),
   ('layer-by-layer', 'each layer is cut and repaired before the next one', 'He et al. 2017'),
+  ('end-to-end', 'all layers are cut and trained, in rounds', 'Molchanov et al. 2017'),
   (
     'block-by-block',
     'each block is trained, then its layers are cut one channel after the other',
@@ -56,6 +58,8 @@ REPAIRS = _registry(
   'repair',
   ('none', 'nothing', '-'),
   ('least-squares', "layers are refit to the original network's outputs", 'He et al. 2017'),
+  ('scalar', 'one factor for each kept channel is fit by least squares', 'Luo et al. 2017'),
+  ('batch-norm', 'statistics of batch normalisation are re-estimated', 'Li et al. 2020 (EagleEye)'),
   ('layer-training', 'each layer is trained by gradients between two cuts', 'Zhuang et al. 2018'),
   ('fine-tuning', 'the slim network is trained', '-'),
 )

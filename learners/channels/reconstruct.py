@@ -6,23 +6,24 @@ import dataclasses
 import functools
 import math
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 import tf_keras as keras
 from threadpoolctl import threadpool_limits
 
-from secateurs.learners.channels.criteria import best
+from secateurs.learners.channels.ranking import best
 from secateurs.learners.channels.units import Unit
 from secateurs.learners.run.console import say
 from secateurs.utils.graph.flat.walk import FlatModel, flatten_model
 from secateurs.utils.training import distributed
-from secateurs.utils.training.layerwise.channel_choice import choose
+from secateurs.utils.training.layerwise.channel_choice import channel_moments, choose
 from secateurs.utils.training.layerwise.features import Features, Target, find_target, has_shift
 from secateurs.utils.training.layerwise.least_squares import Moments, refit
 from secateurs.utils.training.layerwise.linear import is_refittable, kernel_matrix, row_channels
 from secateurs.utils.training.layerwise.readers import Reader
+from secateurs.utils.training.layerwise.thinet import scalars
 
 _SMALL_MATRIX = 1024
 P, R = ParamSpec('P'), TypeVar('R')
@@ -38,6 +39,7 @@ class Method:
     selection: a criterion of kind `moments`, or one of kind `score`, whose scores are given.
     alternating: for lasso, the alternating scheme instead of the two steps.
     refit: whether the weights are refit at all.
+    scalar: whether they are refit by one factor for each channel only (Luo et al. 2017).
     refit_all: whether layers that keep all inputs are refit, too, where these have changed.
     ridge: strength of the penalty, see `least_squares.solve`; more where samples are few.
     seed: of the random selection and of the sampled positions.
@@ -48,6 +50,7 @@ class Method:
   selection: str = 'lasso'
   alternating: bool = False
   refit: bool = True
+  scalar: bool = False
   refit_all: bool = False
   ridge: float = 1e-4
   seed: int = 0
@@ -88,6 +91,7 @@ def prune(
   *,
   dropped: Mapping[str, np.ndarray] | None = None,
   given: Mapping[str, np.ndarray] | None = None,
+  leave: Collection[str] = (),
   progress: Callable[[int, int, dict[str, Any]], None] | None = None,
 ) -> tuple[dict[str, np.ndarray], list[dict[str, Any]]]:
   """Masks channels of a network and refits the layers that read them, in order.
@@ -104,6 +108,7 @@ def prune(
       dropped: they stay zero.
     given: choices that were made elsewhere, bool array [unit.size] by the name of every unit; then
       layers that cannot be refit are left as they are, and `counts` is not looked at.
+    leave: names of layers that stay as they are.
     progress: called after each layer with its number, how many there are, and its record.
 
   Returns:
@@ -118,6 +123,7 @@ def prune(
     kept = _joint_choices(original, pruned, units, counts, batches, method)
   else:
     kept, readers = dict(given), [name for name in readers if _can_refit(features.original, name)]
+  readers = [name for name in readers if name not in leave]
   pending, records = set(readers), []
   for name in readers:
     target = find_target(features.original, name)
@@ -272,6 +278,34 @@ def scarcity(moments: Moments) -> float:
   return 0.1 * min(len(moments.gram) / moments.count, 1.0) ** 2
 
 
+def refit_rows(
+  moments: Moments,
+  rows: np.ndarray,
+  weights: np.ndarray,
+  owner: np.ndarray,
+  scale: np.ndarray,
+  method: Method,
+) -> np.ndarray:
+  """The weights [p, q] of a layer of which only some rows stay.
+
+  Args:
+    moments: of the whole problem.
+    rows: bool array [p].
+    weights: [p, q], as they are.
+    owner: int array [p], the channel of each row.
+    scale: [q], how much an error of each output counts.
+    method: how.
+  """
+  ridge = method.ridge + scarcity(moments)
+  if not method.scalar:
+    return refit(moments, rows, ridge, weights)
+  size = int(owner.max()) + 1
+  problem = channel_moments([Reader(moments, weights, owner, scale)], size)
+  keep = np.bincount(owner, rows, size) > 0
+  factors = scalars(problem.gram, problem.cross, keep, ridge)
+  return np.where(rows[:, None], weights * factors[owner][:, None], 0.0)
+
+
 def _assign(
   features: Features,
   target: Target,
@@ -289,7 +323,8 @@ def _assign(
   record = {'name': name, 'error_before': float(moments.error_as_is(masked) @ squares) / total}
   new, shift = masked, np.zeros(weights.shape[1])
   if method.refit:
-    new = refit(moments, rows, method.ridge + scarcity(moments), weights)
+    owner = row_channels(layer)
+    new = refit_rows(moments, rows, weights, owner, features.scale(target), method)
     shift = moments.shift(new)
     record['error_after'] = float(moments.error(new) @ squares) / total
   layer.kernel.assign(new.reshape(layer.kernel.shape))

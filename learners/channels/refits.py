@@ -12,13 +12,12 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import tf_keras as keras
 
-from secateurs.learners.channels.reconstruct import Method, choose_channels, scarcity
+from secateurs.learners.channels.reconstruct import Method, choose_channels, refit_rows
 from secateurs.learners.channels.units import Unit
 from secateurs.utils.graph.flat.walk import flatten_model
 from secateurs.utils.training import distributed
 from secateurs.utils.training.layerwise.elimination import backward_order
 from secateurs.utils.training.layerwise.features import find_target
-from secateurs.utils.training.layerwise.least_squares import refit
 from secateurs.utils.training.layerwise.linear import kernel_matrix, row_channels
 from secateurs.utils.training.layerwise.readers import Reader
 
@@ -97,5 +96,5 @@ class LayerRefits:
     moments, weights = reader.moments, reader.weights
     if not self._method.refit:
       return np.where(rows[:, None], weights, 0.0), np.zeros(weights.shape[1])
-    found = refit(moments, rows, self._method.ridge + scarcity(moments), weights)
+    found = refit_rows(moments, rows, weights, reader.owner, reader.scale, self._method)
     return found, moments.shift(found)

@@ -21,6 +21,10 @@ class WidthState:
     macs_ratio: the budget, as a fraction of all MACs.
     search: what the search found, for the report.
     search_began: whether trials of this run are on disk.
+    drops: by unit name, (fraction gone, drop of the score) of the unit pruned alone; None if not
+      scanned.
+    shares: fractions of their channels that units keep, as a search of them has found, by unit name.
+    colony: best and mean fitness of a bee colony over its cycles, as fractions of them.
   """
 
   divergence: Curves | None = None
@@ -29,6 +33,9 @@ class WidthState:
   macs_ratio: float | None = None
   search: dict[str, Any] | None = None
   search_began: bool = False
+  drops: Curves | None = None
+  shares: dict[str, float] | None = None
+  colony: Curves | None = None
 
 
 @dataclasses.dataclass

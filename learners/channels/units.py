@@ -10,10 +10,11 @@ from collections.abc import Sequence
 import numpy as np
 import tf_keras as keras
 
+from secateurs.learners.channels.shortcuts import is_trunk
 from secateurs.utils.errors import UserError
 from secateurs.utils.graph import ChannelGraph, Group
 from secateurs.utils.graph.groups.members import CONSUMES, PRODUCES
-from secateurs.utils.training.layerwise.linear import MAX_ROWS, is_addition, is_refittable
+from secateurs.utils.training.layerwise.linear import MAX_ROWS, is_refittable
 
 L = keras.layers
 TRUNKS = ('keep', 'couple', 'gather')
@@ -126,7 +127,7 @@ def _units_of(
     if len(calls[name]) == 1
     and is_refittable(calls[name][0].layer, len(shapes[calls[name][0].inputs[0]]), max_rows)
   }
-  joined = _is_trunk(graph, group)
+  joined = is_trunk(graph, group)
   if joined and trunk == 'keep':
     return [], f'residual additions join its channels and --{prefix}trunk is keep'
   if joined and trunk == 'gather':
@@ -145,13 +146,3 @@ def _units_of(
     channels = graph.inputs(name)
     elements[name] = np.where(channels.group == group.index, channels.element, -1)
   return [Unit(readers[0], group.index, group.size, tuple(readers), elements)], None
-
-
-def _is_trunk(graph: ChannelGraph, group: Group) -> bool:
-  roots = set(group.roots.tolist())
-  return any(
-    is_addition(trace.call.layer)
-    and len(trace.call.inputs) > 1
-    and not roots.isdisjoint(trace.outs[0].labels.tolist())
-    for trace in graph.traced.traces
-  )

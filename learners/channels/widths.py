@@ -15,6 +15,7 @@ from secateurs.learners.channels.choices import Choices
 from secateurs.learners.channels.configs import WidthConfig
 from secateurs.learners.channels.cutting import plan_of
 from secateurs.learners.channels.latency import share_for
+from secateurs.learners.channels.ratios import read_ratios
 from secateurs.learners.channels.reconstruct import Method, statistics
 from secateurs.learners.channels.refits import LayerRefits
 from secateurs.learners.channels.search import WidthSearch, summary
@@ -105,9 +106,14 @@ class Widths:
     return ALLOCATIONS.find(self._config.prune_option).counts(self._request(units, ratio))
 
   def _request(self, units: Sequence[Unit], ratio: float) -> Request:
+    return Request(units, self._width, ratio, lambda: self._listed(units))
+
+  def _listed(self, units: Sequence[Unit]) -> dict[str, int]:
     config = self._config
-    flag = f'{config.prefix}prune_list_file'
-    return Request(units, self._width, ratio, config.prune_list_file or '', flag)
+    ratios = read_ratios(config.prune_list_file or '', units, f'{config.prefix}prune_list_file')
+    return {
+      unit.name: self._width(unit.size, ratio) for unit, ratio in zip(units, ratios, strict=True)
+    }
 
   # A target in latency.
 

@@ -17,12 +17,14 @@ import dataclasses
 from collections.abc import Callable, Sequence
 
 import numpy as np
+import tensorflow as tf
 import tf_keras as keras
 from scipy.interpolate import PchipInterpolator
 
 from secateurs.utils.graph.flat.walk import flatten_model
 from secateurs.utils.training import distributed
 from secateurs.utils.training.layerwise.frontier import Frontier, bytes_per_image
+from secateurs.utils.training.tasks.evaluation import evaluate_function
 from secateurs.utils.training.tasks.task import Task
 
 NB_IMAGES = 500
@@ -55,6 +57,7 @@ def scan(
   images: np.ndarray,
   task: Task,
   progress: Callable[[int, int, str, Curve], None] | None = None,
+  targets: np.ndarray | None = None,
 ) -> dict[str, Curve]:
   """Measures each part alone; curves by part name.
 
@@ -65,6 +68,8 @@ def scan(
       their maps would take more than 1 GiB.
     task: says how far outputs are apart.
     progress: called after each part with its number, how many there are, its name and its curve.
+    targets: [n, ...] of the images; if given, what is measured is how much worse the task's score
+      becomes in place of the divergence.
 
   Returns:
     Curves whose first point is (0, 0), the same on all processes.
@@ -72,7 +77,8 @@ def scan(
   flat = flatten_model(model)
   rank, nb_ranks = distributed.shard()
   need = max((bytes_per_image(flat, part.start) for part in parts), default=1)
-  mine = images[: max(_MAX_BYTES // need, 1) * nb_ranks][rank::nb_ranks]
+  most = max(_MAX_BYTES // need, 1) * nb_ranks
+  mine = images[:most][rank::nb_ranks]
   frontier = Frontier(flat, mine)
   (output,) = flat.outputs
 
@@ -80,15 +86,26 @@ def scan(
     return frontier.peek([output])[output].astype(np.float32)
 
   whole = outputs()
+
+  def divergence(now: np.ndarray) -> float:
+    divergences = task.divergence(whole, now)
+    total, count = distributed.sum(divergences.sum(dtype=np.float64), float(len(mine)))
+    return max(float(total / count), 0.0)
+
+  def goodness(now: np.ndarray) -> float:
+    return evaluate_function(
+      tf.identity, [(now, targets[:most][rank::nb_ranks])], task
+    ).score.goodness
+
+  best = None if targets is None else goodness(whole)
   curves: dict[str, Curve] = {}
   for number, part in enumerate(sorted(parts, key=lambda part: part.start), 1):
     frontier.advance(part.start)
     curve = [(0.0, 0.0)]
     for share, prune in part.points:
       prune()
-      divergences = task.divergence(whole, outputs())
-      total, count = distributed.sum(divergences.sum(dtype=np.float64), float(len(mine)))
-      curve.append((float(share), max(float(total / count), 0.0)))
+      now = outputs()
+      curve.append((float(share), divergence(now) if best is None else best - goodness(now)))
     part.restore()
     curves[part.name] = curve
     if progress is not None:

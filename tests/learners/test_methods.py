@@ -93,9 +93,9 @@ def test_the_table_is_printed():
   assert done.stderr == ''
 
 
-@pytest.mark.parametrize('name', ['agp', 'cp'])
+@pytest.mark.parametrize('name', ['agp', 'cp', 'thinet'])
 def test_the_report_names_the_method(name, make, baseline):
-  short = {'compare': False, 'nb_batches': 2} if name == 'cp' else {}
+  short = {'compare': False, 'nb_batches': 2} if METHODS[name].learner == 'chn-pruned' else {}
   learner = make(
     METHODS[name].learner,
     run={'warm_start_path': baseline},

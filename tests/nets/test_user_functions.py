@@ -18,6 +18,7 @@ SHORT = {
   'full-prec': {},
   'weight-sparse': {},
   'chn-pruned': {'nb_batches': 2, 'compare': False},
+  'filter-pruned': {'nb_batches': 2},
   'dis-chn-pruned': {
     'nb_iters_block': 4, 'nb_iters_layer': 2, 'nb_smpls_layer': 64, 'batch_size': 16,
     'nb_stages': 1,

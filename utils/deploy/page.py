@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from secateurs.utils.deploy import units
+from secateurs.utils.deploy.drawings import drawings, without_drawings
 from secateurs.utils.deploy.float_file import smallest_float_file
 from secateurs.utils.deploy.rows import Row, link_rows, report_rows
 from secateurs.utils.deploy.scores import STANDARD_ERRORS, kind_of
@@ -77,12 +78,12 @@ def render_html(report: Mapping, metrics: list[dict]) -> str:
       curves=drawn,
       dots=curves.has_evaluations(metrics),
       colours=curves.phase_colours(metrics),
-      sensitivity=_sensitivity(report),
+      drawings=drawings(report),
       phase_seconds=max([phase['seconds'] or 0 for phase in report['phases']], default=0) or 1,
       parity=_parity(report['parity']),
       flags=_set(report['flags']),
       unset=[name for name, value in report['flags'].items() if value is None],
-      extra=_without_scans(report.get('extra') or {}),
+      extra=without_drawings(report.get('extra') or {}),
     )
   )
 
@@ -91,36 +92,6 @@ def _files(report: Mapping) -> list[tuple[str, str]]:
   """Names and addresses of the exported files, for links."""
   found = report.get('files') or {}
   return [(path.rpartition('/')[2], quote(path)) for path in found.values()]
-
-
-_SCANS = (
-  (
-    'sensitivity',
-    'Loss on the judging samples when one kernel alone is pruned, before any training.',
-    'zeros in the kernel, %',
-  ),
-  (
-    'divergence',
-    "Divergence of the outputs from the original network's when one layer alone is pruned "
-    '(and refit, if asked for), before any training.',
-    'removed from the layer, %',
-  ),
-)
-
-
-def _sensitivity(report: Mapping) -> dict[str, str] | None:
-  """What pruning one kernel or one layer alone costs, where a learner has measured that."""
-  from secateurs.utils.deploy import plots
-
-  for key, caption, label in _SCANS:
-    if scanned := (report.get('extra') or {}).get(key):
-      return {'caption': caption, 'plot': plots.family(caption, label, scanned)}
-  return None
-
-
-def _without_scans(extra: Mapping) -> dict[str, Any]:
-  """The further figures that are not drawn."""
-  return {key: value for key, value in extra.items() if key not in [key for key, *_ in _SCANS]}
 
 
 def _set(flags: Mapping) -> dict[str, Any]:

@@ -1,20 +1,15 @@
-"""Scores of the channels that layers read, from what the network makes of images."""
+"""Scores of the channels that layers read or make, from what the network makes of images."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Collection, Iterable
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
-import tf_keras as keras
 
 from secateurs.utils.errors import UserError
+from secateurs.utils.graph.choice.taps import INPUT, Loss, Probe, Side
 from secateurs.utils.graph.groups.channel_graph import ChannelGraph
-from secateurs.utils.graph.slicing.builder import apply_plan
-from secateurs.utils.graph.slicing.settling import plan_slice
-
-Loss = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 
 
 def nonzero_share(activations: np.ndarray) -> np.ndarray:
@@ -68,7 +63,10 @@ def activation_scores(
   batches: Iterable[Any],
   loss: Loss | None = None,
   bins: int = 100,
-) -> dict[tuple[str, str], np.ndarray]:
+  side: Side = INPUT,
+  layers: Collection[str] | None = None,
+  additions: bool = True,
+) -> dict[Any, np.ndarray]:
   """Scores the input channels of every consuming layer on data, for `channel_scores`.
 
   Every sample counts alike, whatever the sizes of the batches.
@@ -80,9 +78,13 @@ def activation_scores(
       'entropy', first for each channel's least and largest value.
     loss: for 'derivative', a function (labels, outputs) -> mean loss.
     bins: for 'entropy', how many lie between these two values.
+    side: what is looked at: 'input', what layers read; 'output', what layers make, after the
+      normalisation and activation that follow (see `taps`).
+    layers: names of the layers; default: all.
+    additions: for 'output', whether what layers make is looked at after additions, too.
 
   Returns:
-    (layer name, 'input') -> float array [input channels].
+    (layer name, 'input') -> float array [input channels]; or layer name -> [output channels].
 
   Raises:
     UserError: for an unknown kind, a missing loss, no batches, or an iterator for 'entropy'.
@@ -96,17 +98,17 @@ def activation_scores(
       "Kind 'entropy' goes over the batches twice, got an iterator, which ends after once: give a list "
       'or a tf.data.Dataset.'
     )
-  probe = _Probe(graph)
+  probe = Probe(graph, side, layers, additions=additions)
   if kind == 'entropy':
     scores = _entropies(probe, batches, bins)
   else:
     scores = _means(probe, batches, loss if kind == 'derivative' else None)
   if not scores:
     raise UserError('Scoring on data got no batches, expected at least one.')
-  return {(name, 'input'): values for name, values in scores.items()}
+  return {(n, 'input') if side == INPUT else n: values for n, values in scores.items()}
 
 
-def _means(probe: _Probe, batches: Iterable[Any], loss: Loss | None) -> dict[str, np.ndarray]:
+def _means(probe: Probe, batches: Iterable[Any], loss: Loss | None) -> dict[str, np.ndarray]:
   """Means over the samples: of derivatives if there is a loss, else of shares above zero."""
   sums: dict[str, Any] = {}
   nb_samples = 0
@@ -123,7 +125,7 @@ def _means(probe: _Probe, batches: Iterable[Any], loss: Loss | None) -> dict[str
   return {name: total / nb_samples for name, total in sums.items()}
 
 
-def _entropies(probe: _Probe, batches: Iterable[Any], bins: int) -> dict[str, np.ndarray]:
+def _entropies(probe: Probe, batches: Iterable[Any], bins: int) -> dict[str, np.ndarray]:
   ends: dict[str, tuple[np.ndarray, np.ndarray]] = {}
   for batch in batches:
     for name, maps in probe.maps(_images(batch)):
@@ -139,41 +141,3 @@ def _entropies(probe: _Probe, batches: Iterable[Any], bins: int) -> dict[str, np
 
 def _images(batch: Any) -> Any:
   return batch[0] if isinstance(batch, (tuple, list)) else batch
-
-
-class _Probe:
-  """A copy of a network that gives what its consuming layers read."""
-
-  def __init__(self, graph: ChannelGraph):
-    traces = graph.traced.first_traces().items()
-    self._names = [name for name, trace in traces if trace.consumed is not None]
-    self._axes = [graph._trace(name).ins[0].axis for name in self._names]
-    copy = apply_plan(plan_slice(graph, {}))
-    taps = [copy.get_layer(name).get_input_at(0) for name in self._names]
-    self._model = keras.Model(copy.inputs, [*taps, *copy.outputs])
-
-  def maps(self, images: Any) -> Iterator[tuple[str, np.ndarray]]:
-    """Layer names and what they read, float64 [samples, positions, channels]."""
-    values = self._model(tf.convert_to_tensor(images), training=False)
-    for name, value, axis in zip(self._names, values, self._axes):
-      yield name, _channels_last(value, axis)
-
-  def maps_and_gradients(
-    self, batch: tuple[Any, Any], loss: Loss
-  ) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
-    """The same with the loss's derivatives, for a batch (images, labels)."""
-    images, labels = tf.convert_to_tensor(batch[0]), batch[1]
-    with tf.GradientTape() as tape:
-      tape.watch(images)  # so that frozen layers have derivatives, too
-      values = self._model(images, training=False)
-      maps = values[: len(self._names)]
-      lost = loss(labels, values[len(self._names)])
-    zeros = tf.UnconnectedGradients.ZERO
-    gradients = tape.gradient(lost, maps, unconnected_gradients=zeros)
-    for name, value, gradient, axis in zip(self._names, maps, gradients, self._axes):
-      yield name, _channels_last(value, axis), _channels_last(gradient, axis)
-
-
-def _channels_last(tensor: tf.Tensor, axis: int) -> np.ndarray:
-  array = np.moveaxis(np.asarray(tensor, np.float64), axis, -1)
-  return array.reshape(len(array), -1, array.shape[-1])

@@ -60,6 +60,7 @@ def channel_scores(
   criterion: str | LayerCriterion | GivenScores = 'l1',
   join: str | None = None,
   follow: Collection[str] = (),
+  only: Collection[int] | None = None,
 ) -> list[np.ndarray]:
   """Scores every element of every group.
 
@@ -77,10 +78,11 @@ def channel_scores(
       and some have one, and a sum would rank by the number of producers.
     follow: layer names; in a group that one of them belongs to, it alone decides (L1 pruning
       lets the shortcut's projection rank the residual sum).
+    only: indices of the groups that are scored; default: all.
 
   Returns:
-    For each group, in order, a float array [group.size]; zeros where a group cannot be cut and
-    no member has a score.
+    For each group, in order, a float array [group.size]; zeros where a group is not scored, or
+    cannot be cut and no member has a score.
 
   Raises:
     UserError: for an unknown criterion or join, a wrong number of scores or one that is not
@@ -90,7 +92,12 @@ def channel_scores(
     raise UserError(f'Unknown join {join!r}, expected one of {JOINS}, or none.')
   if isinstance(criterion, str) and criterion not in CRITERIA:
     raise UserError(f'Unknown criterion {criterion!r}, expected one of {sorted(CRITERIA)}.')
-  return [_group_scores(graph, group, criterion, join, follow) for group in graph.groups]
+  return [
+    _group_scores(graph, group, criterion, join, follow)
+    if only is None or group.index in only
+    else np.zeros(group.size)
+    for group in graph.groups
+  ]
 
 
 def _group_scores(

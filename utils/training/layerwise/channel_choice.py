@@ -20,8 +20,9 @@ import numpy as np
 from secateurs.utils.training.layerwise.elimination import backward_order
 from secateurs.utils.training.layerwise.least_squares import refit
 from secateurs.utils.training.layerwise.readers import Reader
+from secateurs.utils.training.layerwise.thinet import kept_first, removed_first
 
-SELECTIONS = ('lasso', 'backward', 'magnitude', 'random')
+SELECTIONS = ('lasso', 'backward', 'thinet', 'thinet-ls', 'magnitude', 'random')
 _DEAD = 1e-12
 _GROWTH = 1.5
 _FIRST_PENALTY = 1e-4
@@ -177,6 +178,12 @@ def choose(
   elif selection == 'backward':
     order, _ = backward_order(readers, nb_channels, ridge, nb_channels - nb_keep)
     keep = ~np.isin(np.arange(nb_channels), order)
+  elif selection == 'thinet':
+    gram = channel_moments(readers, nb_channels).gram
+    keep = ~np.isin(np.arange(nb_channels), removed_first(gram, nb_channels - nb_keep))
+  elif selection == 'thinet-ls':
+    problem = channel_moments(readers, nb_channels)
+    keep[kept_first(problem.gram, problem.cross, nb_keep)] = True
   elif alternating:
     keep = alternating_keep(readers, nb_channels, nb_keep, ridge)
   else:

@@ -1,0 +1,180 @@
+"""Hyper-parameters of `filter-pruned`."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from secateurs.learners.channels.allocations import ALLOCATIONS
+from secateurs.learners.channels.colony import Constants
+from secateurs.learners.channels.configs import ChannelConfig
+from secateurs.learners.channels.criteria import of_filters
+from secateurs.learners.channels.filter_units import FILTER_TRUNKS
+from secateurs.learners.channels.hrank import LAYOUTS
+from secateurs.learners.channels.ranking import NORMALIZATIONS, ORDERS
+from secateurs.utils.config import option
+from secateurs.utils.errors import UserError
+
+FILTER_SCHEDULES = ('one-shot', 'layer-by-layer', 'end-to-end')
+FILTER_REPAIRS = ('none', 'batch-norm', 'least-squares')
+FITNESSES = ('quick', 'epochs')
+
+
+@dataclasses.dataclass(frozen=True)
+class FpConfig(ChannelConfig):
+  """Hyper-parameters of `filter-pruned`."""
+
+  prefix = 'fp_'
+
+  save_path: str = option(
+    './models_fp/model.ckpt', 'Checkpoints of the pruned model.', affects_result=False
+  )
+  save_path_eval: str = option(
+    './models_fp_eval/model', 'Exported slim model, without ending.', affects_result=False
+  )
+  trunk: str = option(
+    'keep',
+    'Channels joined by residual additions: keep all, couple (scores of all layers of the trunk are '
+    "added), follow (the shortcut's projection alone ranks them), or gather (each convolution chooses "
+    'its own).',
+    choices=FILTER_TRUNKS,
+  )
+  criterion: str = option(
+    'l1',
+    'What a filter is worth: l1, l2, bn_gamma, fpgm, lamp (its weights), taylor, taylor_fo (the '
+    "loss's gradient), apoz, entropy, rank (its feature maps), or random.",
+    choices=of_filters,
+  )
+  order: str = option(
+    'best',
+    'Which filters stay: best (those of the highest scores), or the controls reverse (the lowest) and '
+    'edge (those in the middle).',
+    choices=ORDERS,
+  )
+  normalize: str = option(
+    'source',
+    "Unit of a layer's scores where layers are ranked together: source (as the criterion's paper), "
+    'mean, l2 or none.',
+    choices=('source', *NORMALIZATIONS),
+  )
+  prune_option: str = option(
+    'uniform',
+    'How many filters of each layer go: uniform (one ratio), list (a file), sensitivity (an equal drop '
+    'of the score, measured for each layer alone), global (the lowest scores of the network), auto '
+    '(an equal divergence per MAC, measured for each layer alone), or abc (a bee colony searches).',
+    choices=tuple(ALLOCATIONS),
+  )
+  prune_ratio: float = option(
+    0.5,
+    'Fraction of the filters that go: of each layer for uniform, of all for global; for auto and abc '
+    'the MACs that it leaves are the budget.',
+    low=0.0,
+    high=1.0,
+  )
+  prune_list_file: str = option(
+    'ratio.list', 'File of prune ratios for list: one for each layer, or as fp_list_layout says.'
+  )
+  list_layout: str = option(
+    'units',
+    'Meaning of the list: units (a ratio for each layer that is pruned), hrank (a rate for each '
+    'convolution), or hrank-plus (stem, stages but the last, inside of each block).',
+    choices=LAYOUTS,
+  )
+  preserve_ratio: float | None = option(
+    None,
+    'Fraction of all MACs that stays, whatever fp_prune_option: the ratios are scaled to it.',
+    low=0.0,
+    high=1.0,
+  )
+  target_latency: float | None = option(
+    None,
+    "Fraction of the original's measured .tflite latency to reach, whatever fp_prune_option.",
+    low=0.01,
+    high=1.0,
+  )
+  quadruple: bool = option(False, 'Round numbers of kept filters up to multiples of four.')
+  floor: float = option(
+    0.1,
+    'Fraction of its filters that each layer keeps at least, where a budget, global, sensitivity, auto '
+    'or abc decides.',
+    low=0.0,
+    high=1.0,
+  )
+  max_drop: float = option(
+    0.01, 'Drop of the score, in [0, 1], that each layer alone may cost, for sensitivity.', low=0.0
+  )
+  schedule: str = option(
+    'one-shot',
+    'When filters go: one-shot; layer-by-layer (rank, cut and fine-tune one layer after the other); or '
+    'end-to-end (rank, cut and fine-tune all of them, in rounds).',
+    choices=FILTER_SCHEDULES,
+  )
+  nb_rounds: int = option(
+    1, 'Rounds in which the ratios grow to their end, for layer-by-layer and end-to-end.', low=1
+  )
+  nb_iters_ft_ratio: float = option(
+    0.2,
+    'Steps after each cut but the last, as a fraction of those of the final fine-tuning.',
+    low=0.0,
+    high=1.0,
+  )
+  repair: str = option(
+    'least-squares',
+    'What follows a cut before any training: none, batch-norm (its statistics are re-estimated), or '
+    'least-squares (layers are refit to the outputs of the original network).',
+    choices=FILTER_REPAIRS,
+  )
+  nb_batches: int | None = option(
+    None,
+    'Batches of training images for criteria and refits; default: 10 for criteria and 30 for refits, '
+    'fewer where a feature map of all their images would take more than 1 GiB.',
+    low=1,
+  )
+  batch_size: int = option(64, 'Images of one of these batches.', low=1)
+  nb_smpls_reward: int = option(
+    1000, 'Images that sensitivity and candidates of abc are judged on.', low=1
+  )
+  abc_nb_sources: int = option(10, 'Food sources of the bee colony.', low=1)
+  abc_nb_cycles: int = option(10, 'Cycles of the bee colony.', low=0)
+  abc_nb_failures: int = option(
+    5, 'Attempts without success after which a food source is given up.', low=1
+  )
+  abc_max_tenths: int = option(
+    10, 'Upper bound of the filters of a layer that stay, in tenths.', low=1, high=10
+  )
+  abc_fitness: str = option(
+    'quick',
+    'How candidates are trained before they are judged: quick (batch normalisation re-estimated, then '
+    'fp_abc_nb_steps), or epochs (fp_abc_nb_epochs, as published).',
+    choices=FITNESSES,
+  )
+  abc_nb_steps: int = option(50, 'Training steps of a candidate, for quick.', low=0)
+  abc_nb_epochs: float = option(2.0, 'Training epochs of a candidate, for epochs.', low=0.0)
+
+  def __post_init__(self) -> None:
+    super().__post_init__()
+    if self.preserve_ratio is not None and self.target_latency is not None:
+      raise UserError(
+        '--fp_preserve_ratio and --fp_target_latency both say how much stays: leave one of them out.'
+      )
+    if self.nb_rounds > 1 and self.schedule == 'one-shot':
+      raise UserError(
+        f'--fp_nb_rounds {self.nb_rounds} needs rounds, but --fp_schedule is one-shot: add '
+        '--fp_schedule end-to-end or layer-by-layer.'
+      )
+    if self.list_layout != 'units' and self.quadruple and self.prune_option == 'list':
+      raise UserError(
+        f'--fp_quadruple rounds widths, but lists in the layout {self.list_layout} give them exactly: '
+        'leave one of the two out.'
+      )
+
+  @property
+  def step(self) -> int:
+    """Numbers of filters, where not all stay, are multiples of it."""
+    return 4 if self.quadruple else 1
+
+  @property
+  def constants(self) -> Constants:
+    """Of the bee colony."""
+    return Constants(
+      self.abc_nb_sources, self.abc_nb_cycles, self.abc_nb_failures, self.abc_max_tenths
+    )

@@ -1,0 +1,226 @@
+"""What learners share that rank the channels that layers make: criteria, widths, candidates."""
+
+from __future__ import annotations
+
+import functools
+import time
+from typing import Any
+
+import numpy as np
+
+from secateurs.learners.channels import filter_scan
+from secateurs.learners.channels.criteria import CRITERIA
+from secateurs.learners.channels.cutting import RowMasks
+from secateurs.learners.channels.data_criteria import Samples
+from secateurs.learners.channels.filter_config import FpConfig
+from secateurs.learners.channels.filter_state import FpState
+from secateurs.learners.channels.filter_units import FOLLOW, filter_units
+from secateurs.learners.channels.filter_widths import FilterWidths
+from secateurs.learners.channels.fitness import Fitness, Training
+from secateurs.learners.channels.judged import makers, rank_stability, unit_keys
+from secateurs.learners.channels.learner import ChannelLearner
+from secateurs.learners.channels.ranked import Ranked, Site
+from secateurs.learners.channels.reconstruct import NB_BATCHES, Method, nb_points
+from secateurs.learners.channels.shortcuts import deciders
+from secateurs.learners.channels.units import Units
+from secateurs.learners.run.compression import extended
+from secateurs.learners.run.files import with_ending
+from secateurs.learners.run.judging import Judge, judging_notes, judging_samples
+from secateurs.learners.run.reporting import Findings
+from secateurs.learners.run.trainer import weight_decay
+from secateurs.utils.errors import UserError
+from secateurs.utils.graph import ChannelGraph
+from secateurs.utils.graph.choice.taps import OUTPUT
+from secateurs.utils.training import distributed
+from secateurs.utils.training.engine.loop import TrainStep
+
+_NB_SCORE_BATCHES, _NB_FITNESS_BN_BATCHES = 10, 5
+
+
+class FilterLearner(ChannelLearner):
+  """A learner that ranks all groups of channels by a criterion of `FpConfig`.
+
+  A subclass gives the phases.
+  """
+
+  config: FpConfig
+  state: FpState
+
+  def units(self, graph: ChannelGraph) -> Units:
+    """All groups of channels that may be cut.
+
+    Raises:
+      UserError: there are none.
+    """
+    found = filter_units(graph, self.config.trunk, self.config.skipped)
+    if not found.units:
+      raise UserError(
+        f'No layer of {self.helper.net} has channels that can be pruned '
+        f'({"; ".join(found.left) or "there are none"}): loosen --fp_skip or --fp_trunk.'
+      )
+    return found
+
+  # The report.
+
+  def requested(self) -> dict[str, Any]:
+    """What the flags asked for: a plan, a latency, MACs, a list, a drop, or a ratio."""
+    config, plan = self.config, self.settings.run.plan
+    if plan is not None:
+      return {'plan': plan}
+    if config.target_latency is not None:
+      return {'latency_ratio': config.target_latency}
+    if self.state.widths.macs_ratio is not None:
+      return {'macs_ratio': self.state.widths.macs_ratio}
+    if config.preserve_ratio is not None:
+      return {'macs_ratio': config.preserve_ratio}
+    if config.prune_option == 'list':
+      return {'prune_ratios': config.prune_list_file}
+    if config.prune_option == 'sensitivity':
+      return {'max_drop': config.max_drop}
+    return {'channels_ratio': 1 - config.prune_ratio}
+
+  def findings(self) -> Findings:
+    """As of all learners of channels, and what a scan or search was judged on."""
+    return extended(super().findings(), judging_notes(self.helper) if self.judges else [])
+
+  def extra(self) -> dict[str, Any]:
+    """Figures of the algorithm: with sensitivity, ranks of maps and the search's course."""
+    widths, found = self.state.widths, super().extra()
+    if widths.drops is not None:
+      found |= {
+        'filter_sensitivity': widths.drops,
+        'filter_sensitivity_table': filter_scan.table(widths.drops),
+      }
+    if widths.colony is not None:
+      found['colony'] = widths.colony
+    return found | (self.state.ranks or {}) | {'score_seconds': self.state.score_seconds}
+
+  @property
+  def judges(self) -> bool:
+    """Whether scans or candidates are judged on samples."""
+    return self.config.prune_option in ('sensitivity', 'auto', 'abc')
+
+  # What is ranked, and how many stay.
+
+  def widths(self) -> FilterWidths:
+    """How many channels stay, by what is known so far."""
+    return FilterWidths(self.config, self.state.widths)
+
+  @property
+  def additions(self) -> bool:
+    """Whether what layers make is looked at after additions, too."""
+    return self.config.trunk != FOLLOW
+
+  def followed(self, graph: ChannelGraph) -> set[str]:
+    """Layers that alone rank the channels of a trunk."""
+    return deciders(graph) if self.config.trunk == FOLLOW else set()
+
+  def ranked(self, graph: ChannelGraph, names: tuple[str, ...] | None = None) -> Ranked:
+    """The channels of some units of a network (default: all), ranked by the criterion."""
+    config = self.config
+    units = [one for one in self.units(graph).units if names is None or one.name in names]
+    on_data = CRITERIA.find(config.criterion).on_data
+    samples = Samples(
+      self._score_samples if on_data else [],
+      self.helper.task.loss,
+      OUTPUT,
+      makers(graph, units),
+      self.additions,
+      self.settings.run.seed,
+    )
+    began = time.perf_counter()
+    keys, stays = unit_keys(
+      config.criterion,
+      graph,
+      units,
+      samples,
+      order=config.order,
+      normalization=config.normalize,
+      follow=self.followed(graph),
+      kept=self.state.kept,
+    )
+    self.state.score_seconds += time.perf_counter() - began
+    if 'rank' in samples.found and self.state.ranks is None:
+      self.state.ranks = rank_stability(samples.found['rank'])
+    return Ranked(graph, units, keys, stays)
+
+  @functools.cached_property
+  def _score_samples(self) -> list[tuple]:
+    config = self.config
+    wanted = config.nb_batches or _NB_SCORE_BATCHES
+    nb_batches = self.nb_batches_within(wanted, config.batch_size)
+    return self.samples('score', nb_batches, config.batch_size)
+
+  def refit_images(self) -> list[np.ndarray]:
+    """Batches that layers are refit over."""
+    return self.images('prune', self._nb_refit_batches(), self.config.batch_size)
+
+  def _nb_refit_batches(self) -> int:
+    config = self.config
+    return config.nb_batches or self.nb_batches_within(NB_BATCHES, config.batch_size)
+
+  def refit_method(self) -> Method:
+    """How layers are refit."""
+    return Method(
+      selection=self.config.criterion,
+      refit_all=True,
+      seed=self.settings.run.seed,
+      nb_points=nb_points(self._nb_refit_batches()),
+    )
+
+  def allocate(self) -> None:
+    """The phase that measures what the allocation needs."""
+    if self.judges:
+      self.say_judging()
+    refits = self.config.repair == 'least-squares'
+    site = Site(
+      self.helper,
+      self.original,
+      self.refit_images if refits else None,
+      self.refit_method(),
+      self._fitness,
+      with_ending(self.files.original_prefix, '.tflite'),
+      min(self.settings.run.threads),
+      self.settings.run.seed,
+      self._candidates,
+      self.save_search,
+    )
+    self.widths().measure(self.ranked(ChannelGraph(self.original())), site)
+
+  def _candidates(self) -> Any:
+    widths = self.state.widths
+    path = self.trials_path(widths.search_began)
+    if not widths.search_began:
+      widths.search_began = True
+      self.save_search()
+    return path
+
+  def _fitness(self, ranked: Ranked) -> Fitness:
+    """What judges candidates of a search, on a separate network."""
+    config, settings, rates = self.config, self.settings, self.rates
+    quick = config.abc_fitness == 'quick'
+    nb_steps = config.abc_nb_steps if quick else rates.nb_steps(config.abc_nb_epochs)
+    network = settings.in_training_precision(self.working_model())
+    masks = RowMasks(network, ranked.graph, ranked.units)
+    step = TrainStep(
+      self.objective(network),
+      network.trainable_variables,
+      rates.fine_tune_optimizer(max(nb_steps, 1), masks),
+      penalties=weight_decay(rates, network),
+      constraints=[masks],
+    )
+    batches = self.helper.train_batches(
+      rates.batch_size,
+      settings.stream_seed('fitness'),
+      augment=self.augmentation,
+      shard=distributed.shard(),
+    ).take(nb_steps)
+    bn_images = self.images('batch_norm', _NB_FITNESS_BN_BATCHES, config.batch_size)
+    judge = Judge(network, *judging_samples(self.helper, config.nb_smpls_reward), self.helper.task)
+    return Fitness(
+      network,
+      masks,
+      ranked.keys,
+      Training(step, batches.cache() if quick else batches, nb_steps, bn_images),
+      judge,
+    )

@@ -1,0 +1,261 @@
+"""How many channels of each unit stay, where units are judged by scores of what layers make."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import tf_keras as keras
+
+from secateurs.learners.channels import solvers
+from secateurs.learners.channels.allocations import (
+  ALLOCATIONS,
+  DIVERGENCE,
+  FITNESS,
+  SCORE,
+  Request,
+)
+from secateurs.learners.channels.choices import Choices
+from secateurs.learners.channels.colony import Colony, Found
+from secateurs.learners.channels.cutting import plan_of
+from secateurs.learners.channels.filter_config import FpConfig
+from secateurs.learners.channels.filter_scan import masked_parts, sensitivity
+from secateurs.learners.channels.hrank import hrank_counts
+from secateurs.learners.channels.latency import share_for
+from secateurs.learners.channels.ranked import Ranked, Site, exact_cost
+from secateurs.learners.channels.ratios import nb_left, read_numbers, read_ratios
+from secateurs.learners.channels.reconstruct import statistics
+from secateurs.learners.channels.refits import LayerRefits
+from secateurs.learners.channels.sensitivity import losses_of, unit_parts
+from secateurs.learners.channels.shortcuts import even
+from secateurs.learners.channels.state import WidthState
+from secateurs.learners.channels.units import Unit
+from secateurs.learners.run import divergence
+from secateurs.learners.run.console import say
+from secateurs.learners.run.helper import Helper
+from secateurs.learners.run.judging import judging_samples, judging_split
+from secateurs.learners.run.trials import Candidate
+from secateurs.utils.graph import ChannelGraph, apply_plan
+
+_LITTLE = 1e-6
+_CURVE_SHARES = (1 / 8, 1 / 4, 0.4, 0.55, 0.7, 0.85, 1.0)
+
+
+class FilterWidths:
+  """Allocates widths by `FpConfig`; what is measured is left in the state."""
+
+  def __init__(self, config: FpConfig, state: WidthState) -> None:
+    self._config, self._state = config, state
+    self._allocation = ALLOCATIONS.find(config.prune_option)
+
+  @property
+  def measures(self) -> bool:
+    """Whether something must be measured before widths are known."""
+    return bool(self._allocation.measures) or self._config.target_latency is not None
+
+  def check(self, ranked: Ranked) -> None:
+    """Checks list and budget, whatever the channels' keys are.
+
+    Raises:
+      UserError: a list does not fit the units, or the budget is out of reach.
+    """
+    if self.measures:
+      self._budget(ranked)
+    else:
+      self.counts(ranked)
+
+  # What is measured once, on the original network.
+
+  def measure(self, ranked: Ranked, site: Site) -> None:
+    """Scans, searches and times what the allocation needs.
+
+    Raises:
+      UserError: the budget is out of reach.
+    """
+    config, state, measures = self._config, self._state, self._allocation.measures
+    if measures == SCORE and state.drops is None:
+      state.drops = sensitivity(
+        ranked.graph, ranked.units, ranked.keys, site.helper, config.nb_smpls_reward
+      )
+      site.save()
+    if measures == DIVERGENCE and state.divergence is None:
+      state.divergence = self._scan(ranked, site)
+      site.save()
+    if config.target_latency is not None and state.latency is None:
+      state.latency = self._fraction_of_time(ranked, site)
+    budget, total = self._budget(ranked), ranked.graph.counts().macs
+    state.macs_ratio = None if budget is None else budget / total
+    if measures == FITNESS and state.shares is None:
+      self._search(ranked, site, budget)
+      if config.target_latency is not None:  # Other widths of equal MACs are not quite as fast.
+        state.latency = self._fraction_of_time(ranked, site)
+        state.macs_ratio = state.latency['fraction']
+
+  def counts(self, ranked: Ranked, done: float = 1.0) -> dict[str, int]:
+    """Channels that stay, by unit name, after a fraction of all cuts in (0, 1].
+
+    Raises:
+      UserError: a list does not fit the units, or the budget is out of reach.
+    """
+    budget, ratio = self._budget(ranked), self._config.prune_ratio
+    if self._allocation.name == 'global':  # By the scores of this moment.
+      total = ranked.graph.counts().macs
+      part = None if budget is None else total - done * (total - budget)
+      return self._counts(ranked, part, ratio * done)
+    final = self._counts(ranked, budget, ratio)
+    if done == 1:
+      return final
+    return {
+      unit.name: unit.size - int(done * (unit.size - final[unit.name])) for unit in ranked.units
+    }
+
+  def _counts(self, ranked: Ranked, budget: float | None, ratio: float) -> dict[str, int]:
+    state, config = self._state, self._config
+    losses = None
+    if state.drops is not None or state.divergence is not None:
+      losses = losses_of(state.drops or state.divergence, ranked.units)
+    request = Request(
+      ranked.units,
+      self._width,
+      ratio,
+      lambda: self._listed(ranked),
+      self._choices(ranked),
+      budget,
+      losses,
+      ranked.keys,
+      config.max_drop,
+      state.shares,
+    )
+    if self._allocation.measures == FITNESS and state.shares is None:
+      found = solvers.equal(request.choices, budget)
+    else:
+      found = self._allocation.counts(request)
+    return {unit.name: max(found[unit.name], self._must(ranked, unit)) for unit in ranked.units}
+
+  def _width(self, size: int, ratio: float) -> int:
+    return nb_left(size, ratio, self._config.quadruple)
+
+  def _listed(self, ranked: Ranked) -> dict[str, int]:
+    config = self._config
+    path, flag = config.prune_list_file, f'{config.prefix}prune_list_file'
+    if config.list_layout != 'units':
+      rates = read_numbers(path, flag)
+      source = f'--{flag} {path}'
+      return hrank_counts(ranked.graph, ranked.units, rates, config.list_layout, source)
+    ratios = read_ratios(path, ranked.units, flag, 'filters')
+    return {
+      unit.name: self._width(unit.size, ratio)
+      for unit, ratio in zip(ranked.units, ratios, strict=True)
+    }
+
+  def _must(self, ranked: Ranked, unit: Unit) -> int:
+    return max(int(ranked.stays[unit.name].sum()), 1)
+
+  def _choices(self, ranked: Ranked) -> Choices:
+    least = {
+      unit.name: max(math.ceil(self._config.floor * unit.size), self._must(ranked, unit))
+      for unit in ranked.units
+    }
+    groups = [ranked.graph.groups[unit.key] for unit in ranked.units if isinstance(unit.key, int)]
+    cost = 'macs' if all(map(even, groups)) else exact_cost(ranked)
+    return Choices(ranked.graph, ranked.units, self._config.step, cost, least)
+
+  # Budgets.
+
+  def _budget(self, ranked: Ranked) -> float | None:
+    """MACs that may stay; None where ratios alone decide."""
+    config, total = self._config, ranked.graph.counts().macs
+    if self._state.latency is not None:
+      return self._state.latency['fraction'] * total
+    if config.preserve_ratio is not None:
+      budget = config.preserve_ratio * total
+      choices = self._choices(ranked)
+      choices.check(budget, total, '--fp_preserve_ratio', '--fp_trunk or a lower --fp_floor')
+      return budget
+    if not self._allocation.by_budget:
+      return None
+    choices = self._choices(ranked)
+    counts = {unit.name: self._width(unit.size, config.prune_ratio) for unit in ranked.units}
+    return max(choices.cost(counts), choices.least())
+
+  def _fraction_of_time(self, ranked: Ranked, site: Site) -> dict[str, float]:
+    choices, total = self._choices(ranked), ranked.graph.counts().macs
+
+    def build(fraction: float) -> keras.Model:
+      counts = self._counts(ranked, fraction * total, self._config.prune_ratio)
+      return apply_plan(plan_of(ranked.graph, ranked.units, ranked.masks(counts)))
+
+    fraction, measured = share_for(
+      self._config.target_latency,
+      build,
+      site.original_tflite,
+      least=choices.least() / total + _LITTLE,
+      nb_threads=site.nb_threads,
+      prefix=self._config.prefix,
+    )
+    return {'fraction': fraction, 'measured': measured}
+
+  # Measuring.
+
+  def _scan(self, ranked: Ranked, site: Site) -> divergence.Curve:
+    """The divergence of each unit pruned alone, and refit where cuts are."""
+    original, images = site.original(), None if site.images is None else site.images()
+    refit = [] if images is None else [unit for unit in ranked.units if unit.readers]
+    samples, _ = judging_samples(site.helper, divergence.NB_IMAGES)
+    graph = ChannelGraph(original)
+    rest = [unit for unit in ranked.units if unit not in refit]
+    parts = masked_parts(graph, rest, ranked.keys, _CURVE_SHARES)
+    if refit:
+      method = dataclasses.replace(site.method, scores=ranked.keys)
+      readers = statistics(site.original(), original, refit, images, method)
+      refits = LayerRefits(site.original(), refit, readers, method)
+      parts += unit_parts(original, refit, refits)
+    return divergence.scan(original, parts, samples, site.helper.task, _say_curve)
+
+  def _search(self, ranked: Ranked, site: Site, budget: float) -> None:
+    config, state, choices = self._config, self._state, self._choices(ranked)
+    names = [unit.name for unit in ranked.units]
+
+    def propose(codes: Sequence[int]) -> Candidate:
+      shares = {name: code / 10 for name, code in zip(names, codes, strict=True)}
+      counts = solvers.by_shares(choices, budget, shares)
+      return Candidate(counts, choices.cost(counts))
+
+    colony = Colony(
+      len(names),
+      config.constants,
+      propose,
+      site.fitness(ranked),
+      site.candidates(),
+      site.seed,
+      say,
+      site.save,
+    )
+    found = colony.run()
+    state.shares = {name: code / 10 for name, code in zip(names, found.codes, strict=True)}
+    state.colony = {
+      'best so far': _over_cycles(found.best),
+      'mean of the sources': _over_cycles(found.mean),
+    }
+    state.search = _summary(found, propose(found.codes), site.helper)
+
+
+def _summary(found: Found, final: Candidate, helper: Helper) -> dict[str, Any]:
+  return {
+    'candidates': found.nb_judged,
+    'fitness': found.fitness,
+    'codes': found.codes,
+    'macs': final.cost,
+    'split': judging_split(helper),
+  }
+
+
+def _over_cycles(values: Sequence[float]) -> list[tuple[float, float]]:
+  return [(i / max(len(values) - 1, 1), value) for i, value in enumerate(values)]
+
+
+def _say_curve(number: int, total: int, name: str, curve: divergence.Curve) -> None:
+  shown = divergence.describe(curve)
+  say(f'scan  {number}/{total}  {name}: divergence with so many channels gone  {shown}')

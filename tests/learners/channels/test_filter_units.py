@@ -1,0 +1,216 @@
+"""Units of channels that layers make, and criteria on them."""
+
+import numpy as np
+import pytest
+import tf_keras as keras
+from networks import bottleneck_net, branched_net, depthwise_net, randomize, residual_net
+
+from secateurs.learners.channels.criteria import CRITERIA, of_filters, unit_scores
+from secateurs.learners.channels.cutting import RowMasks, keep_of, plan_of
+from secateurs.learners.channels.data_criteria import Samples
+from secateurs.learners.channels.filter_units import FILTER_TRUNKS, filter_units
+from secateurs.learners.channels.judged import (
+  makers,
+  rank_stability,
+  require_answer,
+  unit_keys,
+)
+from secateurs.learners.channels.ranking import best
+from secateurs.utils.errors import UserError
+from secateurs.utils.graph import ChannelGraph, masked, slice_model
+from secateurs.utils.graph.choice.taps import OUTPUT, made_by
+from secateurs.utils.training.tasks.classification import Classification
+
+L = keras.layers
+
+
+def dense_net():
+  x = inputs = L.Input((12,))
+  for width in (10, 8):
+    x = L.Dense(width, activation='relu', name=f'fc{width}')(x)
+  return keras.Model(inputs, L.Dense(4, name='logits')(x))
+
+
+def sequence_net():
+  x = inputs = L.Input((16, 3))
+  x = L.BatchNormalization()(L.Conv1D(8, 3, name='c1')(x))
+  x = L.Conv1D(6, 3, activation='relu', name='c2')(L.ReLU()(x))
+  return keras.Model(inputs, L.Dense(4, name='logits')(L.GlobalAveragePooling1D()(x)))
+
+
+def transposed_net():
+  x = inputs = L.Input((8, 8, 3))
+  x = L.Conv2D(8, 3, strides=2, padding='same', activation='relu', name='down')(x)
+  x = L.Conv2DTranspose(6, 3, strides=2, padding='same', activation='relu', name='up')(x)
+  x = L.Conv2D(8, 3, padding='same', activation='relu', name='last')(x)
+  return keras.Model(inputs, L.Dense(4, name='logits')(L.GlobalAveragePooling2D()(x)))
+
+
+NETS = {
+  'dense': (dense_net, 'keep', ['fc10', 'fc8']),
+  'sequence': (sequence_net, 'keep', ['c1', 'c2']),
+  'transposed': (transposed_net, 'keep', ['down', 'up', 'last']),
+  'depthwise': (depthwise_net, 'keep', ['pw0', 'pw1', 'pw2']),
+  'residual': (residual_net, 'couple', None),
+  'gathered': (residual_net, 'gather', None),
+  'bottleneck': (bottleneck_net, 'follow', None),
+  'branched': (branched_net, 'keep', ['stem', 'a', 'b', 'join']),
+}
+
+
+def inputs_of(model, nb=12):
+  rng = np.random.default_rng(1)
+  return rng.normal(size=(nb, *model.input_shape[1:])).astype(np.float32)
+
+
+def samples_of(graph, units, **options):
+  x = inputs_of(graph.model)
+  labels = np.arange(len(x)).astype(np.int32) % 4
+  batches = [(x[:6], labels[:6]), (x[6:], labels[6:])]
+  return Samples(batches, Classification(4).loss, OUTPUT, makers(graph, units), **options)
+
+
+@pytest.mark.parametrize('name', NETS)
+def test_what_is_masked_is_what_is_sliced(name):
+  make, trunk, expected = NETS[name]
+  model = randomize(make())
+  graph = ChannelGraph(model)
+  units = filter_units(graph, trunk).units
+  if expected is not None:
+    assert [unit.name for unit in units] == expected
+  keys, _ = unit_keys(
+    'l1', graph, units, samples_of(graph, units), order='best', normalization='mean'
+  )
+  kept = {unit.name: best(keys[unit.name], max(unit.size // 2, 1)) for unit in units}
+  x = inputs_of(model)
+  with masked(plan_of(graph, units, list(kept.values()))):
+    expected = model(x).numpy()
+  masks = RowMasks(model, graph, units)
+  masks.keep(kept)
+  np.testing.assert_allclose(model(x).numpy(), expected, atol=1e-5)
+  lists = {unit: np.flatnonzero(mask) for unit, mask in kept.items()}
+  slim = slice_model(ChannelGraph(model), keep_of(units, lists))
+  np.testing.assert_allclose(slim(x).numpy(), expected, atol=1e-4)
+  assert slim.count_params() < model.count_params()
+
+
+def test_units_whose_readers_cannot_be_refit():
+  graph = ChannelGraph(transposed_net())
+  units = {unit.name: unit for unit in filter_units(graph, 'keep').units}
+  assert units['down'].readers == ()  # The transposed convolution reads it.
+  assert units['up'].readers == ('last',)
+  assert filter_units(graph, 'keep', ['u*']).left == ['up: named by --fp_skip']
+
+
+@pytest.mark.parametrize('criterion', of_filters())
+@pytest.mark.parametrize('name', ['residual', 'depthwise'])
+def test_every_criterion_scores_every_unit(name, criterion):
+  make, trunk, _ = NETS[name]
+  graph = ChannelGraph(randomize(make()))
+  units = filter_units(graph, trunk).units
+  scores = unit_scores(criterion, graph, units, samples_of(graph, units))
+  assert list(scores) == [unit.name for unit in units]
+  for unit in units:
+    assert scores[unit.name].shape == (unit.size,)
+    assert np.isfinite(scores[unit.name]).all()
+  again = unit_scores(criterion, graph, units, samples_of(graph, units))
+  for unit in units:
+    np.testing.assert_array_equal(again[unit.name], scores[unit.name])
+
+
+def test_taylor_is_what_gates_would_say():
+  """(sum of g * w)^2 of conv and BN: the derivatives by a factor of the filter and one of its BN."""
+  model = randomize(depthwise_net())
+  graph = ChannelGraph(model)
+  units = filter_units(graph, 'keep').units
+  given = samples_of(graph, units)
+  found = unit_scores('taylor', graph, units, given)['pw1']
+  layers = {layer.name: layer for layer in model.layers}
+  conv = layers['pw1']
+  norm = model.layers[model.layers.index(conv) + 1]
+  assert isinstance(norm, L.BatchNormalization)
+  total = np.zeros(len(found))
+  for x, y in given.batches:
+    for channel in range(len(found)):
+      step, losses = 1e-2, []
+      for sign in (1, -1):
+        old = [w.numpy() for w in (conv.kernel, norm.gamma, norm.beta)]
+        for w in (conv.kernel, norm.gamma, norm.beta):
+          value = w.numpy()
+          value[..., channel] *= 1 + sign * step
+          w.assign(value)
+        losses.append(float(given.loss(y, model(x))))
+        for w, value in zip((conv.kernel, norm.gamma, norm.beta), old):
+          w.assign(value)
+      total[channel] += ((losses[0] - losses[1]) / (2 * step)) ** 2 / 2
+  np.testing.assert_allclose(found, total, rtol=0.05, atol=1e-5)
+
+
+def test_ranks_are_those_of_single_maps_and_how_stable_they_are():
+  model = randomize(residual_net())
+  graph = ChannelGraph(model)
+  units = filter_units(graph, 'keep').units
+  given = samples_of(graph, units)
+  found = unit_scores('rank', graph, units, given)
+  name = units[0].name
+  end = made_by(graph.traced.flat, name)
+  assert isinstance(model.get_layer(end), L.ReLU)
+  maps = keras.Model(model.input, model.get_layer(end).output)(inputs_of(model)).numpy()
+  slow = [[np.linalg.matrix_rank(one[..., c]) for one in maps] for c in range(12)]
+  np.testing.assert_allclose(found[name], np.mean(slow, axis=1))
+  report = rank_stability(given.found['rank'])
+  row = report['rank_stability'][name]
+  halves = np.array(slow)[:, :6].mean(axis=1), np.array(slow)[:, 6:].mean(axis=1)
+  assert row['mean_rank'] == pytest.approx(np.mean(slow))
+  assert row['spread_over_batches'] == pytest.approx(np.std(halves, axis=0).mean())
+  ys = [y for _, y in report['rank_by_channel'][name]]
+  assert ys == sorted(ys)
+  one = rank_stability({'x': np.ones((1, 3))})
+  assert one['rank_stability']['x']['correlation_of_halves'] is None
+
+
+def test_the_shortcut_alone_ranks_a_trunk():
+  model = randomize(bottleneck_net())
+  graph = ChannelGraph(model)
+  units = filter_units(graph, 'follow').units
+  trunk = next(unit for unit in units if unit.size == 16 and unit.name in ('expand', 'shortcut'))
+  for criterion in ('l1', 'apoz'):
+    scores = {}
+    for follow in ((), ('shortcut',), ('expand',)):
+      given = samples_of(graph, units, additions=not follow)
+      scores[follow] = unit_scores(criterion, graph, units, given, follow)[trunk.name]
+    assert not np.allclose(scores[('shortcut',)], scores[('expand',)])
+    if criterion == 'l1':
+      kernel = np.abs(model.get_layer('shortcut').kernel.numpy())
+      np.testing.assert_allclose(scores[('shortcut',)], kernel.sum(axis=(0, 1, 2)), rtol=1e-6)
+
+
+def test_criteria_that_cannot_answer_name_one_that_can():
+  graph = ChannelGraph(dense_net())
+  units = filter_units(graph, 'keep').units
+  for criterion in ('rank', 'bn_gamma'):
+    needs = CRITERIA[criterion].needs
+    with pytest.raises(UserError, match=f'{criterion} needs {needs}.*such as l1'):
+      require_answer(criterion, graph, units, 'fp_criterion')
+  require_answer('fpgm', graph, units, 'fp_criterion')
+  require_answer('taylor', graph, units, 'fp_criterion')
+
+
+def test_protected_and_gone_channels_keep_their_fate():
+  model = randomize(branched_net())
+  graph = ChannelGraph(model)
+  units = filter_units(graph, 'keep').units
+  kept = {units[0].name: [0, 1, 2]}
+  keys, stays = unit_keys(
+    'l2',
+    graph,
+    units,
+    samples_of(graph, units),
+    order='reverse',
+    normalization='source',
+    kept=kept,
+  )
+  chosen = best(keys[units[0].name], 2)
+  assert set(np.flatnonzero(chosen)) < {0, 1, 2}
+  assert all(stay.sum() == 1 for stay in stays.values())
+  assert FILTER_TRUNKS == ('keep', 'couple', 'gather', 'follow')

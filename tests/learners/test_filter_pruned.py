@@ -1,0 +1,200 @@
+"""Filter pruning on handwritten digits: methods, schedules, allocations, and what is refused."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import tf_keras as keras
+
+from secateurs.learners import cli
+from secateurs.learners.channels.analysis import analyse
+from secateurs.learners.channels.filter_config import FpConfig
+from secateurs.learners.methods import METHODS, config_of
+from secateurs.learners.run.plans import apply_plan
+from secateurs.utils.errors import UserError
+from secateurs.utils.training.engine import loop
+
+L = keras.layers
+FILTERS = [name for name, method in METHODS.items() if method.learner == 'filter-pruned']
+SHORT = {'nb_batches': 2, 'nb_smpls_reward': 200}
+QUICK = {'abc_nb_sources': 3, 'abc_nb_cycles': 1, 'abc_nb_steps': 2, 'abc_nb_failures': 1}
+
+
+@pytest.fixture
+def run(make, baseline):
+  def train(folder='run', helper=None, method=None, epochs=0.05, **config):
+    learner = make(
+      'filter-pruned',
+      folder,
+      run={'warm_start_path': None if helper else baseline},
+      training={'nb_epochs_ft': epochs, 'nb_epochs_rat': 0.05},
+      helper=helper,
+      method=method,
+      **(SHORT | config),
+    )
+    return learner, learner.train()
+
+  return train
+
+
+def other_net(helper, name, build):
+  return type(helper)(name, build, helper.dataset, helper.recipe)
+
+
+@pytest.mark.parametrize('name', FILTERS)
+def test_each_method_prunes_the_digits(name, run):
+  row = dataclasses.asdict(config_of(name, **SHORT, **(QUICK if name == 'abc-pruner' else {})))
+  # A dense layer has no map with a rank.
+  row['skip'] = 'dense*' if name.startswith('hrank') else None
+  learner, result = run(method=name, **row)
+  report = result.report
+  assert report['method'] == name
+  assert report['achieved']['macs_ratio'] < 1
+  assert report['parity']['slim_vs_masked'] < 1e-5
+  assert report['compressed']['accuracy'] > 0.3
+  assert (learner.files.log_dir / 'report.html').stat().st_size > 10_000
+  if name.startswith('hrank'):
+    assert list(report['extra']['rank_stability']) == ['conv1', 'conv2']
+  if name == 'l1-sensitivity':
+    assert list(report['extra']['filter_sensitivity_table']) == [
+      'conv1',
+      'conv2',
+      'dense1',
+      'dense2',
+    ]
+    assert report['requested'] == {'max_drop': 0.01}
+  if name == 'abc-pruner':
+    assert len(report['extra']['colony']['best so far']) == 2
+    lines = learner.files.trials.read_text().splitlines()
+    assert len(lines) == report['extra']['search']['candidates']
+    macs = report['original']['macs']
+    assert all(json.loads(line)['cost'] <= macs for line in lines)
+
+
+class Killed(BaseException):
+  """Stands for a kill."""
+
+
+@pytest.mark.parametrize(
+  'config',
+  [
+    {'schedule': 'layer-by-layer', 'nb_rounds': 2, 'criterion': 'taylor', 'repair': 'none'},
+    {'schedule': 'end-to-end', 'nb_rounds': 3, 'prune_option': 'global', 'preserve_ratio': 0.5},
+    {'prune_option': 'abc', **QUICK, 'repair': 'batch-norm', 'preserve_ratio': 0.5},
+  ],
+  ids=['layer-by-layer', 'end-to-end', 'abc'],
+)
+def test_a_run_killed_between_cuts_ends_like_one_that_was_not(config, run, monkeypatch):
+  whole = run('whole', epochs=0.5, **config)[1]
+  step, calls = loop.TrainStep.run, []
+
+  def die(self, batches, nb_steps):
+    calls.append(nb_steps)
+    if len(calls) > 3:
+      raise Killed
+    return step(self, batches, nb_steps)
+
+  with monkeypatch.context() as patch:
+    patch.setattr(loop.TrainStep, 'run', die)
+    with pytest.raises(Killed):
+      run('killed', epochs=0.5, **config)
+  resumed = run('killed', epochs=0.5, **config)[1]
+  for one, other in zip(whole.model.get_weights(), resumed.model.get_weights(), strict=True):
+    np.testing.assert_array_equal(one, other)
+
+
+def test_layer_by_layer_trains_between_cuts(run):
+  learner, result = run(schedule='layer-by-layer', nb_rounds=2, epochs=0.5)
+  phases = [phase['name'] for phase in result.report['phases']]
+  fits = [name for name in phases if name.startswith('round')]
+  assert fits == [f'round{r}_layer{i}' for r in (1, 2) for i in range(1, 5)][:-1]
+  assert learner.state.targets == {unit: len(kept) for unit, kept in learner.state.kept.items()}
+
+
+def test_a_plan_makes_the_same_cut(run, make, baseline):
+  learner, result = run(preserve_ratio=0.4, prune_option='global', criterion='l2')
+  path = str(result.plan)
+  again = make(
+    'filter-pruned',
+    'again',
+    run={'warm_start_path': baseline, 'plan': path},
+    training={'nb_epochs_ft': 0.05},
+    **SHORT,
+  )
+  shapes = [w.shape for w in result.model.get_weights()]
+  assert [w.shape for w in again.train().model.get_weights()] == shapes
+  assert again.state.kept == learner.state.kept
+  applied = apply_plan(learner.original(), path)
+  assert [w.shape for w in applied.get_weights()] == shapes
+
+
+def test_a_network_of_dense_layers_alone(run, helper):
+  def build():
+    x = inputs = L.Input((32, 32, 3))
+    x = L.Dense(24, activation='relu', name='fc1')(L.Flatten()(x))
+    x = L.Dense(16, activation='relu', name='fc2')(x)
+    return keras.Model(inputs, L.Dense(10, name='logits')(x))
+
+  net = other_net(helper, 'dense', build)
+  learner, result = run(helper=net, prune_ratio=0.5)
+  assert result.model.get_layer('fc1').units == 12
+  assert result.model.get_layer('fc2').units == 8
+  assert result.report['parity']['slim_vs_masked'] < 1e-5
+  assert learner.state.left_whole == []
+
+
+def test_a_ratio_of_zero_changes_nothing(run):
+  learner, result = run(prune_ratio=0.0, epochs=0.5)
+  assert result.report['achieved']['macs_ratio'] == 1
+  for one, other in zip(learner.original().get_weights(), result.model.get_weights(), strict=True):
+    np.testing.assert_array_equal(one, other)
+
+
+def test_repairs_help(run):
+  # Which unit goes is the same, so that repairs alone make the difference.
+  losses = {}
+  for repair in ('none', 'least-squares'):
+    result = run(repair, repair=repair, prune_ratio=0.6, criterion='random', epochs=0.0)[1]
+    losses[repair] = result.report['pruned']['loss']
+  assert losses['least-squares'] < losses['none']
+
+
+def test_what_is_refused(make, baseline, tmp_path):
+  def fail(said, **config):
+    with pytest.raises(UserError, match=said):
+      make('filter-pruned', run={'warm_start_path': baseline}, **config).train()
+
+  fail('rank needs maps of at least 2 x 2, which the channels of dense1', criterion='rank')
+  fail('bn_gamma needs a batch normalisation.*such as l1', criterion='bn_gamma')
+  (tmp_path / 'two').write_text('0.5, 0.5')
+  listed = {'prune_option': 'list', 'prune_list_file': str(tmp_path / 'two')}
+  fail(r'2 ratios, but 4 were expected.*conv1 \(\d+\), conv2', **listed)
+  fail('fp_prune_list_file nowhere cannot be read', prune_option='list', prune_list_file='nowhere')
+  fail(r"'nope', but no layer of \w+ has that name", skip='nope')
+  fail('No layer of lenet has channels', skip='conv*,dense*')
+  fail('--fp_preserve_ratio asks for 0.0100', preserve_ratio=0.01)
+  for wrong, said in (
+    ({'nb_rounds': 2}, 'fp_nb_rounds 2 needs rounds'),
+    ({'preserve_ratio': 0.5, 'target_latency': 0.5}, 'leave one of them out'),
+    ({'criterion': 'lasso'}, 'fp_criterion takes one of'),
+    ({'trunk': 'cut'}, 'fp_trunk takes one of keep, couple, gather, follow'),
+  ):
+    with pytest.raises(UserError, match=said):
+      FpConfig(**wrong)
+
+
+def test_sensitivity_is_a_command_for_any_learner(make, baseline, capsys):
+  assert 'sensitivity' in cli._MODES
+  for name, config in (('chn-pruned', {}), ('filter-pruned', {**SHORT, 'criterion': 'apoz'})):
+    learner = make(name, name, run={'warm_start_path': baseline}, **config)
+    found = analyse(learner)
+    assert list(found['curves']) == ['conv1', 'conv2', 'dense1', 'dense2']
+    assert found['split'] == 'train'
+    assert found['criterion'] == config.get('criterion', 'l1')
+    written = json.loads((learner.files.log_dir / 'sensitivity.json').read_text())
+    assert list(written['table']['conv1']) == [f'{tenth}0%' for tenth in range(1, 10)]
+    page = (learner.files.log_dir / 'sensitivity.html').read_text()
+    assert '<svg' in page
+    assert 'conv2' in page
+  assert 'Ratios are judged on training images' in capsys.readouterr().out

@@ -1,0 +1,42 @@
+"""sensitivity.json and sensitivity.html: what each layer of a network can lose, apart from a run."""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from secateurs.utils.deploy.page import environment
+from secateurs.utils.files import atomic_path
+
+_CAPTION = 'Drop of the score when the channels of one layer alone go, without training.'
+_LABEL = 'removed from the layer, %'
+
+
+def write_scan(result: Mapping[str, Any], folder: str | os.PathLike) -> list[Path]:
+  """Writes both files, each whole or not at all.
+
+  Args:
+    result: `net`, `dataset`, `weights`, `criterion`, `split`, `samples`, `left_whole`; `curves`,
+      (fraction gone, drop) pairs by layer; and `table`, the drop at each tenth by layer.
+    folder: of the run's report.
+
+  Returns:
+    Their paths.
+  """
+  from secateurs.utils.deploy import plots
+
+  paths = [Path(folder) / f'sensitivity.{ending}' for ending in ('json', 'html')]
+  page = (
+    environment()
+    .get_template('sensitivity.html.j2')
+    .render(
+      result=result,
+      caption=_CAPTION,
+      plot=plots.family(_CAPTION, _LABEL, result['curves']),
+    )
+  )
+  for path, content in zip(paths, (json.dumps(result, indent=2) + '\n', page), strict=True):
+    with atomic_path(path) as partial:
+      partial.write_text(content, encoding='utf-8')
+  return paths
