@@ -11,7 +11,13 @@ from typing import TypeVar
 from secateurs.utils.errors import UserError
 from secateurs.utils.registry import unknown
 
-_MODULES = ('full_precision', 'weight_sparse', 'channel_pruned', 'dis_chn_pruned')
+_MODULES = (
+  'full_precision',
+  'weight_sparse',
+  'channel_pruned',
+  'dis_chn_pruned',
+  'uniform_quant',
+)
 _LEARNERS: dict[str, type] = {}
 L = TypeVar('L', bound=type)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 
 import tf_keras as keras
 
@@ -11,11 +12,12 @@ from secateurs.learners.run.console import say
 from secateurs.learners.run.files import RunFiles, with_ending
 from secateurs.learners.run.settings import Settings
 from secateurs.utils.deploy import Export, export_model, file_size, measure_latency
+from secateurs.utils.deploy.export_files import Writer
 from secateurs.utils.files import atomic_path
 from secateurs.utils.training import distributed
 from secateurs.utils.training.tasks.scores import Evaluation
 
-_EVALUATED = ('tflite', 'tflite_int8', 'tflite_sparse')
+_EVALUATED = ('tflite', 'tflite_int8', 'tflite_sparse', 'tflite_quant')
 
 
 def evaluate(
@@ -51,7 +53,11 @@ def evaluate(
 
 
 def export(
-  settings: Settings, files: RunFiles, model: keras.Model, quantized: keras.Model | None
+  settings: Settings,
+  files: RunFiles,
+  model: keras.Model,
+  quantized: keras.Model | None,
+  further: Mapping[str, Writer],
 ) -> Export:
   """Writes all formats of a deployable model again, and shows their sizes.
 
@@ -60,6 +66,7 @@ def export(
     files: where the exported files are.
     model: as it is deployed.
     quantized: its twin that gives the int8 file, deployable as well, if there is one.
+    further: writers of the learner's own formats.
   """
   run = settings.run
   calibration = settings.helper.calibration_images(run.nb_smpls_calib)
@@ -71,6 +78,7 @@ def export(
       int8=run.export_int8,
       sparse='tflite_sparse' in files.exported(),
       quantized=quantized,
+      further=further,
     )
   )
   for kind, file in exported.files.items():

@@ -47,7 +47,7 @@ def quantized_bytes(
   """
   if activation_bits not in ACTIVATION_BITS:
     raise ValueError(f'activation_bits must be in {ACTIVATION_BITS}, but {activation_bits} came.')
-  quantizer_of = _library()
+  quantizer_of = require_library()
   layers = _layers(content)
   bits = {layer.output: layer.bits for layer in layers}
   with quiet_native():
@@ -138,7 +138,12 @@ def _add_recipe(quantizer: Any, bits: dict[str, int], activation_bits: int) -> N
         quantizer.add_weight_only_config(pattern, kind, number)
 
 
-def _library() -> Any:
+def require_library() -> Any:
+  """The class that converts.
+
+  Raises:
+    UserError: it is not installed.
+  """
   try:
     from ai_edge_quantizer import quantizer
   except ImportError as error:

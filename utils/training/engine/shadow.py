@@ -8,20 +8,22 @@ rounded weights themselves, w -> w + d, and then, as a constraint after the step
 
 For an optimizer whose step follows from gradients alone this is the straight-through step, whatever
 layer the weights belong to: the network is not changed, and its weights are the rounded ones at all
-times. Weight decay acts on the rounded weights.
+times. Weight decay acts on the rounded weights, and Muon's step is a fraction of their norm.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Protocol
 
 import numpy as np
 import tensorflow as tf
 
+from secateurs.utils.training.engine.masks import Masks
+
 
 class Projection(Protocol):
-  """What rounded weights of one kernel follow from."""
+  """What the rounded weights of one kernel follow from."""
 
   def start(self, kernel: np.ndarray, mask: np.ndarray) -> None:
     """Fits grid or codebook to a kernel; both arrays have its shape, `mask` is true for what stays."""
@@ -44,49 +46,39 @@ class ShadowWeights:
   Attributes:
     kernels: the variables that hold rounded weights, by name.
     projections: by the same names.
+    masks: which weights stay.
   """
 
   def __init__(
     self, kernels: Mapping[str, tf.Variable], projections: Mapping[str, Projection]
   ) -> None:
     self.kernels, self.projections = dict(kernels), dict(projections)
-    self._masks = {
-      name: tf.Variable(tf.ones_like(kernel), trainable=False) for name, kernel in kernels.items()
-    }
-
-  @property
-  def masks(self) -> Sequence[tf.Variable]:
-    """float32, 1 for weights that stay, in the order of the kernels."""
-    return list(self._masks.values())
+    self.masks = Masks(list(self.kernels.values()))
 
   def start(self) -> None:
     """Fits all projections to the kernels as they are, and rounds the kernels."""
-    for name, kernel in self.kernels.items():
+    for (name, kernel), mask in zip(self.kernels.items(), self.masks.masks, strict=True):
       values = kernel.numpy()
-      self._masks[name].assign((values != 0).astype(np.float32))
+      mask.assign((values != 0).astype(np.float32))
       self.projections[name].start(values, values != 0)
-    self.project()
-
-  def project(self) -> None:
-    """Rounds the kernels."""
-    for name, kernel in self.kernels.items():
-      kernel.assign(self._masked(name, self.projections[name].project()))
+      kernel.assign(self._rounded(name, mask))
 
   def apply(self, learning_rate: tf.Tensor | None = None) -> None:
     """Moves the shadows by what the optimizer did, and rounds again; a `hooks.Constraint`."""
     del learning_rate
-    for name, kernel in self.kernels.items():
-      projection = self.projections[name]
-      before = self._masked(name, projection.project())
-      projection.move((kernel - before) * self._masks[name])
-      kernel.assign(self._masked(name, projection.project()))
+    for (name, kernel), mask in zip(self.kernels.items(), self.masks.masks, strict=True):
+      self.projections[name].move((kernel - self._rounded(name, mask)) * mask)
+      kernel.assign(self._rounded(name, mask))
 
   def tensors(self) -> dict[str, tf.Variable]:
     """Variables that a checkpoint must hold."""
-    found = {f'stays/{name}': mask for name, mask in self._masks.items()}
+    found = {
+      f'stays/{name}': mask for name, mask in zip(self.kernels, self.masks.masks, strict=True)
+    }
     for name, projection in self.projections.items():
       found |= {f'{key}/{name}': value for key, value in projection.variables().items()}
     return found
 
-  def _masked(self, name: str, rounded: tf.Tensor) -> tf.Tensor:
-    return tf.where(self._masks[name] > 0, rounded, tf.zeros_like(rounded))
+  def _rounded(self, name: str, mask: tf.Variable) -> tf.Tensor:
+    rounded = self.projections[name].project()
+    return tf.where(mask > 0, rounded, tf.zeros_like(rounded))
