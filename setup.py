@@ -59,12 +59,14 @@ setup(
     'tqdm>=4.66,<5',
   ],
   extras_require={
+    'quant': ['ai-edge-litert>=2,<3', 'ai-edge-quantizer>=0.10,<0.11'],
     'search': ['optuna>=4,<6'],
     'test': [
       'hypothesis>=6.100,<7',
       'import-linter>=2,<3',
       'ipykernel>=6.29,<8',
       'jedi>=0.19,<0.21',
+      'kmeans1d>=0.5,<0.6',
       'nbclient>=0.10,<1',
       'nbformat>=5.10,<6',
       'pytest>=8,<10',

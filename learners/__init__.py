@@ -17,6 +17,7 @@ _MODULES = (
   'channel_pruned',
   'dis_chn_pruned',
   'uniform_quant',
+  'non_uniform_quant',
 )
 _LEARNERS: dict[str, type] = {}
 L = TypeVar('L', bound=type)
