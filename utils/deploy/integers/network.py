@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from pathlib import Path
 
 import numpy as np
 
 from secateurs.utils.deploy.integer import quantize
 from secateurs.utils.deploy.integers.kernels import KERNELS
 from secateurs.utils.deploy.integers.tensors import INT8, Graph, read_graph
+from secateurs.utils.deploy.interpreter import open_interpreter
 from secateurs.utils.errors import UserError
 
 
@@ -100,13 +102,7 @@ def compare_with_reference(path: str | os.PathLike, inputs: np.ndarray) -> list[
 
 
 def _reference(path: str | os.PathLike, inputs: np.ndarray) -> dict[int, np.ndarray]:
-  import tensorflow as tf
-
-  interpreter = tf.lite.Interpreter(
-    str(path),
-    experimental_op_resolver_type=tf.lite.experimental.OpResolverType.BUILTIN_REF,
-    experimental_preserve_all_tensors=True,
-  )
+  interpreter = open_interpreter(Path(path).read_bytes(), reference=True)
   given = interpreter.get_input_details()[0]['index']
   parts: dict[int, list[np.ndarray]] = {}
   interpreter.allocate_tensors()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from secateurs.utils.deploy.interpreter import open_interpreter
+
 _BATCH = 16
 
 
@@ -22,16 +24,9 @@ def activation_ranges(
   Raises:
     ValueError: there are no images.
   """
-  from ai_edge_litert.interpreter import Interpreter
-
   if images is None or not len(images):
     raise ValueError('Integer activations need calibration images, but none came.')
-  # Without delegates, which would keep what is inside of them to themselves.
-  interpreter = Interpreter(
-    model_content=bytes(content),
-    experimental_preserve_all_tensors=True,
-    experimental_op_resolver_type=_without_delegates(),
-  )
+  interpreter = open_interpreter(content, reference=False)
   (given,) = interpreter.get_input_details()
   wanted = _activations(content)
   found: dict[str, dict[str, np.ndarray]] = {}
@@ -68,9 +63,3 @@ def _activations(content: bytes) -> set[str]:
     for tensor in graph.tensors
     if model.buffers[tensor.buffer].data is None
   }
-
-
-def _without_delegates() -> object:
-  from ai_edge_litert.interpreter import OpResolverType
-
-  return OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
