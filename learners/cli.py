@@ -22,7 +22,7 @@ from secateurs.utils import interrupts
 from secateurs.utils.config import Config
 from secateurs.utils.errors import UserError, told_in
 
-_MODES = ('train', 'eval', 'export', 'benchmark')
+_MODES = ('train', 'eval', 'export', 'benchmark', 'verify')
 _EXIT_USER_ERROR = 1
 _EXIT_USAGE = 2
 _EXIT_INTERRUPTED = 130
@@ -127,6 +127,7 @@ def _run(experiment: Callable[[], Any], argv: list[str]) -> int:
     'eval': learner.evaluate,
     'export': learner.export,
     'benchmark': learner.benchmark,
+    'verify': learner.verify,
   }[values.exec_mode]()
   return 0
 

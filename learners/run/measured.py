@@ -15,6 +15,7 @@ from secateurs.learners.run.phases import Phase, Result
 from secateurs.learners.run.plans import CutPlan
 from secateurs.learners.run.reporting import Findings
 from secateurs.utils.deploy.export_files import Writer
+from secateurs.utils.deploy.verification import Verification
 from secateurs.utils.graph import count
 from secateurs.utils.training import distributed
 from secateurs.utils.training.engine.hooks import Hooks
@@ -111,6 +112,15 @@ class MeasuredLearner(Learner):
     """
     identity.require_agreement(self.settings)
     return modes.benchmark(self.settings, self.files)
+
+  def verify(self) -> Verification:
+    """Compares the exported .tflite files with the Keras model, layer by layer.
+
+    Raises:
+      UserError: nothing was exported yet, or an int8 file has operators that the integer model lacks.
+    """
+    identity.require_agreement(self.settings)
+    return modes.verify(self.settings, self.files, self._exported_model()[0])
 
   def _exported_model(self) -> tuple[keras.Model, str]:
     """The deployable model to work on and its kind: the exported one, else given weights."""
