@@ -80,21 +80,24 @@ def verify(model: keras.Model, files: Mapping[str, Path], images: np.ndarray) ->
 
 
 def _layer_outputs(model: keras.Model, images: np.ndarray) -> dict[str, np.ndarray]:
-  """Outputs of all layers in the order of their calls, by name; of several calls the last."""
+  """Outputs of all layers in the order of their calls, by name, that of the model at the end."""
   flat = flatten_model(model)
   ((number, _),) = flat.inputs
   made = [call.outputs[0] for call in flat.calls]
   values = run_calls(flat.calls, {number: tf.constant(images)}, wanted=made)
-  return {call.name: values[call.outputs[0]].numpy() for call in flat.calls}
+  outputs = {call.name: values[call.outputs[0]].numpy() for call in flat.calls}
+  (last,) = (call.name for call in flat.calls if flat.outputs[0] in call.outputs)
+  return {**outputs, last: outputs.pop(last)}
 
 
 def _compared(
   path: str | os.PathLike, outputs: Mapping[str, np.ndarray], images: np.ndarray
 ) -> Iterator[LayerDifference]:
+  last = list(outputs)[-1]
   places = {name: place for place, name in enumerate(outputs)}
   found: dict[str, LayerDifference] = {}
   for name, values, scale in _tensors(path, images):
-    parts = set(re.split(r'[;/:]', name))
+    parts = {last} if name is None else set(re.split(r'[;/:]', name))
     fits = [one for one in parts if one in outputs and outputs[one].shape == values.shape]
     if not fits:
       continue
@@ -114,11 +117,12 @@ def _compared(
 
 def _tensors(
   path: str | os.PathLike, images: np.ndarray
-) -> Iterator[tuple[str, np.ndarray, float | None]]:
-  """Name, real values and step of all activations of a file."""
+) -> Iterator[tuple[str | None, np.ndarray, float | None]]:
+  """Name (None for the output), real values and step of all activations of a file."""
   interpreter = open_interpreter(Path(path).read_bytes(), reference=False)
   interpreter.allocate_tensors()
   given = interpreter.get_input_details()[0]
+  output = interpreter.get_output_details()[0]['index']
   parts: dict[int, list[np.ndarray]] = {}
   for image in images:
     values = image[np.newaxis]
@@ -134,8 +138,9 @@ def _tensors(
     if details['index'] not in parts:
       continue
     values = np.concatenate(parts[details['index']])
+    name = None if details['index'] == output else details['name']
     if np.issubdtype(values.dtype, np.integer):
       scale, zero = details['quantization']
-      yield details['name'], dequantize(values, scale, zero), float(scale) or None
+      yield name, dequantize(values, scale, zero), float(scale) or None
     elif values.dtype == np.float32:
-      yield details['name'], values, None
+      yield name, values, None
