@@ -102,13 +102,7 @@ class UniformQuantLearner(CompressionLearner):
     known = {'divergence': self.state.divergence, 'search': self.state.search}
     return extended(
       super().findings(),
-      self._notes(),
-      requested={
-        'equivalent_bits': self.config.equivalent_bits,
-        'target_bytes': self.config.target_bytes,
-      }
-      if self.config.allocates
-      else {},
+      self._notes(mean),
       extra={
         'bits': bits,
         'mean_bits': mean,
@@ -117,8 +111,10 @@ class UniformQuantLearner(CompressionLearner):
       },
     )
 
-  def _notes(self) -> list[str]:
-    config, notes = self.config, []
+  def _notes(self, mean_bits: float) -> list[str]:
+    config = self.config
+    asked = '' if config.equivalent_bits is None else f', {config.equivalent_bits:g} were asked for'
+    notes = [f'Weights of kernels have {mean_bits:.2f} bits on average{asked}.']
     if config.activation_bits not in (8, 16, FLOAT_BITS):
       notes.append(
         f'The file holds activations in {config.container_bits} bits, more than the '
