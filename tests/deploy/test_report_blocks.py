@@ -57,7 +57,7 @@ def test_model_block_takes_what_was_measured():
   block = model_block(export=export, quant={'loss': 0.5})
   assert block['quant'] == {'loss': 0.5, 'bytes': 10, 'gzip_bytes': 8}
   assert block['packed'] == {'bytes': 10, 'gzip_bytes': 8}
-  export = SimpleNamespace(tflite=size, tflite_int8=size, tflite_sparse=size)
+  export = SimpleNamespace(tflite=size, tflite_int8=size, tflite_sparse=size, further={})
   int8 = {'score': score(0.8), 'post_training_score': 0.7}
   block = model_block(evaluation=None, export=export, int8=int8, int8_latency=[entry])
   assert block['int8'] == {**int8, 'bytes': 10, 'gzip_bytes': 8, 'latency': [entry]}
