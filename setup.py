@@ -62,6 +62,7 @@ setup(
   ],
   extras_require={
     'docs': ['pdoc>=15,<17'],
+    'quant': ['ai-edge-litert>=2,<3', 'ai-edge-quantizer>=0.10,<0.11'],
     'search': ['optuna>=4,<6'],
     'test': [
       'axe-playwright-python>=0.1.4,<0.2',
@@ -70,6 +71,7 @@ setup(
       'import-linter>=2,<3',
       'ipykernel>=6.29,<8',
       'jedi>=0.19,<0.21',
+      'kmeans1d>=0.5,<0.6',
       'nbclient>=0.10,<1',
       'nbformat>=5.10,<6',
       'pdoc>=15,<17',

@@ -11,7 +11,15 @@ from typing import TypeVar
 from secateurs.utils.errors import UserError
 from secateurs.utils.registry import unknown
 
-_MODULES = ('full_precision', 'weight_sparse', 'channel_pruned', 'dis_chn_pruned', 'filter_pruned')
+_MODULES = (
+  'full_precision',
+  'weight_sparse',
+  'channel_pruned',
+  'dis_chn_pruned',
+  'filter_pruned',
+  'uniform_quant',
+  'non_uniform_quant',
+)
 _LEARNERS: dict[str, type] = {}
 L = TypeVar('L', bound=type)
 

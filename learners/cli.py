@@ -22,7 +22,7 @@ from secateurs.utils.config import Config
 from secateurs.utils.errors import UserError, told_in
 from secateurs.utils.flag_values import apply_settings, define_flags, read_config
 
-_MODES = ('train', 'eval', 'export', 'benchmark', 'sensitivity')
+_MODES = ('train', 'eval', 'export', 'benchmark', 'verify', 'sensitivity')
 _EXIT_USER_ERROR = 1
 _EXIT_USAGE = 2
 _EXIT_INTERRUPTED = 130
@@ -152,6 +152,7 @@ def _run(experiment: Callable[[], Any], argv: list[str]) -> int:
     'eval': learner.evaluate,
     'export': learner.export,
     'benchmark': learner.benchmark,
+    'verify': learner.verify,
     'sensitivity': lambda: analyse(learner),
   }[values.exec_mode]()
   return 0

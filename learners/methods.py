@@ -51,6 +51,56 @@ for _method in (
     ),
   ),
   Method(
+    '1xn',
+    'weight-sparse',
+    {
+      'ws_pattern': '1x16',
+      'ws_prune_ratio': 0.5,
+      'ws_prune_ratio_prtl': 'uniform',
+      'ws_schedule': 'one-shot',
+      'ws_rearrange': True,
+    },
+    'Lin et al., arXiv:2105.14713',
+    2021,
+    'magnitude',
+    'uniform',
+    'one-shot',
+    'none',
+    'fine-tuning',
+    (
+      'Channels are permuted, through whole channel groups; the code of the paper keeps the old order.',
+      'Where several layers make the channels of a group, as along residual additions, their norms are '
+      'added; the paper leaves such layers as they are.',
+      'Layers whose outputs are no multiple of N stay dense.',
+    ),
+  ),
+  Method(
+    'deep-compression',
+    'non-uniform-quant',
+    {
+      'nuql_prune_ratio': 0.7,
+      'nuql_weight_bits': 8,
+      'nuql_dense_bits': 5,
+      'nuql_init_style': 'kmeans',
+      'nuql_opt_mode': 'centroids',
+      'nuql_use_buckets': False,
+    },
+    'Han et al., arXiv:1510.00149',
+    2016,
+    'magnitude',
+    'sensitivity',
+    'iterative',
+    'none',
+    'fine-tuning',
+    (
+      'Quality factors follow from a scan at an equal rise of the loss, not from choice by hand.',
+      "A centroid moves by the mean of its weights' steps; the paper takes the sum "
+      '(nuql_centroid_step sum).',
+      'The smallest kernels are not pruned; they share weights as the others do.',
+      'A gap that is too long costs a symbol and no padding zero.',
+    ),
+  ),
+  Method(
     'cp',
     'chn-pruned',
     {

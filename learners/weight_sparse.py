@@ -40,6 +40,7 @@ from secateurs.learners.weights.allocation import MeasuredAllocation, Site
 from secateurs.learners.weights.configs import WsConfig
 from secateurs.learners.weights.planned import plan_to_apply
 from secateurs.learners.weights.ratios import dense_kernels, heuristic, uniform
+from secateurs.learners.weights.rearranged import KERNELS_NOTE, sort_channels
 from secateurs.learners.weights.schedule import round_density
 from secateurs.learners.weights.state import WsState
 from secateurs.learners.weights.xnnpack import XNNPACK_NOTE, xnnpack_kernels
@@ -48,7 +49,7 @@ from secateurs.utils.errors import UserError
 from secateurs.utils.training.engine.events import Event
 from secateurs.utils.training.engine.hooks import Hooks
 from secateurs.utils.training.engine.masks import MaskSet
-from secateurs.utils.training.engine.patterns import Unstructured
+from secateurs.utils.training.engine.patterns import OneByN, Unstructured
 from secateurs.utils.training.models.weights import kernels_by_name
 
 
@@ -71,6 +72,8 @@ class WeightSparseLearner(CompressionLearner):
     if config.ratio == 0:
       return [Phase('sparsify', lambda: say(self._notes()[0]))]
     phases = [Phase('allocate', self._allocate)]
+    if isinstance(config.zeros, OneByN) and config.rearrange:
+      phases.insert(0, Phase('rearrange', lambda: sort_channels(self.settings, self.model)))
     if config.schedule == 'iterative':
       return phases + [
         Phase(f'round{number}', functools.partial(self._round, number))
@@ -88,8 +91,8 @@ class WeightSparseLearner(CompressionLearner):
         'training steps: set --nb_epochs_ft above 0.'
       )
     self._kernels = self.prunable(self.model)
-    self._masks = MaskSet(list(self._kernels.values()), self.config.pattern)
-    self._plan = plan_to_apply(self.settings, list(self._kernels), self.config.pattern)
+    self._masks = MaskSet(list(self._kernels.values()), self.config.zeros)
+    self._plan = plan_to_apply(self.settings, list(self._kernels), self.config.zeros)
 
   def prunable(self, model: keras.Model) -> dict[str, tf.Variable]:
     """The kernels that are made sparse: all that the pattern and the policy fit, but the smallest."""
@@ -100,13 +103,11 @@ class WeightSparseLearner(CompressionLearner):
     else:
       sizes = {name: int(np.prod(kernel.shape)) for name, kernel in kernels.items()}
       chosen = set(kernels) - dense_kernels(sizes, config.dense_share)
-    found = {
-      n: k for n, k in kernels.items() if n in chosen and config.pattern.fits(tuple(k.shape))
-    }
+    found = {n: k for n, k in kernels.items() if n in chosen and config.zeros.fits(tuple(k.shape))}
     if not found:
       raise UserError(
-        f'No kernel of {self.helper.net} can have the zeros that --ws_block_size {config.block_size} '
-        f'or --ws_m_by_n {config.m_by_n} ask for: choose smaller blocks.'
+        f'No kernel of {self.helper.net} can have zeros in the pattern {config.zeros.name}: choose '
+        'smaller blocks.'
       )
     return found
 
@@ -131,7 +132,7 @@ class WeightSparseLearner(CompressionLearner):
     return dataclasses.replace(
       super().cut_plan(),
       zeros={name: ZeroCut(sizes[name], number) for name, number in kept.items()},
-      pattern=self.config.pattern.name,
+      pattern=self.config.zeros.name,
     )
 
   def _notes(self) -> list[str]:
@@ -142,7 +143,9 @@ class WeightSparseLearner(CompressionLearner):
     notes = []
     if config.policy == 'xnnpack':
       notes.append(XNNPACK_NOTE)
-    elif isinstance(config.pattern, Unstructured):
+    elif isinstance(config.zeros, OneByN):
+      notes.append(KERNELS_NOTE)
+    elif isinstance(config.zeros, Unstructured):
       notes.append(UNSTRUCTURED_NOTE)
     if config.ratio == 1:
       notes.insert(0, '--ws_prune_ratio 1 leaves one weight in each kernel.')

@@ -54,7 +54,7 @@ secateurs_setup() {
       {
         { secateurs_has_venv "$python" || secateurs_make_venv "$python"; } &&
           "$SECATEURS_VENV/bin/python" -m pip install --disable-pip-version-check --no-input \
-            -e "${root}[search,test]"
+            -e "${root}[quant,search,test]"
       } >"$log" 2>&1 || exit 1
       echo "$wanted" >"$stamp"
     ) 9>"$SECATEURS_VENV/.lock" || {

@@ -25,6 +25,8 @@ from secateurs.learners.run.learner import Learner
 from secateurs.learners.run.phases import Phase, Result
 from secateurs.learners.run.plans import CutPlan
 from secateurs.learners.run.reporting import Findings
+from secateurs.utils.deploy.export_files import Writer
+from secateurs.utils.deploy.verification import Verification
 from secateurs.utils.graph import count
 from secateurs.utils.training import distributed
 from secateurs.utils.training.engine.hooks import Hooks
@@ -64,6 +66,10 @@ class MeasuredLearner(Learner):
   def cut_plan(self) -> CutPlan:
     """What was cut, for plan.json."""
     return plans.empty(self.settings)
+
+  def further_formats(self) -> Mapping[str, Writer]:
+    """Writers of formats that this learner alone exports, see `export_files.ENDINGS`."""
+    return {}
 
   def given_model(self) -> keras.Model | None:
     """The network with weights that the user gave, where that alone is worth evaluating."""
@@ -129,7 +135,7 @@ class MeasuredLearner(Learner):
     if self.settings.quantization.enbl_qat:
       self.resume()
       twin = self.quantized and self.helper.task.deployable(self.quantized)
-    exported = modes.export(self.settings, self.files, model, twin)
+    exported = modes.export(self.settings, self.files, model, twin, self.further_formats())
     return {kind: file.path for kind, file in exported.files.items()}
 
   def benchmark(self) -> dict[str, list[dict[str, float]]]:
@@ -140,6 +146,15 @@ class MeasuredLearner(Learner):
     """
     identity.require_agreement(self.settings)
     return modes.benchmark(self.settings, self.files)
+
+  def verify(self) -> Verification:
+    """Compares the exported .tflite files with the Keras model, layer by layer.
+
+    Raises:
+      UserError: nothing was exported yet, or an int8 file has operators that the integer model lacks.
+    """
+    identity.require_agreement(self.settings)
+    return modes.verify(self.settings, self.files, self._exported_model()[0])
 
   def _exported_model(self) -> tuple[keras.Model, str]:
     """The deployable model to work on and its kind: the exported one, else given weights."""
@@ -216,6 +231,7 @@ class MeasuredLearner(Learner):
       self.files.save_path_eval,
       self.prunable(model),
       sparse=self.leaves_zeros,
+      further=self.further_formats(),
       quantized=self.quantized,
       post_training_score=state.post_training_score,
     )

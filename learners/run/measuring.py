@@ -20,6 +20,7 @@ from secateurs.learners.run.helper import Helper
 from secateurs.learners.run.settings import Settings
 from secateurs.utils.deploy import TFLiteModel, export_model, measure_latency, model_block
 from secateurs.utils.deploy.export import Export
+from secateurs.utils.deploy.export_files import Writer
 from secateurs.utils.graph import count
 from secateurs.utils.training import distributed
 from secateurs.utils.training.models.weights import kernels_by_name, trainable_kernels
@@ -42,6 +43,7 @@ def measure(
   prunable: Mapping[str, tf.Variable] | None = None,
   *,
   sparse: bool = False,
+  further: Mapping[str, Writer] | None = None,
   quantized: keras.Model | None = None,
   post_training_score: float | None = None,
 ) -> Measured:
@@ -53,6 +55,7 @@ def measure(
     prefix: start of the files' names.
     prunable: kernels over which sparsity is reported; default: all of `kernels_by_name`.
     sparse: whether a .tflite file without the zeros is written, too.
+    further: writers of the learner's own formats, by format.
     quantized: twin of the model that gives the int8 file, which is written then in any case.
     post_training_score: score of the int8 file that quantising the model itself gave.
   """
@@ -66,6 +69,7 @@ def measure(
       calibration=calibration,
       int8=run.export_int8,
       sparse=sparse,
+      further=further,
       quantized=None if quantized is None else helper.task.deployable(quantized),
     )
   )
@@ -74,11 +78,15 @@ def measure(
     int8 = evaluate_tflite(export.tflite_int8.path, helper, run).block()
     if post_training_score is not None:
       int8['post_training_score'] = post_training_score
+  quant: dict[str, Any] | None = None
+  if 'tflite_quant' in export.further:
+    quant = evaluate_tflite(export.further['tflite_quant'].path, helper, run).block()
   block = model_block(
     count=count(model),
     export=export,
     evaluation=evaluation.block(),
     int8=int8,
+    quant=quant,
     **sparsities(model, prunable),
   )
   return Measured(export, block)
@@ -97,7 +105,7 @@ def add_latency(
   paths = {}
   for name, prefix in prefixes.items():
     paths[name, 'float'] = with_ending(prefix, '.tflite')
-    for kind in ('int8', 'sparse'):
+    for kind in ('int8', 'sparse', 'quant'):
       if kind in blocks[name]:
         paths[name, kind] = with_ending(prefix, f'_{kind}.tflite')
   timed = distributed.from_chief(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 
 import tf_keras as keras
 
@@ -10,12 +11,16 @@ from secateurs.learners.run import measuring
 from secateurs.learners.run.console import say
 from secateurs.learners.run.files import RunFiles, with_ending
 from secateurs.learners.run.settings import Settings
-from secateurs.utils.deploy import Export, export_model, file_size, measure_latency
+from secateurs.utils.deploy import Export, export_model, file_size, measure_latency, verification
+from secateurs.utils.deploy.export_files import Writer
+from secateurs.utils.deploy.verification import Verification
 from secateurs.utils.files import atomic_path
 from secateurs.utils.training import distributed
 from secateurs.utils.training.tasks.scores import Evaluation
 
-_EVALUATED = ('tflite', 'tflite_int8', 'tflite_sparse')
+_VERIFIED = ('tflite', 'tflite_int8')
+_NB_VERIFIED = 8
+_EVALUATED = ('tflite', 'tflite_int8', 'tflite_sparse', 'tflite_quant')
 
 
 def evaluate(
@@ -51,7 +56,11 @@ def evaluate(
 
 
 def export(
-  settings: Settings, files: RunFiles, model: keras.Model, quantized: keras.Model | None
+  settings: Settings,
+  files: RunFiles,
+  model: keras.Model,
+  quantized: keras.Model | None,
+  further: Mapping[str, Writer],
 ) -> Export:
   """Writes all formats of a deployable model again, and shows their sizes.
 
@@ -60,6 +69,7 @@ def export(
     files: where the exported files are.
     model: as it is deployed.
     quantized: its twin that gives the int8 file, deployable as well, if there is one.
+    further: writers of the learner's own formats.
   """
   run = settings.run
   calibration = settings.helper.calibration_images(run.nb_smpls_calib)
@@ -71,11 +81,40 @@ def export(
       int8=run.export_int8,
       sparse='tflite_sparse' in files.exported(),
       quantized=quantized,
+      further=further,
     )
   )
   for kind, file in exported.files.items():
     say(f'{kind:<13} {file.path}  {file.bytes} bytes, {file.gzip_bytes} gzipped')
   return exported
+
+
+def verify(settings: Settings, files: RunFiles, model: keras.Model) -> Verification:
+  """Compares the .tflite files with a deployable model on calibration images, and prints each layer.
+
+  Raises:
+    UserError: nothing was exported yet, or an int8 file has operators that the integer model lacks.
+  """
+  images = settings.helper.calibration_images(_NB_VERIFIED)[:_NB_VERIFIED]
+
+  def compare() -> Verification:
+    paths = {k: p for k, p in files.exported().items() if k in _VERIFIED}
+    if not paths:
+      raise files.nothing_exported()
+    return verification.verify(model, paths, images)
+
+  found = distributed.from_chief(compare)
+  for kind, layers in found.layers.items():
+    say(f'{kind}: largest difference from Keras by layer, over {len(images)} images')
+    for one in layers:
+      steps = '' if one.steps is None else f'  {one.steps:.1f} steps'
+      say(f'  {one.layer:<28} {one.largest:.3g}  {100 * one.share:.3g} % of the range{steps}')
+  if found.integers is not None:
+    say("tflite_int8: largest difference of TensorFlow Lite's kernels from whole numbers in NumPy")
+    for name, steps in found.integers.items():
+      say(f'  {name.split(";")[0][:60]:<60} {steps} steps')
+  _write(files, 'verification.json', found.block())
+  return found
 
 
 def benchmark(settings: Settings, files: RunFiles) -> dict[str, list[dict[str, float]]]:

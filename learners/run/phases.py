@@ -77,7 +77,7 @@ class Result:
     """
     path = Path(path).expanduser()
     kind = path.suffix.removeprefix('.')
-    for other in ('int8', 'sparse'):
+    for other in ('int8', 'sparse', 'quant'):
       if path.stem.endswith(f'_{other}'):
         kind = f'{kind}_{other}'
     if kind not in self.files:

@@ -76,7 +76,7 @@ class MeasuredAllocation:
     curves = scan(
       site.prunable(site.model),
       self._judge(site.model).loss,
-      config.pattern,
+      config.zeros,
       by_sigma=config.scan == 'sigma',
       progress=say_curve,
     )
@@ -122,7 +122,7 @@ class MeasuredAllocation:
   def _scan(self, model: keras.Model, regression: Regression) -> None:
     config, helper = self._config, self._site.settings.helper
     kernels = self._site.prunable(model)
-    parts = kernel_parts(model, kernels, config.pattern, regression, config.ratio)
+    parts = kernel_parts(model, kernels, config.zeros, regression, config.ratio)
     images, _ = judging_samples(helper, divergence.NB_IMAGES)
     self._state.divergence = divergence.scan(model, parts, images, helper.task, _say_divergence)
     self._save()
@@ -145,7 +145,7 @@ class MeasuredAllocation:
     config, rates, settings = self._config, self._site.rates, self._site.settings
     model = settings.in_training_precision(model)
     kernels = self._site.prunable(model)
-    masks = MaskSet(list(kernels.values()), config.pattern)
+    masks = MaskSet(list(kernels.values()), config.zeros)
     objective = self._site.objective(model)
     # As the run itself trains, so that what is best for the one is so for the other.
     peak = rates.scaled(config.lrn_rate_ft)

@@ -94,6 +94,14 @@ class WsConfig(Config):
   m_by_n: str | None = option(
     None, 'N:M sparsity as N,M: N zeros in every M consecutive inputs, such as 2,4.'
   )
+  pattern: str | None = option(
+    None,
+    'Blocks of whole kernels as 1x<outputs>, such as 1x4: so many neighbouring outputs of one input '
+    'are kept or pruned together.',
+  )
+  rearrange: bool = option(
+    True, 'Before ws_pattern prunes, sort output channels by the L1 norm of their filters.'
+  )
   policy: str | None = option(
     None,
     'Which kernels are pruned: those that a runtime has sparse kernels for (xnnpack); default: all.',
@@ -156,7 +164,7 @@ class WsConfig(Config):
 
   def __post_init__(self) -> None:
     super().__post_init__()
-    pattern = self.pattern
+    pattern = self.zeros
     if isinstance(pattern, MByN) and self.prune_ratio not in (None, pattern.ratio):
       raise UserError(
         f'--ws_m_by_n {self.m_by_n} makes {pattern.ratio:g} of the weights zero, but --ws_prune_ratio '
@@ -177,15 +185,15 @@ class WsConfig(Config):
         )
 
   @functools.cached_property
-  def pattern(self) -> Pattern:
+  def zeros(self) -> Pattern:
     """Where zeros may lie."""
-    return parse_pattern(self.block_size, self.m_by_n)
+    return parse_pattern(self.block_size, self.m_by_n, self.pattern)
 
   @property
   def ratio(self) -> float:
     """Fraction of zeros in the prunable kernels at the end."""
-    if isinstance(self.pattern, MByN):
-      return self.pattern.ratio
+    if isinstance(self.zeros, MByN):
+      return self.zeros.ratio
     return _DEFAULT_RATIO if self.prune_ratio is None else self.prune_ratio
 
   @property
@@ -193,7 +201,7 @@ class WsConfig(Config):
     """How the ratio is allocated to the kernels."""
     if self.prune_ratio_prtl is not None:
       return self.prune_ratio_prtl
-    fixed = isinstance(self.pattern, MByN)
+    fixed = isinstance(self.zeros, MByN)
     return 'sensitivity' if self.schedule == 'iterative' and not fixed else 'uniform'
 
   @property

@@ -31,6 +31,6 @@ def plan_to_apply(settings: Settings, kernels: Collection[str], pattern: Pattern
     raise UserError(
       f'--plan {path} prunes {", ".join(plan.zeros) or "no kernel"} in the pattern {plan.pattern}, but '
       f'this run prunes {", ".join(kernels)} in the pattern {pattern.name}: give the flags of the run '
-      'that wrote it (--ws_dense_share, --ws_policy, --ws_block_size, --ws_m_by_n).'
+      'that wrote it (--ws_dense_share, --ws_policy, --ws_pattern, --ws_block_size, --ws_m_by_n).'
     )
   return plan

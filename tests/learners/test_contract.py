@@ -139,6 +139,10 @@ def test_evaluate_export_benchmark(finished, capsys):
   assert {'tflite', 'tflite_int8'} <= set(timed)
   assert all(entry['p50_ms'] > 0 for entries in timed.values() for entry in entries)
   assert 'frames/s' in capsys.readouterr().out
+  verified = finished.make().verify()
+  assert max(one.share for one in verified.layers['tflite']) < 1e-3
+  assert max(verified.integers.values()) <= 1
+  assert 'largest difference' in capsys.readouterr().out
 
 
 @pytest.mark.parametrize('name', NAMES)

@@ -345,8 +345,25 @@ def test_patterns(make, baseline, options, group):
 
 def test_blocks_that_fit_no_kernel(make, baseline):
   learner = make('weight-sparse', run={'warm_start_path': baseline}, block_size='9999x1')
-  with pytest.raises(UserError, match='No kernel of lenet can have the zeros'):
+  with pytest.raises(UserError, match='No kernel of lenet can have zeros'):
     learner.train()
+
+
+def test_1xn_blocks_of_sorted_channels(make, baseline, capsys):
+  learner = make('weight-sparse', run={'warm_start_path': baseline}, pattern='1x2', prune_ratio=0.5)
+  result = learner.train()
+  assert 'rearrange  4 of 5 channel groups' in capsys.readouterr().out
+  assert result.report['phases'][1]['name'] == 'rearrange'
+  assert any('blocks of whole kernels' in note for note in result.report['notes'])
+  for name in learner.state.kept:
+    values = kernels_by_name(result.model)[name].numpy()
+    pairs = (values != 0).reshape(-1, *values.shape[-2:-1], values.shape[-1] // 2, 2)
+    whole = pairs.any(axis=(0, 3))
+    assert (pairs.all(axis=(0, 3)) == whole).all()
+    assert whole.mean() == pytest.approx(0.5, abs=0.02)
+  for given, message in ((('4x4', {}), 'takes 1x'), (('1x4', {'block_size': '1x2'}), 'of its own')):
+    with pytest.raises(UserError, match=message):
+      WsConfig(pattern=given[0], **given[1])
 
 
 def test_the_xnnpack_policy_names_what_stands_in_the_way(make, baseline):

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from secateurs.learners import cli, get_learner
+from secateurs.learners import cli
+from secateurs.learners.methods import resolve
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / 'README.md', ROOT / 'CONTRIBUTING.md', *sorted((ROOT / 'docs').glob('*.md'))]
@@ -130,5 +131,6 @@ def test_every_flag_of_the_commands_is_known(capsys):
     experiment = runpy.run_path(str(ROOT / words[1]))['experiment']
     assert cli._run(experiment, ['x', *flags, '--help']) == 0
     name = flags[flags.index('--learner') + 1]
-    assert get_learner(name).name == name
+    learner, method = resolve(name)
+    assert name == (learner if method is None else method).name
   assert '--learner' in capsys.readouterr().out

@@ -27,6 +27,7 @@ def model_block(
   latency: Sequence[Mapping] | None = None,
   int8: Mapping | None = None,
   int8_latency: Sequence[Mapping] | None = None,
+  quant: Mapping | None = None,
   **measured: float | None,
 ) -> dict[str, Any]:
   """Returns an `original`, `pruned` or `compressed` block.
@@ -40,6 +41,7 @@ def model_block(
     int8: as `evaluation`, of the full-integer file; also post_training_score where that file comes
       from quantisation-aware training.
     int8_latency: the integer file's entry of `measure_latency`.
+    quant: as `evaluation`, of the file whose weights have few bits.
     **measured: any other key of a block, e.g. sparsity, sparsity_params, score_bn_reestimated.
   """
   block: dict[str, Any] = {**(evaluation or {}), **measured}
@@ -49,6 +51,10 @@ def model_block(
     block.update(tflite_bytes=export.tflite.bytes, tflite_gzip_bytes=export.tflite.gzip_bytes)
     if export.tflite_sparse is not None:
       block['sparse'] = _sizes(export.tflite_sparse)
+    if 'tflite_quant' in export.further:
+      block['quant'] = {**(quant or {}), **_sizes(export.further['tflite_quant'])}
+    if 'dc' in export.further:
+      block['packed'] = _sizes(export.further['dc'])
   if latency is not None:
     block['latency'] = [dict(entry) for entry in latency]
   of_int8 = dict(int8 or {})

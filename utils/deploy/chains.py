@@ -23,7 +23,7 @@ def first_original(report: Mapping) -> Mapping[str, Any]:
       if then.get(threads) and now.get(threads)
     }
   block = dict(links[0]['original'])
-  for name in ('int8', 'sparse'):
+  for name in ('int8', 'sparse', 'quant'):
     if block.get(name):
       block[name] = _on_another_clock(block[name], factors)
   return _on_another_clock(block, factors)

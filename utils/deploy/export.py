@@ -3,14 +3,14 @@
 import contextlib
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import tf_keras as keras
 
-from secateurs.utils.deploy.export_files import ENDINGS, WRITERS, export_job
+from secateurs.utils.deploy.export_files import ENDINGS, WRITERS, Writer, export_job
 from secateurs.utils.deploy.parity import Parity
 from secateurs.utils.deploy.size import file_size
 from secateurs.utils.files import explain_os_errors, partial_path
@@ -37,6 +37,7 @@ class Export:
     tflite_int8: the full-integer TensorFlow Lite file, None when it was not asked for.
     tflite_sparse: the float file that skips the zeros of kernels that have many, None when it was not
       asked for. It is decompressed when it is loaded, so that it runs like the float file.
+    further: files of a learner's own formats, by format: tflite_quant, dc.
     pb_input: tensor name to feed in the GraphDef, [n, height, width, channels] float32.
     pb_output: tensor name to fetch from the GraphDef, [n, classes] float32.
     seconds: time that all of it took.
@@ -47,6 +48,7 @@ class Export:
   tflite: ExportedFile
   tflite_int8: ExportedFile | None
   tflite_sparse: ExportedFile | None
+  further: Mapping[str, ExportedFile]
   pb_input: str
   pb_output: str
   seconds: float
@@ -56,7 +58,7 @@ class Export:
     """The written files by format: keras, pb, tflite, and the other .tflite files if there are any."""
     named = {'keras': self.keras, 'pb': self.pb, 'tflite': self.tflite}
     others = {'tflite_int8': self.tflite_int8, 'tflite_sparse': self.tflite_sparse}
-    return named | {kind: file for kind, file in others.items() if file}
+    return named | {kind: file for kind, file in others.items() if file} | dict(self.further)
 
   def parity_figures(self) -> dict[str, float]:
     """The report's `parity` entries: differences as fractions of the output's range; int8 in steps."""
@@ -65,6 +67,8 @@ class Export:
       'pb_vs_keras': self.pb.parity.max_rel_diff,
       'reloaded_vs_keras': self.keras.parity.max_rel_diff,
     }
+    if 'tflite_quant' in self.further:
+      figures['quant_top1_agreement'] = self.further['tflite_quant'].parity.top1_agreement
     if self.tflite_int8:
       figures['int8_top1_agreement'] = self.tflite_int8.parity.top1_agreement
       figures['int8_max_diff_steps'] = self.tflite_int8.parity.max_diff_steps
@@ -80,8 +84,9 @@ def export_model(
   sparse: bool = False,
   parity_images: np.ndarray | None = None,
   quantized: keras.Model | None = None,
+  further: Mapping[str, Writer] | None = None,
 ) -> Export:
-  """Writes `<prefix>.keras`, `.pb`, `.tflite` and, if asked for, `_int8.tflite`, `_sparse.tflite`.
+  """Writes `<prefix>.keras`, `.pb`, `.tflite` and, if asked for, `_int8.tflite` and others.
 
   Every file is written under a partial name, compared with the model, and is renamed only when
   all of them are whole and right; a kill never leaves a torn file, a refused export keeps the
@@ -98,6 +103,7 @@ def export_model(
       default the first calibration images, else seeded Gaussian noise.
     quantized: a twin of the model that simulates 8 bits; the full-integer file is made from it (and
       compared with it), with or without `int8`.
+    further: writers of a learner's own formats, by format, see `export_files.ENDINGS`.
 
   Raises:
     UserError: the model or the images cannot be exported, or the folder cannot be written.
@@ -109,16 +115,17 @@ def export_model(
   kinds = ['keras', 'pb', 'tflite']
   kinds += ['tflite_int8'] if int8 or quantized is not None else []
   kinds += ['tflite_sparse'] if sparse else []
-  paths = [prefix.with_name(prefix.name + ENDINGS[kind]) for kind in kinds]
+  writers = {**{kind: WRITERS[kind] for kind in kinds}, **(further or {})}
+  paths = [prefix.with_name(prefix.name + ENDINGS[kind]) for kind in writers]
   with _all_or_nothing(paths) as partials:
     parities = [
-      WRITERS[kind](job, partial, path.name)
-      for kind, partial, path in zip(kinds, partials, paths, strict=True)
+      write(job, partial, path.name)
+      for write, partial, path in zip(writers.values(), partials, paths, strict=True)
     ]
     sizes = [file_size(partial) for partial in partials]
   files = {
     kind: ExportedFile(path, size.bytes, size.gzip_bytes, parity)
-    for kind, path, size, parity in zip(kinds, paths, sizes, parities, strict=True)
+    for kind, path, size, parity in zip(writers, paths, sizes, parities, strict=True)
   }
   return Export(
     keras=files['keras'],
@@ -126,6 +133,7 @@ def export_model(
     tflite=files['tflite'],
     tflite_int8=files.get('tflite_int8'),
     tflite_sparse=files.get('tflite_sparse'),
+    further={kind: files[kind] for kind in further or {}},
     pb_input=job.graph[1],
     pb_output=job.graph[2],
     seconds=time.perf_counter() - started,

@@ -114,14 +114,19 @@ def _write_int8(job: Job, partial: Path, name: str) -> Parity:
   return check_tflite(partial, keras_outputs(job.quantized, job.images), job.images, name=name)
 
 
+Writer = Callable[[Job, Path, str], Parity]
+"""Writes a format to a partial path under which messages call it by a name, and compares it."""
+
 ENDINGS = {
   'keras': '.keras',
   'pb': '.pb',
   'tflite': '.tflite',
   'tflite_int8': '_int8.tflite',
   'tflite_sparse': '_sparse.tflite',
+  'tflite_quant': '_quant.tflite',
+  'dc': '.dc',
 }
-WRITERS: dict[str, Callable[[Job, Path, str], Parity]] = {
+WRITERS: dict[str, Writer] = {
   'keras': _write_keras,
   'pb': _write_pb,
   'tflite': _write_tflite,

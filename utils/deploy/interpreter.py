@@ -28,6 +28,26 @@ def _interpreter_class() -> type:
   return tf.lite.Interpreter
 
 
+def open_interpreter(content: bytes, *, reference: bool) -> object:
+  """An interpreter that keeps the values of all tensors, without delegates.
+
+  Args:
+    content: of a .tflite file.
+    reference: whether the slow reference kernels compute, which everything else is measured by.
+  """
+  if importlib.util.find_spec('ai_edge_litert') is not None:
+    from ai_edge_litert.interpreter import OpResolverType
+  else:
+    from tensorflow.lite.python.interpreter import OpResolverType
+  kind = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+  with quiet_native():
+    return _interpreter_class()(
+      model_content=bytes(content),
+      experimental_op_resolver_type=OpResolverType.BUILTIN_REF if reference else kind,
+      experimental_preserve_all_tensors=True,
+    )
+
+
 def quantize(values: np.ndarray, scale: float, zero_point: int, dtype: np.dtype) -> np.ndarray:
   """Maps real values to integers: round(values / scale) + zero_point, held to the dtype's range."""
   limits = np.iinfo(dtype)

@@ -200,6 +200,13 @@ def _parity(parity: Mapping) -> list[tuple[str, str]]:
     for key, label in shares.items()
     if parity.get(key) is not None
   ]
+  if parity.get('quant_top1_agreement') is not None:
+    rows.append(
+      (
+        'quantised .tflite, same top-1 class as Keras',
+        units.fmt_percent(parity['quant_top1_agreement']),
+      )
+    )
   if parity.get('int8_top1_agreement') is not None:
     rows.append(
       ('int8 .tflite, same top-1 class as Keras', units.fmt_percent(parity['int8_top1_agreement']))

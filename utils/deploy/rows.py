@@ -16,7 +16,8 @@ def comparison_rows(original: Mapping, pruned: Mapping | None, compressed: Mappi
   """Returns the table's rows, in the order in which engineers look; none without information."""
   blocks = (original or {}, pruned or {}, compressed or {})
   int8 = tuple(block.get('int8') or {} for block in blocks)
-  rows = _model_rows(blocks) + _sparse_rows(blocks) + _int8_rows(int8)
+  rows = _model_rows(blocks) + _sparse_rows(blocks) + _packed_rows(blocks)
+  rows += _quant_rows(blocks) + _int8_rows(int8)
   return [row for row in rows if not row.is_empty]
 
 
@@ -74,6 +75,34 @@ def _sparse_rows(blocks: Blocks) -> list[Row]:
   return [
     _ratio_row('gzip_bytes', 'sparse file, gzipped', units.fmt_bytes, sparse, prefix='sparse/'),
     *_latency_rows(sparse, 'sparse/')[:1],
+  ]
+
+
+def _packed_rows(blocks: Blocks) -> list[Row]:
+  """The packed file against the original's plain one, which gzip makes little smaller."""
+  if not blocks[2].get('packed'):
+    return []
+  original = {'bytes': blocks[0].get('tflite_bytes')}
+  packed = (original, *(block.get('packed') or {} for block in blocks[1:]))
+  return [_ratio_row('bytes', 'packed file (.dc)', units.fmt_bytes, packed, prefix='packed/')]
+
+
+def _quant_rows(blocks: Blocks) -> list[Row]:
+  """The file whose weights have few bits against the original's float file."""
+  if not blocks[2].get('quant'):
+    return []
+  original = {
+    **blocks[0],
+    'bytes': blocks[0].get('tflite_bytes'),
+    'gzip_bytes': blocks[0].get('tflite_gzip_bytes'),
+  }
+  quant = (original, *(block.get('quant') or {} for block in blocks[1:]))
+  return [
+    _ratio_row('bytes', 'quantised file size', units.fmt_bytes, quant, prefix='quant/'),
+    _ratio_row('gzip_bytes', 'quantised file, gzipped', units.fmt_bytes, quant, prefix='quant/'),
+    *_latency_rows(quant, 'quant/'),
+    *_score_rows(quant, 'quant/'),
+    _ratio_row('loss', 'quantised loss', units.fmt_loss, quant, noise=None, prefix='quant/'),
   ]
 
 

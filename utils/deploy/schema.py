@@ -84,6 +84,20 @@ class Sparse(_Closed, total=False):
   latency: list[Latency] | None
 
 
+class Quant(Evaluated, total=False):
+  """The .tflite file whose weights have few bits."""
+
+  bytes: Number
+  gzip_bytes: Number
+
+
+class Packed(_Closed, total=False):
+  """The .dc file: codebooks, gaps and Huffman codes."""
+
+  bytes: Number
+  gzip_bytes: Number
+
+
 class Block(Evaluated, total=False):
   """One model: `original`, `pruned` or `compressed`."""
 
@@ -96,6 +110,8 @@ class Block(Evaluated, total=False):
   tflite_gzip_bytes: Number
   int8: Int8 | None
   sparse: Sparse | None
+  quant: Quant | None
+  packed: Packed | None
 
 
 class Achieved(_Closed, total=False):
@@ -139,6 +155,7 @@ class ParityFigures(_Closed, total=False):
   pb_vs_keras: Number
   reloaded_vs_keras: Number
   int8_top1_agreement: Number  # fraction of samples with the same largest class
+  quant_top1_agreement: Number  # of the file whose weights have few bits
   int8_max_diff_steps: Number  # largest difference in integer output steps
 
 

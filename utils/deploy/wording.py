@@ -49,10 +49,15 @@ def _goal(key: str, value: Any) -> str:
 
 def headline(rows: Sequence[Row]) -> list[Row]:
   """The rows that a verdict is made of, those that have a change: file size, latency, score."""
+  by_key = {row.key: row for row in rows}
+  quant = 'quant/' if 'quant/bytes' in by_key else ''  # What is deployed.
+  sizes = (key for key in by_key if key in ('tflite_bytes', 'sparse/bytes'))
+  first = next(sizes, '')
+  times = (row for key, row in by_key.items() if key.startswith(f'{quant}latency/'))
   chosen = (
-    next((row for row in rows if row.key in ('tflite_bytes', 'sparse/bytes')), None),
-    next((row for row in rows if row.key.startswith('latency/')), None),
-    next((row for row in rows if row.key == 'score'), None),
+    by_key.get('packed/bytes') or by_key.get('quant/bytes') or by_key.get(first),
+    next(times, None),
+    by_key.get(f'{quant}score'),
   )
   return [row for row in chosen if row is not None and row.delta is not None]
 

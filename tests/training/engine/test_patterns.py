@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from secateurs.utils.errors import UserError
-from secateurs.utils.training.engine.patterns import Blocks, MByN, Unstructured, pattern_of
+from secateurs.utils.training.engine.patterns import Blocks, MByN, OneByN, Unstructured, pattern_of
 
 
 def kernel(shape, seed=0):
@@ -112,3 +112,22 @@ def test_names_there_and_back(pattern, name):
 def test_other_names_are_no_patterns(name):
   with pytest.raises(UserError, match=re.escape(f'{name!r} is no pattern of zeros')):
     pattern_of(name)
+
+
+def test_1xn_blocks_are_whole_kernels():
+  weights = kernel((3, 3, 5, 8))
+  mask = OneByN(4).mask(weights, 9 * 4 * 6)
+  assert mask.sum() == 9 * 4 * 6
+  norms = {
+    (i, o): np.abs(weights[:, :, i, 4 * o : 4 * o + 4]).sum() for i in range(5) for o in range(2)
+  }
+  kept = sorted(norms, key=norms.get)[-6:]
+  for (i, o), block in (((i, o), mask[:, :, i, 4 * o : 4 * o + 4]) for i, o in norms):
+    assert block.all() if (i, o) in kept else not block.any()
+  assert OneByN(4).mask(weights, 0).sum() == 36  # At least one block.
+  assert [OneByN(4).fits(shape) for shape in ((3, 3, 5, 8), (64, 10), (3, 3, 4, 1))] == [
+    True,
+    False,
+    False,
+  ]
+  assert pattern_of(OneByN(4).name) == OneByN(4)

@@ -117,6 +117,37 @@ class Blocks:
 
 
 @dataclasses.dataclass(frozen=True)
+class OneByN:
+  """Blocks of `n` neighbouring outputs of one input, with all positions of the kernel.
+
+  Lin et al. 2021, "1xN Pattern for Pruning Convolutional Neural Networks" (arXiv:2105.14713), section
+  3.2: the blocks of the least L1 norms go, in each layer alone. As many blocks stay as bring the number
+  of weights nearest to `nb_keep`, at least one.
+  """
+
+  n: int
+
+  @property
+  def name(self) -> str:
+    """Such as 1x4 kernels."""
+    return f'1x{self.n} kernels'
+
+  def mask(self, weights: np.ndarray, nb_keep: int) -> np.ndarray:
+    """The blocks of the greatest L1 norms stay."""
+    *positions, inputs, outputs = weights.shape
+    shape = (*positions, inputs, outputs // self.n, self.n)
+    places = tuple(range(len(positions)))
+    norms = np.abs(weights).reshape(shape).sum(axis=(*places, -1))
+    size = int(np.prod(positions)) * self.n
+    kept = top_k_mask(norms, min(max(int(nb_keep / size + 0.5), 1), norms.size))
+    return np.broadcast_to(kept[..., None], shape).reshape(weights.shape).copy()
+
+  def fits(self, shape: tuple[int, ...]) -> bool:
+    """Kernels whose outputs fall into whole blocks; depthwise ones have a single output."""
+    return shape[-1] % self.n == 0 and len(shape) > 1
+
+
+@dataclasses.dataclass(frozen=True)
 class MByN:
   """Of every `n` neighbouring inputs of an output, `m` are zero in the end.
 
@@ -151,7 +182,7 @@ class MByN:
 
 
 def pattern_of(name: str) -> Pattern:
-  """The pattern of a name, such as unstructured, blocks 1x4 or 2 of 4.
+  """The pattern of a name, such as unstructured, blocks 1x4, 1x4 kernels or 2 of 4.
 
   Raises:
     UserError: no pattern has that name.
@@ -160,9 +191,11 @@ def pattern_of(name: str) -> Pattern:
     return Unstructured()
   if found := re.fullmatch(r'blocks ([1-9]\d*)x([1-9]\d*)', name):
     return Blocks(int(found[1]), int(found[2]))
+  if found := re.fullmatch(r'1x([1-9]\d*) kernels', name):
+    return OneByN(int(found[1]))
   if found := re.fullmatch(r'([1-9]\d*) of ([1-9]\d*)', name):
     return MByN(int(found[1]), int(found[2]))
   raise UserError(
-    f'{name!r} is no pattern of zeros, expected {Unstructured.name}, blocks <inputs>x<outputs> or '
-    '<zeros> of <neighbours>.'
+    f'{name!r} is no pattern of zeros, expected {Unstructured.name}, blocks <inputs>x<outputs>, '
+    '1x<outputs> kernels or <zeros> of <neighbours>.'
   )

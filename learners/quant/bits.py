@@ -1,0 +1,112 @@
+"""Bits by layer: one table of choices, rows (kernel, bits, loss, cost), and what solves it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from scipy import optimize
+
+from secateurs.learners.run.trials import Candidate
+
+_MOST_4_BITS = 7
+
+
+@dataclasses.dataclass(frozen=True)
+class BitTable:
+  """The choices of all kernels.
+
+  Attributes:
+    names: of the kernels.
+    options: bits that a kernel may have, rising.
+    losses: float [kernels, options], not rising with the bits.
+    costs: float [kernels, options].
+    budget: cost of all kernels that is allowed.
+  """
+
+  names: Sequence[str]
+  options: Sequence[int]
+  losses: np.ndarray
+  costs: np.ndarray
+  budget: float
+
+
+def container(bits: int, symmetric: bool, holds_4_bits: bool) -> float:
+  """Bits that TensorFlow Lite holds a weight of so many bits in.
+
+  Args:
+    bits: 2 to 16.
+    symmetric: a grid that is not reaches twice as far from zero.
+    holds_4_bits: whether the layer's operator reads weights of 4 bits.
+  """
+  farthest = 2 ** (bits - 1) - 1 if symmetric else 2**bits - 1
+  return 4 if holds_4_bits and farthest <= _MOST_4_BITS else 8
+
+
+def losses_of(
+  curves: Mapping[str, Sequence[tuple[float, float]]], names: Sequence[str], options: Sequence[int]
+) -> np.ndarray:
+  """Losses [kernels, options] of curves with the points (1 - bits / 32, loss), fewer bits later."""
+  table = []
+  for name in names:
+    values = np.maximum.accumulate([loss for _, loss in curves[name][1:]])
+    table.append(values[::-1])  # Curves fall in bits, options rise.
+  found = np.array(table)
+  if found.shape != (len(names), len(options)):
+    raise ValueError(f'Expected curves of {len(options)} points, but {found.shape} came.')
+  return found
+
+
+def solve(table: BitTable, factors: Mapping[str, float] | None = None) -> dict[str, int]:
+  """Bits that make the sum of the losses least within the budget: a multiple-choice knapsack, exact.
+
+  Args:
+    table: the choices.
+    factors: of the losses, by kernel name; default: one.
+
+  Raises:
+    ValueError: not even the cheapest choices meet the budget.
+  """
+  if table.costs.min(axis=1).sum() > table.budget:
+    raise ValueError(
+      f'At least {table.costs.min(axis=1).sum():.0f} is needed, but the budget is {table.budget:.0f}.'
+    )
+  weights = np.array([factors[name] if factors else 1.0 for name in table.names])
+  losses = table.losses * weights[:, None]
+  nb_kernels, nb_options = losses.shape
+  # A little for bits that gain nothing, so that of equal choices the cheapest is taken.
+  goal = losses / max(losses.max(), 1e-30) + 1e-9 * table.costs / table.costs.max()
+  one_each = np.kron(np.eye(nb_kernels), np.ones(nb_options))
+  found = optimize.milp(
+    goal.ravel(),
+    constraints=[
+      optimize.LinearConstraint(one_each, 1, 1),
+      optimize.LinearConstraint(table.costs.ravel()[None], -np.inf, table.budget),
+    ],
+    integrality=np.ones(goal.size),
+    bounds=optimize.Bounds(0, 1),
+    options={'mip_rel_gap': 1e-6, 'time_limit': 20.0},
+  )
+  chosen = found.x.reshape(goal.shape).argmax(axis=1)
+  return {name: table.options[i] for name, i in zip(table.names, chosen, strict=True)}
+
+
+def equal(table: BitTable) -> dict[str, int]:
+  """The most bits that all kernels can have alike.
+
+  Raises:
+    ValueError: not even the fewest bits meet the budget.
+  """
+  fits = [i for i, cost in enumerate(table.costs.sum(axis=0)) if cost <= table.budget]
+  if not fits:
+    raise ValueError('Not even the fewest bits meet the budget.')
+  return dict.fromkeys(table.names, table.options[max(fits)])
+
+
+def propose(table: BitTable, factors: Mapping[str, float]) -> Candidate:
+  """A candidate from factors of the losses; none: equal bits."""
+  bits = solve(table, factors) if factors else equal(table)
+  places = [list(table.options).index(bits[name]) for name in table.names]
+  cost = table.costs[np.arange(len(places)), places].sum()
+  return Candidate(bits, round(float(cost)))

@@ -1,0 +1,96 @@
+"""Files with weights of few bits hold the grids that training left, exactly."""
+
+import numpy as np
+import pytest
+import tf_keras as keras
+
+from secateurs.utils.deploy import tflite_bytes
+from secateurs.utils.deploy.interpreter import TFLiteModel
+from secateurs.utils.deploy.lowbits.grids import recover_steps
+from secateurs.utils.deploy.lowbits.ranges import activation_ranges
+from secateurs.utils.deploy.lowbits.writer import quantized_bytes
+from secateurs.utils.training.models.rounded_activations import calibrate, rounded_twin
+
+L = keras.layers
+RNG = np.random.default_rng(0)
+
+
+def test_steps_are_recovered():
+  integers = np.array([[3, -7, 2], [0, 0, 0], [100, -50, 25], [2, -4, 6]])
+  steps, greatest = recover_steps(integers * 0.013, 127)
+  np.testing.assert_allclose(steps, [0.013, 1, 0.325, 0.026])  # The coarsest grid.
+  assert greatest.tolist() == [7, 0, 4, 3]
+  steps, greatest = recover_steps(np.array([[0.3141592, 0.2718281, 1.0]]), 127)
+  assert (steps[0], greatest[0]) == (pytest.approx(1 / 127), 127)  # On no grid.
+
+
+@pytest.fixture(scope='module')
+def model():
+  """Kernels of 4, 8 (depthwise) and 6 bits, each layer on one grid, with normalisation to fold."""
+  inputs = L.Input((10, 10, 3))
+  x = L.Conv2D(8, 3, name='four', use_bias=False)(inputs)
+  x = L.ReLU()(L.BatchNormalization(gamma_initializer='random_normal', name='norm')(x))
+  x = L.DepthwiseConv2D(3, name='deep')(x)
+  x = L.Conv2D(6, 1, name='six')(x)
+  x = L.add([x, L.Conv2D(6, 1)(x)])
+  model = keras.Model(inputs, L.Dense(4, name='head')(L.GlobalAveragePooling2D()(x)))
+  for layer, last in (('four', 7), ('deep', 7), ('six', 31), ('head', 7)):
+    kernel = model.get_layer(layer).weights[0]
+    values = kernel.numpy()
+    step = np.abs(values).max() / last
+    kernel.assign(np.rint(values / step) * step)
+  return model
+
+
+def test_weights_are_exact_in_the_smallest_container(model, tmp_path):
+  images = RNG.standard_normal((6, 10, 10, 3)).astype(np.float32)
+  content, bits = quantized_bytes(tflite_bytes(model), 32)
+  assert sorted(bits.values()) == [4, 4, 8, 8, 8]
+  path = tmp_path / 'quant.tflite'
+  path.write_bytes(content)
+  found = TFLiteModel(path).predict(images)
+  expected = model(images).numpy()
+  # The second 1x1 convolution lies on no grid and is rounded to 8 bits.
+  assert np.abs(found - expected).max() < 0.02 * np.ptp(expected)
+
+
+@pytest.mark.parametrize(('bits', 'share'), [(8, 0.1), (16, 0.02)])
+def test_activations_in_integers(model, tmp_path, bits, share):
+  images = RNG.standard_normal((16, 10, 10, 3)).astype(np.float32)
+  path = tmp_path / 'quant.tflite'
+  path.write_bytes(quantized_bytes(tflite_bytes(model), bits, images)[0])
+  file, expected = TFLiteModel(path), model(images).numpy()
+  assert file.is_quantized
+  assert np.abs(file.predict(images) - expected).max() < share * np.ptp(expected)
+
+
+def test_impossible_requests_are_named(model):
+  with pytest.raises(ValueError, match='must be in'):
+    quantized_bytes(tflite_bytes(model), 4)
+  with pytest.raises(ValueError, match='calibration images'):
+    activation_ranges(tflite_bytes(model), None)
+
+
+def test_ranges_are_those_of_the_values(model):
+  images = RNG.standard_normal((20, 10, 10, 3)).astype(np.float32)
+  found = activation_ranges(tflite_bytes(model), images)
+  assert found['image']['min'].item() == images.min()
+  assert found['image']['max'].item() == images.max()
+
+
+def test_a_twin_rounds_what_an_integer_runtime_holds(model):
+  images = RNG.standard_normal((60, 10, 10, 3)).astype(np.float32)
+  twin = rounded_twin(model, 8)
+  calibrate(twin, model, images)
+  names = {layer.name for layer in twin.layers}
+  assert {'input_range', 'deep_range', 'head_range'} <= names
+  assert not {'four_range', 'norm_range'} & names  # Fused into the ReLU that follows.
+  near, exact = twin(images).numpy(), model(images).numpy()
+  assert 0 < np.abs(near - exact).max() < 0.05 * np.ptp(exact)
+  coarse = rounded_twin(model, 3)
+  calibrate(coarse, model, images)
+  assert len(np.unique(coarse(images).numpy())) <= 8
+  low = twin.get_layer('input_range').low
+  before = float(low)
+  twin(10 * images, training=True)
+  assert float(low) == pytest.approx(0.99 * before + 0.01 * 10 * images.min(), rel=1e-4)

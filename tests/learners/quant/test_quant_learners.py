@@ -1,0 +1,122 @@
+"""uniform-quant and non-uniform-quant on digits."""
+
+import json
+
+import numpy as np
+import pytest
+
+from secateurs.utils.buckets import Buckets
+from secateurs.utils.deploy.packed.network import read
+from secateurs.utils.errors import UserError
+from secateurs.utils.model_files import load_model
+from secateurs.utils.training.models.weights import kernels_by_name
+
+
+@pytest.fixture
+def run(make, baseline):
+  """Runs a learner from the trained baseline; returns learner and result."""
+
+  def train(name, folder='run', training=None, warm=baseline, **config):
+    learner = make(
+      name, folder, run={'warm_start_path': str(warm)}, training=training or {}, **config
+    )
+    return learner, learner.train()
+
+  return train
+
+
+def distinct(row):
+  return len(np.unique(row[row != 0]))
+
+
+def test_bits_meet_their_mean_and_the_file_holds_them(run):
+  learner, result = run('uniform-quant', equivalent_bits=4.0, w_bit_max=6)
+  extra = result.report['extra']
+  assert extra['mean_bits'] <= 4.0
+  assert len(set(extra['bits'].values())) > 1
+  assert any('4 were asked for' in note for note in result.report['notes'])
+  for name, kernel in kernels_by_name(result.model).items():
+    rows = Buckets(tuple(kernel.shape), 'channel').rows(kernel.numpy())
+    assert max(map(distinct, rows)) <= 2 ** extra['bits'][name] - 2
+  quant = result.report['compressed']['quant']
+  assert quant['bytes'] < 0.35 * result.report['original']['tflite_bytes']
+  assert quant['score']['value'] > 0.85
+  assert quant['latency'][0]['p50_ms'] > 0
+  assert 'quant_top1_agreement' in result.report['parity']
+  assert 'quantised file size' in (learner.files.log_dir / 'report.html').read_text()
+
+
+def test_a_file_meets_its_bytes(run):
+  _, result = run('uniform-quant', target_bytes=60_000, training={'nb_epochs_rat': 0.0})
+  assert result.report['compressed']['quant']['bytes'] <= 60_000
+  with pytest.raises(UserError, match='--uql_target_bytes 9000 cannot be met'):
+    run('uniform-quant', 'other', target_bytes=9000)
+
+
+def test_a_search_resumes_and_is_reported(run, make, baseline):
+  config = {'equivalent_bits': 4.0, 'enbl_search': True, 'nb_rlouts': 3, 'nb_iters_ft': 2}
+  learner, result = run('uniform', **config)
+  search = result.report['extra']['search']
+  assert search['trials'] == 3
+  assert search['reward'] >= search['reward_by_curves']
+  lines = (learner.files.trials).read_text().splitlines()
+  assert [json.loads(line)['number'] for line in lines] == [0, 1, 2]
+
+
+def test_integers_of_16_bits_and_floats(run):
+  _, result = run('uniform-quant', activation_bits=16, training={'nb_epochs_rat': 0.0})
+  assert result.report['parity']['quant_top1_agreement'] > 0.95
+  _, result = run('uniform-quant', 'b', activation_bits=32, training={'nb_epochs_rat': 0.0})
+  assert result.report['parity']['quant_top1_agreement'] == 1.0
+
+
+def test_8_bit_training_beside_it_is_refused(make, baseline):
+  learner = make(
+    'uniform-quant', run={'warm_start_path': baseline}, quantization={'enbl_qat': True}
+  )
+  with pytest.raises(UserError, match='--enbl_qat trains another 8-bit twin'):
+    learner.train()
+
+
+@pytest.mark.parametrize('name', ['uniform-quant', 'non-uniform-quant'])
+def test_zeros_of_a_pruning_learner_stay(run, name):
+  _, sparse = run('weight-sparse', 'sparse', prune_ratio=0.8)
+  _, result = run(name, warm=sparse.files['keras'])
+  before, after = kernels_by_name(sparse.model), kernels_by_name(result.model)
+  for key, kernel in before.items():
+    zeros = kernel.numpy() == 0
+    assert (after[key].numpy()[zeros] == 0).all()
+  key = 'sparsity_params'
+  assert sparse.report['compressed'][key] <= result.report['compressed'][key]
+
+
+def test_deep_compression(run, baseline):
+  learner, result = run(
+    'non-uniform-quant',
+    training={'nb_epochs_ft': 0.3},
+    prune_ratio=0.7,
+    nb_rounds=2,
+    weight_bits=4,
+    dense_bits=3,
+    opt_mode='centroids',
+  )
+  extra = result.report['extra']
+  assert set(extra['quality']) == set(extra['kept'])
+  assert all(0 < factor < 4 for factor in extra['quality'].values())
+  stages = list(extra['packed_bytes_by_stage'].values())
+  assert stages == sorted(stages, reverse=True)
+  assert result.report['compressed']['packed']['bytes'] == stages[-1]
+  assert stages[-1] < stages[0] / 8
+  for name, kernel in kernels_by_name(result.model).items():
+    bits = extra['bits'][name]
+    assert distinct(kernel.numpy()) <= 2**bits
+    assert bits == (3 if kernel.shape.rank == 2 else 4)
+  unpacked, saved = read(result.files['dc']).model(), load_model(result.files['keras'])
+  for one, other in zip(unpacked.get_weights(), saved.get_weights(), strict=True):
+    np.testing.assert_array_equal(one, other)
+  assert 'packed file (.dc)' in (learner.files.log_dir / 'report.html').read_text()
+
+
+def test_pruning_needs_steps(run):
+  with pytest.raises(UserError, match='--nuql_prune_ratio prunes while the network trains'):
+    run('non-uniform-quant', prune_ratio=0.5, training={'nb_epochs_rat': 0.0})

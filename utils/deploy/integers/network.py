@@ -1,0 +1,120 @@
+"""Runs a full-integer .tflite file in NumPy, and compares it with TensorFlow Lite's own kernels."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from pathlib import Path
+
+import numpy as np
+
+from secateurs.utils.deploy.integer import quantize
+from secateurs.utils.deploy.integers.kernels import KERNELS
+from secateurs.utils.deploy.integers.tensors import INT8, Graph, read_graph
+from secateurs.utils.deploy.interpreter import open_interpreter
+from secateurs.utils.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Difference:
+  """How far one tensor of the integer model lies from TensorFlow Lite's.
+
+  Attributes:
+    name: of the tensor.
+    kind: the operator that made it.
+    steps: the largest difference, in integer steps.
+    share: fraction of the integers that differ.
+  """
+
+  name: str
+  kind: str
+  steps: int
+  share: float
+
+
+class IntegerNetwork:
+  """A full-integer .tflite file in whole numbers.
+
+  Attributes:
+    graph: tensors and operators.
+  """
+
+  def __init__(self, path: str | os.PathLike) -> None:
+    """Reads the file.
+
+    Raises:
+      UserError: it is no full-integer file, or has operators that the model lacks.
+    """
+    self.graph: Graph = read_graph(path)
+    missing = sorted({op.kind for op in self.graph.operators} - set(KERNELS))
+    if missing:
+      raise UserError(
+        f'{path} has operators that the integer model lacks ({", ".join(missing)}); expected '
+        f'{", ".join(KERNELS)}: leave --exec_mode verify to the comparison with Keras.'
+      )
+
+  def quantize(self, inputs: np.ndarray) -> np.ndarray:
+    """Real inputs, float [n, ...], as the integers that the file takes."""
+    given = self.graph.tensors[self.graph.input]
+    return quantize(inputs, given.scale, given.zero, -128, 127)
+
+  def run(self, inputs: np.ndarray) -> dict[int, np.ndarray]:
+    """Integers, int64, of all tensors by number, for integer inputs [n, ...]."""
+    tensors = self.graph.tensors
+    values = {n: one.values for n, one in enumerate(tensors) if one.values is not None}
+    values[self.graph.input] = np.asarray(inputs, np.int64)
+    for op in self.graph.operators:
+      ins = [values[number] if number >= 0 else None for number in op.inputs]
+      values[op.outputs[0]] = KERNELS[op.kind](op, tensors, ins)
+    return values
+
+  def predict(self, inputs: np.ndarray) -> np.ndarray:
+    """Real outputs [n, classes] for real inputs."""
+    out = self.graph.tensors[self.graph.output]
+    found = self.run(self.quantize(inputs))[self.graph.output]
+    return ((found - out.zero) * out.scale).astype(np.float32).reshape(len(inputs), -1)
+
+
+def compare_with_reference(path: str | os.PathLike, inputs: np.ndarray) -> list[Difference]:
+  """Compares all int8 tensors with those of TensorFlow Lite's reference kernels.
+
+  Args:
+    path: of a full-integer file.
+    inputs: float [n, ...].
+
+  Returns:
+    One entry for each tensor that an operator made, in order.
+
+  Raises:
+    UserError: see `IntegerNetwork`.
+  """
+  network = IntegerNetwork(path)
+  integers = network.quantize(inputs)
+  mine, theirs = network.run(integers), _reference(path, integers.astype(np.int8))
+  found = []
+  for op in network.graph.operators:
+    number = op.outputs[0]
+    tensor = network.graph.tensors[number]
+    if tensor.type == INT8:
+      apart = np.abs(mine[number] - theirs[number].astype(np.int64).reshape(mine[number].shape))
+      found.append(Difference(tensor.name, op.kind, int(apart.max()), float((apart > 0).mean())))
+  return found
+
+
+def _reference(path: str | os.PathLike, inputs: np.ndarray) -> dict[int, np.ndarray]:
+  interpreter = open_interpreter(Path(path).read_bytes(), reference=True)
+  given = interpreter.get_input_details()[0]['index']
+  parts: dict[int, list[np.ndarray]] = {}
+  interpreter.allocate_tensors()
+  for one in inputs:
+    interpreter.set_tensor(given, one[np.newaxis])
+    interpreter.invoke()
+    for details in interpreter.get_tensor_details():
+      if details['dtype'] is np.int8 and details['index'] not in parts:
+        parts[details['index']] = []
+      if details['dtype'] is np.int8:
+        parts[details['index']].append(interpreter.get_tensor(details['index']).copy())
+  return {
+    number: np.concatenate(values) if values[0].ndim else np.array(values)
+    for number, values in parts.items()
+  }

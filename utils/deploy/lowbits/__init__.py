@@ -1,0 +1,1 @@
+"""TensorFlow Lite files whose weights have few bits, through ai-edge-quantizer."""

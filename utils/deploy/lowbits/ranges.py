@@ -1,0 +1,65 @@
+"""Ranges of the activations of a float .tflite file over some inputs."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from secateurs.utils.deploy.interpreter import open_interpreter
+
+_BATCH = 16
+
+
+def activation_ranges(
+  content: bytes, images: np.ndarray | None
+) -> dict[str, dict[str, np.ndarray]]:
+  """Least and greatest value of each tensor that is no constant, by name.
+
+  Args:
+    content: of the file.
+    images: float32 [n, ...], n at least 1.
+
+  Returns:
+    For each tensor `min` and `max`, arrays of one element and the tensor's rank.
+
+  Raises:
+    ValueError: there are no images.
+  """
+  if images is None or not len(images):
+    raise ValueError('Integer activations need calibration images, but none came.')
+  interpreter = open_interpreter(content, reference=False)
+  (given,) = interpreter.get_input_details()
+  wanted = _activations(content)
+  found: dict[str, dict[str, np.ndarray]] = {}
+  for start in range(0, len(images), _BATCH):
+    batch = np.asarray(images[start : start + _BATCH], np.float32)
+    interpreter.resize_tensor_input(given['index'], batch.shape)
+    interpreter.allocate_tensors()
+    interpreter.set_tensor(given['index'], batch)
+    interpreter.invoke()
+    for details in interpreter.get_tensor_details():
+      if details['name'] not in wanted or details['dtype'] is not np.float32:
+        continue
+      _widen(found, details['name'], interpreter.get_tensor(details['index']))
+  return found
+
+
+def _widen(found: dict[str, dict[str, np.ndarray]], name: str, values: np.ndarray) -> None:
+  if not values.size:
+    return
+  shape = (1,) * values.ndim
+  low, high = (np.reshape(f(values), shape) for f in (np.min, np.max))
+  before = found.get(name, {'min': low, 'max': high})
+  found[name] = {'min': np.minimum(low, before['min']), 'max': np.maximum(high, before['max'])}
+
+
+def _activations(content: bytes) -> set[str]:
+  """Names of the tensors that the file has no values of."""
+  from ai_edge_litert.tools import flatbuffer_utils
+
+  model = flatbuffer_utils.read_model_from_bytearray(bytearray(content))
+  return {
+    tensor.name.decode()
+    for graph in model.subgraphs
+    for tensor in graph.tensors
+    if model.buffers[tensor.buffer].data is None
+  }

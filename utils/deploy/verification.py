@@ -1,0 +1,146 @@
+"""Compares an exported .tflite file with the Keras model, layer by layer.
+
+The converter fuses normalisation and ReLU into the layer before, and names what is left after all of
+them. A tensor of the file is therefore compared with the last layer of the model that its name mentions
+and that has an output of its shape.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+import tf_keras as keras
+
+from secateurs.utils.deploy.integers.network import compare_with_reference
+from secateurs.utils.deploy.interpreter import dequantize, open_interpreter, quantize
+from secateurs.utils.graph.flat.cuts import run_calls
+from secateurs.utils.graph.flat.walk import flatten_model
+
+
+@dataclasses.dataclass(frozen=True)
+class LayerDifference:
+  """How far a tensor of a file lies from the output of a layer.
+
+  Attributes:
+    layer: name of the Keras layer.
+    largest: the largest difference.
+    share: the same as a fraction of the range of the layer's outputs.
+    steps: the same in integer steps of the tensor; None for a float one.
+  """
+
+  layer: str
+  largest: float
+  share: float
+  steps: float | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Verification:
+  """What `verify` found.
+
+  Attributes:
+    layers: by kind of file, its layers in order.
+    integers: for the int8 file, by tensor, the largest difference in steps between the integer model
+      and TensorFlow Lite's reference kernels; None where there is no int8 file.
+  """
+
+  layers: dict[str, list[LayerDifference]]
+  integers: dict[str, int] | None
+
+  def block(self) -> dict[str, Any]:
+    """In plain types."""
+    return dataclasses.asdict(self)
+
+
+def verify(model: keras.Model, files: Mapping[str, Path], images: np.ndarray) -> Verification:
+  """Runs .tflite files and the model on the same images.
+
+  Args:
+    model: the deployable Keras model.
+    files: .tflite files by kind; `tflite_int8` is run as integers in NumPy, too.
+    images: float32 [n, h, w, c].
+
+  Raises:
+    UserError: the int8 file has operators that the integer model lacks.
+  """
+  outputs = _layer_outputs(model, images)
+  layers = {kind: list(_compared(path, outputs, images)) for kind, path in files.items()}
+  integers = None
+  if 'tflite_int8' in files:
+    found = compare_with_reference(files['tflite_int8'], images)
+    integers = {one.name: one.steps for one in found}
+  return Verification(layers, integers)
+
+
+def _layer_outputs(model: keras.Model, images: np.ndarray) -> dict[str, np.ndarray]:
+  """Outputs of all layers in the order of their calls, by name, that of the model at the end."""
+  flat = flatten_model(model)
+  ((number, _),) = flat.inputs
+  made = [call.outputs[0] for call in flat.calls]
+  values = run_calls(flat.calls, {number: tf.constant(images)}, wanted=made)
+  outputs = {call.name: values[call.outputs[0]].numpy() for call in flat.calls}
+  (last,) = (call.name for call in flat.calls if flat.outputs[0] in call.outputs)
+  return {**outputs, last: outputs.pop(last)}
+
+
+def _compared(
+  path: str | os.PathLike, outputs: Mapping[str, np.ndarray], images: np.ndarray
+) -> Iterator[LayerDifference]:
+  last = list(outputs)[-1]
+  places = {name: place for place, name in enumerate(outputs)}
+  found: dict[str, LayerDifference] = {}
+  for name, values, scale in _tensors(path, images):
+    parts = {last} if name is None else set(re.split(r'[;/:]', name))
+    fits = [one for one in parts if one in outputs and outputs[one].shape == values.shape]
+    if not fits:
+      continue
+    layer = max(fits, key=places.get)
+    largest = float(np.abs(values - outputs[layer]).max())
+    span = float(np.ptp(outputs[layer])) or 1.0
+    steps = largest / scale if scale else None
+    before = found.get(layer)
+    if (
+      before is None or largest < before.largest
+    ):  # Two tensors of one layer: the one after it all.
+      found[layer] = LayerDifference(layer, largest, largest / span, steps)
+  for name in outputs:
+    if name in found:
+      yield found[name]
+
+
+def _tensors(
+  path: str | os.PathLike, images: np.ndarray
+) -> Iterator[tuple[str | None, np.ndarray, float | None]]:
+  """Name (None for the output), real values and step of all activations of a file."""
+  interpreter = open_interpreter(Path(path).read_bytes(), reference=False)
+  interpreter.allocate_tensors()
+  given = interpreter.get_input_details()[0]
+  output = interpreter.get_output_details()[0]['index']
+  parts: dict[int, list[np.ndarray]] = {}
+  for image in images:
+    values = image[np.newaxis]
+    if np.issubdtype(given['dtype'], np.integer):
+      values = quantize(values, *given['quantization'], given['dtype'])
+    interpreter.set_tensor(given['index'], values)
+    interpreter.invoke()
+    for details in interpreter.get_tensor_details():
+      if len(details['shape']) > 1 and details['shape'][0] == 1:
+        value = interpreter.get_tensor(details['index'])
+        parts.setdefault(details['index'], []).append(value.copy())
+  for details in interpreter.get_tensor_details():
+    if details['index'] not in parts:
+      continue
+    values = np.concatenate(parts[details['index']])
+    name = None if details['index'] == output else details['name']
+    if np.issubdtype(values.dtype, np.integer):
+      scale, zero = details['quantization']
+      yield name, dequantize(values, scale, zero), float(scale) or None
+    elif values.dtype == np.float32:
+      yield name, values, None
