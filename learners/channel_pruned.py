@@ -28,9 +28,8 @@ import numpy as np
 import tf_keras as keras
 
 from secateurs.learners import register
-from secateurs.learners.channels import criteria
 from secateurs.learners.channels.comparison import compare_selections
-from secateurs.learners.channels.configs import RefitConfig, WidthConfig
+from secateurs.learners.channels.cp_config import CpConfig
 from secateurs.learners.channels.cutting import dropped_inputs, unit_masks
 from secateurs.learners.channels.ratios import nb_kept
 from secateurs.learners.channels.reconstruct import NB_BATCHES, Method, prune, say_layer
@@ -39,83 +38,11 @@ from secateurs.learners.channels.units import Unit
 from secateurs.learners.channels.width_learner import WidthLearner
 from secateurs.learners.channels.widths import Widths
 from secateurs.learners.run.phases import Phase
-from secateurs.utils.config import option
 from secateurs.utils.graph import ChannelGraph
 from secateurs.utils.training.engine.hooks import Hooks
 from secateurs.utils.training.engine.schedules import Cosine
 
 _DEFAULT_MACS = 0.5
-
-
-@dataclasses.dataclass(frozen=True)
-class CpConfig(WidthConfig, RefitConfig):
-  """Hyper-parameters of `chn-pruned`."""
-
-  prefix = 'cp_'
-
-  save_path: str = option(
-    './models_cp/model.ckpt', 'Checkpoints of the pruned model.', affects_result=False
-  )
-  save_path_eval: str = option(
-    './models_cp_eval/model', 'Exported slim model, without ending.', affects_result=False
-  )
-  uniform_preserve_ratio: float = option(
-    0.5,
-    'Fraction of its input channels that each layer keeps, for uniform.',
-    low=0.0,
-    high=1.0,
-    used_with={'prune_option': 'uniform'},
-  )
-  prune_list_file: str = option(
-    'ratio.list',
-    'File of preserve ratios, one a layer, for list.',
-    used_with={'prune_option': 'list'},
-  )
-  preserve_ratio: float | None = option(
-    None,
-    'Fraction of all MACs that stays, for auto; default: 0.5.',
-    low=0.0,
-    high=1.0,
-    used_with={'prune_option': 'auto'},
-  )
-  select: str = option(
-    'backward',
-    'How channels are chosen: lasso, backward, thinet, thinet-ls, magnitude, random (by readers); or '
-    'l1, l2, bn_gamma, fpgm, lamp, taylor, taylor_fo, apoz, entropy, rank (by scores).',
-    choices=lambda: criteria.names('moments', 'score'),
-  )
-  lasso: bool = option(True, 'If unset, channels are chosen by magnitude, whatever cp_select says.')
-  repair: str = option(
-    'least-squares',
-    'How kept weights are refit: least-squares (each weight), or scalar (one factor a channel).',
-    choices=('least-squares', 'scalar'),
-  )
-  scheme: str = option(
-    'two-step',
-    'For lasso: choose, then refit; or both alternately with a growing penalty.',
-    choices=('two-step', 'alternating'),
-    used_with={'select': 'lasso'},
-  )
-  finetune: bool = option(False, 'Fine-tune after every group of layers.')
-  list_group: int = option(1000, 'Layers of a group.', low=1, used_with={'finetune': True})
-  nb_iters_ft_ratio: float = option(
-    0.2,
-    'Steps after one group, as a fraction of those of the final fine-tuning.',
-    low=0.0,
-    high=1.0,
-    used_with={'finetune': True},
-  )
-  lrn_rate_ft: float = option(
-    1e-4, 'Learning rate after a group, for SGD.', low=0.0, used_with={'finetune': True}
-  )
-  compare: bool = option(
-    False, 'Report what magnitude and random selection give at the same numbers of channels.'
-  )
-
-  @property
-  def selection(self) -> str:
-    """How channels are chosen."""
-    return self.select if self.lasso else 'magnitude'
 
 
 @dataclasses.dataclass

@@ -108,10 +108,7 @@ class DcpConfig(BlockConfig):
   def __post_init__(self) -> None:
     super().__post_init__()
     if self.prune_option == 'list' and self.prune_list_file is None:
-      raise UserError(
-        '--dcp_prune_option list takes its ratios from a file, but none was given: add '
-        '--dcp_prune_list_file.'
-      )
+      raise UserError('--dcp_prune_option list needs a file of ratios: add --dcp_prune_list_file.')
 
 
 @dataclasses.dataclass

@@ -85,6 +85,7 @@ class Killed(BaseException):
   ],
   ids=['layer-by-layer', 'end-to-end', 'abc'],
 )
+@pytest.mark.slow
 def test_a_run_killed_between_cuts_ends_like_one_that_was_not(config, run, monkeypatch):
   whole = run('whole', epochs=0.5, **config)[1]
   step, calls = loop.TrainStep.run, []
