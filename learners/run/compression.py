@@ -16,6 +16,7 @@ from secateurs.learners.run.phases import Phase
 from secateurs.learners.run.reporting import Findings
 from secateurs.utils.errors import UserError
 from secateurs.utils.training import distributed
+from secateurs.utils.training.models import batch_norm
 from secateurs.utils.training.models.weights import assign_weights, named_weights
 from secateurs.utils.training.tasks.scores import Evaluation, Score
 
@@ -73,7 +74,7 @@ class CompressionLearner(MeasuredLearner):
   # Batch norm.
 
   def _batch_norm_phases(self) -> list[Phase]:
-    if not self.settings.training.bn_reestimate:
+    if not (self.settings.training.bn_reestimate and batch_norm.batch_norms(self.model)):
       return []
     return [Phase(batch_norms.PHASE, self._reestimate)]
 

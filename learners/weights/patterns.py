@@ -47,7 +47,5 @@ def _blocks_of_kernels(kernels: str, another: bool) -> Pattern:
       f'--ws_pattern takes 1x<neighbouring outputs>, such as 1x4, but {kernels!r} was given.'
     )
   if another:
-    raise UserError(
-      '--ws_pattern is a pattern of its own: leave --ws_block_size and --ws_m_by_n out.'
-    )
+    raise UserError('--ws_pattern sets where zeros lie: leave --ws_block_size and --ws_m_by_n out.')
   return OneByN(int(found[1]))

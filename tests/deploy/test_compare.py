@@ -254,3 +254,27 @@ def test_comparing_loads_no_tensorflow(runs):
   out = str(runs / 'out')
   done = subprocess.run([sys.executable, '-c', code, str(runs), '--out', out], capture_output=True)
   assert done.returncode == 0, done.stderr
+
+
+def test_what_is_deployed_counts(tmp_path):
+  """Few bits: the file's own score, size and latency; packed: the size of the packed file."""
+  for name, key in (('quant', 'quant'), ('packed', 'packed')):
+    report = run(tmp_path / name, f'{name}-learner', 0, 0.88, 40e6)
+    own = {'bytes': 100_000, 'gzip_bytes': 90_000}
+    if key == 'quant':
+      own |= {
+        'score': score(0.87),
+        'latency': [{'threads': 1, 'p50_ms': 0.1, 'p90_ms': 1.0, 'fps': 1.0}],
+      }
+    report['compressed'][key] = own
+    write_report(report, tmp_path / name)
+  quant, packed = (
+    next(e for e in entries(find_reports([tmp_path])) if e.name.startswith(name))
+    for name in ('quant', 'packed')
+  )
+  assert (quant.score, quant.values['file'], quant.file) == (0.87, 100_000, '_quant.tflite')
+  assert quant.ratios['latency'] == pytest.approx(0.1 / 0.6)
+  assert (packed.score, packed.values['file'], packed.file) == (0.88, 100_000, '.dc')
+  text = format_comparison([quant, packed])
+  assert 'quant)' in text
+  assert '"packed" marks .dc' in text

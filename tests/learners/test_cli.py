@@ -115,8 +115,8 @@ def test_a_dry_run_prints_the_phases_and_trains_nothing(tmp_path):
   assert done.returncode == 0, done.stderr
   assert done.stdout.startswith('Loading TensorFlow ...\n')
   assert '--nb_epochs_rat 0.05' in done.stdout
-  assert re.search(r'Phase 1 of 5, baseline: .+, \d+ training steps\n', done.stdout)
-  assert re.search(r'Phase 3 of 5, sparsify: .+, \d+ training steps\n', done.stdout)
+  assert re.search(r'Phase 1 of 4, baseline: .+, \d+ training steps\n', done.stdout)
+  assert re.search(r'Phase 3 of 4, sparsify: .+, \d+ training steps\n', done.stdout)
   assert re.search(r'A training step takes \d+ ms here .+ for the \d+ training steps', done.stdout)
   assert not list(tmp_path.rglob('*.index'))
   assert not list(tmp_path.rglob('*.tflite'))

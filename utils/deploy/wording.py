@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from secateurs.utils.deploy import units
-from secateurs.utils.deploy.float_file import PLAIN, SPARSE
+from secateurs.utils.deploy.float_file import PACKED, PLAIN, QUANT, SPARSE
 from secateurs.utils.deploy.rows import Row
 from secateurs.utils.deploy.scores import kind_of
 
@@ -16,6 +16,13 @@ _NAMES = {
   'latency_ratio': 'latency ratio',
   'sparsity': 'zeros in prunable kernels',
   'sparsity_params': 'zeros in all parameters',
+}
+
+_ENDINGS = {
+  'tflite_bytes': PLAIN,
+  'sparse/bytes': SPARSE,
+  'quant/bytes': QUANT,
+  'packed/bytes': PACKED,
 }
 
 
@@ -79,13 +86,13 @@ def verdict(rows: Sequence[Row]) -> str:
 
 def _advice(chosen: Sequence[Row]) -> str:
   """What the rows of the headline suggest; nothing where no score was compared."""
-  score = next((row for row in chosen if row.key == 'score'), None)
-  size = next((row for row in chosen if row.key in ('tflite_bytes', 'sparse/bytes')), None)
-  if score is None or size is None:
+  score = next((row for row in chosen if row.key in ('score', 'quant/score')), None)
+  ending = next((_ENDINGS[row.key] for row in chosen if row.key in _ENDINGS), None)
+  if score is None or ending is None:
     return ''
   if score.better is False:
     return ': weigh the loss, train for longer, or remove less'
-  return f': deploy model{SPARSE if size.key == "sparse/bytes" else PLAIN}'
+  return f': deploy model{ending}'
 
 
 def samples_line(report: Mapping) -> str:

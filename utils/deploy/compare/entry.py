@@ -6,7 +6,7 @@ from typing import Any
 
 from secateurs.utils.deploy import units
 from secateurs.utils.deploy.blocks import median_latency
-from secateurs.utils.deploy.float_file import smallest_float_file
+from secateurs.utils.deploy.float_file import deployed_file
 from secateurs.utils.deploy.scores import ScoreKind
 
 
@@ -28,7 +28,7 @@ class Metric:
 
 
 def _file_size(block: Mapping) -> float | None:
-  file = smallest_float_file(block)
+  file = deployed_file(block)
   return file.bytes if file else None
 
 
@@ -54,7 +54,7 @@ class Entry:
     original: whether it is a network before compression.
     scores: one for each seed; of an original one for each that differs.
     noise: standard error of one score, the mean over the runs; None if unknown.
-    file: how the name of the file ends whose size counts: the smallest float file.
+    file: how the name of the file ends whose size counts: the one that is deployed.
     values: mean of each cost over the seeds, by key.
     ratios: the same, each relative to the run's own original, which was measured beside it; a
       chain's is what went into its first link.

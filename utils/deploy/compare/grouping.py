@@ -8,7 +8,7 @@ from typing import Any
 
 from secateurs.utils.deploy.chains import first_original
 from secateurs.utils.deploy.compare.entry import COSTS, Entry, pareto
-from secateurs.utils.deploy.float_file import smallest_float_file
+from secateurs.utils.deploy.float_file import deployed_block, deployed_file
 from secateurs.utils.deploy.scores import ScoreKind, kind_of, value_of
 
 _NOT_OF_THE_METHOD = ('seed', 'model')
@@ -141,7 +141,7 @@ def _names(reports: Sequence[Mapping]) -> list[str]:
 
 
 def _entry(name: str, group: Sequence[Run]) -> Entry:
-  blocks = [report['compressed'] for _, report in group]
+  blocks = [deployed_block(report['compressed']) for _, report in group]
   before = [first_original(report) for _, report in group]
   ratios = {}
   for metric in COSTS:
@@ -160,7 +160,7 @@ def _entry(name: str, group: Sequence[Run]) -> Entry:
 
 def _common(group: Sequence[Run], blocks: Sequence[Mapping]) -> dict[str, Any]:
   """What entries of methods and of originals have alike."""
-  endings = {file.ending for file in map(smallest_float_file, blocks) if file}
+  endings = {file.ending for file in map(deployed_file, blocks) if file}
   return {
     'net': _net(group[0][1]),
     'kind': _kind(blocks[0]),

@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from secateurs.utils.deploy.compare.entry import COSTS, Entry, Metric, pareto
 from secateurs.utils.deploy.compare.grouping import ranked_groups
-from secateurs.utils.deploy.compare.text import SPARSE_FILE, STAR, table_cells, verdicts
+from secateurs.utils.deploy.compare.text import FILES, STAR, table_cells, verdicts
 from secateurs.utils.files import atomic_path, explain_os_errors
 
 _PLOTTED = ('file', 'latency', 'macs', 'params')
@@ -42,7 +42,7 @@ def render_page(found: Sequence[Entry], folder: str | Path = '.') -> str:
 
   groups = [_group(heading, group, folder) for heading, group in ranked_groups(found).items()]
   nb_runs = len({report for entry in found for report in entry.reports})
-  legend = [STAR, SPARSE_FILE]
+  legend = [STAR, FILES]
   return (
     environment()
     .get_template('compare.html.j2')

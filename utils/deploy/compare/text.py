@@ -6,11 +6,14 @@ from collections.abc import Sequence
 from secateurs.utils.deploy import units
 from secateurs.utils.deploy.compare.entry import COSTS, Entry, Metric
 from secateurs.utils.deploy.compare.grouping import ranked_groups
-from secateurs.utils.deploy.float_file import SPARSE
+from secateurs.utils.deploy.float_file import PACKED, QUANT, SPARSE
 from secateurs.utils.deploy.scores import STANDARD_ERRORS
 
 STAR = '* nothing compared is smaller or faster and has at least as good a score'
-SPARSE_FILE = f'"sparse" marks sizes of {SPARSE}; file size is that of the smallest float file'
+_MARKS = {SPARSE: 'sparse', QUANT: 'quant', PACKED: 'packed'}
+FILES = 'file size is that of the file to deploy; ' + ', '.join(
+  f'"{mark}" marks {ending}' for ending, mark in _MARKS.items()
+)
 
 
 def score_text(entry: Entry) -> str:
@@ -28,8 +31,8 @@ def cost_text(entry: Entry, metric: Metric) -> str:
   """Such as '0.21 ms (0.48x) *'; the star marks what nothing beats."""
   value, ratio = entry.values[metric.key], entry.ratios[metric.key]
   details = [] if ratio is None or entry.original else [f'{ratio:.2f}x']
-  if metric.key == 'file' and entry.file == SPARSE:
-    details.append('sparse')
+  if metric.key == 'file' and entry.file in _MARKS:
+    details.append(_MARKS[entry.file])
   share = f' ({", ".join(details)})' if details else ''
   star = ' *' if metric.key in entry.best else ''
   return f'{metric.show(value)}{share}{star}'
@@ -104,5 +107,5 @@ def format_comparison(found: Sequence[Entry]) -> str:
       for row in (header, *rows)
     ]
     parts.append('\n'.join([heading, lines[0], '-' * len(lines[0]), *lines[1:], *verdicts(group)]))
-  parts.append('\n'.join([STAR, *([SPARSE_FILE] if any(e.file == SPARSE for e in found) else [])]))
+  parts.append('\n'.join([STAR, *([FILES] if any(e.file in _MARKS for e in found) else [])]))
   return '\n\n'.join(parts)

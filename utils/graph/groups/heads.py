@@ -13,7 +13,7 @@ def calls_of_heads(flat: FlatModel) -> set[int]:
   """Finds the layers and reshapes whose output enters a product of two tensors as heads.
 
   A MultiHeadAttention is one. Another is a call whose output reaches a product of two tensors (matmul,
-  einsum, Dot) through calls that have no weights and lay nothing out anew, such as a transposition, a
+  einsum, Dot) through calls that have no weights and change no layout, such as a transposition, a
   scale or a split. So a channel shuffle, which meets a convolution next, is none.
 
   Returns:
