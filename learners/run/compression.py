@@ -74,7 +74,9 @@ class CompressionLearner(MeasuredLearner):
   # Batch norm.
 
   def _batch_norm_phases(self) -> list[Phase]:
-    if not (self.settings.training.bn_reestimate and batch_norm.batch_norms(self.model)):
+    if not self.settings.training.bn_reestimate:
+      return []
+    if self.model is not None and not batch_norm.batch_norms(self.model):
       return []
     return [Phase(batch_norms.PHASE, self._reestimate)]
 
