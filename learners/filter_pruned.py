@@ -64,7 +64,7 @@ class FilterPrunedLearner(FilterLearner):
       *([Phase('allocate', self.allocate)] if measures else []),
       Phase('prune', self._prune),
       Phase('slice', self.slice),
-      Phase('finetune', self.finetune),
+      Phase('finetune', self.finetune, self.rates.fine_tune_steps()),
     ]
 
   def finetune(self) -> None:

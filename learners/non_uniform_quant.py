@@ -66,16 +66,17 @@ class NonUniformQuantLearner(CompressionLearner):
 
   def compression_phases(self) -> list[Phase]:
     """Pruning in rounds where it was asked for, then shared weights."""
-    pruned = []
+    pruned, (of_round, of_sharing) = [], self._steps()
     if self.config.prune_ratio:
       pruned = [
         Phase('allocate', self._allocate),
         *(
-          Phase(f'round{number}', functools.partial(self._round, number))
+          Phase(f'round{number}', functools.partial(self._round, number), of_round)
           for number in range(1, self.config.nb_rounds + 1)
         ),
       ]
-    return [*pruned, Phase('share', self._share), Phase('stages', self._measure_stages)]
+    share = Phase('share', self._share, of_sharing)
+    return [*pruned, share, Phase('stages', self._measure_stages)]
 
   def prepare(self) -> None:
     """Makes masks and codebooks, and checks what can be known before all work."""

@@ -62,7 +62,7 @@ class UniformQuantLearner(CompressionLearner):
   def compression_phases(self) -> list[Phase]:
     """Bits by layer where there is a budget, then the training."""
     allocate = [Phase('allocate', self._allocate)] if self.config.allocates else []
-    return [*allocate, Phase('quantize', self._quantize)]
+    return [*allocate, Phase('quantize', self._quantize, self.rates.fine_tune_steps())]
 
   def prepare(self) -> None:
     """Makes the rounding network and the shadows, and checks what can be known before all work."""

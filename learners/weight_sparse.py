@@ -75,8 +75,9 @@ class WeightSparseLearner(CompressionLearner):
     if isinstance(config.zeros, OneByN) and config.rearrange:
       phases.insert(0, Phase('rearrange', lambda: sort_channels(self.settings, self.model)))
     if config.schedule == 'iterative':
+      each = self.rates.fine_tune_steps() // config.nb_rounds
       return phases + [
-        Phase(f'round{number}', functools.partial(self._round, number))
+        Phase(f'round{number}', functools.partial(self._round, number), each)
         for number in range(1, config.nb_rounds + 1)
       ]
     return [*phases, Phase('sparsify', self._sparsify, self.rates.fine_tune_steps())]

@@ -21,10 +21,15 @@ _TITLES = {
   'choose': 'take what stays from a plan',
   'prune': 'choose what goes, and refit the rest',
   'reconstruct': 'refit what is left, layer by layer',
+  'round': 'prune, and train what is left',
   'slice': 'cut the channels out of the network',
   'finetune': 'train the smaller network',
   'sparsify': 'train while weights become zero',
   'bn_reestimate': 're-estimate batch-norm statistics, where that helps',
+  'rearrange': 'sort filters, so that blocks of zeros lie together',
+  'quantize': 'train while weights are rounded to few bits',
+  'share': 'train while weights share few values',
+  'stages': 'measure the bytes after each stage',
   'qat': 'train in simulated 8 bits',
   'measure': 'evaluate, export and time the result',
 }
@@ -48,7 +53,9 @@ class Phase:
 
   def describe(self) -> str:
     """What it does, in a few words for the user."""
-    return self.title or _TITLES.get(self.name, '')
+    return (
+      self.title or _TITLES.get(self.name, '') or _TITLES.get(self.name.rstrip('0123456789'), '')
+    )
 
 
 @dataclasses.dataclass(frozen=True)
