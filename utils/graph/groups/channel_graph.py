@@ -126,8 +126,8 @@ class ChannelGraph:
     if part is None:
       return trace.outs[0].labels if trace.produced is None else trace.produced
     if part not in trace.inside:
-      parts = ', '.join(map(repr, ('input', 'output', *trace.inside)))
-      raise UserError(f'Layer {layer!r} has no {part!r} to cut, expected one of {parts}.')
+      parts = ' or '.join(map(repr, ('input', 'output', *trace.inside)))
+      raise UserError(f'Layer {layer!r} has no {part!r} to cut, expected {parts}.')
     return trace.inside[part]
 
   def protection(self, roots: np.ndarray) -> str | None:

@@ -34,10 +34,10 @@ class BatchNorm(Rule):
     return [Channels(axes[0], labels)]
 
   def axes(self, cut: Cut) -> Axes:
-    """All four vectors."""
+    """All vectors, those of batch renormalisation included."""
     if cut.ins[0].all():
       return {}
-    names = ('gamma', 'beta', 'moving_mean', 'moving_variance')
+    names = ('gamma', 'beta', 'moving_mean', 'moving_variance', 'renorm_mean', 'renorm_stddev')
     return {name: [(0, cut.ins[0])] for name in names}
 
   def constant(self, trace: Trace, ins: list[Constant]) -> list[Constant]:

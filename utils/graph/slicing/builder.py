@@ -20,7 +20,7 @@ from secateurs.utils.graph.flat.rebuild import (
 from secateurs.utils.graph.flat.selection import ChannelSelection
 from secateurs.utils.graph.flat.state import prove_copy
 from secateurs.utils.graph.groups.channel_graph import ChannelGraph
-from secateurs.utils.graph.rules.base import Cut, Rule, Trace, Whole
+from secateurs.utils.graph.rules.base import Cut, Rule, Trace
 from secateurs.utils.graph.rules.kernels import weight
 from secateurs.utils.graph.slicing.planning import Keep, Plan
 from secateurs.utils.graph.slicing.settling import plan_slice
@@ -133,7 +133,9 @@ class _Builder:
     layer = recipe.make()
     result = layer(*args, **kwargs)
     recipe.finish(layer)
-    if type(trace.rule) in (Rule, Whole):
+    whole = all(kept.all() for kept in (*cut.ins, *cut.outs, *cut.inside.values()))
+    by_state = type(trace.rule) is Rule or not trace.rule.by_initializers
+    if whole and by_state:
       prove_copy(trace.call.layer, layer, args, kwargs)
     self.layers[name] = layer
     return result
