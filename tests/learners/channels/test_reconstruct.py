@@ -221,7 +221,10 @@ def test_ratio_lists(tmp_path):
     0.0,
   ]
   for text, error in [
-    ('0.5\n' * 8, 'holds 8 ratios, but 9 were expected, one for the inputs of each of: stage1'),
+    (
+      '0.5\n' * 8,
+      'holds 8 ratios, but 9 were expected, one for the inputs of each of .channels.: stage1',
+    ),
     ('1.5\n' * 9, r"takes numbers in \[0, 1\], but it contains '1.5'"),
     ('half\n' * 9, "but it contains 'half'"),
   ]:
