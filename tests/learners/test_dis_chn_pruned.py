@@ -56,6 +56,7 @@ def test_a_run(learn, capsys):
     'slice',
     'finetune',
     'measure',
+    'other',
   ]
   assert any('2 blocks only' in note and '--dcp_nb_stages 3' in note for note in report['notes'])
   extra = report['extra']

@@ -277,7 +277,7 @@ def test_iterative_rounds_only_ever_prune(make, baseline):
   learner._train = watch
   result = learner.train()
   assert [p['name'] for p in result.report['phases']] == [
-    'baseline', 'allocate', 'round1', 'round2', 'round3', 'measure',
+    'baseline', 'allocate', 'round1', 'round2', 'round3', 'measure', 'other',
   ]  # fmt: skip
   assert sparsities == sorted(sparsities)
   assert sparsities[-1] == pytest.approx(0.9, abs=1e-3)

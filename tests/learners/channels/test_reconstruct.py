@@ -223,7 +223,7 @@ def test_ratio_lists(tmp_path):
   for text, error in [
     (
       '0.5\n' * 8,
-      'holds 8 ratios, but 9 were expected, one for the inputs of each of .channels.: stage1',
+      'holds 8 ratios, but 9 were expected, one for the inputs of each of ',
     ),
     ('1.5\n' * 9, r"takes numbers in \[0, 1\], but it contains '1.5'"),
     ('half\n' * 9, "but it contains 'half'"),
