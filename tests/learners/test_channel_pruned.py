@@ -136,7 +136,7 @@ def test_group_fine_tuning_goes_on_after_a_kill(make, baseline, monkeypatch):
 
 def test_bad_values():
   for options, text in [
-    ({'select': 'best'}, '--cp_select takes one of lasso, backward, magnitude, random'),
+    ({'select': 'best'}, '--cp_select takes one of lasso, backward, thinet, thinet-ls, magnitude'),
     ({'uniform_preserve_ratio': 1.2}, r'--cp_uniform_preserve_ratio takes a value in \[0.0, 1.0\]'),
     ({'trunk': 'cut'}, '--cp_trunk takes one of keep, couple, gather'),
     ({'nb_batches': 0}, '--cp_nb_batches takes a value of at least 1'),
@@ -207,6 +207,7 @@ def times(monkeypatch, seconds):
 @pytest.mark.parametrize('option', ['uniform', 'auto'])
 def test_a_latency_target_is_met(make, baseline, monkeypatch, option):
   search = {'nb_rlouts': 3, 'nb_rlouts_min': 2, 'nb_smpls_reward': 100}
+  search = search if option == 'auto' else {}
   learner = learn(make, baseline, prune_option=option, target_latency=0.6, **search)
   whole = learner.helper.build_model(0).count_params()
   times(monkeypatch, lambda params: params / whole)
@@ -238,7 +239,7 @@ def test_dead_channels_do_not_upset_the_comparison(helper, tmp_path):
   model.save(tmp_path / 'start.keras')
   learner = get_learner('chn-pruned')(
     ModelHelper('dead', dead_channel_net, helper.dataset, helper.recipe),
-    CpConfig(nb_batches=4),
+    CpConfig(nb_batches=4, compare=True),
     run=RunConfig(run_dir=str(tmp_path), warm_start_path=str(tmp_path / 'start.keras')),
     training=TrainConfig(nb_epochs_ft=0.0),
   )
