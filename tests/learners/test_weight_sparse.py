@@ -190,8 +190,10 @@ def kept_weights(learner, model):
 
 @pytest.mark.parametrize('protocol', ['heurist', 'sensitivity', 'optimal'])
 def test_protocols_meet_the_total(make, baseline, protocol, capsys):
-  search = {'nb_rlouts': 4, 'nb_rlouts_min': 3, 'nb_iters_ft': 2, 'nb_smpls_scan': 200}
-  options = {'prune_ratio': 0.9, 'prune_ratio_prtl': protocol, **search}
+  scan = {'nb_smpls_scan': 200}
+  search = {'nb_rlouts': 4, 'nb_rlouts_min': 3, 'nb_iters_ft': 2}
+  own = {'heurist': {}, 'sensitivity': scan, 'optimal': scan | search}[protocol]
+  options = {'prune_ratio': 0.9, 'prune_ratio_prtl': protocol, **own}
   learner = make('weight-sparse', run={'warm_start_path': baseline}, **options)
   result = learner.train()
   kept = kept_weights(learner, result.model)
