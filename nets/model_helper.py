@@ -398,5 +398,7 @@ def experiment_of(script: str) -> Experiment:
   """
   found = globals().get(Path(script).stem.removesuffix('_run').upper())
   if not isinstance(found, Experiment):
-    raise UserError(f'{script} builds no network: give nets/<net>_at_<data set>_run.py.')
+    raise UserError(
+      f'{script} is no entry script that builds a network: give nets/<net>_at_<data set>_run.py.'
+    )
   return found

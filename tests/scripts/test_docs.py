@@ -70,7 +70,7 @@ def test_a_net_and_a_data_set_of_ones_own(extensions, tmp_path, kind, learner):
   script = tmp_path / 'own_run.py'
   script.write_text(extensions[kind])
   flags = ['--learner', learner, '--run_dir', str(tmp_path / 'run')]
-  out = python(str(script), *flags, '--nocp_compare', *SHORT)
+  out = python(str(script), *flags, *SHORT)
   assert 'accuracy' in out
 
 

@@ -9,10 +9,9 @@ from __future__ import annotations
 import typing
 
 if typing.TYPE_CHECKING:
-  from secateurs.nets.compress import compress
+  from secateurs.nets.compress import compress as compress
 
 __version__ = '0.2.0'
-__all__ = ['__version__', 'compress']
 
 
 def __getattr__(name: str) -> object:
