@@ -363,7 +363,10 @@ def test_1xn_blocks_of_sorted_channels(make, baseline, capsys):
     whole = pairs.any(axis=(0, 3))
     assert (pairs.all(axis=(0, 3)) == whole).all()
     assert whole.mean() == pytest.approx(0.5, abs=0.02)
-  for given, message in ((('4x4', {}), 'takes 1x'), (('1x4', {'block_size': '1x2'}), 'sets where zeros lie')):
+  for given, message in (
+    (('4x4', {}), 'takes 1x'),
+    (('1x4', {'block_size': '1x2'}), 'sets where zeros lie'),
+  ):
     with pytest.raises(UserError, match=message):
       WsConfig(pattern=given[0], **given[1])
 
