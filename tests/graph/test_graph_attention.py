@@ -156,6 +156,13 @@ def test_macs_of_cells_and_convolutional_cells():
   assert count(model).layer('conv').macs == 5 * 6 * 2 * 24 * (4 + 6)
 
 
+def test_macs_of_an_attention():
+  query, value = keras.Input((7, 8)), keras.Input((5, 9))
+  given = L.MultiHeadAttention(3, 4, 6, output_shape=10, name='mha')(query, value=value)
+  projected = 7 * 8 * 12 + 5 * 9 * (12 + 18) + 7 * 18 * 10
+  assert count(keras.Model([query, value], given)).layer('mha').macs == projected + 3 * 35 * (4 + 6)
+
+
 @pytest.mark.parametrize(('groups', 'size'), [(1, 8), (2, 4)])
 def test_groups_are_cut_inside_where_norms_are_cut(groups, size):
   image = keras.Input((6, 6, 3))

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from secateurs.utils.graph.flat.rebuild import KERNELS
+from secateurs.utils.graph.rules.attention import HeadAttention
 from secateurs.utils.graph.rules.kernels import Dense
 from secateurs.utils.graph.slicing.planning import Plan
 
@@ -22,8 +23,8 @@ class LayerCost:
   Attributes:
     name: the layer's name.
     macs: multiply-adds of the whole layer.
-    whole: shapes of its kernels.
-    kept: shapes of its sliced kernels.
+    whole: shapes of its kernels, or of other products that it makes.
+    kept: shapes of those that are sliced.
     params: number of weights that stay.
   """
 
@@ -75,6 +76,9 @@ def layer_costs(plan: Plan) -> list[LayerCost]:
     if trace.consumed is None and isinstance(trace.rule, Dense):
       # The channels are positions here: fewer of them, the kernel whole.
       whole, kept = [(len(cut.outs[0]),)], [(int(cut.outs[0].sum()),)]
+    if isinstance(trace.rule, HeadAttention):
+      # Queries and keys may differ in number, and their products have no kernel.
+      whole, kept = trace.rule.products(cut)
     costs.append(LayerCost(name, row.macs, whole, kept, params))
   return costs
 

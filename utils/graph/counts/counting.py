@@ -1,7 +1,8 @@
 """Exact counts of multiply-adds and weights, per layer and in total.
 
-MACs are the multiply-adds of convolution, dense and recurrent layers, bias and everything
-element-wise left out; FLOPs are twice that. Parameters are all weights, BatchNorm statistics included.
+MACs are the multiply-adds of convolution, dense, recurrent and MultiHeadAttention layers. Bias,
+everything element-wise, and products of two tensors outside of those layers are left out. FLOPs are
+twice that. Parameters are all weights, BatchNorm statistics included.
 """
 
 from __future__ import annotations
@@ -14,9 +15,10 @@ import tf_keras as keras
 
 from secateurs.utils.errors import UserError
 from secateurs.utils.graph.counts.copying import copy_flat
+from secateurs.utils.graph.flat.attention import attention_inputs, attention_products
 from secateurs.utils.graph.flat.layouts import channel_axis
 from secateurs.utils.graph.flat.rebuild import variables
-from secateurs.utils.graph.flat.walk import flatten_model
+from secateurs.utils.graph.flat.walk import Call, flatten_model
 
 _LAYERS = keras.layers
 
@@ -81,7 +83,9 @@ def count(model: keras.Model, input_shape: Sequence[int] | None = None) -> Model
     layer = calls[0].layer
     rule = _rule(layer)
     macs = 0
-    if rule:
+    if isinstance(layer, _LAYERS.MultiHeadAttention):
+      macs = sum(_attention(call, flat.shapes, name) for call in calls)
+    elif rule:
       for call in calls:
         shape_in, shape_out = flat.shapes[call.inputs[0]], flat.shapes[call.outputs[0]]
         macs += rule(layer, shape_in, _known(shape_out, name), name)
@@ -127,6 +131,14 @@ def _separable(layer: _LAYERS.Layer, shape_in: tuple, shape_out: tuple, name: st
   return positions * (
     math.prod(layer.depthwise_kernel.shape) + math.prod(layer.pointwise_kernel.shape)
   )
+
+
+def _attention(call: Call, shapes: list[tuple], name: str) -> int:
+  numbers = attention_inputs(call)
+  named = [numbers.get(part, numbers['value']) for part in ('query', 'key', 'value')]
+  read = [_known(shapes[call.inputs[number]], name) for number in named]
+  products = attention_products(call.layer, read, shapes[call.outputs[0]])
+  return sum(math.prod(sides) for sides in products)
 
 
 def _dense(layer: _LAYERS.Layer, shape_in: tuple, shape_out: tuple, name: str) -> int:

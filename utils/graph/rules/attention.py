@@ -7,14 +7,13 @@ from typing import Any
 import numpy as np
 import tf_keras as keras
 
+from secateurs.utils.graph.flat.attention import attention_inputs, attention_products
 from secateurs.utils.graph.flat.rebuild import Axes, layer_values
-from secateurs.utils.graph.flat.walk import Call, Ref
 from secateurs.utils.graph.rules.base import Cut, Rule, Trace, View
 from secateurs.utils.graph.rules.channels import Channels
 from secateurs.utils.graph.rules.constants import Constant
-from secateurs.utils.graph.rules.kernels import Producer
+from secateurs.utils.graph.rules.producers import Producer
 
-_ARGUMENTS = ('query', 'value', 'key', 'attention_mask')
 # Weights in the order of the layer: those that project query, key and value, and the output's.
 _KERNEL = {'query': 'kernel', 'key': 'kernel#1', 'value': 'kernel#2'}
 _BIAS = {'query': 'bias', 'key': 'bias#1', 'value': 'bias#2'}
@@ -36,7 +35,7 @@ class HeadAttention(Producer):
 
   def trace(self, view: View) -> list[Channels]:
     """Rows of the projections that read, new atoms for the inside and the output."""
-    layer, numbers = view.layer, _numbers(view.call)
+    layer, numbers = view.layer, attention_inputs(view.call)
     named = {**numbers, 'key': numbers.get('key', numbers.get('value'))}
     named.pop('attention_mask', None)
     known = None not in named.values() and {'query', 'value'} <= set(named)
@@ -104,6 +103,25 @@ class HeadAttention(Producer):
       if kept is not None:
         found[_OUTPUT].append((axis, kept))
     return found
+
+  def products(self, cut: Cut) -> tuple[list[tuple[int, ...]], list[tuple[int, ...]]]:
+    """The sides of all products that the layer makes, whole and with what stays."""
+    layer, reads = cut.layer, _reads(cut.trace)
+    shapes = [cut.trace.in_shapes[reads[name]] for name in ('query', 'key', 'value')]
+    whole = attention_products(layer, shapes, cut.trace.out_shapes[0])
+    if cut.trace.produced is None:
+      return whole, whole
+    inputs = [int(cut.ins[reads[name]].sum()) for name in ('query', 'key', 'value')]
+    left = {part: int(kept.sum()) for part, kept in cut.inside.items()}
+    widths = (
+      left.get('heads', layer._num_heads),
+      left.get('key', layer._key_dim),
+      left.get('value', layer._value_dim),
+    )
+    kept = attention_products(
+      layer, shapes, cut.trace.out_shapes[0], (*inputs, int(cut.outs[0].sum())), widths
+    )
+    return whole, kept
 
   def values(self, cut: Cut) -> list[np.ndarray]:
     """Cut, and the query's projection scaled for the smaller key_dim."""
@@ -193,18 +211,9 @@ def _given(output_shape: Any) -> list:
   return [output_shape] if isinstance(output_shape, int) else list(output_shape)
 
 
-def _numbers(call: Call) -> dict[str, int]:
-  """Argument -> number of the input, for arguments that are tensors."""
-  found: dict[str, int] = {}
-  named = [*zip(_ARGUMENTS, call.args), *sorted(call.kwargs.items())]
-  for name, value in named:
-    found.update({name: len(found)} if isinstance(value, Ref) else {})
-  return found
-
-
 def _reads(trace: Trace) -> dict[str, int]:
   """Query, key and value -> number of the input."""
-  numbers = _numbers(trace.call)
+  numbers = attention_inputs(trace.call)
   return {name: numbers.get(name, numbers['value']) for name in ('query', 'key', 'value')}
 
 

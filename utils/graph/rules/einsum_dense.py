@@ -12,7 +12,7 @@ from secateurs.utils.graph.flat.rebuild import Axes
 from secateurs.utils.graph.rules.base import Cut, Rule, Trace, View
 from secateurs.utils.graph.rules.channels import Channels
 from secateurs.utils.graph.rules.constants import Constant
-from secateurs.utils.graph.rules.kernels import Producer, Rows, guard_activation
+from secateurs.utils.graph.rules.producers import Producer, Rows, guard_activation
 
 
 @dataclasses.dataclass(frozen=True)

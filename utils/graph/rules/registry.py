@@ -23,6 +23,7 @@ from secateurs.utils.graph.rules import (
   norms,
   recurrent,
   shapes,
+  tokens,
   wrappers,
 )
 from secateurs.utils.graph.rules.base import Cut, Rule, Trace, View, Whole
@@ -71,8 +72,8 @@ _TABLE: list[tuple[Rule, tuple[type, ...]]] = [
   (recurrent.ConvRecurrent(), (_L.ConvLSTM1D, _L.ConvLSTM2D, _L.ConvLSTM3D)),
   (cells.CellRecurrent(), (_L.RNN,)),
   (recurrent.Bidirectional(), (_L.Bidirectional,)),
-  (recurrent.Embedding(), (_L.Embedding,)),
-  (recurrent.Masking(), (_L.Masking,)),
+  (tokens.Embedding(), (_L.Embedding,)),
+  (tokens.Masking(), (_L.Masking,)),
   (attention.HeadAttention(), (_L.MultiHeadAttention,)),
   (attention.DotAttention(), (_L.Attention, _L.AdditiveAttention)),
   (merges.Dot(), (_L.Dot,)),

@@ -21,7 +21,7 @@ from secateurs.utils.graph.flat.selection import ChannelSelection
 from secateurs.utils.graph.flat.state import prove_copy
 from secateurs.utils.graph.groups.channel_graph import ChannelGraph
 from secateurs.utils.graph.rules.base import Cut, Rule, Trace
-from secateurs.utils.graph.rules.kernels import weight
+from secateurs.utils.graph.rules.producers import weight
 from secateurs.utils.graph.slicing.planning import Keep, Plan
 from secateurs.utils.graph.slicing.settling import plan_slice
 from secateurs.utils.graph.slicing.signals import (

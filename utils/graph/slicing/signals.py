@@ -16,7 +16,7 @@ import tf_keras as keras
 from secateurs.utils.graph.rules.activations import apply
 from secateurs.utils.graph.rules.base import Cut, Trace
 from secateurs.utils.graph.rules.constants import Constant
-from secateurs.utils.graph.rules.kernels import weight
+from secateurs.utils.graph.rules.producers import weight
 from secateurs.utils.graph.slicing.planning import Plan
 
 CALL, SILENT, MERGE = 'call', 'silent', 'merge'
