@@ -16,6 +16,7 @@ from secateurs.utils.training import distributed
 from secateurs.utils.training.engine import loop
 from secateurs.utils.training.engine.loop import DivergenceError, Objective
 from secateurs.utils.training.engine.masks import MaskSet
+from secateurs.utils.training.engine.pieces import value_and_gradients
 from secateurs.utils.training.layerwise.gradient_choice import channel_norms, next_mask
 
 SELECTIONS = ('gradient', 'magnitude', 'random')
@@ -70,6 +71,7 @@ class UnitPruning:
     *,
     dropped: Mapping[str, np.ndarray],
     phase: str,
+    nb_pieces: int = 1,
   ) -> None:
     """Starts with all channels on (`remove`) or off (`add`).
 
@@ -81,7 +83,9 @@ class UnitPruning:
       method: how.
       dropped: input channels that other units have dropped already, by layer name.
       phase: name for error messages.
+      nb_pieces: how many pieces a batch is run in, so that its feature maps fit into memory.
     """
+    self._nb_pieces = nb_pieces
     self._unit, self._method, self._phase = unit, method, phase
     self._nb_samples, self._dropped, self._objective = nb_samples, dropped, objective
     self._layers = [layers[name] for name in unit.readers]
@@ -90,7 +94,11 @@ class UnitPruning:
     biases = [layer.bias for layer in self._layers if layer.use_bias]
     self._optimizer = keras.optimizers.Adam(method.lrn_rate, jit_compile=False)
     self._step = loop.TrainStep(
-      objective, [*self._kernels, *biases], self._optimizer, constraints=[self._masks]
+      objective,
+      [*self._kernels, *biases],
+      self._optimizer,
+      constraints=[self._masks],
+      nb_pieces=nb_pieces,
     )
     self._rng = np.random.default_rng([method.seed, zlib.crc32(unit.name.encode())])
     self._random = self._rng.random(unit.size)
@@ -165,13 +173,14 @@ class UnitPruning:
     whole = [kernel.read_value() for kernel in self._kernels]
     total = tf.zeros([self._unit.size])
     for number in tf.range(tf.shape(batches)[0]):
+      # One after the other: iterations that run at once would each hold their feature maps.
+      tf.autograph.experimental.set_loop_options(parallel_iterations=1)
       for kernel, values, element in zip(self._kernels, whole, elements, strict=True):
         on = 1 - tf.where(element >= 0, tf.gather(absent[number], np.maximum(element, 0)), 0.0)
         kernel.assign(values * on[:, None])
-      with tf.GradientTape(watch_accessed_variables=False) as tape:
-        tape.watch(self._kernels)
-        loss, _ = self._objective(batches[number])
-      gradients = tape.gradient(loss, self._kernels)
+      _, _, gradients = value_and_gradients(
+        self._objective, self._kernels, batches[number], self._nb_pieces
+      )
       total += channel_norms(gradients, elements, self._unit.size) * absent[number]
     for kernel, values in zip(self._kernels, whole, strict=True):
       kernel.assign(values)

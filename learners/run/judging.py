@@ -82,6 +82,8 @@ class Judge:
     rank, size = distributed.shard()
     total = tf.shape(self._targets)[0]
     for start in tf.range(tf.minimum(rank * _BATCH, total), total, size * _BATCH):
+      # Batches that run at once would each hold their feature maps.
+      tf.autograph.experimental.set_loop_options(parallel_iterations=1)
       stop = start + _BATCH
       outputs = self._model(self._inputs[start:stop], training=False)
       found = self._task.totals(self._targets[start:stop], outputs)

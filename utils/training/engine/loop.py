@@ -19,6 +19,7 @@ from secateurs.utils.errors import UserError
 from secateurs.utils.training import distributed
 from secateurs.utils.training.engine.events import Event
 from secateurs.utils.training.engine.hooks import Constraint, Penalty
+from secateurs.utils.training.engine.pieces import value_and_gradients
 
 _SECONDS_PER_CALL = 0.5  # Ctrl-C and the progress bar wait no longer than about this.
 
@@ -56,6 +57,7 @@ class TrainStep:
     penalties: Sequence[Penalty] = (),
     constraints: Sequence[Constraint] = (),
     compression: str = 'none',
+    nb_pieces: int = 1,
   ) -> None:
     """Sets up the step and the optimizer's slots.
 
@@ -66,12 +68,13 @@ class TrainStep:
       penalties: add their terms to the gradients.
       constraints: applied after the optimizer, in this order.
       compression: how gradients travel between processes, see `distributed.mean`.
+      nb_pieces: how many pieces a batch is run in, see `pieces`.
     """
     self.optimizer = optimizer
     self._objective = objective
     self._variables = list(variables)
     self._penalties, self._constraints = tuple(penalties), tuple(constraints)
-    self._compression = compression
+    self._compression, self._nb_pieces = compression, nb_pieces
     optimizer.build(self._variables)
     self._run = tf.function(self._run_steps)
 
@@ -92,10 +95,9 @@ class TrainStep:
     return nb_done, {name: float(total) / max(nb_done, 1) for name, total in totals.items()}
 
   def _step(self, batch: tuple) -> dict[str, tf.Tensor]:
-    with tf.GradientTape(watch_accessed_variables=False) as tape:
-      tape.watch(self._variables)
-      loss, metrics = self._objective(batch)
-    gradients = tape.gradient(loss, self._variables)
+    loss, metrics, gradients = value_and_gradients(
+      self._objective, self._variables, batch, self._nb_pieces
+    )
     gradients, values = self._averaged(gradients, {'loss': tf.cast(loss, tf.float32), **metrics})
     for penalty in self._penalties:
       gradients = _added(gradients, penalty(self._variables))
@@ -128,6 +130,8 @@ class TrainStep:
     totals = {name: tf.constant(0.0) for name in ('loss', *self._objective.metric_names)}
     nb_done, finite = tf.constant(0), tf.constant(True)
     while finite and nb_done < nb_steps:
+      # Steps that run at once would each hold their feature maps.
+      tf.autograph.experimental.set_loop_options(parallel_iterations=1)
       values = self._step(next(batches))
       finite = tf.math.is_finite(values['loss'])
       totals = {name: totals[name] + tf.where(finite, values[name], 0.0) for name in totals}
