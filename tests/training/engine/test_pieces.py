@@ -38,7 +38,8 @@ def test_pieces_give_what_the_whole_batch_gives(nb_samples, nb_pieces):
   found = tf.function(lambda: value_and_gradients(objective, [unread, kernel], batch, nb_pieces)[2])
   # None stays None, which optimizers and penalties must see.
   concrete = found.get_concrete_function()
-  assert concrete.structured_outputs[0] is None and concrete.structured_outputs[1] is not None
+  assert concrete.structured_outputs[0] is None
+  assert concrete.structured_outputs[1] is not None
 
 
 def test_a_batch_with_fewer_samples_than_pieces_is_refused():
@@ -58,6 +59,7 @@ def test_training_in_pieces_makes_the_same_steps():
     sgd = keras.optimizers.SGD(0.05, momentum=0.9, jit_compile=False)
     step = TrainStep(Regression(kernel), [kernel], sgd, nb_pieces=nb_pieces)
     done, means = step.run(iter(batches), 6)
-    assert done == 6 and set(means) == {'loss', 'error', 'largest'}
+    assert done == 6
+    assert set(means) == {'loss', 'error', 'largest'}
     kernels.append(kernel.numpy())
   np.testing.assert_allclose(*kernels, rtol=1e-5)

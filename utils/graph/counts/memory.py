@@ -1,7 +1,7 @@
 """Bytes of feature maps that one sample needs, from the shapes of a network alone.
 
 Training stores what the backward pass reads: a convolution, a dense layer and a normalisation read
-their inputs again, an activation its output. Inference holds at any moment what later layers still read.
+their inputs again, an activation its output. Inference holds what later layers still read.
 """
 
 from __future__ import annotations
@@ -61,7 +61,9 @@ def map_bytes(flat: FlatModel, calls: Sequence[Call] | None = None) -> MapBytes:
   return MapBytes(
     sum(tensor_bytes(flat, number) for number in kept),
     _most_held(flat, calls),
-    max((tensor_bytes(flat, n) for call in calls for n in (*call.inputs, *call.outputs)), default=0),
+    max(
+      (tensor_bytes(flat, n) for call in calls for n in (*call.inputs, *call.outputs)), default=0
+    ),
   )
 
 

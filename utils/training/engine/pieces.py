@@ -43,8 +43,7 @@ def value_and_gradients(
     [tf.debugging.assert_greater_equal(size, nb_pieces, 'A piece would have no sample.')]
   ):
     size = tf.identity(size)
-  names: list[str] = []
-  reached: list[bool] = []
+  names, reached = [], []  # Without types: autograph takes none of what inner functions change.
 
   def add(number: tf.Tensor, loss: tf.Tensor, values: tf.Tensor, sums: list[tf.Tensor]) -> tuple:
     start, stop = number * size // nb_pieces, (number + 1) * size // nb_pieces
