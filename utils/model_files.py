@@ -10,11 +10,7 @@ from pathlib import Path
 import tf_keras as keras
 
 from secateurs.utils.errors import UserError
-
-INSTEAD_OF_LAMBDA = (
-  'put a Rescaling layer, an operation on the tensor itself (x / 255) or a layer class registered with '
-  'keras.utils.register_keras_serializable in its place'
-)
+from secateurs.utils.untrusted import refuse_code
 
 
 def load_model(path: str | os.PathLike, name: str | os.PathLike | None = None) -> keras.Model:
@@ -25,16 +21,19 @@ def load_model(path: str | os.PathLike, name: str | os.PathLike | None = None) -
     name: what messages call it, where it is a copy.
 
   Raises:
-    UserError: the file is missing, damaged or of Keras 3, needs a class that is not known here, has a
-      Lambda layer, or holds weights only.
+    UserError: the file is missing, damaged or of Keras 3, needs a class that is not known here, would
+      run code (found in its config before it is loaded), or holds weights only.
   """
   path, name = Path(path), name or path
   if not path.exists():
     raise UserError(f'{name} does not exist: give the path of a model file.')
   try:
+    refuse_code(path, name)
     version = keras_version(path)
     if version is None or int(version.split('.')[0]) < 3:
       return keras.models.load_model(path, compile=False)
+  except UserError:
+    raise
   except (
     Exception
   ) as error:  # tf_keras, h5py and zipfile raise many types for what they cannot read.
@@ -74,11 +73,6 @@ def first_line(error: Exception) -> str:
 
 
 def _explained(error: Exception, name: str | os.PathLike) -> UserError:
-  if 'Lambda layer' in str(error):
-    return UserError(
-      f'{name} has a Lambda layer, which holds Python code that is not run from files: '
-      f'{INSTEAD_OF_LAMBDA}.'
-    )
   return UserError(
     f'{name} cannot be loaded as a tf_keras model ({first_line(error)}): a whole model saved as '
     '.keras, .h5 or SavedModel was expected, with classes of your own registered '

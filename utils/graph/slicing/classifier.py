@@ -13,7 +13,7 @@ from secateurs.utils.errors import UserError
 from secateurs.utils.graph.flat.walk import FlatModel
 from secateurs.utils.graph.groups.channel_graph import ChannelGraph
 from secateurs.utils.graph.slicing.builder import slice_model
-from secateurs.utils.model_files import INSTEAD_OF_LAMBDA
+from secateurs.utils.untrusted import INSTEAD_OF_LAMBDA
 
 PROBABILITIES = 'probabilities'
 _NB_PROBES = 4

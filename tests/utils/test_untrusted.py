@@ -1,0 +1,147 @@
+"""No code of a model file runs: refused from its config, before it is loaded."""
+
+import json
+import shutil
+import zipfile
+
+import h5py
+import numpy as np
+import pytest
+import tensorflow as tf
+import tf_keras as keras
+
+from secateurs.utils.errors import UserError
+from secateurs.utils.model_files import load_model
+
+L = keras.layers
+
+
+def touching(path):
+  """A model whose Lambda leaves a trace when its code runs."""
+
+  def run(x, path=str(path)):
+    open(path, 'a').close()
+    return x
+
+  return keras.Sequential([L.Input((4,)), L.Lambda(run), L.Dense(2)])
+
+
+def wrapped(path):
+  x = keras.Input((3, 4))
+  return keras.Model(x, L.TimeDistributed(touching(path).layers[0])(x))
+
+
+@pytest.mark.parametrize('model', [touching, wrapped])
+@pytest.mark.parametrize('kind', ['m.h5', 'm.keras', 'm'])
+def test_a_lambda_is_refused_before_it_runs(model, kind, tmp_path):
+  trace = tmp_path / 'trace'
+  model(trace).save(tmp_path / kind)
+  trace.unlink()
+  with pytest.raises(UserError, match=rf'{kind} has a Lambda layer, .* put a Rescaling layer'):
+    load_model(tmp_path / kind)
+  assert not trace.exists()
+
+
+def test_a_file_of_two_formats_hides_nothing(tmp_path):
+  """An HDF5 file with a zip archive after it is loaded as the former."""
+  trace = tmp_path / 'trace'
+  touching(trace).save(tmp_path / 'm.h5')
+  trace.unlink()
+  with zipfile.ZipFile(tmp_path / 'm.h5', 'a') as archive:
+    archive.writestr('config.json', '{}')
+  with pytest.raises(UserError, match='has a Lambda layer'):
+    load_model(tmp_path / 'm.h5')
+  assert not trace.exists()
+
+
+def changed(tmp_path, change):
+  """A .keras file whose config is changed by hand, as an attacker would."""
+  x = keras.Input((4,))
+  y = L.Dense(2, activation='relu', name='dense')(tf.math.exp(x))
+  keras.Model(x, y).save(tmp_path / 'good.keras')
+  target = tmp_path / 'bad.keras'
+  with zipfile.ZipFile(tmp_path / 'good.keras') as old, zipfile.ZipFile(target, 'w') as new:
+    for name in old.namelist():
+      data = old.read(name)
+      if name == 'config.json':
+        config = json.loads(data)
+        change({one['name']: one for one in config['config']['layers']})
+        data = json.dumps(config)
+      new.writestr(name, data)
+  return target
+
+
+def function(module, name):
+  return {'module': module, 'class_name': 'function', 'config': name, 'registered_name': name}
+
+
+@pytest.mark.parametrize(
+  ('where', 'key', 'value', 'words'),
+  [
+    ('dense', 'activation', function('os', 'abort'), "function 'abort' of module 'os'"),
+    ('dense', 'activation', function('builtins', 'exec'), "function 'exec' of module 'builtins'"),
+    ('dense', 'activation', function('keras.utils', 'get_file'), 'get_file'),
+    (
+      'dense',
+      'bias_initializer',
+      {'module': 'shutil', 'class_name': 'Error', 'config': {}},
+      'shutil',
+    ),
+    ('math.exp', 'function', 'load_library', "operation 'load_library'"),
+    ('math.exp', 'function', 'io.write_file', "operation 'io.write_file'"),
+    ('math.exp', 'function', 'compat.v1.py_func', "operation 'compat.v1.py_func'"),
+    ('math.exp', 'function', 'raw_ops.WriteFile', "operation 'raw_ops.WriteFile'"),
+  ],
+)
+def test_what_a_config_may_not_name(where, key, value, words, tmp_path):
+  def change(layers):
+    next(v for k, v in layers.items() if where in k)['config'][key] = value
+
+  with pytest.raises(UserError, match=words):
+    load_model(changed(tmp_path, change))
+
+
+def test_layers_of_other_modules_are_not_imported(tmp_path):
+  def change(layers):
+    layers['dense'] |= {'module': 'antigravity', 'class_name': 'Dense', 'registered_name': 'Dense'}
+
+  with pytest.raises(UserError, match=r'custom layer or object, Dense of module .antigravity'):
+    load_model(changed(tmp_path, change))
+
+
+def test_programs_in_layers_are_refused(tmp_path):
+  def change(layers):
+    layers['dense'] |= {'class_name': 'TorchModuleWrapper'}
+
+  with pytest.raises(UserError, match='has a TorchModuleWrapper, which runs a program'):
+    load_model(changed(tmp_path, change))
+
+
+def test_a_vocabulary_is_in_the_file(tmp_path):
+  def change(layers):
+    layers['dense'] |= {'class_name': 'StringLookup'}
+    layers['dense']['config'] = {'name': 'dense', 'vocabulary': '/etc/hostname'}
+
+  with pytest.raises(UserError, match="file '/etc/hostname' as the vocabulary of 'dense'"):
+    load_model(changed(tmp_path, change))
+
+
+def test_what_is_harmless_is_loaded(tmp_path):
+  """Operations, own classes that are imported, SavedModel folders."""
+  x = keras.Input((4, 4, 3))
+  y = tf.nn.relu6(tf.concat([x, tf.reverse(x, [1])], -1)) / 6.0
+  y = L.Dense(2, 'gelu', kernel_regularizer='l2')(tf.math.reduce_mean(y[:, ::2], [1, 2]))
+  model = keras.Model(x, y)
+  inputs = np.random.default_rng(0).normal(size=(2, 4, 4, 3)).astype(np.float32)
+  for name in ('m.h5', 'm.keras', 'm'):
+    model.save(tmp_path / name)
+    np.testing.assert_allclose(load_model(tmp_path / name)(inputs), model(inputs), atol=1e-6)
+
+
+def test_files_without_a_config_reach_the_loader(tmp_path):
+  with h5py.File(tmp_path / 'm.h5', 'w'):
+    pass
+  shutil.copy(tmp_path / 'm.h5', tmp_path / 'n.keras')
+  for name in ('m.h5', 'n.keras'):
+    with pytest.raises(UserError, match='cannot be loaded as a tf_keras model'):
+      load_model(tmp_path / name)
