@@ -31,11 +31,11 @@ _FUNCTIONS = re.compile(
   r'builtins$|(tf_)?keras\.(src\.)?(activations|losses|metrics|initializers|regularizers|'
   r'constraints)(\.|$)'
 )
-_NAMESPACES = (
+_NAMESPACES = (  # Of operations.
   '__operators__ bitwise dtypes image linalg math nn quantization ragged random sets signal sparse '
   'strings'
-).split()
-_OPERATIONS = frozenset(
+)
+_OPERATIONS = (  # At the top of TensorFlow.
   'abs acos acosh add add_n approx_top_k argmax argmin argsort as_string asin asinh atan atan2 atanh '
   'batch_to_space batch_to_space_nd bitcast boolean_mask broadcast_to cast ceil clip_by_global_norm '
   'clip_by_norm clip_by_value complex concat convert_to_tensor cos cosh cumprod cumsum depth_to_space '
@@ -50,7 +50,7 @@ _OPERATIONS = frozenset(
   'sparse_tensor_to_dense split sqrt square squared_difference squeeze stack stop_gradient '
   'strided_slice subtract tan tanh tensor_scatter_nd_add tensor_scatter_nd_max tensor_scatter_nd_min '
   'tensor_scatter_nd_sub tensor_scatter_nd_update tensordot tile transpose truediv truncatediv '
-  'truncatemod unique unravel_index unstack where where_v2 zeros zeros_like'.split()
+  'truncatemod unique unravel_index unstack where where_v2 zeros zeros_like'
 )
 _RISKY_NODES = re.compile(r'Func|File|Library|Save|Restore|Dataset|Print|Partitioned|Call|Iterator')
 
@@ -165,11 +165,11 @@ def _harmless(operation: Any) -> bool:
     return False
   path = operation.removeprefix('compat.v1.').removeprefix('compat.v2.').split('.')
   if len(path) == 1:
-    return path[0] in _OPERATIONS
+    return path[0] in _OPERATIONS.split()
   if path[0] == 'keras':
     return path[1] in ('backend', 'activations')
   # `numpy_function` and its like have homes below `compat` and at the top only.
-  return path[0] in _NAMESPACES and not any(word.startswith('py_func') for word in path)
+  return path[0] in _NAMESPACES.split() and not any(word.startswith('py_func') for word in path)
 
 
 def _problem_of_object(kind: str, part: dict[str, Any]) -> str | None:
