@@ -31,6 +31,11 @@ def main(argv: Sequence[str] | None = None) -> int:
   parser.add_argument(
     '--norms', default='keep', help='keep (default) or cut what a LayerNormalization runs over'
   )
+  parser.add_argument(
+    '--heads',
+    default='width',
+    help='width (default) narrows the heads of an attention, whole drops some',
+  )
   parser.add_argument('--out', help='where to write the smaller model (.keras or .h5)')
   parser.add_argument('--plot', help='where to draw the groups (.png, .svg, .pdf)')
   args = parser.parse_args(argv)
@@ -66,7 +71,7 @@ def _run(args: argparse.Namespace) -> None:
   from secateurs.utils.graph.show.tables import count_table
 
   model = load_model(args.model)
-  graph = ChannelGraph(model, args.norms)
+  graph = ChannelGraph(model, args.norms, args.heads)
   print(graph)
   if args.norms == 'cut':
     print('norms are cut: their statistics change with the channels, and so do the outputs')
