@@ -16,6 +16,7 @@ import numpy as np
 
 Weights = Mapping[str, np.ndarray]
 _RESNET_EPSILON = 1.001e-5
+_XCEPTION_EPSILON = 1e-3
 _OUR_EPSILON = 1e-5
 
 
@@ -98,6 +99,30 @@ def vgg_weights(weights: Weights, *, normed: bool) -> Weights:
       found[f'{layer}/beta'] = bias
       found[f'{layer}/moving_mean'] = np.zeros_like(bias)
       found[f'{layer}/moving_variance'] = np.full_like(bias, 1 - _OUR_EPSILON)
+  return found
+
+
+def xception_weights(weights: Weights) -> Weights:
+  """Converts Xception, whose four projections have names that Keras numbered, in the order of depth."""
+  if 'block14_sepconv2/pointwise_kernel' not in weights or 'predictions/kernel' not in weights:
+    return weights
+  numbered = {
+    kind: sorted(
+      {int(m[1] or 0) for m in (re.fullmatch(rf'{kind}(?:_(\d+))?/.*', n) for n in weights) if m}
+    )
+    for kind in ('conv2d', 'batch_normalization')
+  }
+  places = (2, 3, 4, 13)
+  names = {'predictions': 'logits'}
+  for kind, part in (('conv2d', 'conv'), ('batch_normalization', 'bn')):
+    for number, place in zip(numbered[kind], places):
+      names[f'{kind}_{number}' if number else kind] = f'block{place}_shortcut_{part}'
+  found = {}
+  for name, value in weights.items():
+    layer, weight = name.rsplit('/', 1)
+    if weight == 'moving_variance':
+      value = value + np.float32(_XCEPTION_EPSILON - _OUR_EPSILON)
+    found[f'{names.get(layer, layer)}/{weight}'] = value
   return found
 
 

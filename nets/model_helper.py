@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
-from secateurs.nets import lenet, mobilenet, resnet, vgg
+from secateurs.nets import densenet, lenet, mobilenet, resnet, vgg, xception
 from secateurs.nets.datasets import cifar10, digits, ilsvrc12, image_folder
 from secateurs.nets.datasets.given import GivenData, Pair, labels_of
 from secateurs.nets.datasets.images import DataConfig, ImageSource
@@ -364,8 +364,15 @@ VGG_AT_CIFAR10 = _experiment(
   'vgg_at_cifar10',
   vgg.cifar_network,
   cifar10.load,
-  (vgg.VggConfig, DataConfig),
+  (vgg.CifarVggConfig, DataConfig),
   dataclasses.replace(CIFAR10_RECIPE, lrn_rate=0.05, weight_decay=5e-4),
+)
+DENSENET_AT_CIFAR10 = _experiment(
+  'densenet_at_cifar10',
+  densenet.cifar_network,
+  cifar10.load,
+  (densenet.DenseNetConfig, DataConfig),
+  dataclasses.replace(CIFAR10_RECIPE, batch_size=64, weight_decay=1e-4),
 )
 RESNET_AT_ILSVRC12 = _experiment(
   'resnet_at_ilsvrc12',
@@ -387,6 +394,13 @@ VGG_AT_ILSVRC12 = _experiment(
   ilsvrc12.load,
   (vgg.VggConfig, ilsvrc12.Ilsvrc12Config),
   dataclasses.replace(ILSVRC12_RECIPE, lrn_rate=0.01),
+)
+XCEPTION_AT_ILSVRC12 = _experiment(
+  'xception_at_ilsvrc12',
+  xception.imagenet_network,
+  ilsvrc12.load,
+  (xception.XceptionConfig, ilsvrc12.Ilsvrc12Config),
+  dataclasses.replace(ILSVRC12_RECIPE, lrn_rate=0.045, weight_decay=1e-5),
 )
 
 

@@ -1,4 +1,4 @@
-"""VGG-16 for CIFAR-10 and ILSVRC-12, as functional tf_keras models."""
+"""VGG-16 for CIFAR-10 and ILSVRC-12, VGG-19 for CIFAR-10, as functional tf_keras models."""
 
 from __future__ import annotations
 
@@ -17,6 +17,9 @@ _STAGES = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))
 _CIFAR_HIDDEN, _IMAGENET_HIDDEN = (512,), (4096, 4096)
 
 
+_SLIMMING_STAGES = ((64, 2), (128, 2), (256, 4), (512, 4), (512, 4))
+
+
 @dataclasses.dataclass(frozen=True)
 class VggConfig(Config):
   """VGG network."""
@@ -27,9 +30,25 @@ class VggConfig(Config):
   )
 
 
-def cifar_network(config: VggConfig) -> Network:
-  """Returns VGG-16 with one hidden layer of 512 units."""
-  return _network(config, _CIFAR_HIDDEN)
+@dataclasses.dataclass(frozen=True)
+class CifarVggConfig(VggConfig):
+  """VGG network for small images."""
+
+  vgg_size: int = option(
+    16,
+    'Layers: 16, with a hidden layer (Li et al. 2017), or 19, without one (Liu et al. 2017).',
+    choices=(16, 19),
+  )
+
+
+def cifar_network(config: CifarVggConfig) -> Network:
+  """Returns VGG-16 with one hidden layer of 512 units, or VGG-19 without one."""
+  if config.vgg_size == 16:
+    return _network(config, _CIFAR_HIDDEN)
+  normed, factor = config.vgg_batch_norm, config.vgg_width_mult
+  name = 'vgg19' if normed else 'vgg19_plain'
+  build = functools.partial(cifar_vgg19, normed=normed, width_mult=factor)
+  return Network(f'{name}{width_suffix(factor)}', build)
 
 
 def imagenet_network(config: VggConfig) -> Network:
@@ -78,6 +97,34 @@ def vgg16(
     x = L.ReLU(name=f'relu{number}')(x)
   logits = L.Dense(nb_classes, kernel_initializer=INIT, name='logits')(x)
   return keras.Model(inputs, logits, name='vgg16')
+
+
+def cifar_vgg19(
+  input_shape: tuple[int, int, int] = (32, 32, 3),
+  nb_classes: int = 10,
+  *,
+  normed: bool = True,
+  width_mult: float = 1.0,
+) -> keras.Model:
+  """Builds the VGG-19 of Liu et al. 2017 (Network Slimming) for 32x32 images; outputs are logits.
+
+  The sixteen convolutions of column E, a maximum over 2x2 pixels after each stage but the last, a mean
+  over 2x2 pixels after that, and one dense layer.
+
+  Args:
+    input_shape: (height, width, channels); sides of at least 32.
+    nb_classes: number of logits.
+    normed: if True, convolutions have batch normalisation; if False, a bias.
+    width_mult: multiplier for the numbers of channels, rounded down.
+  """
+  inputs = x = L.Input(input_shape, name='images')
+  for stage, (width, repeats) in enumerate(_SLIMMING_STAGES, 1):
+    for number in range(1, repeats + 1):
+      x = _conv_relu(x, widened(width, width_mult), f'{stage}_{number}', normed)
+    pool = L.AveragePooling2D if stage == len(_SLIMMING_STAGES) else L.MaxPooling2D
+    x = pool(2, name=f'pool{stage}')(x)
+  logits = L.Dense(nb_classes, kernel_initializer=INIT, name='logits')(L.Flatten(name='flatten')(x))
+  return keras.Model(inputs, logits, name='vgg19')
 
 
 def _conv_relu(x, width: int, number: str, normed: bool):  # noqa: ANN001

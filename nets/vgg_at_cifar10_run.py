@@ -1,4 +1,4 @@
-"""Compresses VGG-16 for 32x32 images on CIFAR-10; flags: see --help."""
+"""Compresses VGG-16 or VGG-19 for 32x32 images on CIFAR-10; flags: see --help."""
 
 from secateurs.learners import cli
 

@@ -12,7 +12,7 @@ from secateurs.nets.mobilenet import MobileNetConfig, mobilenet_v1, mobilenet_v2
 from secateurs.nets.mobilenet import cifar_network as cifar_mobilenet
 from secateurs.nets.mobilenet import imagenet_network as imagenet_mobilenet
 from secateurs.nets.resnet import ImagenetResNetConfig, imagenet_network, imagenet_resnet
-from secateurs.nets.vgg import VggConfig, vgg16
+from secateurs.nets.vgg import CifarVggConfig, vgg16
 from secateurs.nets.vgg import cifar_network as cifar_vgg
 from secateurs.utils.errors import UserError
 from secateurs.utils.graph import count
@@ -57,7 +57,7 @@ def test_published_counts(name, macs, params):
 
 def test_vgg_on_cifar_has_the_counts_of_its_paper():
   # Li et al. 2017, tables 1 and 2: 3.13e8 multiply-adds, 1.5e7 parameters.
-  counted = count(cifar_vgg(VggConfig()).build((32, 32, 3), 10))
+  counted = count(cifar_vgg(CifarVggConfig()).build((32, 32, 3), 10))
   assert round(counted.macs / 1e6) == 313
   assert round(counted.params / 1e6) == 15
 

@@ -51,7 +51,7 @@ def test_names_and_strides():
 
 
 def test_unknown_size():
-  with pytest.raises(UserError, match='--resnet_size takes one of 20, 32, 44, 56, 110'):
+  with pytest.raises(UserError, match='--resnet_size takes one of 20, 32, 44, 56, 110, 164'):
     cifar_resnet(21)
 
 

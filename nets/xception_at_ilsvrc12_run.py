@@ -1,0 +1,14 @@
+"""Compresses Xception on ILSVRC-12; flags: see --help."""
+
+from secateurs.learners import cli
+
+
+def experiment():  # noqa: ANN201
+  """Imported late, so that flags are read before TensorFlow loads."""
+  from secateurs.nets.model_helper import XCEPTION_AT_ILSVRC12
+
+  return XCEPTION_AT_ILSVRC12
+
+
+if __name__ == '__main__':
+  cli.main(experiment)
