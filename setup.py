@@ -76,6 +76,7 @@ setup(
       'nbformat>=5.10,<6',
       'pdoc>=15,<17',
       'playwright>=1.48,<2',
+      'pycocotools>=2.0.8,<3',
       'pytest>=8,<10',
       'pytest-xdist>=3.7,<4',
       'ruff>=0.14,<0.18',

@@ -1,0 +1,1 @@
+"""The mathematics of single-shot detection: boxes, matching, loss, suppression, average precision."""
