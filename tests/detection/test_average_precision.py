@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import itertools
 
 import numpy as np
 import pytest
@@ -73,7 +74,7 @@ def slow_voc(found, objects, kind, points):
   if points:
     return sum(best_at(k / 10) for k in range(11)) / 11
   steps = sorted({0.0, *(r for r, _ in curve)})
-  return sum((b - a) * best_at(b) for a, b in zip(steps, steps[1:]))
+  return sum((b - a) * best_at(b) for a, b in itertools.pairwise(steps))
 
 
 @pytest.mark.parametrize('seed', range(4))
