@@ -15,12 +15,16 @@ import tf_keras as keras
 
 from secateurs.nets import densenet, lenet, mobilenet, resnet, vgg, xception
 from secateurs.nets.datasets import cifar10, digits, ilsvrc12, image_folder
-from secateurs.nets.datasets.given import GivenData, Pair, labels_of
+from secateurs.nets.datasets.given import GivenData, Pair
 from secateurs.nets.datasets.images import DataConfig, ImageSource
+from secateurs.nets.datasets.samples import input_specs, labels_of
+from secateurs.nets.datasets.tasked import data_set_of
+from secateurs.nets.datasets.texts import numbered
+from secateurs.nets.given_task import Wanted, network_and_task
 from secateurs.nets.network import Network, Weights, unchanged
 from secateurs.utils.config import Config
 from secateurs.utils.errors import UserError
-from secateurs.utils.graph.slicing.classifier import as_classifier, at_size, classifying_part
+from secateurs.utils.graph.slicing.classifier import classifying_part
 from secateurs.utils.training.engine.callbacks import checked_callbacks
 from secateurs.utils.training.models.weights import named_weights
 from secateurs.utils.training.tasks.classification import Classification
@@ -75,6 +79,7 @@ class ModelHelper:
     task: what is learned, and how it is judged.
     callbacks: tf_keras callbacks that training calls.
     configs: what network and data were made from, where flags gave it.
+    own_notes: what the reader of a report must know beside the data's notes.
   """
 
   def __init__(
@@ -84,10 +89,12 @@ class ModelHelper:
     dataset: ImageSource,
     recipe: Recipe,
     own_weights: Callable[[Weights], Weights] = unchanged,
+    task: Task | None = None,
   ) -> None:
     self.net, self.dataset, self.recipe = net, dataset, recipe
     self._build, self._own_weights = build, own_weights
-    self.task: Task = Classification(dataset.nb_classes)
+    self.task: Task = Classification(dataset.nb_classes) if task is None else task
+    self.own_notes: list[str] = []
     self.callbacks: Sequence[keras.callbacks.Callback] = ()
     self.configs: tuple[Config, ...] = ()
     self._history: list[dict[str, Any]] = []
@@ -101,19 +108,29 @@ class ModelHelper:
     *,
     name: str | None = None,
     recipe: Recipe | None = None,
-    shape: tuple[int, int, int] | None = None,
+    shape: Any = None,
     history: list[dict[str, Any]] | None = None,
     output: str | None = None,
+    task: Wanted = None,
     loss: Measure | None = None,
     metrics: Mapping[str, Measure] | None = None,
+    loss_weights: Mapping[str, float] | None = None,
+    judge: str | None = None,
+    class_weight: Mapping[int, float] | None = None,
+    steps_per_epoch: int | None = None,
+    validation_steps: int | None = None,
     callbacks: Sequence[keras.callbacks.Callback] | None = None,
   ) -> ModelHelper:
     """A trained model of the user's on the user's data, for any learner.
 
-    `loss` and `metrics` are functions of (labels, logits), int32 [n] and float32 [n, c], built of
-    TensorFlow operations, that give one number for each sample, or one for the batch, which counts as
-    the mean over its samples. Where the model ends in a softmax, its exported .tflite files are
-    measured with the logarithms of their outputs: the logits but for a constant for each sample.
+    The task follows from the model's last activation, the loss that it was compiled with, and the
+    targets, where these are clear: docs/tasks.md has the rules.
+
+    `loss` and `metrics` are functions of (targets, outputs), built of TensorFlow operations, that give
+    one number for each sample, or one for the batch, which counts as the mean over its samples. Outputs
+    are those before a softmax or sigmoid at the model's end: int32 [n] and float32 logits [n, c] for
+    classification. Where the model ends in a softmax, its exported .tflite files are measured with the
+    logarithms of their outputs: the logits but for a constant for each sample.
 
     `callbacks` are called in each phase that trains the network (full-prec's training, fine-tuning,
     pruning while training goes on, block-wise training, quantisation-aware training): set_params with
@@ -124,41 +141,65 @@ class ModelHelper:
     epoch's number. Of several processes the first one's are called.
 
     Args:
-      model: a tf_keras image classifier, functional or Sequential, nested or not, that ends in logits
-        or a softmax. It stays as it is.
-      train: (images [n, h, w, c], labels [n]) as arrays, or a tf.data.Dataset of (image, label), in
-        batches or not, finite; as the model sees them, augmented if at all. Labels may be a dict, of
-        which `output` is taken. Or a whole data set of `nets.datasets`, without `evaluation`.
+      model: a tf_keras model, functional or Sequential, nested or not. It stays as it is.
+      train: (inputs, targets) or (inputs, targets, weights of samples) as arrays, or a tf.data.Dataset
+        of such, in batches or not; as the model sees them, augmented if at all. Inputs and targets may
+        be dictionaries by name. Or a whole data set of `nets.datasets`, without `evaluation`.
       evaluation: the same for evaluation.
       name: of the network; default: the model's.
       recipe: batch size, epochs and rates; default: those for image folders.
-      shape: (height, width, channels), where the model takes any size.
+      shape: of a sample, such as (height, width, channels), where the model takes any size and the data
+        does not say which; a tuple for each input where there are several.
       history: links of the chain of runs that it came out of.
-      output: which output of several is the classifier, by its name in `model.output_names`. The model
-        is cut down to what this one needs: the others are neither trained nor exported.
-      loss: takes the place of cross-entropy, in every learner's training and in what is reported;
+      output: the only output of several that is used, by its name in `model.output_names`. The model is
+        cut down to what this one needs: the others are neither trained nor exported.
+      task: classification, binary, multi-label, regression or segmentation, or an object of
+        `Task`; for several outputs one for each by name. Default: chosen.
+      loss: takes the place of the task's, in every learner's training and in what is reported;
         distillation still comes on top. An object of tf_keras.losses will do.
       metrics: shown in training and measured before and after, by name.
+      loss_weights: factors of the losses of several outputs, by name; default: 1.
+      judge: output whose score judges, or `loss`; default: the first one.
+      class_weight: how much samples of each class count in training, by class number.
+      steps_per_epoch: batches of an epoch of a training pipeline; needed where it never ends.
+      validation_steps: the same for evaluation.
       callbacks: objects of tf_keras.callbacks.Callback.
 
     Raises:
-      UserError: the model is no image classifier, the data does not fit it, or a function does not.
+      UserError: the model cannot be opened up, the data does not fit it, or a function does not.
     """
     callbacks, criteria = checked_callbacks(callbacks), Criteria(loss, metrics)
-    helper = GivenModelHelper(
-      classifying_part(model, output),
-      labels_of(train, output),
-      labels_of(evaluation, output),
-      name=name,
-      recipe=recipe,
+    part = classifying_part(model, output)
+    if output is not None or len(getattr(part, 'outputs', None) or ()) == 1:
+      train, evaluation = labels_of(train, output), labels_of(evaluation, output)
+    train, evaluation, class_names = numbered(train, evaluation)
+    network, chosen = network_and_task(
+      part,
+      train,
+      wanted=task,
+      criteria=criteria,
+      loss=getattr(model, 'loss', None),
+      loss_weights=loss_weights,
+      judge=judge,
       shape=shape,
     )
-    helper.task = Classification(
-      helper.dataset.nb_classes, criteria, probabilities=helper.had_softmax
-    )
-    helper.task.check()
-    helper.callbacks = callbacks
-    helper._history = list(history or [])
+    chosen.check()
+    if evaluation is None:
+      dataset = data_set_of(train, network, chosen)
+    else:
+      dataset = GivenData(
+        train,
+        evaluation,
+        input_specs(network),
+        chosen,
+        steps_per_epoch=steps_per_epoch,
+        validation_steps=validation_steps,
+        class_weight=class_weight,
+      )
+    helper = GivenModelHelper(network, dataset, chosen, name or model.name, recipe)
+    helper.callbacks, helper._history = callbacks, list(history or [])
+    if class_names is not None:
+      helper.own_notes.append(f'Labels were numbered in sorted order: {", ".join(class_names)}.')
     return helper
 
   @property
@@ -193,7 +234,7 @@ class ModelHelper:
 
   def notes(self) -> list[str]:
     """What the reader of a report must know of the data."""
-    return self.dataset.notes()
+    return [*self.dataset.notes(), *self.own_notes]
 
   def nb_samples(self, split: str) -> int:
     """Number of samples of split `train`, `val` or `eval`."""
@@ -223,50 +264,21 @@ class ModelHelper:
 
 
 class GivenModelHelper(ModelHelper):
-  """A network that came with its trained weights; see `ModelHelper.from_model`.
-
-  Attributes:
-    had_softmax: whether the model came with a softmax, which exported models get again.
-  """
+  """A network that came with its trained weights; see `ModelHelper.from_model`."""
 
   def __init__(
     self,
-    model: keras.Model,
-    train: ImageSource | Pair | tf.data.Dataset,
-    evaluation: Pair | tf.data.Dataset | None,
-    *,
-    name: str | None,
+    network: keras.Model,
+    dataset: ImageSource,
+    task: Task,
+    name: str,
     recipe: Recipe | None,
-    shape: tuple[int, int, int] | None,
   ) -> None:
-    classifier, self.had_softmax = as_classifier(model)
-    if shape is not None and classifier.input_shape[1:] != tuple(shape):
-      classifier = at_size(classifier, shape)
-    taken = classifier.input_shape[1:]
-    if evaluation is not None:
-      dataset = GivenData(train, evaluation, taken, classifier.output_shape[-1])
-    elif not hasattr(train, 'nb_classes'):
-      raise UserError(
-        f'Training data of type {type(train).__name__} came without data to evaluate on, which was '
-        'expected beside it: give `evaluation`, too, or a whole data set of nets.datasets.'
-      )
-    else:
-      dataset = train
-    if tuple(dataset.image_shape) != taken:
-      raise UserError(
-        f'The model takes images of {taken}, but those of {dataset.name} are '
-        f'{tuple(dataset.image_shape)}: give a model for these, or other data (`shape` sets the size '
-        'of a model that takes any).'
-      )
-    if dataset.nb_classes != classifier.output_shape[-1]:
-      raise UserError(
-        f'The model distinguishes {classifier.output_shape[-1]} classes, but the data set has '
-        f'{dataset.nb_classes}: give the images that it was trained for, one folder a class.'
-      )
-    self._config = classifier.get_config()
-    self._weights = {n: w.numpy() for n, w in named_weights(classifier).items()}
-    build = functools.partial(type(classifier).from_config, self._config)
-    super().__init__(name or model.name, build, dataset, recipe or FOLDER_RECIPE)
+    """`network`: what is trained, before a softmax or sigmoid at the model's end."""
+    self._config = network.get_config()
+    self._weights = {n: w.numpy() for n, w in named_weights(network).items()}
+    build = functools.partial(type(network).from_config, self._config)
+    super().__init__(name, build, dataset, recipe or FOLDER_RECIPE, task=task)
 
   def given_weights(self) -> dict[str, np.ndarray] | None:
     """The weights that the model came with."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -82,8 +83,9 @@ def untrained_scores(
 def say_scores(title: str, block: dict[str, Any]) -> None:
   """Prints both scores."""
   score = Score(**block['score'])
-  renewed = Score(score.name, block['score_bn_reestimated'], unit=score.unit)
-  say(f'{title}: {score}, with BN re-estimated {str(renewed).removeprefix(score.name).strip()}')
+  renewed = str(dataclasses.replace(score, value=block['score_bn_reestimated']))
+  name = score.label or score.name
+  say(f'{title}: {score}, with BN re-estimated {renewed.removeprefix(name).strip()}')
 
 
 def _reestimated(

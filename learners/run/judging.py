@@ -8,7 +8,7 @@ import tf_keras as keras
 
 from secateurs.learners.run.helper import Helper
 from secateurs.utils.training import distributed
-from secateurs.utils.training.tasks.evaluation import evaluate
+from secateurs.utils.training.tasks.evaluation import evaluate_function, summed, zeros
 from secateurs.utils.training.tasks.scores import Evaluation
 from secateurs.utils.training.tasks.task import Task
 
@@ -58,16 +58,15 @@ class Judge:
     self._model, self._task = model, task
     self._inputs, self._targets = tf.constant(inputs), tf.constant(targets)
     self._totals = tf.function(self._sum)
+    self._forward = tf.function(lambda inputs: model(inputs, training=False))
 
   def __call__(self) -> Evaluation:
     """The evaluation on the samples."""
     if self._task.collects:
       rank, size = distributed.shard()
       mine = tf.data.Dataset.from_tensor_slices((self._inputs, self._targets)).batch(_BATCH)
-      return evaluate(self._model, mine.shard(size, rank), self._task)
-    totals = self._totals()
-    sums = distributed.sum(*(np.float64(value.numpy()) for value in totals.values()))
-    return self._task.evaluation(dict(zip(totals, map(float, sums), strict=True)), {})
+      return evaluate_function(self._forward, mine.shard(size, rank), self._task)
+    return self._task.evaluation(summed(self._totals()), {})
 
   def goodness(self) -> float:
     """The score's value, turned round where lower is better: greater is better."""
@@ -78,7 +77,7 @@ class Judge:
     return self().loss
 
   def _sum(self) -> dict[str, tf.Tensor]:
-    totals = {name: tf.zeros([], dtype) for name, dtype in self._task.total_types.items()}
+    totals = zeros(self._task)
     rank, size = distributed.shard()
     total = tf.shape(self._targets)[0]
     for start in tf.range(tf.minimum(rank * _BATCH, total), total, size * _BATCH):

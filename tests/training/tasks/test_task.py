@@ -138,7 +138,8 @@ def test_scores_of_all_samples_are_the_same_whatever_the_batches(
     assert found.loss == pytest.approx(loss, rel=1e-5)
     assert found.figures[0].value == pytest.approx(accuracy, rel=1e-6)
     assert found.nb_samples == NB
-    assert found.block()['mood_accuracy'] == found.figures[0].value
+    (figure,) = found.block()['figures']
+    assert figure['value'] == found.figures[0].value
 
 
 def test_batches_of_several_sizes_at_once(sample, model):

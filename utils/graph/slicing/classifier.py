@@ -1,4 +1,4 @@
-"""Any image classifier as a flat functional model that gives logits, and back.
+"""Classifiers as flat functional models that give logits, and parts of models.
 
 Networks are trained and cut as functional models that give logits. A given model is opened up into one
 (nested and Sequential models become flat), and a softmax at its end is taken off and put on again.
@@ -6,16 +6,20 @@ Networks are trained and cut as functional models that give logits. A given mode
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import tf_keras as keras
 
 from secateurs.utils.errors import UserError
-from secateurs.utils.graph.flat.walk import FlatModel
-from secateurs.utils.graph.groups.channel_graph import ChannelGraph
-from secateurs.utils.graph.slicing.builder import slice_model
-from secateurs.utils.untrusted import INSTEAD_OF_LAMBDA
+from secateurs.utils.graph.slicing.endings import (
+  SOFTMAX,
+  ending_of,
+  opened,
+  with_endings,
+  without_endings,
+)
 
-PROBABILITIES = 'probabilities'
 _NB_PROBES = 4
 
 
@@ -41,23 +45,15 @@ def as_classifier(model: keras.Model) -> tuple[keras.Model, bool]:
     )
   if len(outputs[0].shape) != 2 or (outputs[0].shape[-1] or 0) < 2:
     raise UserError(
-      f'Model {model.name} gives {tuple(outputs[0].shape)}, but one number for each of at least two '
+      f'Model {model.name} gives {tuple(outputs[0].shape)}, but one number for each of at least '
+      'two '
       'classes was expected, (None, classes): give a classifier.'
     )
-  graph = ChannelGraph(model)
-  _refuse_lambdas(graph.traced.flat)
-  flat = slice_model(graph, {})
-  # Inputs and outputs in a dict, as tensors.
-  return _without_softmax(keras.Model(flat.inputs[0], flat.outputs[0], name=flat.name))
-
-
-def _refuse_lambdas(flat: FlatModel) -> None:
-  for name, layer in flat.layers().items():
-    if type(layer) is keras.layers.Lambda:
-      raise UserError(
-        f'Model {flat.model.name} has the Lambda layer {name}, which holds Python code that no '
-        f'exported file can carry: {INSTEAD_OF_LAMBDA}.'
-      )
+  flat = opened(model)
+  if ending_of(flat) == SOFTMAX:
+    return without_endings(flat, [SOFTMAX]), True
+  refuse_other_probabilities(flat)
+  return flat, False
 
 
 def classifying_part(model: keras.Model, output: str | None) -> keras.Model:
@@ -66,10 +62,10 @@ def classifying_part(model: keras.Model, output: str | None) -> keras.Model:
   Args:
     model: with any number of outputs; layers and weights are shared with it.
     output: name of the layer that gives the output, as in `model.output_names`, or its key where the
-      outputs are a dict; None if there is but one.
+      outputs are a dict; None for all.
 
   Raises:
-    UserError: several outputs, or others than the named one.
+    UserError: there is no output of that name.
   """
   if not isinstance(model, keras.Model) or not model.outputs:
     return model  # Refused by `as_classifier`.
@@ -77,12 +73,6 @@ def classifying_part(model: keras.Model, output: str | None) -> keras.Model:
   if isinstance(model.output, dict):
     outputs |= model.output
   names = ', '.join(model.output if isinstance(model.output, dict) else model.output_names)
-  if output is None and len(model.outputs) > 1:
-    raise UserError(
-      f'Model {model.name} has {len(model.outputs)} outputs ({names}), but one that classifies was '
-      'expected: name it with output=NAME, as in output='
-      f'{names.split(", ")[0]!r}; on the command line with --model_output.'
-    )
   if output is None:
     return model
   if output not in outputs:
@@ -96,64 +86,69 @@ def classifying_part(model: keras.Model, output: str | None) -> keras.Model:
 
 def with_softmax(model: keras.Model) -> keras.Model:
   """The model with a softmax after it; layers and weights are shared."""
-  found = keras.layers.Softmax(name=PROBABILITIES)(model.outputs[0])
-  return keras.Model(model.inputs, found, name=model.name)
+  return with_endings(model, [SOFTMAX])
 
 
-def _without_softmax(model: keras.Model) -> tuple[keras.Model, bool]:
-  last = model.outputs[0]._keras_history.layer
-  if _is_softmax(last):
-    return keras.Model(model.inputs, last.input, name=model.name), True
-  if getattr(last, 'activation', None) is keras.activations.softmax:
-    config = model.get_config()
-    entry = next(one for one in config['layers'] if one['name'] == last.name)
-    entry['config']['activation'] = 'linear'
-    twin = type(model).from_config(config)
-    twin.set_weights(model.get_weights())
-    return twin, True
-  _refuse_other_probabilities(model)
-  return model, False
+def refuse_other_probabilities(model: keras.Model, ending: str | None = None) -> None:
+  """Refuses outputs that always add up to one, but by no softmax: no loss here takes them for logits.
 
+  Args:
+    model: that classifies.
+    ending: the activation at its end, if it is known to have one.
 
-def _is_softmax(layer: keras.layers.Layer) -> bool:
-  if isinstance(layer, keras.layers.Softmax):
-    return True
-  if isinstance(layer, keras.layers.Activation):
-    return layer.activation is keras.activations.softmax
-  return getattr(layer, 'symbol', None) == 'nn.softmax'  # As an operation on the tensor.
-
-
-def _refuse_other_probabilities(model: keras.Model) -> None:
-  """Outputs that always add up to one are probabilities, which no loss here takes for logits."""
-  shape = model.inputs[0].shape[1:]
-  if None in shape:
+  Raises:
+    UserError: it gives probabilities.
+  """
+  shapes = [tensor.shape[1:] for tensor in model.inputs]
+  if ending is not None or any(None in shape for shape in shapes):
     return
-  images = np.random.default_rng(0).normal(0, 1, (_NB_PROBES, *shape)).astype(np.float32)
-  found = model(images, training=False).numpy()
+  rng = np.random.default_rng(0)
+  images = [
+    rng.normal(0, 1, (_NB_PROBES, *shape)).astype(np.float32)
+    if tensor.dtype.is_floating
+    else np.zeros((_NB_PROBES, *shape), tensor.dtype.as_numpy_dtype)
+    for shape, tensor in zip(shapes, model.inputs, strict=True)
+  ]
+  found = model(images[0] if len(images) == 1 else images, training=False).numpy()
   if (found >= 0).all() and np.allclose(found.sum(-1), 1, atol=1e-3):
     last = model.outputs[0]._keras_history.layer
     raise UserError(
-      f'Model {model.name} gives probabilities, but not by a softmax that can be taken off (its last '
+      f'Model {model.name} gives probabilities, but not by a softmax that can be taken off (its '
+      'last '
       f'layer is {last.name}, a {type(last).__name__}): end it in logits, or in a Softmax layer.'
     )
 
 
-def at_size(model: keras.Model, shape: tuple[int, int, int]) -> keras.Model:
+def at_size(model: keras.Model, shape: tuple[int, ...]) -> keras.Model:
   """A model that takes images of any size, for one of them; the weights are copied.
 
   Raises:
     UserError: it does not work at that size.
   """
+  return at_shapes(model, [shape])
+
+
+def at_shapes(model: keras.Model, shapes: Sequence[tuple[int, ...]]) -> keras.Model:
+  """A model with other shapes of samples, for each input in order; the weights are copied.
+
+  Raises:
+    UserError: it does not work at these shapes.
+  """
   config = model.get_config()
+  by_name = {
+    tensor._keras_history.layer.name: shape
+    for tensor, shape in zip(model.inputs, shapes, strict=True)
+  }
   for entry in config['layers']:
     if entry['class_name'] == 'InputLayer':
-      entry['config']['batch_input_shape'] = (None, *shape)
+      entry['config']['batch_input_shape'] = (None, *by_name[entry['config']['name']])
   try:
     twin = type(model).from_config(config)
     twin.set_weights(model.get_weights())
   except ValueError as error:
+    shown = ' and '.join(map(str, shapes))
     raise UserError(
-      f'Model {model.name} does not work on images of {shape} ({str(error).splitlines()[0]}): give '
+      f'Model {model.name} does not work on images of {shown} ({str(error).splitlines()[0]}): give '
       'another --image_size.'
     ) from error
   return twin

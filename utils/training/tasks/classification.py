@@ -10,7 +10,13 @@ import tensorflow as tf
 import tf_keras as keras
 
 from secateurs.utils.errors import UserError
-from secateurs.utils.graph.slicing.classifier import as_classifier, with_softmax
+from secateurs.utils.graph.slicing.endings import (
+  SOFTMAX,
+  ending_of,
+  opened,
+  with_endings,
+  without_endings,
+)
 from secateurs.utils.training.tasks import heads
 from secateurs.utils.training.tasks.criteria import Criteria
 from secateurs.utils.training.tasks.scores import Evaluation, Score, binomial_noise
@@ -54,6 +60,32 @@ class Classification(Task):
       **{f'metrics/{name}': tf.float32 for name in self.user_metrics},
     }
 
+  def canonical(self, targets: tf.Tensor) -> tf.Tensor:
+    """Class numbers int32 [n], from these, from [n, 1], or from one-hot rows."""
+    if targets.shape.rank == 2 and targets.shape[-1] == self.nb_classes > 1:
+      return tf.argmax(targets, -1, tf.int32)
+    if targets.shape.rank > 2 or (targets.shape.rank == 2 and targets.shape[-1] != 1):
+      raise UserError(
+        f'The labels have shape {tuple(targets.shape[1:])} for each sample, but a class number, '
+        'or one '
+        f'number for each of {self.nb_classes} classes, was expected: give such, or name another '
+        'task '
+        'with task=NAME (on the command line --task).'
+      )
+    return tf.cast(tf.reshape(targets, [-1]), tf.int32)
+
+  def class_numbers(self, targets: tf.Tensor) -> tf.Tensor:
+    """The targets themselves."""
+    return targets
+
+  def require_targets(self, targets: np.ndarray, where: str) -> None:
+    """Class numbers that the model has."""
+    if targets.min() < 0 or targets.max() >= self.nb_classes:
+      raise UserError(
+        f'The {where} labels go from {targets.min()} to {targets.max()}, but the model has '
+        f'{self.nb_classes} classes, 0 to {self.nb_classes - 1}: number them so.'
+      )
+
   def loss(
     self, targets: tf.Tensor, outputs: tf.Tensor, weights: tf.Tensor | None = None
   ) -> tf.Tensor:
@@ -88,7 +120,8 @@ class Classification(Task):
     classes = teacher.output_shape[-1], student.output_shape[-1]
     if classes[0] != classes[1]:
       raise UserError(
-        f'The teacher of --enbl_dst gives {classes[0]} classes, but the network gives {classes[1]}: '
+        f'The teacher of --enbl_dst gives {classes[0]} classes, but the network gives '
+        f'{classes[1]}: '
         'give a teacher of the same data set with --save_path_dst.'
       )
 
@@ -149,25 +182,36 @@ class Classification(Task):
       return None
     return (
       f'The baseline guesses: its accuracy of {100 * accuracy:.2f} % is that of chance among '
-      f'{self.nb_classes} classes; are the weights trained, the classes in the order of the training, '
+      f'{self.nb_classes} classes; are the weights trained, the classes in the order of the '
+      'training, '
       'and the pixels normalised as then (--preprocess, where there is that flag)?'
     )
 
   def deployable(self, model: keras.Model) -> keras.Model:
     """With a softmax if exported models give probabilities."""
-    return with_softmax(model) if self._probabilities else model
+    return with_endings(model, [self.ending])
+
+  @property
+  def ending(self) -> str | None:
+    """The activation in which exported files end."""
+    return SOFTMAX if self._probabilities else None
 
   def trained(self, model: keras.Model) -> keras.Model:
     """The model without a softmax at its end."""
-    return as_classifier(model)[0]
+    flat = opened(model)
+    return without_endings(flat, [SOFTMAX]) if ending_of(flat) == SOFTMAX else flat
 
   def trained_outputs(self, outputs: np.ndarray) -> np.ndarray:
     """The logits but for a constant for each sample: logarithms, where files give probabilities."""
     return np.log(np.maximum(outputs, _TINY)) if self._probabilities else outputs
 
+  def agreement(self, reference: np.ndarray, outputs: np.ndarray) -> float | None:
+    """Fraction of samples of one class in both."""
+    return float(np.mean(reference.argmax(-1) == outputs.argmax(-1)))
+
   def make_head(self, shape: tuple[int | None, ...], name: str, seed: int) -> keras.Model:
     """BN, ReLU, global average pooling and a linear layer."""
-    return heads.make_head(shape, self.nb_classes, name, seed)
+    return heads.make_head(shape, (self.nb_classes,), name, seed)
 
   def start_head(self, head: keras.Model, maps: np.ndarray, targets: np.ndarray) -> None:
     """By a logistic regression on the pooled maps."""

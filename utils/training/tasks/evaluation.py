@@ -33,7 +33,7 @@ def evaluate(model: keras.Model, batches: tf.data.Dataset, task: Task) -> Evalua
 
   @tf.function
   def sums(data: tf.data.Dataset) -> dict[str, tf.Tensor]:
-    totals = _zeros(task)
+    totals = zeros(task)
     for given in data:
       batch = Batch(*given)
       found = task.totals(batch.targets, model(batch.inputs, training=False), batch.weights)
@@ -47,7 +47,7 @@ def evaluate_function(
   predict: Callable[[tf.Tensor], object], batches: tf.data.Dataset, task: Task
 ) -> Evaluation:
   """Evaluates any function from inputs to the task's outputs, such as an interpreter's; as above."""
-  totals, records = _zeros(task), []
+  totals, records = zeros(task), []
   for given in batches:
     batch = Batch(*given)
     outputs = tf.nest.map_structure(tf.convert_to_tensor, predict(batch.inputs))
@@ -59,15 +59,29 @@ def evaluate_function(
   return _summary(task, totals, records)
 
 
-def _zeros(task: Task) -> dict[str, tf.Tensor]:
-  return {name: tf.zeros([], dtype) for name, dtype in task.total_types.items()}
+def zeros(task: Task) -> dict[str, tf.Tensor]:
+  """What a task's totals start from, by name."""
+  return {
+    name: tf.zeros(kind.shape, kind.dtype)
+    if isinstance(kind, tf.TensorSpec)
+    else tf.zeros([], kind)
+    for name, kind in task.total_types.items()
+  }
+
+
+def summed(totals: dict[str, tf.Tensor]) -> dict[str, float | np.ndarray]:
+  """Totals over all processes: numbers, or float64 arrays."""
+  sums = distributed.sum(*(np.float64(total.numpy()) for total in totals.values()))
+  return {
+    name: float(value) if np.ndim(value) == 0 else value
+    for name, value in zip(totals, sums, strict=True)
+  }
 
 
 def _summary(
   task: Task, totals: dict[str, tf.Tensor], records: list[dict[str, np.ndarray]]
 ) -> Evaluation:
-  sums = distributed.sum(*(np.float64(total.numpy()) for total in totals.values()))
-  named = {name: float(value) for name, value in zip(totals, sums, strict=True)}
+  named = summed(totals)
   if not named['samples']:
     raise ValueError('There is nothing to evaluate on: the split has no samples.')
   joined: dict[str, np.ndarray] = {}

@@ -1,68 +1,146 @@
-"""Auxiliary heads of classifiers: how well a feature map separates classes.
+"""Auxiliary heads: how well a feature map tells what the network should give.
 
 Zhuang et al. 2018, "Discrimination-aware Channel Pruning for Deep Neural Networks", section 3.2: BN,
-ReLU, global average pooling and a linear layer. Deviation: heads start from a logistic regression on
-the maps as they are, not at random.
+ReLU, global average pooling and a linear layer. Deviations: heads start from a regression on the maps
+as they are, not at random; where the network gives something for each position there is no pooling,
+and the linear layer's maps are resized to the output's.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
+import tensorflow as tf
 import tf_keras as keras
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LogisticRegression, Ridge
 
 L = keras.layers
 _BN_MOMENTUM = 0.9  # Block-wise training may be no more than some tens of steps.
 _BATCH = 128
 _LEAST_SPREAD = 1e-2  # Of a pooled normalised map; less is what rounding leaves of a dead one.
-_INVERSE_PENALTY, _TOLERANCE = 1.0, 1e-3
+_INVERSE_PENALTY, _TOLERANCE, _RIDGE = 1.0, 1e-3, 1e-2
+_MAX_ROWS = 20_000  # That a start is fit to.
+_POOLS = {3: L.GlobalAveragePooling1D, 4: L.GlobalAveragePooling2D, 5: L.GlobalAveragePooling3D}
 
 
-def make_head(shape: tuple, nb_classes: int, name: str, seed: int) -> keras.Model:
-  """An auxiliary head: BN, ReLU, global average pooling and a linear layer that gives logits.
+def make_head(
+  shape: Sequence[int | None], output_shape: Sequence[int], name: str, seed: int
+) -> keras.Model:
+  """An auxiliary head: BN, ReLU, global average pooling and a linear layer.
 
   Args:
     shape: of the block's output, batch first.
-    nb_classes: number of logits.
+    output_shape: of what the network gives for a sample: (c,), (positions, c) or (h, w, c).
     name: of the model.
     seed: of the linear layer's weights.
   """
   inputs = x = L.Input(shape[1:])
   x = L.BatchNormalization(momentum=_BN_MOMENTUM, dtype='float32', name='norm')(x)
   x = L.ReLU(dtype='float32')(x)
-  x = L.GlobalAveragePooling2D(dtype='float32')(x)
+  dense = len(output_shape) > 1 and len(shape) == len(output_shape) + 1
+  if not dense and len(shape) in _POOLS:
+    x = _POOLS[len(shape)](dtype='float32')(x)
   start = keras.initializers.GlorotUniform(seed)
-  logits = L.Dense(nb_classes, kernel_initializer=start, dtype='float32', name='logits')(x)
-  return keras.Model(inputs, logits, name=name)
+  nb = output_shape[-1] if dense else int(np.prod(output_shape))
+  x = L.Dense(nb, kernel_initializer=start, dtype='float32', name='logits')(x)
+  if dense and tuple(shape[1:-1]) != tuple(output_shape[:-1]):
+    x = _resized(x, output_shape)
+  elif not dense and len(output_shape) > 1:
+    x = L.Reshape(tuple(output_shape), dtype='float32')(x)
+  return keras.Model(inputs, x, name=name)
 
 
-def start_head(head: keras.Model, maps: np.ndarray, labels: np.ndarray) -> None:
+def _resized(x: tf.Tensor, output_shape: Sequence[int]) -> tf.Tensor:
+  """Maps [n, h, w, c], or rows [n, t, c], of the size of an output."""
+  if len(output_shape) == 3:
+    return L.Resizing(*output_shape[:2], dtype='float32')(x)
+  x = L.Reshape((x.shape[1], 1, x.shape[2]), dtype='float32')(x)
+  x = L.Resizing(output_shape[0], 1, dtype='float32')(x)
+  return L.Reshape(tuple(output_shape), dtype='float32')(x)
+
+
+def start_head(
+  head: keras.Model, maps: np.ndarray, targets: np.ndarray, *, classes: bool = True
+) -> None:
   """Gives a new head the weights that suit a block as it is, so that training need not find them.
 
-  Normalisation takes the mean and variance of the maps, the linear layer is fit by logistic
-  regression to what it then receives; it stays as it is where all images are of one class.
+  Normalisation takes the mean and variance of the maps, the linear layer is fit by logistic (or
+  linear) regression to what it then receives; what is the same for all samples is not fit.
 
   Args:
     head: from `make_head`.
-    maps: the block's output [n, h, w, c] for some images.
-    labels: their labels [n].
+    maps: the block's output [n, ..., c] for some samples.
+    targets: class numbers [n] or [n, ...], or numbers for each output [n, ..., outputs].
+    classes: whether targets are classes, or yes and no for each output; else they are numbers.
   """
   norm, linear = head.get_layer('norm'), head.get_layer('logits')
   axes = tuple(range(maps.ndim - 1))
   norm.moving_mean.assign(maps.mean(axes, np.float64))
   norm.moving_variance.assign(maps.var(axes, np.float64))
-  if len(np.unique(labels)) < 2:
+  read = keras.Model(head.input, linear.input).predict(maps, batch_size=_BATCH, verbose=0)
+  rows, wanted = _rows(read, targets, int(linear.kernel.shape[-1]), classes)
+  mean, size = rows.mean(axis=0), np.maximum(rows.std(axis=0), _LEAST_SPREAD)
+  found = _fit((rows - mean) / size, wanted, linear, classes)
+  if found is None:
     return
-  pooled = keras.Model(head.input, linear.input).predict(maps, batch_size=_BATCH, verbose=0)
-  mean, size = pooled.mean(axis=0), np.maximum(pooled.std(axis=0), _LEAST_SPREAD)
-  found = LogisticRegression(C=_INVERSE_PENALTY, tol=_TOLERANCE).fit((pooled - mean) / size, labels)
-  intercepts = _per_class(found.intercept_)
-  kernel, bias = np.zeros(linear.kernel.shape), np.full(linear.bias.shape, intercepts.min())
-  kernel[:, found.classes_] = _per_class(found.coef_).T / size[:, None]
-  bias[found.classes_] = intercepts
-  bias -= mean @ kernel
+  kernel, bias = found
+  kernel = kernel / size[:, None]
   linear.kernel.assign(kernel)
-  linear.bias.assign(bias)
+  linear.bias.assign(bias - mean @ kernel)
+
+
+def _rows(
+  read: np.ndarray, targets: np.ndarray, nb_outputs: int, classes: bool
+) -> tuple[np.ndarray, np.ndarray]:
+  """What the linear layer reads as rows [r, c], and targets [r] or [r, outputs] for them."""
+  if read.ndim == 2:
+    classified = targets.ndim == 1
+    return read, targets if classified else targets.reshape(len(targets), -1)
+  per_class = targets.ndim == read.ndim - 1
+  values = targets[..., None] if per_class else targets
+  places = [
+    np.arange(size) * values.shape[axis] // size for axis, size in enumerate(read.shape[1:-1], 1)
+  ]
+  values = values[np.ix_(np.arange(len(values)), *places)]  # The nearest position.
+  rows, values = read.reshape(-1, read.shape[-1]), values.reshape(-1, values.shape[-1])
+  step = -(-len(rows) // _MAX_ROWS)
+  rows, values = rows[::step], values[::step]
+  if per_class and classes:
+    known = (values[:, 0] >= 0) & (values[:, 0] < max(nb_outputs, 2))
+    rows, values = rows[known], values[known]
+    if nb_outputs > 1:
+      values = values[:, 0]
+  return rows, values
+
+
+def _fit(
+  rows: np.ndarray, wanted: np.ndarray, linear: L.Dense, classes: bool
+) -> tuple[np.ndarray, np.ndarray] | None:
+  """Kernel and bias on standardised rows; None where nothing distinguishes the samples."""
+  kernel, bias = np.zeros(linear.kernel.shape), np.zeros(linear.bias.shape)
+  if not classes:
+    found = Ridge(_RIDGE * len(rows)).fit(rows, wanted)
+    return np.atleast_2d(found.coef_).T, np.atleast_1d(found.intercept_)
+  if wanted.ndim == 1:
+    if len(np.unique(wanted)) < 2:
+      return None
+    found = _logistic(rows, wanted)
+    intercepts = _per_class(found.intercept_)
+    bias[:] = intercepts.min()
+    kernel[:, found.classes_] = _per_class(found.coef_).T
+    bias[found.classes_] = intercepts
+    return kernel, bias
+  for column in range(wanted.shape[1]):  # A sigmoid each.
+    labels = wanted[:, column] > 0.5
+    if labels.any() and not labels.all():
+      found = _logistic(rows, labels)
+      kernel[:, column], bias[column] = found.coef_[0], found.intercept_[0]
+  return kernel, bias
+
+
+def _logistic(rows: np.ndarray, labels: np.ndarray) -> LogisticRegression:
+  return LogisticRegression(C=_INVERSE_PENALTY, tol=_TOLERANCE).fit(rows, labels)
 
 
 def _per_class(values: np.ndarray) -> np.ndarray:

@@ -7,6 +7,7 @@ import math
 from typing import Any
 
 UNITS = ('percent', 'number')
+_BY_NAME = ('accuracy', 'accuracy_top5')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,6 +20,7 @@ class Score:
     higher_is_better: its direction.
     unit: `percent` or `number`.
     noise: standard error of the value that follows from the number of samples; None if not known.
+    label: the name for people, such as mean IoU; None: the name with spaces.
   """
 
   name: str
@@ -26,11 +28,13 @@ class Score:
   higher_is_better: bool = True
   unit: str = 'percent'
   noise: float | None = None
+  label: str | None = None
 
   def __str__(self) -> str:
+    name = self.label or self.name
     if self.unit == 'percent':
-      return f'{self.name} {100 * self.value:.2f} %'
-    return f'{self.name} {self.value:.4g}'
+      return f'{name} {100 * self.value:.2f} %'
+    return f'{name} {self.value:.4g}'
 
   @property
   def goodness(self) -> float:
@@ -39,7 +43,10 @@ class Score:
 
   def as_json(self) -> dict[str, Any]:
     """Plain types, as reports hold them."""
-    return dataclasses.asdict(self)
+    found = dataclasses.asdict(self)
+    if self.label is None:
+      del found['label']
+    return found
 
 
 def binomial_noise(share: float, nb_samples: float) -> float | None:
@@ -66,8 +73,8 @@ class Evaluation:
   metrics: dict[str, float] = dataclasses.field(default_factory=dict)
 
   def block(self) -> dict[str, Any]:
-    """The evaluation as a block of a report holds it; figures in percent are there by name, too."""
-    named = {one.name: one.value for one in (self.score, *self.figures) if one.unit == 'percent'}
+    """The evaluation as a block of a report holds it; accuracies are there by name, too."""
+    named = {one.name: one.value for one in (self.score, *self.figures) if one.name in _BY_NAME}
     block: dict[str, Any] = {'score': self.score.as_json(), **named, 'loss': self.loss}
     if self.figures:
       block['figures'] = [figure.as_json() for figure in self.figures]

@@ -15,6 +15,7 @@ import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
+from secateurs.utils.errors import UserError
 from secateurs.utils.training.tasks.scores import Evaluation
 
 Tensors = Any
@@ -48,7 +49,8 @@ class Task(abc.ABC):
     metric_names: names of what `metrics` gives.
     user_metrics: those of them that are the user's own, shown in progress lines.
     percent_metrics: those of `metric_names` in [0, 1] that are shown in percent.
-    total_types: dtypes of what `totals` gives, by name.
+    total_types: dtypes of what `totals` gives, by name; a TensorSpec where it is no scalar.
+    nb_outputs: outputs of the network; targets in a list are then one for each.
     collects: whether the score needs what `records` gives of every sample.
   """
 
@@ -56,8 +58,44 @@ class Task(abc.ABC):
   metric_names: Sequence[str] = ()
   user_metrics: Sequence[str] = ()
   percent_metrics: Sequence[str] = ()
-  total_types: Mapping[str, tf.DType]
+  total_types: Mapping[str, tf.DType | tf.TensorSpec]
+  nb_outputs: int = 1
   collects: bool = False
+
+  # Targets as users have them.
+
+  def canonical(self, targets: Tensors) -> Tensors:
+    """Targets of a batch in the form that `loss` takes; runs in graph mode.
+
+    Raises:
+      UserError: their shape is not that of the outputs.
+    """
+    return targets
+
+  def require_targets(self, targets: Any, where: str) -> None:
+    """Checks canonical targets of some samples, as arrays.
+
+    Args:
+      targets: [n, ...].
+      where: which data they are of, such as training.
+
+    Raises:
+      UserError: there are values that the task has no meaning for.
+    """
+    del targets, where
+
+  def class_numbers(self, targets: Tensors) -> tf.Tensor:
+    """The class of each sample, or of each position, int32 [n, ...], for weights of classes.
+
+    Raises:
+      UserError: targets are no classes.
+    """
+    del targets
+    raise UserError(
+      f'class_weight was given, but targets of task {self.name} are no classes: give weights of '
+      'samples '
+      'as a third part of the data.'
+    )
 
   # Training.
 
@@ -95,7 +133,7 @@ class Task(abc.ABC):
   def totals(
     self, targets: Tensors, outputs: Tensors, weights: tf.Tensor | None = None
   ) -> dict[str, tf.Tensor]:
-    """Sums over a batch, scalars of `total_types`; they are added up over batches and processes."""
+    """Sums over a batch, of `total_types`; they are added up over batches and processes."""
 
   def records(self, targets: Tensors, outputs: Tensors) -> dict[str, tf.Tensor]:
     """What must be kept of every sample, [n, ...] each, of equal shapes in all batches."""
@@ -104,7 +142,7 @@ class Task(abc.ABC):
 
   @abc.abstractmethod
   def evaluation(
-    self, totals: Mapping[str, float], records: Mapping[str, np.ndarray]
+    self, totals: Mapping[str, float | np.ndarray], records: Mapping[str, np.ndarray]
   ) -> Evaluation:
     """Score, loss and figures from the sums, and from the records of all samples."""
 
@@ -132,6 +170,10 @@ class Task(abc.ABC):
   def trained_outputs(self, outputs: np.ndarray) -> np.ndarray:
     """What the trained network would have given, from what an exported file gives."""
     return outputs
+
+  def agreement(self, reference: Any, outputs: Any) -> float | None:
+    """Fraction of the decisions that two files' outputs agree in; None where nothing is decided."""
+    del reference, outputs
 
   # Auxiliary heads, for learners that ask how much a feature map says about the targets.
 
