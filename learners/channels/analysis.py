@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from secateurs.learners.channels import filter_scan
 from secateurs.learners.channels.criteria import CRITERIA, of_filters
 from secateurs.learners.channels.data_criteria import Samples
@@ -16,6 +14,7 @@ from secateurs.learners.run.configs import FullPrecConfig
 from secateurs.learners.run.console import say
 from secateurs.learners.run.judging import judging_notes, judging_split
 from secateurs.learners.run.learner import Learner
+from secateurs.utils import nested
 from secateurs.utils.deploy.scan_page import write_scan
 from secateurs.utils.errors import UserError
 from secateurs.utils.graph import ChannelGraph
@@ -62,7 +61,8 @@ def analyse(learner: Learner) -> dict[str, Any]:
   found = filter_units(graph, getattr(config, 'trunk', _TRUNK), getattr(config, 'skipped', ()))
   if not found.units:
     raise UserError(
-      f'No layer of {helper.net} has channels that can be pruned ({"; ".join(found.left) or "none"}): '
+      f'No layer of {helper.net} has channels that can be pruned '
+      f'({"; ".join(found.left) or "none"}): '
       'there is nothing to analyse.'
     )
   require_answer(criterion, graph, found.units, 'fp_criterion')
@@ -102,7 +102,7 @@ def _samples(learner: Learner, criterion: str, layers: set[str]) -> Samples:
       _BATCH, learner.settings.stream_seed('score'), augment='none'
     )
     batches = [
-      (np.asarray(batch[0]), np.asarray(batch[1]))
+      nested.as_numpy((batch[0], batch[1]))
       for batch in drawn.take(_NB_BATCHES).shard(nb_ranks, index)
     ]
   loss = learner.helper.task.loss

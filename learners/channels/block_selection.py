@@ -16,6 +16,7 @@ from secateurs.learners.channels.discrimination import Block, LayerObjective
 from secateurs.learners.channels.greedy import Greedy, UnitPruning, count_steps
 from secateurs.learners.channels.units import Unit
 from secateurs.learners.run.console import say
+from secateurs.utils import nested
 from secateurs.utils.graph.flat.cuts import first_calls
 from secateurs.utils.graph.flat.walk import FlatModel, flatten_model
 from secateurs.utils.training.engine.progress import format_seconds
@@ -35,7 +36,7 @@ class BlockSelection:
     kept: those chosen so far, by unit name; extended in place.
     greedy: how channels are chosen and layers trained.
     task: gives the discrimination-aware loss.
-    inputs: this process's samples, float32 [n, ...].
+    inputs: this process's samples [n, ...].
     targets: what the network should give for them.
   """
 
@@ -46,8 +47,8 @@ class BlockSelection:
   kept: dict[str, list[int]]
   greedy: Greedy
   task: Task
-  inputs: np.ndarray
-  targets: np.ndarray
+  inputs: Any
+  targets: Any
 
   def run(
     self, original: keras.Model, model: keras.Model, done: Callable[[dict[str, Any]], None]
@@ -91,14 +92,14 @@ class BlockSelection:
       head,
       {number: tf.constant(array) for number, array in now.tensors.items()},
       {number: tf.constant(array) for number, array in wanted.items()},
-      tf.constant(self.targets),
+      nested.as_tensors(self.targets),
       self.task,
     )
     pruning = UnitPruning(
       unit,
       now.flat.layers(),
       objective,
-      len(self.targets),
+      nested.size(self.targets),
       self.greedy,
       dropped=dropped_inputs(self.units, unit_masks(self.units, self.kept)),
       phase=f'block{self.block.number}_select of layer {unit.name}',
@@ -114,14 +115,14 @@ class BlockSelection:
       name: value for name, value in pruning.means.items() if name != 'loss'
     }
 
-  def _end(self, unit: Unit, flat: FlatModel) -> tuple[int, keras.Model | None]:
-    """The tensor that L_p is computed from, and what makes outputs of it.
+  def _end(self, unit: Unit, flat: FlatModel) -> tuple[int | None, keras.Model | None]:
+    """The tensor that L_p is computed from (None: the outputs), and what makes outputs of it.
 
     For channels that a layer after the block reads, too, L stands in for L_p.
     """
     last = max(first_calls(flat)[name] for name in unit.readers)
     if self.block.tensor is None or last >= self.block.end:
-      return flat.outputs[0], None
+      return None, None
     return self.block.tensor, self.head
 
 

@@ -32,6 +32,7 @@ from secateurs.learners.channels.data_criteria import (
 )
 from secateurs.learners.channels.filters import of_each_filter
 from secateurs.learners.channels.units import Unit
+from secateurs.utils import nested
 from secateurs.utils.graph import ChannelGraph, channel_scores
 from secateurs.utils.graph.choice.scores import LayerCriterion, bn_gamma, l1, l2
 from secateurs.utils.registry import Registry
@@ -138,7 +139,7 @@ def unit_scores(
       found[unit.name] = np.array([by_group[group][element] for group, element in pairs])
   if not criterion.on_data:
     return found
-  weight = float(sum(len(batch[1]) for batch in samples.batches))
+  weight = float(sum(nested.size(batch[1]) for batch in samples.batches))
   *totals, total = distributed.sum(*(scores * weight for scores in found.values()), weight)
   return {unit: scores / total for unit, scores in zip(found, totals, strict=True)}
 
@@ -205,7 +206,8 @@ for _name, _score, _summary, _source, _how, _needs in (
   (
     'taylor',
     taylor_scores,
-    'square of the sum of gradient * weight over the filter, its bias and its BN, mean over batches',
+    'square of the sum of gradient * weight over the filter, its bias and its BN, mean over '
+    'batches',
     'Molchanov et al. 2019',
     'none',
     '',

@@ -16,6 +16,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 from secateurs.learners.run.console import say
+from secateurs.utils import nested
 from secateurs.utils.graph import ChannelGraph, activation_scores
 from secateurs.utils.graph.choice.ranks import matrix_ranks
 from secateurs.utils.graph.choice.taps import INPUT, OUTPUT, Loss, Probe, Side
@@ -120,7 +121,7 @@ def taylor_scores(graph: ChannelGraph, samples: Samples) -> dict[str, np.ndarray
   weights = {variable.ref(): variable for variable in graph.model.trainable_variables}
 
   @tf.function
-  def products(images: tf.Tensor, targets: Any) -> list[tf.Tensor]:
+  def products(images: Any, targets: Any) -> list[tf.Tensor]:
     with tf.GradientTape(watch_accessed_variables=False) as tape:
       tape.watch(list(weights.values()))
       loss = samples.loss(targets, graph.model(images, training=False))
@@ -128,7 +129,7 @@ def taylor_scores(graph: ChannelGraph, samples: Samples) -> dict[str, np.ndarray
     return [tf.convert_to_tensor(g) * v for g, v in zip(gradients, weights.values(), strict=True)]
 
   totals: dict[str, Any] = {}
-  for images, targets in Shown('taylor', samples.batches):
+  for images, targets, *_ in Shown('taylor', samples.batches):
     found = dict(zip(weights, (p.numpy() for p in products(images, targets)), strict=True))
     for name, trace in traces.items():
       total = _filter_sums(trace.call.layer, found)
@@ -183,7 +184,7 @@ def rank_scores(graph: ChannelGraph, samples: Samples) -> dict[str, np.ndarray]:
   by_batch: dict[str, list[np.ndarray]] = {}
   sizes = []
   for batch in Shown('rank', samples.batches):
-    sizes.append(len(batch[0]))
+    sizes.append(nested.size(batch[0]))
     for name, maps in probe.tensors(batch[0]):
       if maps.ndim == 4 and min(maps.shape[1:3]) > 1:
         ranks = matrix_ranks(maps.transpose(0, 3, 1, 2)).mean(axis=0)

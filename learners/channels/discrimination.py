@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from typing import Any
 
 import tensorflow as tf
 import tf_keras as keras
 
 from secateurs.learners.channels.units import Unit
-from secateurs.utils.graph.flat.cuts import calls_between, even_necks, first_calls, run_calls
+from secateurs.utils.graph.flat.cuts import (
+  calls_between,
+  even_necks,
+  first_calls,
+  given,
+  outputs_of,
+  run_calls,
+)
 from secateurs.utils.graph.flat.walk import FlatModel
 from secateurs.utils.training.tasks.objectives import TaskObjective
 from secateurs.utils.training.tasks.task import Batch, Task
@@ -77,16 +85,14 @@ class BlockObjective:
     self.metric_names = names if head is None else (*names, 'loss_block')
 
   def __call__(self, batch: tuple) -> tuple[tf.Tensor, Mapping[str, tf.Tensor]]:
-    """Loss and metrics of a batch of (images, labels) in training mode."""
+    """Loss and metrics of a batch, see `Batch`, in training mode."""
     flat = self._flat
-    ((number, _),) = flat.inputs
-    images = tf.cast(batch[0], flat.dtypes[number])
-    values = run_calls(flat.calls, {number: images}, training=True)
-    loss, metrics = self._objective.of(values[flat.outputs[0]], batch)
+    values = run_calls(flat.calls, given(flat, batch[0]), training=True)
+    loss, metrics = self._objective.of(outputs_of(flat, values), batch)
     if self._head is not None:
       outputs = self._head(tf.cast(values[self._block.tensor], tf.float32), training=True)
-      given = Batch(*batch)
-      metrics['loss_block'] = self._objective.task.loss(given.targets, outputs, given.weights)
+      known = Batch(*batch)
+      metrics['loss_block'] = self._objective.task.loss(known.targets, outputs, known.weights)
       loss += metrics['loss_block']
     return loss, metrics
 
@@ -105,11 +111,11 @@ class LayerObjective:
     self,
     flat: FlatModel,
     position: int,
-    end: int,
+    end: int | None,
     head: keras.Model | None,
     given: Mapping[int, tf.Tensor],
     targets: Mapping[int, tf.Tensor],
-    labels: tf.Tensor,
+    labels: Any,
     task: Task,
   ) -> None:
     """Sets up the part.
@@ -117,7 +123,7 @@ class LayerObjective:
     Args:
       flat: the network that is being pruned.
       position: calls before the cut.
-      end: number of the tensor that L_p is computed from.
+      end: number of the tensor that L_p is computed from; None for the network's outputs.
       head: makes outputs of it; None if it holds the outputs themselves.
       given: all tensors that cross the cut, [n, ...] by number.
       targets: what the layers' outputs should be, [n, ...] by number.
@@ -125,8 +131,9 @@ class LayerObjective:
       task: gives L_p.
     """
     self._task = task
-    self._calls = calls_between(flat, position, [end, *targets])
-    self._end, self._head = end, head
+    self._flat, self._end, self._head = flat, end, head
+    ends = flat.outputs if end is None else [end]
+    self._calls = calls_between(flat, position, [*ends, *targets])
     read = {number for call in self._calls for number in call.inputs}
     self._given = {number: tensor for number, tensor in given.items() if number in read}
     self._dtypes = flat.dtypes
@@ -144,10 +151,12 @@ class LayerObjective:
       wanted = tf.cast(tf.gather(target, batch), tf.float32)
       error = tf.cast(values[number], tf.float32) - wanted
       reconstruction += 0.5 * tf.reduce_mean(tf.square(error))
-    logits = tf.cast(values[self._end], tf.float32)
+    found = outputs_of(self._flat, values) if self._end is None else values[self._end]
+    outputs = tf.nest.map_structure(lambda one: tf.cast(one, tf.float32), found)
     if self._head is not None:
-      logits = self._head(logits, training=False)
-    discrimination = self._task.loss(tf.gather(self._labels, batch), logits)
+      outputs = self._head(outputs, training=False)
+    labels = tf.nest.map_structure(lambda one: tf.gather(one, batch), self._labels)
+    discrimination = self._task.loss(labels, outputs)
     metrics = {
       'loss_reconstruction': reconstruction,
       'loss_discrimination': discrimination,

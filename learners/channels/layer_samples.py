@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from secateurs.learners.channels.units import Unit
 from secateurs.learners.run.console import say
+from secateurs.utils import nested
 from secateurs.utils.graph.flat.cuts import first_calls
 from secateurs.utils.graph.flat.walk import FlatModel
 from secateurs.utils.training.layerwise.frontier import bytes_per_image
@@ -23,8 +25,8 @@ def images_within(
   flat: FlatModel,
   units: Sequence[Unit],
   batches: Callable[[int], tf.data.Dataset],
-) -> tuple[np.ndarray, np.ndarray]:
-  """Inputs float32 [n, ...] and targets [n, ...] of one process.
+) -> tuple[Any, Any]:
+  """Inputs [n, ...] and targets [n, ...] of one process.
 
   Args:
     cache_mb: memory for the feature maps that cross a cut, in megabytes.
@@ -42,9 +44,8 @@ def images_within(
     )
     wanted = room
   size = min(batch_size, wanted)
-  parts = [(x.numpy(), y.numpy()) for x, y, *_ in batches(size).take(-(-wanted // size))]
-  inputs, targets = zip(*parts)
-  return np.concatenate(inputs)[:wanted], np.concatenate(targets)[:wanted]
+  parts = [nested.as_numpy((x, y)) for x, y, *_ in batches(size).take(-(-wanted // size))]
+  return nested.rows(nested.joined(parts), slice(wanted))
 
 
 def _bytes_per_sample(flat: FlatModel, units: Sequence[Unit]) -> int:

@@ -12,6 +12,7 @@ import tf_keras as keras
 from secateurs.learners.run import measuring
 from secateurs.learners.run.console import say
 from secateurs.learners.run.settings import Settings
+from secateurs.utils import nested
 from secateurs.utils.deploy import model_block
 from secateurs.utils.graph import ChannelGraph, apply_plan, count, masked, plan_slice
 from secateurs.utils.graph.slicing.planning import Keep
@@ -37,9 +38,10 @@ def sliced(graph: ChannelGraph, keep: Keep, settings: Settings) -> tuple[keras.M
   slim = apply_plan(plan)
   images = settings.helper.calibration_images(_NB_PARITY_IMAGES)
   with masked(plan):
-    expected = graph.model(images, training=False).numpy()
-  found = slim(images, training=False).numpy()
-  difference = float(np.abs(found - expected).max() / (np.ptp(expected) or 1.0))
+    expected = nested.as_numpy(graph.model(images, training=False))
+  found = nested.as_numpy(slim(images, training=False))
+  pairs = zip(nested.parts(found), nested.parts(expected), strict=True)
+  difference = max(float(np.abs(a - b).max() / (np.ptp(b) or 1.0)) for a, b in pairs)
   if difference > _MAX_SLIM_DIFFERENCE:
     raise RuntimeError(
       f"The slim network differs from the masked one by {difference:.1e} of the outputs' range, "

@@ -15,6 +15,7 @@ from secateurs.learners.run.console import say
 from secateurs.learners.run.judging import Judge, judging_samples, judging_split
 from secateurs.learners.run.settings import Settings
 from secateurs.learners.run.state import BatchNormState
+from secateurs.utils import nested
 from secateurs.utils.training import distributed
 from secateurs.utils.training.models.batch_norm import batch_norms, reestimate
 from secateurs.utils.training.tasks.scores import Score
@@ -34,7 +35,8 @@ def note(found: BatchNormState, score: Score) -> str:
   done = 'taken' if found.taken else 'not taken'
   where = 'held-out' if found.held_out else 'training'
   return (
-    f'Batch-norm statistics re-estimated on {found.nb_samples} training samples were {done}: {after} '
+    f'Batch-norm statistics re-estimated on {found.nb_samples} training samples were {done}: '
+    f'{after} '
     f'in place of {before} on {found.nb_judged} {where} samples.'
   )
 
@@ -73,7 +75,7 @@ def reestimate_where_better(
     after.score.value,
     taken,
     nb_batches * batch_size * distributed.size(),
-    len(inputs),
+    nested.size(inputs),
     judging_split(helper) == 'val',
   )
   say(note(found, after.score))

@@ -15,12 +15,15 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 from scipy.interpolate import PchipInterpolator
 
+from secateurs.utils import nested
+from secateurs.utils.graph.flat.cuts import outputs_of
 from secateurs.utils.graph.flat.walk import flatten_model
 from secateurs.utils.training import distributed
 from secateurs.utils.training.layerwise.frontier import Frontier, bytes_per_image
@@ -54,17 +57,17 @@ class Part:
 def scan(
   model: keras.Model,
   parts: Sequence[Part],
-  images: np.ndarray,
+  images: Any,
   task: Task,
   progress: Callable[[int, int, str, Curve], None] | None = None,
-  targets: np.ndarray | None = None,
+  targets: Any = None,
 ) -> dict[str, Curve]:
   """Measures each part alone; curves by part name.
 
   Args:
-    model: a network that gives logits, which parts change and restore.
+    model: a network, which parts change and restore.
     parts: what is measured.
-    images: [n, h, w, c]; each process passes all of them and runs its share. Fewer are used where
+    images: inputs [n, ...]; each process passes all of them and runs its share. Fewer are used where
       their maps would take more than 1 GiB.
     task: says how far outputs are apart.
     progress: called after each part with its number, how many there are, its name and its curve.
@@ -78,24 +81,23 @@ def scan(
   rank, nb_ranks = distributed.shard()
   need = max((bytes_per_image(flat, part.start) for part in parts), default=1)
   most = max(_MAX_BYTES // need, 1) * nb_ranks
-  mine = images[:most][rank::nb_ranks]
-  frontier = Frontier(flat, mine)
-  (output,) = flat.outputs
+  mine = nested.rows(nested.rows(images, slice(most)), slice(rank, None, nb_ranks))
+  frontier, nb_mine = Frontier(flat, mine), nested.size(mine)
 
-  def outputs() -> np.ndarray:
-    return frontier.peek([output])[output].astype(np.float32)
+  def outputs() -> Any:
+    found = outputs_of(flat, frontier.peek(set(flat.outputs)))
+    return tf.nest.map_structure(lambda one: one.astype(np.float32), found)
 
   whole = outputs()
 
-  def divergence(now: np.ndarray) -> float:
+  def divergence(now: Any) -> float:
     divergences = task.divergence(whole, now)
-    total, count = distributed.sum(divergences.sum(dtype=np.float64), float(len(mine)))
+    total, count = distributed.sum(divergences.sum(dtype=np.float64), float(nb_mine))
     return max(float(total / count), 0.0)
 
-  def goodness(now: np.ndarray) -> float:
-    return evaluate_function(
-      tf.identity, [(now, targets[:most][rank::nb_ranks])], task
-    ).score.goodness
+  def goodness(now: Any) -> float:
+    wanted = nested.rows(nested.rows(targets, slice(most)), slice(rank, None, nb_ranks))
+    return evaluate_function(lambda outputs: outputs, [(now, wanted)], task).score.goodness
 
   best = None if targets is None else goodness(whole)
   curves: dict[str, Curve] = {}

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
 from secateurs.learners.run.helper import Helper
+from secateurs.utils import nested
 from secateurs.utils.training import distributed
 from secateurs.utils.training.tasks.evaluation import evaluate_function, summed, zeros
 from secateurs.utils.training.tasks.scores import Evaluation
@@ -26,8 +29,8 @@ def judging_notes(helper: Helper) -> list[str]:
   return [] if judging_split(helper) == 'val' else [_NOTE]
 
 
-def judging_samples(helper: Helper, nb_samples: int) -> tuple[np.ndarray, np.ndarray]:
-  """Images [n, h, w, c] and labels [n] to judge on: at most so many of `judging_split`.
+def judging_samples(helper: Helper, nb_samples: int) -> tuple[Any, Any]:
+  """Inputs [n, ...] and targets [n, ...] to judge on: at most so many of `judging_split`.
 
   They are spread evenly over the split, which may be ordered by classes; all processes get the same.
   """
@@ -36,13 +39,13 @@ def judging_samples(helper: Helper, nb_samples: int) -> tuple[np.ndarray, np.nda
   stride = max(helper.nb_samples(split) // nb_samples, 1)
   size = -(-helper.nb_samples(split) // stride)  # Less than twice what is wanted.
   parts, seen = [], 0
-  for images, labels in helper.eval_batches(split, batch, shard=(0, stride)):
-    places = np.arange(seen, seen + len(labels))
+  for inputs, targets, *_ in helper.eval_batches(split, batch, shard=(0, stride)):
+    count = nested.size(inputs)
+    places = np.arange(seen, seen + count)
     chosen = (places + 1) * nb_samples // size > places * nb_samples // size
-    parts.append((images.numpy()[chosen], labels.numpy()[chosen]))
-    seen += len(labels)
-  images, labels = (np.concatenate(column) for column in zip(*parts))
-  return images[:nb_samples], labels[:nb_samples]
+    parts.append(nested.rows(nested.as_numpy((inputs, targets)), chosen))
+    seen += count
+  return nested.rows(nested.joined(parts), slice(nb_samples))
 
 
 class Judge:
@@ -51,12 +54,10 @@ class Judge:
   With several processes each judges on some of the batches; all get the same sums.
   """
 
-  def __init__(
-    self, model: keras.Model, inputs: np.ndarray, targets: np.ndarray, task: Task
-  ) -> None:
+  def __init__(self, model: keras.Model, inputs: Any, targets: Any, task: Task) -> None:
     """`inputs` [n, ...] and `targets` [n, ...] of the samples; `task` judges the outputs."""
     self._model, self._task = model, task
-    self._inputs, self._targets = tf.constant(inputs), tf.constant(targets)
+    self._inputs, self._targets = nested.as_tensors(inputs), nested.as_tensors(targets)
     self._totals = tf.function(self._sum)
     self._forward = tf.function(lambda inputs: model(inputs, training=False))
 
@@ -79,12 +80,12 @@ class Judge:
   def _sum(self) -> dict[str, tf.Tensor]:
     totals = zeros(self._task)
     rank, size = distributed.shard()
-    total = tf.shape(self._targets)[0]
+    total = tf.shape(nested.parts(self._inputs)[0])[0]
     for start in tf.range(tf.minimum(rank * _BATCH, total), total, size * _BATCH):
       # Batches that run at once would each hold their feature maps.
       tf.autograph.experimental.set_loop_options(parallel_iterations=1)
-      stop = start + _BATCH
-      outputs = self._model(self._inputs[start:stop], training=False)
-      found = self._task.totals(self._targets[start:stop], outputs)
+      part = slice(start, start + _BATCH)
+      outputs = self._model(nested.rows(self._inputs, part), training=False)
+      found = self._task.totals(nested.rows(self._targets, part), outputs)
       totals = {name: value + found[name] for name, value in totals.items()}
     return totals

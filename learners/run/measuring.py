@@ -18,6 +18,7 @@ from secateurs.learners.run.configs import RunConfig
 from secateurs.learners.run.files import with_ending
 from secateurs.learners.run.helper import Helper
 from secateurs.learners.run.settings import Settings
+from secateurs.utils import nested
 from secateurs.utils.deploy import TFLiteModel, export_model, measure_latency, model_block
 from secateurs.utils.deploy.export import Export
 from secateurs.utils.deploy.export_files import Writer
@@ -71,6 +72,7 @@ def measure(
       sparse=sparse,
       further=further,
       quantized=None if quantized is None else helper.task.deployable(quantized),
+      agreement=helper.task.agreement,
     )
   )
   int8: dict[str, Any] | None = None
@@ -126,7 +128,7 @@ def evaluate_tflite(path: Path, helper: Helper, run: RunConfig) -> Evaluation:
   with distributed.chiefs_file(path) as copy:
     interpreter = TFLiteModel(copy, nb_threads=max(run.threads))
     return evaluate_function(
-      lambda inputs: helper.task.trained_outputs(interpreter.predict(inputs.numpy())),
+      lambda inputs: helper.task.trained_outputs(interpreter.predict(nested.as_numpy(inputs))),
       _eval_batches(helper, run),
       helper.task,
     )

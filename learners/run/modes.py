@@ -11,6 +11,7 @@ from secateurs.learners.run import measuring
 from secateurs.learners.run.console import say
 from secateurs.learners.run.files import RunFiles, with_ending
 from secateurs.learners.run.settings import Settings
+from secateurs.utils import nested
 from secateurs.utils.deploy import Export, export_model, file_size, measure_latency, verification
 from secateurs.utils.deploy.export_files import Writer
 from secateurs.utils.deploy.verification import Verification
@@ -82,6 +83,7 @@ def export(
       sparse='tflite_sparse' in files.exported(),
       quantized=quantized,
       further=further,
+      agreement=settings.helper.task.agreement,
     )
   )
   for kind, file in exported.files.items():
@@ -95,7 +97,7 @@ def verify(settings: Settings, files: RunFiles, model: keras.Model) -> Verificat
   Raises:
     UserError: nothing was exported yet, or an int8 file has operators that the integer model lacks.
   """
-  images = settings.helper.calibration_images(_NB_VERIFIED)[:_NB_VERIFIED]
+  images = nested.rows(settings.helper.calibration_images(_NB_VERIFIED), slice(_NB_VERIFIED))
 
   def compare() -> Verification:
     paths = {k: p for k, p in files.exported().items() if k in _VERIFIED}
@@ -105,7 +107,7 @@ def verify(settings: Settings, files: RunFiles, model: keras.Model) -> Verificat
 
   found = distributed.from_chief(compare)
   for kind, layers in found.layers.items():
-    say(f'{kind}: largest difference from Keras by layer, over {len(images)} images')
+    say(f'{kind}: largest difference from Keras by layer, over {nested.size(images)} images')
     for one in layers:
       steps = '' if one.steps is None else f'  {one.steps:.1f} steps'
       say(f'  {one.layer:<28} {one.largest:.3g}  {100 * one.share:.3g} % of the range{steps}')

@@ -22,6 +22,7 @@ from secateurs.learners.run.judging import Judge
 from secateurs.learners.run.trials import Candidate, Trial
 from secateurs.learners.weights.ratios import by_curves, most_zeros, uniform
 from secateurs.learners.weights.sensitivity import RATIOS
+from secateurs.utils import nested
 from secateurs.utils.graph.flat.walk import flatten_model
 from secateurs.utils.training import distributed
 from secateurs.utils.training.engine.loop import TrainStep
@@ -160,7 +161,7 @@ def regression_of(
   """
   index, nb_ranks = distributed.shard()
   mine = batches(_GRAM_BATCH).take(_GRAM_IMAGES // _GRAM_BATCH).shard(nb_ranks, index)
-  images = [batch[0].numpy() for batch in mine]
+  images = [nested.as_numpy(batch[0]) for batch in mine]
   grams = gram_matrices(model, names, images, seed=seed, points=_GRAM_POINTS)
   return Regression(grams, nb_iters, rate)
 

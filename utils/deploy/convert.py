@@ -6,12 +6,13 @@ ResNet-20 0.4 s on one core where `TFLiteConverter.from_keras_model`, which writ
 SavedModel first, takes 5 s.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
+from secateurs.utils import nested
 from secateurs.utils.deploy.exportable import calibration_images, check_exportable
 from secateurs.utils.errors import UserError
 from secateurs.utils.quiet import quiet_native
@@ -20,31 +21,46 @@ INPUT_NAME = 'image'
 OUTPUT_NAME = 'output'
 
 
-def freeze(model: keras.Model, shape: tuple[int, ...], batch: int | None) -> Any:
-  """Returns the model in inference mode as a concrete function whose variables are constants."""
+def freeze(model: keras.Model, specs: Sequence[tf.TensorSpec], batch: int | None) -> Any:
+  """Returns the model in inference mode as a concrete function whose variables are constants.
+
+  Args:
+    model: functional.
+    specs: of `check_exportable`.
+    batch: samples of a call, None for any number.
+  """
   from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-  @tf.function(autograph=False)
-  def forward(image):  # noqa: ANN001
-    return tf.identity(model(image, training=False), name=OUTPUT_NAME)
+  def outputs_of(*inputs: tf.Tensor) -> Any:
+    outputs = nested.parts(model(inputs[0] if len(inputs) == 1 else list(inputs), training=False))
+    if len(outputs) == 1:
+      return tf.identity(outputs[0], name=OUTPUT_NAME)
+    return [tf.identity(one, name=f'{OUTPUT_NAME}_{i}') for i, one in enumerate(outputs)]
 
-  spec = tf.TensorSpec((batch, *shape), tf.float32, name=INPUT_NAME)
-  return convert_variables_to_constants_v2(forward.get_concrete_function(spec))
+  names = [INPUT_NAME] if len(specs) == 1 else [f'{INPUT_NAME}_{i}' for i in range(len(specs))]
+  wanted = [
+    tf.TensorSpec((batch, *spec.shape), spec.dtype, name=name)
+    for spec, name in zip(specs, names, strict=True)
+  ]
+  forward = tf.function(outputs_of, autograph=False, input_signature=wanted)
+  return convert_variables_to_constants_v2(forward.get_concrete_function())
 
 
-def graph_def(frozen: Any) -> tuple[bytes, str, str]:
+def graph_def(frozen: Any) -> tuple[bytes, list[str], list[str]]:
   """Returns the serialized GraphDef with the names of its input and output tensors."""
-  output = frozen.outputs[0]
-  while output.op.type == 'Identity' and output.op.inputs[0].op.name.startswith(OUTPUT_NAME):
-    output = output.op.inputs[0]  # the function's return value wraps our named output
+  outputs = []
+  for output in frozen.outputs:
+    while output.op.type == 'Identity' and output.op.inputs[0].op.name.startswith(OUTPUT_NAME):
+      output = output.op.inputs[0]  # the function's return value wraps our named output
+    outputs.append(output.name)
   data = frozen.graph.as_graph_def().SerializeToString(deterministic=True)
-  return data, frozen.inputs[0].name, output.name
+  return data, [tensor.name for tensor in frozen.inputs], outputs
 
 
 def convert(
   frozen: Any,
   model_name: str,
-  calibration: np.ndarray | None = None,
+  calibration: Any = None,
   sparse: bool = False,
   simulated: bool = False,
 ) -> bytes:
@@ -53,7 +69,7 @@ def convert(
   Args:
     frozen: what `freeze` gives with batch 1.
     model_name: for the error.
-    calibration: float32 [n, height, width, channels] that the integer ranges come from.
+    calibration: inputs [n, ...] that the integer ranges come from.
     sparse: store kernels with many zeros without them (TensorFlow Lite's EXPERIMENTAL_SPARSITY, which
       its XNNPACK runtime does not take for integer kernels).
     simulated: the function simulates 8 bits, and holds its ranges itself.
@@ -67,7 +83,8 @@ def convert(
     converter = tf.lite.TFLiteConverter.from_concrete_functions([frozen])
     if calibration is not None:
       converter.representative_dataset = lambda: (
-        [calibration[i : i + 1]] for i in range(len(calibration))
+        nested.parts(nested.rows(calibration, slice(i, i + 1)))
+        for i in range(nested.size(calibration))
       )
       converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
     if calibration is not None or simulated:
@@ -95,18 +112,18 @@ def tflite_bytes(model: keras.Model) -> bytes:
   return convert(freeze(model, check_exportable(model), batch=1), model.name)
 
 
-def int8_bytes(model: keras.Model, calibration: np.ndarray) -> bytes:
+def int8_bytes(model: keras.Model, calibration: Any) -> bytes:
   """The content of a full-integer .tflite file, quantised after training.
 
   Args:
-    model: a functional tf_keras classifier that computes in float32.
+    model: a functional tf_keras model that computes in float32.
     calibration: as for `export_model`.
 
   Raises:
     UserError: the model or the images cannot be exported.
   """
-  shape = check_exportable(model)
-  return convert(freeze(model, shape, batch=1), model.name, calibration_images(calibration, shape))
+  specs = check_exportable(model)
+  return convert(freeze(model, specs, batch=1), model.name, calibration_images(calibration, specs))
 
 
 def _first_line(error: Exception) -> str:

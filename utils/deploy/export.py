@@ -6,12 +6,12 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import tf_keras as keras
 
 from secateurs.utils.deploy.export_files import ENDINGS, WRITERS, Writer, export_job
-from secateurs.utils.deploy.parity import Parity
+from secateurs.utils.deploy.parity import Agreement, Parity, top1_agreement
 from secateurs.utils.deploy.size import file_size
 from secateurs.utils.files import explain_os_errors, partial_path
 
@@ -38,8 +38,8 @@ class Export:
     tflite_sparse: the float file that skips the zeros of kernels that have many, None when it was not
       asked for. It is decompressed when it is loaded, so that it runs like the float file.
     further: files of a learner's own formats, by format: tflite_quant, dc.
-    pb_input: tensor name to feed in the GraphDef, [n, height, width, channels] float32.
-    pb_output: tensor name to fetch from the GraphDef, [n, classes] float32.
+    pb_input: tensor name to feed in the GraphDef; of several inputs, names with commas between them.
+    pb_output: tensor name to fetch from the GraphDef, likewise.
     seconds: time that all of it took.
   """
 
@@ -72,19 +72,20 @@ class Export:
     if self.tflite_int8:
       figures['int8_top1_agreement'] = self.tflite_int8.parity.top1_agreement
       figures['int8_max_diff_steps'] = self.tflite_int8.parity.max_diff_steps
-    return figures
+    return {name: value for name, value in figures.items() if value is not None}
 
 
 def export_model(
   model: keras.Model,
   prefix: str | os.PathLike,
   *,
-  calibration: np.ndarray | None = None,
+  calibration: Any = None,
   int8: bool = False,
   sparse: bool = False,
-  parity_images: np.ndarray | None = None,
+  parity_images: Any = None,
   quantized: keras.Model | None = None,
   further: Mapping[str, Writer] | None = None,
+  agreement: Agreement = top1_agreement,
 ) -> Export:
   """Writes `<prefix>.keras`, `.pb`, `.tflite` and, if asked for, `_int8.tflite` and others.
 
@@ -93,9 +94,9 @@ def export_model(
   earlier one.
 
   Args:
-    model: a functional tf_keras classifier that computes in float32.
+    model: a functional tf_keras model that computes in float32.
     prefix: folder and start of the files' names, e.g. './models_eval/model'.
-    calibration: float32 [n, height, width, channels], training images as the network sees them;
+    calibration: training inputs [n, ...] as the network sees them, a tuple for several inputs;
       the integer ranges come from all of them (a few hundred do). Needed with `int8`.
     int8: also write the full-integer file, int8 in and out.
     sparse: also write the float file whose kernels skip their zeros.
@@ -104,13 +105,14 @@ def export_model(
     quantized: a twin of the model that simulates 8 bits; the full-integer file is made from it (and
       compared with it), with or without `int8`.
     further: writers of a learner's own formats, by format, see `export_files.ENDINGS`.
+    agreement: fraction of decisions that two sets of outputs agree in; default: the largest output.
 
   Raises:
     UserError: the model or the images cannot be exported, or the folder cannot be written.
     ParityError: a float file does not compute what the model computes.
   """
   started = time.perf_counter()
-  job = export_job(model, quantized, int8, calibration, parity_images)
+  job = export_job(model, quantized, int8, calibration, parity_images, agreement)
   prefix = Path(prefix)
   kinds = ['keras', 'pb', 'tflite']
   kinds += ['tflite_int8'] if int8 or quantized is not None else []
@@ -134,8 +136,8 @@ def export_model(
     tflite_int8=files.get('tflite_int8'),
     tflite_sparse=files.get('tflite_sparse'),
     further={kind: files[kind] for kind in further or {}},
-    pb_input=job.graph[1],
-    pb_output=job.graph[2],
+    pb_input=','.join(job.graph[1]),
+    pb_output=','.join(job.graph[2]),
     seconds=time.perf_counter() - started,
   )
 

@@ -6,17 +6,19 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import tensorflow as tf
 import tf_keras as keras
 
 from secateurs.utils.deploy.convert import convert, freeze, graph_def
 from secateurs.utils.deploy.exportable import calibration_images, check_exportable, parity_inputs
 from secateurs.utils.deploy.parity import (
+  Agreement,
   Parity,
   check_graph_def,
   check_keras,
   check_tflite,
   keras_outputs,
+  top1_agreement,
 )
 
 
@@ -27,52 +29,56 @@ class Job:
   Attributes:
     model: what is exported.
     quantized: its twin that simulates 8 bits, if the integer file is made from that.
-    shape: of one input.
+    specs: of the inputs.
     calibration: inputs for the integer ranges.
     images: inputs for the comparison.
     reference: the model's outputs for them.
+    agreement: fraction of decisions that two sets of outputs agree in.
   """
 
   model: keras.Model
   quantized: keras.Model | None
-  shape: tuple[int, ...]
-  calibration: np.ndarray | None
-  images: np.ndarray
-  reference: np.ndarray
+  specs: tuple[tf.TensorSpec, ...]
+  calibration: Any
+  images: Any
+  reference: Any
+  agreement: Agreement = top1_agreement
 
   @cached_property
-  def graph(self) -> tuple[bytes, str, str]:
-    """The GraphDef with an open batch dimension, and the names of its input and output."""
-    return graph_def(freeze(self.model, self.shape, batch=None))
+  def graph(self) -> tuple[bytes, list[str], list[str]]:
+    """The GraphDef with an open batch dimension, and the names of its inputs and outputs."""
+    return graph_def(freeze(self.model, self.specs, batch=None))
 
   @cached_property
   def frozen(self) -> Any:
     """The function of batch 1 that gives the TensorFlow Lite files."""
-    return freeze(self.model, self.shape, batch=1)
+    return freeze(self.model, self.specs, batch=1)
 
 
 def export_job(
   model: keras.Model,
   quantized: keras.Model | None,
   int8: bool,
-  calibration: np.ndarray | None,
-  parity_images: np.ndarray | None,
+  calibration: Any,
+  parity_images: Any,
+  agreement: Agreement = top1_agreement,
 ) -> Job:
   """Checks what `export_model` is given, and computes the outputs that files are compared with.
 
   Raises:
     UserError: the model or the images cannot be exported.
   """
-  shape = check_exportable(model)
+  specs = check_exportable(model)
   if int8 and quantized is None:
-    calibration = calibration_images(calibration, shape)
-  images = parity_inputs(parity_images, calibration, shape)
-  return Job(model, quantized, shape, calibration, images, keras_outputs(model, images))
+    calibration = calibration_images(calibration, specs)
+  images = parity_inputs(parity_images, calibration, specs)
+  reference = keras_outputs(model, images)
+  return Job(model, quantized, specs, calibration, images, reference, agreement)
 
 
 def _write_keras(job: Job, partial: Path, name: str) -> Parity:
   _save_keras(job.model, partial)
-  return check_keras(partial, job.reference, job.images, name=name)
+  return check_keras(partial, job.reference, job.images, name=name, agreement=job.agreement)
 
 
 def _save_keras(model: keras.Model, path: Path) -> None:
@@ -82,36 +88,38 @@ def _save_keras(model: keras.Model, path: Path) -> None:
 
 
 def _write_pb(job: Job, partial: Path, name: str) -> Parity:
-  data, input_name, output_name = job.graph
+  data, input_names, output_names = job.graph
   partial.write_bytes(data)
   return check_graph_def(
     partial,
     job.reference,
     job.images,
-    input_name=input_name,
-    output_name=output_name,
+    input_name=input_names,
+    output_name=output_names,
     name=name,
+    agreement=job.agreement,
   )
 
 
 def _write_tflite(job: Job, partial: Path, name: str) -> Parity:
   partial.write_bytes(convert(job.frozen, job.model.name))
-  return check_tflite(partial, job.reference, job.images, name=name)
+  return check_tflite(partial, job.reference, job.images, name=name, agreement=job.agreement)
 
 
 def _write_sparse(job: Job, partial: Path, name: str) -> Parity:
   partial.write_bytes(convert(job.frozen, job.model.name, sparse=True))
-  return check_tflite(partial, job.reference, job.images, name=name)
+  return check_tflite(partial, job.reference, job.images, name=name, agreement=job.agreement)
 
 
 def _write_int8(job: Job, partial: Path, name: str) -> Parity:
   """From the twin that simulates 8 bits, compared with it, or else from the model's own ranges."""
   if job.quantized is None:
     partial.write_bytes(convert(job.frozen, job.model.name, job.calibration))
-    return check_tflite(partial, job.reference, job.images, name=name)
-  twin = freeze(job.quantized, job.shape, batch=1)
+    return check_tflite(partial, job.reference, job.images, name=name, agreement=job.agreement)
+  twin = freeze(job.quantized, job.specs, batch=1)
   partial.write_bytes(convert(twin, job.model.name, simulated=True))
-  return check_tflite(partial, keras_outputs(job.quantized, job.images), job.images, name=name)
+  reference = keras_outputs(job.quantized, job.images)
+  return check_tflite(partial, reference, job.images, name=name, agreement=job.agreement)
 
 
 Writer = Callable[[Job, Path, str], Parity]

@@ -5,11 +5,14 @@
 
 import importlib.util
 import os
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from secateurs.utils import nested
 from secateurs.utils.errors import UserError
 from secateurs.utils.quiet import quiet_native
 
@@ -60,8 +63,13 @@ def dequantize(steps: np.ndarray, scale: float, zero_point: int) -> np.ndarray:
   return ((steps.astype(np.float64) - zero_point) * scale).astype(np.float32)
 
 
+def _is_scaled(details: dict) -> bool:
+  """Whether a tensor holds real numbers as integers; those of tokens have no scale."""
+  return np.issubdtype(details['dtype'], np.integer) and bool(details['quantization'][0])
+
+
 class TFLiteModel:
-  """A `.tflite` file with one image input and one output, run on the CPU.
+  """A `.tflite` file, run on the CPU.
 
   The file is opened at first use. Float and full-integer files look the same from outside:
   images and outputs are float32, and an integer file's scales are applied here.
@@ -90,106 +98,126 @@ class TFLiteModel:
           f'{self.path} does not open as a TensorFlow Lite model ({str(error).splitlines()[0]}); '
           'export the model again.'
         ) from error
-    if len(interpreter.get_input_details()) != 1 or len(interpreter.get_output_details()) != 1:
-      raise UserError(
-        f'{self.path} has {len(interpreter.get_input_details())} inputs and '
-        f'{len(interpreter.get_output_details())} outputs; expected a file with one of each.'
-      )
     return interpreter
 
   @property
-  def _input(self) -> dict:
-    return self._interpreter.get_input_details()[0]
+  def _inputs(self) -> list[dict]:
+    return self._interpreter.get_input_details()
 
   @property
-  def _output(self) -> dict:
-    return self._interpreter.get_output_details()[0]
+  def _outputs(self) -> list[dict]:
+    return self._interpreter.get_output_details()
+
+  @property
+  def input_shapes(self) -> tuple[tuple[int, ...], ...]:
+    """Shape of a sample for each input."""
+    return tuple(tuple(int(size) for size in one['shape'][1:]) for one in self._inputs)
 
   @property
   def input_shape(self) -> tuple[int, ...]:
-    """Height, width and channels of one image."""
-    return tuple(int(size) for size in self._input['shape'][1:])
+    """Shape of a sample of the first input, such as height, width and channels."""
+    return self.input_shapes[0]
 
   @property
   def is_quantized(self) -> bool:
-    """Whether the file takes integers."""
-    return np.issubdtype(self._input['dtype'], np.integer)
+    """Whether the file takes or gives integers for real numbers."""
+    return any(_is_scaled(one) for one in (*self._inputs, *self._outputs))
+
+  @property
+  def output_steps(self) -> list[float | None]:
+    """The real value of one integer step of each output; None for a float one."""
+    return [float(one['quantization'][0]) if _is_scaled(one) else None for one in self._outputs]
 
   @property
   def output_step(self) -> float | None:
-    """The real value of one integer step of the output; None for a float file."""
-    if not np.issubdtype(self._output['dtype'], np.integer):
-      return None
-    return float(self._output['quantization'][0])
+    """The real value of one integer step of the first output; None for a float file."""
+    return self.output_steps[0]
 
   def _resize(self, batch: int) -> bool:
-    """Sets the batch size; False (and batch 1) when the graph is built for single images only."""
-    current = self._input['shape']
-    if current[0] == batch:
+    """Sets the batch size; False (and batch 1) when the graph is built for single samples only."""
+    if all(one['shape'][0] == batch for one in self._inputs):
       return True
     with quiet_native():
       try:
-        self._interpreter.resize_tensor_input(self._input['index'], [batch, *current[1:]])
-        self._interpreter.allocate_tensors()
+        self._resize_inputs(batch)
         self._interpreter.invoke()
-        if self._output['shape'][0] == batch:
+        if all(one['shape'][0] == batch for one in self._outputs):
           return True
       except (ValueError, RuntimeError):
         pass
-      self._interpreter.resize_tensor_input(self._input['index'], [1, *current[1:]])
-      self._interpreter.allocate_tensors()
+      self._resize_inputs(1)
     return False
 
-  def predict(self, images: np.ndarray) -> np.ndarray:
-    """Runs the images through the file.
+  def _resize_inputs(self, batch: int) -> None:
+    for one in self._inputs:
+      self._interpreter.resize_tensor_input(one['index'], [batch, *one['shape'][1:]])
+    self._interpreter.allocate_tensors()
+
+  def predict(self, images: Any) -> Any:
+    """Runs the samples through the file.
 
     Args:
-      images: float32 [n, height, width, channels], as the Keras model takes them.
+      images: [n, ...] as the Keras model takes them; for several inputs a tuple in its order.
 
     Returns:
-      Outputs, float32 [n, classes].
+      Outputs, float32 [n, ...]; several in a tuple.
 
     Raises:
-      UserError: the images' shape is not the file's.
+      UserError: the shapes are not those of the file.
     """
-    images = np.asarray(images, np.float32)
-    if images.shape[1:] != self.input_shape or not len(images):
+    given = [np.asarray(one) for one in nested.parts(images)]
+    shapes = tuple(one.shape[1:] for one in given)
+    if shapes != self.input_shapes or not len(given[0]):
+      shown = ' and '.join(str(one.shape) for one in given)
       raise UserError(
-        f'{self.path} takes images of shape {self.input_shape}, got an array of shape '
-        f'{images.shape}; give [n, height, width, channels] of that size.'
+        f'{self.path} takes images of shape {" and ".join(map(str, self.input_shapes))}, got an '
+        'array '
+        f'of shape {shown}; give [n, height, width, channels] of that size.'
       )
-    batch = min(PREDICT_BATCH, len(images))
+    batch = min(PREDICT_BATCH, len(given[0]))
     if not self._resize(batch):
       batch = 1
-    outputs = []
-    for start in range(0, len(images), batch):
-      chunk = images[start : start + batch]
-      missing = batch - len(chunk)
+    pieces = []
+    for start in range(0, len(given[0]), batch):
+      chunk = [one[start : start + batch] for one in given]
+      missing = batch - len(chunk[0])
       if missing:  # filled up rather than resized: a resize prepares the whole graph again
-        chunk = np.concatenate([chunk, np.zeros((missing, *chunk.shape[1:]), np.float32)])
+        chunk = [
+          np.concatenate([one, np.zeros((missing, *one.shape[1:]), one.dtype)]) for one in chunk
+        ]
       self._set(chunk)
       self._interpreter.invoke()
-      outputs.append(self._get()[: batch - missing])
-    return np.concatenate(outputs)
+      pieces.append(nested.one_or_all([one[: batch - missing] for one in self._get()]))
+    return nested.joined(pieces)
 
-  def _set(self, images: np.ndarray) -> None:
-    details = self._input
-    if self.is_quantized:
-      scale, zero_point = details['quantization']
-      images = quantize(images, scale, zero_point, details['dtype'])
-    self._interpreter.set_tensor(details['index'], images)
+  def _set(self, images: Sequence[np.ndarray]) -> None:
+    for details, values in zip(self._inputs, images, strict=True):
+      if _is_scaled(details):
+        values = quantize(values, *details['quantization'], details['dtype'])
+      self._interpreter.set_tensor(details['index'], np.asarray(values, details['dtype']))
 
-  def _get(self) -> np.ndarray:
-    details = self._output
-    values = self._interpreter.get_tensor(details['index'])
-    if np.issubdtype(details['dtype'], np.integer):
-      values = dequantize(values, *details['quantization'])
-    return values.reshape(len(values), -1)
+  def _get(self) -> list[np.ndarray]:
+    found = []
+    for details in self._outputs:
+      values = self._interpreter.get_tensor(details['index'])
+      found.append(dequantize(values, *details['quantization']) if _is_scaled(details) else values)
+    return found
 
-  def set_single(self, image: np.ndarray) -> None:
-    """Puts one image, float32 [height, width, channels], in place for `invoke_once`."""
+  def set_single(self, images: Any) -> None:
+    """Puts one sample, without the axis of samples, in place for `invoke_once`."""
     self._resize(1)
-    self._set(np.asarray(image, np.float32)[np.newaxis])
+    self._set([np.asarray(one)[np.newaxis] for one in nested.parts(images)])
+
+  def made_up(self, rng: np.random.Generator) -> Any:
+    """A sample of noise for real inputs, of zeros for whole numbers, such as those of tokens."""
+    return nested.one_or_all(
+      [
+        rng.standard_normal(shape, np.float32)
+        if _is_scaled(one) or np.issubdtype(one['dtype'], np.floating)
+        else np.zeros(shape, one['dtype'])
+        for one, shape in zip(self._inputs, self.input_shapes, strict=True)
+      ]
+    )
 
   def invoke_once(self) -> None:
     """Runs the graph once on what the input tensor holds, and nothing else."""

@@ -81,7 +81,7 @@ def measure_latency(
     models = {name: TFLiteModel(path, nb_threads) for name, path in paths.items()}
     times = {name: [] for name in paths}
     for model in models.values():
-      model.set_single(rng.standard_normal(model.input_shape, np.float32))
+      model.set_single(model.made_up(rng))
       for _ in range(warmup):
         model.invoke_once()
     for done in range(0, nb_frames, BLOCK_FRAMES):

@@ -1,13 +1,16 @@
 """Does an exported file compute what the Keras model computes?"""
 
 import os
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
+from secateurs.utils import nested
 from secateurs.utils.deploy.interpreter import TFLiteModel
 from secateurs.utils.quiet import quiet_native
 
@@ -15,6 +18,9 @@ FLOAT_TOLERANCE = 1e-3
 """Largest allowed difference of a float file, as a fraction of the output's range."""
 
 _BATCH = 16
+
+Agreement = Callable[[Any, Any], float | None]
+"""Fraction of the decisions that two sets of outputs agree in; None where nothing is decided."""
 
 
 class ParityError(RuntimeError):
@@ -30,7 +36,8 @@ class Parity:
     max_abs_diff: largest absolute difference of any output.
     output_range: largest minus smallest output of the model over the images.
     max_rel_diff: max_abs_diff / output_range.
-    top1_agreement: fraction of the images with the same largest class, in [0, 1].
+    top1_agreement: fraction of the decisions that are the same, such as of largest classes, in [0, 1];
+      None where outputs decide nothing.
     max_diff_steps: max_abs_diff in integer output steps; None for float files.
   """
 
@@ -38,27 +45,54 @@ class Parity:
   max_abs_diff: float
   output_range: float
   max_rel_diff: float
-  top1_agreement: float
+  top1_agreement: float | None
   max_diff_steps: float | None = None
 
 
+def top1_agreement(reference: Any, outputs: Any) -> float | None:
+  """Fraction of the samples (or positions) with the same largest class; None for single numbers."""
+  pairs = zip(nested.parts(reference), nested.parts(outputs), strict=True)
+  known = [
+    np.mean(a.argmax(-1) == b.argmax(-1)) for a, b in pairs if a.ndim > 1 and a.shape[-1] > 1
+  ]
+  return float(min(known)) if known else None
+
+
 def compare_outputs(
-  reference: np.ndarray, outputs: np.ndarray, output_step: float | None = None
+  reference: Any,
+  outputs: Any,
+  output_step: float | Sequence[float | None] | None = None,
+  agreement: Agreement = top1_agreement,
 ) -> Parity:
-  """Compares two sets of outputs, both [n, classes].
+  """Compares two sets of outputs [n, ...]; of several outputs the one that differs most counts.
 
   Args:
-    reference: the model's outputs.
+    reference: the model's outputs, in a tuple if there are several.
     outputs: the file's outputs for the same images.
-    output_step: the real value of one integer step of the file's output, if it has one.
+    output_step: the real value of one integer step of the file's output, if it has one; of several
+      outputs one for each.
+    agreement: fraction of decisions that are the same.
 
   Raises:
     ParityError: the shapes differ, or the model's own outputs are not finite.
   """
-  if reference.shape != outputs.shape:
-    raise ParityError(f'expected outputs of shape {reference.shape}, got {outputs.shape}')
-  if not np.all(np.isfinite(reference)):
+  wanted, found = nested.parts(reference), nested.parts(outputs)
+  if [one.shape for one in wanted] != [one.shape for one in found]:
+    raise ParityError(f'expected outputs of shape {_shapes(wanted)}, got {_shapes(found)}')
+  if not all(np.all(np.isfinite(one)) for one in wanted):
     raise ParityError("the Keras model's outputs are not finite: train it again before exporting")
+  steps = output_step if isinstance(output_step, (list, tuple)) else [output_step] * len(wanted)
+  each = [_compared(a, b, step) for a, b, step in zip(wanted, found, steps, strict=True)]
+  worst = max(each, key=lambda one: one.max_rel_diff)
+  of_steps = [one.max_diff_steps for one in each if one.max_diff_steps is not None]
+  return replace(
+    worst,
+    top1_agreement=agreement(reference, outputs),
+    max_diff_steps=max(of_steps, default=None),
+  )
+
+
+def _compared(reference: np.ndarray, outputs: np.ndarray, output_step: float | None) -> Parity:
   reference = reference.astype(np.float64)
   diff = float(np.max(np.abs(reference - outputs)))
   span = float(np.ptp(reference))
@@ -69,43 +103,51 @@ def compare_outputs(
     max_abs_diff=diff,
     output_range=span,
     max_rel_diff=diff / scale,
-    top1_agreement=float(np.mean(reference.argmax(1) == outputs.argmax(1))),
+    top1_agreement=None,
     max_diff_steps=diff / output_step if output_step else None,
   )
 
 
-def keras_outputs(model: keras.Model, images: np.ndarray) -> np.ndarray:
-  """Returns the model's outputs in inference mode, float32 [n, classes]."""
-  parts = [
-    np.asarray(model(images[start : start + _BATCH], training=False), np.float32)
-    for start in range(0, len(images), _BATCH)
-  ]
-  outputs = np.concatenate(parts)
-  return outputs.reshape(len(outputs), -1)
+def _shapes(arrays: Sequence[np.ndarray]) -> str:
+  return ' and '.join(str(one.shape) for one in arrays)
+
+
+def keras_outputs(model: keras.Model, images: Any) -> Any:
+  """Returns the model's outputs in inference mode, float32 [n, ...], in a tuple if there are several."""
+  pieces = []
+  for start in range(0, nested.size(images), _BATCH):
+    given = nested.parts(nested.rows(images, slice(start, start + _BATCH)))
+    found = model(given[0] if len(given) == 1 else given, training=False)
+    pieces.append(nested.one_or_all([np.asarray(one, np.float32) for one in nested.parts(found)]))
+  return nested.joined(pieces)
 
 
 def graph_def_outputs(
-  path: str | os.PathLike, images: np.ndarray, input_name: str, output_name: str
-) -> np.ndarray:
-  """Returns the outputs of a frozen GraphDef, float32 [n, classes].
+  path: str | os.PathLike,
+  images: Any,
+  input_name: str | Sequence[str],
+  output_name: str | Sequence[str],
+) -> Any:
+  """Returns the outputs of a frozen GraphDef, float32 [n, ...], in a tuple if there are several.
 
   Args:
     path: the `.pb` file.
-    images: float32 [n, height, width, channels].
-    input_name: tensor name of the input, like 'image:0'.
-    output_name: tensor name of the output, like 'output:0'.
+    images: inputs [n, ...].
+    input_name: tensor name of the input, like 'image:0'; of several inputs a list.
+    output_name: tensor name of the output, like 'output:0', likewise.
   """
   graph_def = tf.compat.v1.GraphDef.FromString(Path(path).read_bytes())
   graph = tf.Graph()
   with graph.as_default():
     tf.import_graph_def(graph_def, name='')
+  names, wanted = nested.parts(input_name), nested.parts(output_name)
   with quiet_native(), tf.compat.v1.Session(graph=graph) as session:
-    parts = [
-      session.run(output_name, {input_name: images[start : start + _BATCH]})
-      for start in range(0, len(images), _BATCH)
-    ]
-  outputs = np.concatenate(parts)
-  return outputs.reshape(len(outputs), -1)
+    pieces = []
+    for start in range(0, nested.size(images), _BATCH):
+      given = nested.parts(nested.rows(images, slice(start, start + _BATCH)))
+      found = session.run(wanted, dict(zip(names, given, strict=True)))
+      pieces.append(nested.one_or_all(found))
+  return nested.joined(pieces)
 
 
 def require_parity(name: str, parity: Parity, tolerance: float = FLOAT_TOLERANCE) -> Parity:
@@ -117,19 +159,25 @@ def require_parity(name: str, parity: Parity, tolerance: float = FLOAT_TOLERANCE
   if not parity.max_rel_diff <= tolerance:  # also true for NaN
     raise ParityError(
       f'{name} differs from the Keras model by {parity.max_rel_diff:.2e} of the output range on '
-      f'{parity.nb_images} images (top-1 agreement {parity.top1_agreement:.1%}), expected at most '
+      f'{parity.nb_images} images{_agreeing(parity)}, expected at most '
       f'{tolerance:.0e}; the file was not kept: please report this with the model.'
     )
   return parity
 
 
+def _agreeing(parity: Parity) -> str:
+  known = parity.top1_agreement
+  return '' if known is None else f' (top-1 agreement {known:.1%})'
+
+
 def check_tflite(
   path: str | os.PathLike,
-  reference: np.ndarray,
-  images: np.ndarray,
+  reference: Any,
+  images: Any,
   *,
   name: str | None = None,
   tolerance: float | None = FLOAT_TOLERANCE,
+  agreement: Agreement = top1_agreement,
 ) -> Parity:
   """Compares a `.tflite` file with the model's outputs.
 
@@ -138,16 +186,17 @@ def check_tflite(
 
   Args:
     path: the file.
-    reference: the Keras model's outputs for `images`, [n, classes].
-    images: float32 [n, height, width, channels].
+    reference: the Keras model's outputs for `images`, [n, ...].
+    images: inputs [n, ...].
     name: what the error calls the file; its own name by default.
     tolerance: largest difference of a float file as a fraction of the output's range.
+    agreement: see `compare_outputs`.
 
   Raises:
     ParityError: a float file differs by more than `tolerance`.
   """
   model = TFLiteModel(path)
-  parity = compare_outputs(reference, model.predict(images), model.output_step)
+  parity = compare_outputs(reference, model.predict(images), model.output_steps, agreement)
   if model.is_quantized:
     return parity
   return require_parity(name or Path(path).name, parity, tolerance)
@@ -155,12 +204,13 @@ def check_tflite(
 
 def check_graph_def(
   path: str | os.PathLike,
-  reference: np.ndarray,
-  images: np.ndarray,
+  reference: Any,
+  images: Any,
   *,
-  input_name: str,
-  output_name: str,
+  input_name: str | Sequence[str],
+  output_name: str | Sequence[str],
   name: str | None = None,
+  agreement: Agreement = top1_agreement,
 ) -> Parity:
   """Compares a frozen GraphDef with the model's outputs.
 
@@ -168,11 +218,18 @@ def check_graph_def(
     ParityError: the file differs by more than FLOAT_TOLERANCE of the output's range.
   """
   outputs = graph_def_outputs(path, images, input_name, output_name)
-  return require_parity(name or Path(path).name, compare_outputs(reference, outputs))
+  return require_parity(
+    name or Path(path).name, compare_outputs(reference, outputs, None, agreement)
+  )
 
 
 def check_keras(
-  path: str | os.PathLike, reference: np.ndarray, images: np.ndarray, *, name: str | None = None
+  path: str | os.PathLike,
+  reference: Any,
+  images: Any,
+  *,
+  name: str | None = None,
+  agreement: Agreement = top1_agreement,
 ) -> Parity:
   """Compares a reloaded `.keras` file with the model's outputs.
 
@@ -180,5 +237,5 @@ def check_keras(
     ParityError: the file differs by more than FLOAT_TOLERANCE of the output's range.
   """
   model = keras.models.load_model(path, compile=False)
-  parity = compare_outputs(reference, keras_outputs(model, images))
+  parity = compare_outputs(reference, keras_outputs(model, images), None, agreement)
   return require_parity(name or Path(path).name, parity)

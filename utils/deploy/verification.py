@@ -18,6 +18,7 @@ import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
+from secateurs.utils import nested
 from secateurs.utils.deploy.integers.network import compare_with_reference
 from secateurs.utils.deploy.interpreter import dequantize, open_interpreter, quantize
 from secateurs.utils.graph.flat.cuts import run_calls
@@ -59,13 +60,13 @@ class Verification:
     return dataclasses.asdict(self)
 
 
-def verify(model: keras.Model, files: Mapping[str, Path], images: np.ndarray) -> Verification:
+def verify(model: keras.Model, files: Mapping[str, Path], images: Any) -> Verification:
   """Runs .tflite files and the model on the same images.
 
   Args:
     model: the deployable Keras model.
     files: .tflite files by kind; `tflite_int8` is run as integers in NumPy, too.
-    images: float32 [n, h, w, c].
+    images: inputs [n, ...].
 
   Raises:
     UserError: the int8 file has operators that the integer model lacks.
@@ -79,19 +80,19 @@ def verify(model: keras.Model, files: Mapping[str, Path], images: np.ndarray) ->
   return Verification(layers, integers)
 
 
-def _layer_outputs(model: keras.Model, images: np.ndarray) -> dict[str, np.ndarray]:
+def _layer_outputs(model: keras.Model, images: Any) -> dict[str, np.ndarray]:
   """Outputs of all layers in the order of their calls, by name, that of the model at the end."""
   flat = flatten_model(model)
-  ((number, _),) = flat.inputs
+  given = zip((number for number, _ in flat.inputs), nested.parts(images), strict=True)
   made = [call.outputs[0] for call in flat.calls]
-  values = run_calls(flat.calls, {number: tf.constant(images)}, wanted=made)
+  values = run_calls(flat.calls, {n: tf.constant(one) for n, one in given}, wanted=made)
   outputs = {call.name: values[call.outputs[0]].numpy() for call in flat.calls}
   (last,) = (call.name for call in flat.calls if flat.outputs[0] in call.outputs)
   return {**outputs, last: outputs.pop(last)}
 
 
 def _compared(
-  path: str | os.PathLike, outputs: Mapping[str, np.ndarray], images: np.ndarray
+  path: str | os.PathLike, outputs: Mapping[str, np.ndarray], images: Any
 ) -> Iterator[LayerDifference]:
   last = list(outputs)[-1]
   places = {name: place for place, name in enumerate(outputs)}
@@ -116,19 +117,20 @@ def _compared(
 
 
 def _tensors(
-  path: str | os.PathLike, images: np.ndarray
+  path: str | os.PathLike, images: Any
 ) -> Iterator[tuple[str | None, np.ndarray, float | None]]:
   """Name (None for the output), real values and step of all activations of a file."""
   interpreter = open_interpreter(Path(path).read_bytes(), reference=False)
   interpreter.allocate_tensors()
-  given = interpreter.get_input_details()[0]
+  inputs = interpreter.get_input_details()
   output = interpreter.get_output_details()[0]['index']
   parts: dict[int, list[np.ndarray]] = {}
-  for image in images:
-    values = image[np.newaxis]
-    if np.issubdtype(given['dtype'], np.integer):
-      values = quantize(values, *given['quantization'], given['dtype'])
-    interpreter.set_tensor(given['index'], values)
+  for place in range(nested.size(images)):
+    sample = nested.parts(nested.rows(images, slice(place, place + 1)))
+    for given, values in zip(inputs, sample, strict=True):
+      if np.issubdtype(given['dtype'], np.integer) and given['quantization'][0]:
+        values = quantize(values, *given['quantization'], given['dtype'])
+      interpreter.set_tensor(given['index'], values)
     interpreter.invoke()
     for details in interpreter.get_tensor_details():
       if len(details['shape']) > 1 and details['shape'][0] == 1:

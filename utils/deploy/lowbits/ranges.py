@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
+from secateurs.utils import nested
 from secateurs.utils.deploy.interpreter import open_interpreter
 
 _BATCH = 16
 
 
-def activation_ranges(
-  content: bytes, images: np.ndarray | None
-) -> dict[str, dict[str, np.ndarray]]:
+def activation_ranges(content: bytes, images: Any) -> dict[str, dict[str, np.ndarray]]:
   """Least and greatest value of each tensor that is no constant, by name.
 
   Args:
     content: of the file.
-    images: float32 [n, ...], n at least 1.
+    images: inputs [n, ...], n at least 1.
 
   Returns:
     For each tensor `min` and `max`, arrays of one element and the tensor's rank.
@@ -24,17 +25,19 @@ def activation_ranges(
   Raises:
     ValueError: there are no images.
   """
-  if images is None or not len(images):
+  if images is None or not nested.size(images):
     raise ValueError('Integer activations need calibration images, but none came.')
   interpreter = open_interpreter(content, reference=False)
-  (given,) = interpreter.get_input_details()
+  inputs = interpreter.get_input_details()
   wanted = _activations(content)
   found: dict[str, dict[str, np.ndarray]] = {}
-  for start in range(0, len(images), _BATCH):
-    batch = np.asarray(images[start : start + _BATCH], np.float32)
-    interpreter.resize_tensor_input(given['index'], batch.shape)
+  for start in range(0, nested.size(images), _BATCH):
+    batch = nested.parts(nested.rows(images, slice(start, start + _BATCH)))
+    for given, part in zip(inputs, batch, strict=True):
+      interpreter.resize_tensor_input(given['index'], part.shape)
     interpreter.allocate_tensors()
-    interpreter.set_tensor(given['index'], batch)
+    for given, part in zip(inputs, batch, strict=True):
+      interpreter.set_tensor(given['index'], np.asarray(part, given['dtype']))
     interpreter.invoke()
     for details in interpreter.get_tensor_details():
       if details['name'] not in wanted or details['dtype'] is not np.float32:

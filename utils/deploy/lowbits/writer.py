@@ -27,7 +27,7 @@ ACTIVATION_BITS = (8, 16, 32)
 
 
 def quantized_bytes(
-  content: bytes, activation_bits: int, calibration: np.ndarray | None = None
+  content: bytes, activation_bits: int, calibration: Any = None
 ) -> tuple[bytes, dict[str, int]]:
   """A float .tflite file with its weights as integers.
 

@@ -32,7 +32,8 @@ def write_packed(job: Job, partial: Path, name: str, *, buckets: BucketsOf) -> P
   plain = _plain(job.model)
   partial.write_bytes(pack(plain, _places(plain, buckets)))
   unpacked = read(partial).model()
-  return require_parity(name, compare_outputs(job.reference, keras_outputs(unpacked, job.images)))
+  found = keras_outputs(unpacked, job.images)
+  return require_parity(name, compare_outputs(job.reference, found, None, job.agreement))
 
 
 def stage_sizes(model: keras.Model, buckets: BucketsOf, folder: Path) -> dict[str, int]:

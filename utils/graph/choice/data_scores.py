@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from secateurs.utils import nested
 from secateurs.utils.errors import UserError
 from secateurs.utils.graph.choice.taps import INPUT, Loss, Probe, Side
 from secateurs.utils.graph.groups.channel_graph import ChannelGraph
@@ -95,7 +96,8 @@ def activation_scores(
     raise UserError("Kind 'derivative' needs a loss(labels, outputs), got none.")
   if kind == 'entropy' and iter(batches) is batches:
     raise UserError(
-      "Kind 'entropy' goes over the batches twice, got an iterator, which ends after once: give a list "
+      "Kind 'entropy' goes over the batches twice, got an iterator, which ends after once: give a "
+      'list '
       'or a tf.data.Dataset.'
     )
   probe = Probe(graph, side, layers, additions=additions)
@@ -113,7 +115,7 @@ def _means(probe: Probe, batches: Iterable[Any], loss: Loss | None) -> dict[str,
   sums: dict[str, Any] = {}
   nb_samples = 0
   for batch in batches:
-    size = len(_images(batch))
+    size = nested.size(_images(batch))
     if loss is None:
       parts = ((name, nonzero_share(maps)) for name, maps in probe.maps(_images(batch)))
     else:

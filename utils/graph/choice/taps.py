@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
+from secateurs.utils import nested
 from secateurs.utils.graph.flat.walk import FlatModel
 from secateurs.utils.graph.groups.channel_graph import ChannelGraph
 from secateurs.utils.graph.slicing.builder import apply_plan
@@ -97,13 +98,13 @@ class Probe:
 
   def tensors(self, images: Any) -> Iterator[tuple[str, np.ndarray]]:
     """Layer names and their tensors with the channels last, float32 [samples, ..., channels]."""
-    values = self._compiled(tf.convert_to_tensor(images))
+    values = self._compiled(nested.as_tensors(images))
     for name, value, axis in zip(self.names, values, self._axes):
       yield name, np.moveaxis(np.asarray(value, np.float32), axis, -1)
 
   def maps(self, images: Any) -> Iterator[tuple[str, np.ndarray]]:
     """Layer names and their maps, float64 [samples, positions, channels]."""
-    values = self._model(tf.convert_to_tensor(images), training=False)
+    values = self._model(nested.as_tensors(images), training=False)
     for name, value, axis in zip(self.names, values, self._axes):
       yield name, _channels_last(value, axis)
 
@@ -111,12 +112,14 @@ class Probe:
     self, batch: tuple[Any, Any], loss: Loss
   ) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
     """The same with the loss's derivatives, for a batch (images, labels)."""
-    images, labels = tf.convert_to_tensor(batch[0]), batch[1]
+    images, labels = nested.as_tensors(batch[0]), batch[1]
+    real = [one for one in nested.parts(images) if one.dtype.is_floating]
     with tf.GradientTape() as tape:
-      tape.watch(images)  # so that frozen layers have derivatives, too
+      tape.watch(real)  # so that frozen layers have derivatives, too
       values = self._model(images, training=False)
       maps = values[: len(self.names)]
-      lost = loss(labels, values[len(self.names)])
+      outputs = values[len(self.names) :]
+      lost = loss(labels, outputs[0] if len(outputs) == 1 else tuple(outputs))
     zeros = tf.UnconnectedGradients.ZERO
     gradients = tape.gradient(lost, maps, unconnected_gradients=zeros)
     for name, value, gradient, axis in zip(self.names, maps, gradients, self._axes):

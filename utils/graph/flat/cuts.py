@@ -95,6 +95,19 @@ def first_calls(flat: FlatModel) -> dict[str, int]:
   return found
 
 
+def given(flat: FlatModel, inputs: Any) -> dict[int, tf.Tensor]:
+  """Inputs of a model by tensor number, of the types that it reads; several come in a tuple."""
+  numbers = [number for number, _ in flat.inputs]
+  values = zip(numbers, tf.nest.flatten(inputs), strict=True)
+  return {number: tf.cast(value, flat.dtypes[number]) for number, value in values}
+
+
+def outputs_of(flat: FlatModel, values: Mapping[int, Any]) -> Any:
+  """The outputs of a model among values by tensor number: one alone, or several in a tuple."""
+  found = tuple(values[number] for number in flat.outputs)
+  return found[0] if len(found) == 1 else found
+
+
 def calls_between(flat: FlatModel, position: int, ends: Collection[int]) -> list[Call]:
   """The calls from number `position` on that some tensors depend on, in order."""
   needed, found = set(ends), []

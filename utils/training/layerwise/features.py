@@ -10,12 +10,13 @@ from __future__ import annotations
 import dataclasses
 import zlib
 from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
-from secateurs.utils.graph.flat.cuts import run_calls
+from secateurs.utils.graph.flat.cuts import given, run_calls
 from secateurs.utils.graph.flat.walk import Call, FlatModel, flatten_model
 from secateurs.utils.training import distributed
 from secateurs.utils.training.layerwise.least_squares import Moments, NormalEquations
@@ -98,12 +99,12 @@ class Features:
     self,
     original: keras.Model,
     pruned: keras.Model,
-    batches: Sequence[np.ndarray],
+    batches: Sequence[Any],
     *,
     seed: int,
     nb_points: int,
   ) -> None:
-    """`batches` of images [n, h, w, c]; `nb_points` positions are sampled per image and layer."""
+    """`batches` of inputs [n, ...]; `nb_points` positions are sampled per image and layer."""
     self.original, self.pruned = flatten_model(original), flatten_model(pruned)
     self._calls = self.original.calls
     self._twins = self.pruned.calls
@@ -117,8 +118,9 @@ class Features:
     self._done = [False] * len(self._calls)
     self._changed: set[str] = set()
     self._differs: set[int] = set()
-    number = self.original.inputs[0][0]
-    self._before: dict[int, list[tf.Tensor]] = {number: [tf.constant(b) for b in batches]}
+    inputs = [given(self.original, batch) for batch in batches]
+    numbers = [number for number, _ in self.original.inputs]
+    self._before: dict[int, list[tf.Tensor]] = {n: [one[n] for one in inputs] for n in numbers}
     self._after: dict[int, list[tf.Tensor]] = {}
 
   def changed(self, names: Collection[str]) -> None:

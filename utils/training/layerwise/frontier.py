@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from secateurs.utils import nested
 from secateurs.utils.graph.flat.cuts import calls_between, crossing, run_calls
 from secateurs.utils.graph.flat.walk import Call, FlatModel
 
@@ -26,12 +28,15 @@ class Frontier:
     tensors: what crosses it, [n, ...] by tensor number.
   """
 
-  def __init__(self, flat: FlatModel, images: np.ndarray) -> None:
-    """Starts in front of the first layer with images float [n, h, w, c]."""
+  def __init__(self, flat: FlatModel, images: Any) -> None:
+    """Starts in front of the first layer with inputs [n, ...], several of them in a tuple."""
     self.flat = flat
     self.position = 0
-    ((number, _),) = flat.inputs
-    self.tensors: dict[int, np.ndarray] = {number: as_half(images)}
+    numbers = [number for number, _ in flat.inputs]
+    self.tensors: dict[int, np.ndarray] = {
+      number: as_half(np.asarray(one))
+      for number, one in zip(numbers, nested.parts(images), strict=True)
+    }
 
   def advance(self, position: int) -> None:
     """Moves the cut to after the first `position` calls."""
@@ -56,12 +61,15 @@ class Frontier:
         for number, array in self.tensors.items()
       }
       for number, value in run_calls(calls, given, wanted=wanted).items():
-        parts[number].append(as_half(tf.cast(value, tf.float32).numpy()))
+        value = tf.cast(value, tf.float32) if value.dtype.is_floating else value
+        parts[number].append(as_half(value.numpy()))
     return {number: np.concatenate(arrays) for number, arrays in parts.items()}
 
 
 def as_half(array: np.ndarray) -> np.ndarray:
-  """The array in float16, or in float32 where that would make a finite value infinite."""
+  """Real numbers in float16, or in float32 where that would make a finite value infinite."""
+  if array.dtype.kind != 'f':
+    return array  # Tokens, say.
   with np.errstate(over='ignore'):
     half = array.astype(np.float16)
   return half if np.isfinite(half).all() else array.astype(np.float32)

@@ -8,10 +8,13 @@ about zero, so that zeros stay zeros.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
+from secateurs.utils import nested
 from secateurs.utils.errors import UserError
 from secateurs.utils.graph.flat.selection import ChannelSelection
 from secateurs.utils.training.engine.masks import Masks
@@ -53,7 +56,7 @@ def quantized_twin(model: keras.Model) -> keras.Model:
     ) from error
 
 
-def calibrate(twin: keras.Model, model: keras.Model, images: np.ndarray) -> None:
+def calibrate(twin: keras.Model, model: keras.Model, images: Any) -> None:
   """Sets a twin's ranges of activations to those that the model itself has for some images.
 
   They would start at -6 to 6 and move by a thousandth a step: logits that are clipped to that are what
@@ -62,7 +65,7 @@ def calibrate(twin: keras.Model, model: keras.Model, images: np.ndarray) -> None
   Args:
     twin: from `quantized_twin(model)`.
     model: functional, float32.
-    images: float [n, h, w, c].
+    images: inputs [n, ...].
   """
   ranges = {}
   for layer in twin.layers:
@@ -75,13 +78,15 @@ def calibrate(twin: keras.Model, model: keras.Model, images: np.ndarray) -> None
     model.inputs, [[tf.reduce_min(x.output), tf.reduce_max(x.output)] for x in layers]
   )
   found = [
-    np.array(probe(images[first : first + _BATCH], training=False))
-    for first in range(0, len(images), _BATCH)
+    np.array(probe(nested.rows(images, slice(first, first + _BATCH)), training=False))
+    for first in range(0, nested.size(images), _BATCH)
   ]
   lows = np.min(found, axis=0)[:, 0].clip(max=0)
   highs = np.max(found, axis=0)[:, 1].clip(min=0)
   extremes = {layer.name: ends for layer, *ends in zip(layers, lows, highs, strict=True)}
-  extremes[_INPUT] = [images.min(), images.max()]
+  real = [one for one in nested.parts(images) if one.dtype.kind == 'f']
+  for place, one in enumerate(real):
+    extremes[f'{_INPUT}_{place}' if place else _INPUT] = [one.min(), one.max()]
   for name in ranges.keys() & extremes.keys():
     for end, value in zip(ranges[name], extremes[name], strict=True):
       end.assign(value)

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
+from secateurs.utils import nested
 from secateurs.utils.graph.counts.copying import copy_layer
-from secateurs.utils.graph.flat.cuts import run_calls
+from secateurs.utils.graph.flat.cuts import given, run_calls
 from secateurs.utils.graph.flat.rebuild import fill, new_inputs, new_model
 from secateurs.utils.graph.flat.walk import Call, FlatModel, flatten_model
 
@@ -87,10 +87,10 @@ def rounded_twin(model: keras.Model, bits: int) -> keras.Model:
   """
   flat = flatten_model(model)
   inputs = new_inputs(flat)
-  tensors = {
-    number: _rounding(f'input{place or ""}', bits)(tensor)
-    for place, (number, tensor) in enumerate(inputs.items())
-  }
+  real = [number for number in inputs if flat.dtypes[number].is_floating]
+  tensors = dict(inputs)
+  for place, number in enumerate(real):
+    tensors[number] = _rounding(f'input{place or ""}', bits)(inputs[number])
   layers: dict[str, Any] = {}
   rounded = _rounded_tensors(flat)
   for call in flat.calls:
@@ -106,20 +106,22 @@ def rounded_twin(model: keras.Model, bits: int) -> keras.Model:
   return new_model(flat, inputs, [tensors[number] for number in flat.outputs])
 
 
-def calibrate(twin: keras.Model, model: keras.Model, images: np.ndarray) -> None:
+def calibrate(twin: keras.Model, model: keras.Model, images: Any) -> None:
   """Sets the ranges of a twin to those that the model itself has for some images.
 
   Args:
     twin: from `rounded_twin(model)`.
     model: functional, with the weights that count.
-    images: float [n, h, w, c].
+    images: inputs [n, ...].
   """
   flat = flatten_model(model)
-  names = {**_rounded_tensors(flat), flat.inputs[0][0]: 'input'}
+  real = [number for number, _ in flat.inputs if flat.dtypes[number].is_floating]
+  inputs = {number: f'input{place or ""}' for place, number in enumerate(real)}
+  names = {**_rounded_tensors(flat), **inputs}
   extremes = {name: [0.0, 0.0] for name in names.values()}
-  for start in range(0, len(images), _BATCH):
-    given = {flat.inputs[0][0]: tf.constant(images[start : start + _BATCH])}
-    for number, value in run_calls(flat.calls, given, wanted=list(names)).items():
+  for start in range(0, nested.size(images), _BATCH):
+    part = given(flat, nested.rows(images, slice(start, start + _BATCH)))
+    for number, value in run_calls(flat.calls, part, wanted=list(names)).items():
       ends = extremes[names[number]]
       ends[0] = min(ends[0], float(tf.reduce_min(value)))
       ends[1] = max(ends[1], float(tf.reduce_max(value)))
