@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from typing import Any
 
 import tensorflow as tf
@@ -24,6 +25,11 @@ _SHARED = {
   'distillation': DistillConfig,
   'quantization': QuantConfig,
 }
+_MODEL_OPTIONS = tuple(
+  name
+  for name, parameter in inspect.signature(ModelHelper.from_model).parameters.items()
+  if parameter.kind is inspect.Parameter.KEYWORD_ONLY
+)
 
 
 def compress(
@@ -41,7 +47,8 @@ def compress(
     train: training data.
     test: evaluation data.
     learner: name of a learner or of a published method, such as 'chn-pruned' or 'agp'.
-    **flags: any flag by its name: run_dir='./runs/mine', nb_epochs_ft=3, cp_prune_option='auto'.
+    **flags: any flag by its name: run_dir='./runs/mine', nb_epochs_ft=3, cp_prune_option='auto'; and
+      any option of `ModelHelper.from_model`: task='regression', class_weight={0: 2.0}, loss=my_loss.
 
   Returns:
     The compressed model, the content of report.json, and the exported files.
@@ -51,6 +58,7 @@ def compress(
       `ModelHelper.from_model`.
   """
   learner_class, method = resolve(learner)
+  options = {name: flags.pop(name) for name in _MODEL_OPTIONS if name in flags}
   given = _by_config({**_SHARED, 'config': learner_class.Config}, flags)
   if method is not None:
     prefix = learner_class.Config.prefix
@@ -58,7 +66,7 @@ def compress(
     given['config'] = learner_class.Config.with_settings(settings, given['config'])
   made = {part: config(**given[part]) for part, config in _SHARED.items()}
   return learner_class(
-    ModelHelper.from_model(model, train, test),
+    ModelHelper.from_model(model, train, test, **options),
     learner_class.Config(**given['config']),
     method=None if method is None else method.name,
     **made,

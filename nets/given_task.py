@@ -11,11 +11,14 @@ from secateurs.nets.datasets.samples import input_specs, some_shapes, some_targe
 from secateurs.utils.errors import UserError
 from secateurs.utils.graph.slicing.classifier import at_shapes, refuse_other_probabilities
 from secateurs.utils.graph.slicing.endings import ending_of, opened
+from secateurs.utils.training.models.precision import with_policy
 from secateurs.utils.training.tasks.choice import task_of
 from secateurs.utils.training.tasks.classification import Classification
 from secateurs.utils.training.tasks.criteria import Criteria
 from secateurs.utils.training.tasks.several import SeveralOutputs
 from secateurs.utils.training.tasks.task import Task
+
+_HALF = ('float16', 'bfloat16')
 
 Wanted = str | Task | Mapping[str, 'str | Task'] | None
 """A task by name or as an object, or such for each output by its name; None: chosen."""
@@ -47,8 +50,14 @@ def network_and_task(
   Raises:
     UserError: the model cannot be opened up, or its task is not clear.
   """
-  network = _sized(opened(model), train, shape)
+  network = _sized(in_float32(opened(model)), train, shape)
   if isinstance(wanted, Task):
+    if criteria is not None and (criteria.loss_name or criteria.metric_names):
+      raise UserError(
+        f'A loss or metrics were given beside task {wanted.name}, which has its own: give them to '
+        'the task, as '
+        'in Regression((1,), Criteria(loss, metrics)).'
+      )
     return _trained(network, wanted), wanted
   targets = some_targets(train, len(network.outputs))
   if len(network.outputs) == 1:
@@ -79,6 +88,12 @@ def network_and_task(
   }
   task = SeveralOutputs(tasks, loss_weights, judge=judge, keys=keys)
   return _trained(network, task), task
+
+
+def in_float32(network: keras.Model) -> keras.Model:
+  """The network in float32, if it computes in a mixed precision; files and refits need the digits."""
+  mixed = any(layer.compute_dtype in _HALF for layer in network.layers)
+  return with_policy(network, 'float32') if mixed else network
 
 
 def output_names(model: keras.Model) -> tuple[list[str], list[str] | None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import functools
 import zlib
@@ -24,6 +25,7 @@ from secateurs.nets.given_task import Wanted, network_and_task
 from secateurs.nets.network import Network, Weights, unchanged
 from secateurs.utils.config import Config
 from secateurs.utils.errors import UserError
+from secateurs.utils.graph.flat.subclassed import as_functional
 from secateurs.utils.graph.slicing.classifier import classifying_part
 from secateurs.utils.training.engine.callbacks import checked_callbacks
 from secateurs.utils.training.models.weights import named_weights
@@ -169,7 +171,7 @@ class ModelHelper:
       UserError: the model cannot be opened up, the data does not fit it, or a function does not.
     """
     callbacks, criteria = checked_callbacks(callbacks), Criteria(loss, metrics)
-    part = classifying_part(model, output)
+    part = classifying_part(as_functional(model), output)
     if output is not None or len(getattr(part, 'outputs', None) or ()) == 1:
       train, evaluation = labels_of(train, output), labels_of(evaluation, output)
     train, evaluation, class_names = numbered(train, evaluation)
@@ -275,9 +277,12 @@ class GivenModelHelper(ModelHelper):
     recipe: Recipe | None,
   ) -> None:
     """`network`: what is trained, before a softmax or sigmoid at the model's end."""
-    self._config = network.get_config()
+    config = network.get_config()
     self._weights = {n: w.numpy() for n, w in named_weights(network).items()}
-    build = functools.partial(type(network).from_config, self._config)
+
+    def build() -> keras.Model:
+      return type(network).from_config(copy.deepcopy(config))  # Some layers change it.
+
     super().__init__(name, build, dataset, recipe or FOLDER_RECIPE, task=task)
 
   def given_weights(self) -> dict[str, np.ndarray] | None:

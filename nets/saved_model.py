@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-from secateurs.nets.datasets import cifar10, ilsvrc12, image_folder
+from secateurs.nets.datasets import array_files, cifar10, ilsvrc12, image_folder
 from secateurs.nets.datasets.images import DataConfig, ImageSource
 from secateurs.nets.given_model import read_model
 from secateurs.nets.model_helper import (
@@ -18,6 +18,7 @@ from secateurs.nets.model_helper import (
 from secateurs.utils.config import option
 from secateurs.utils.deploy import read_history
 from secateurs.utils.errors import UserError
+from secateurs.utils.training.tasks.choice import TASKS
 
 _PREPROCESS = {'imagenet': 'caffe', 'torch': 'torch', '0..1': '0..1', '-1..1': 'tf', 'none': 'none'}
 _NEED_THREE_CHANNELS = ('imagenet', 'torch')
@@ -25,6 +26,7 @@ _RECIPES = {
   'image_folder': FOLDER_RECIPE,
   'cifar10': CIFAR10_RECIPE,
   'ilsvrc12': ILSVRC12_RECIPE,
+  'arrays': FOLDER_RECIPE,
 }
 
 
@@ -39,13 +41,24 @@ class SavedModelConfig(DataConfig):
     None, 'Module (dotted name or .py file) that defines layers of your own.'
   )
   model_output: str | None = option(
-    None, 'Which output is the classifier, by name, where the model has several.'
+    None, 'The only output that is used, by name, where the model has several.'
   )
-  data_set: str = option('image_folder', 'What kind of data it is.', choices=tuple(_RECIPES))
+  task: str | None = option(
+    None,
+    'What the model learns; default: what its last activation and the loss that it was compiled '
+    'with say.',
+    choices=tuple(TASKS),
+  )
+  data_set: str = option(
+    'image_folder',
+    'What kind of data it is; arrays: train.npz and test.npz with x and y (docs/tasks.md).',
+    choices=tuple(_RECIPES),
+  )
   preprocess: str = option(
     'torch',
     'How the model wants its pixels: imagenet (BGR, mean taken away, as the ResNets and VGGs of '
-    'tf_keras.applications), torch ((x / 255 - mean) / std), 0..1, -1..1 (as its MobileNets), or none '
+    'tf_keras.applications), torch ((x / 255 - mean) / std), 0..1, -1..1 (as its MobileNets), or '
+    'none '
     '(0 to 255).',
     choices=tuple(_PREPROCESS),
   )
@@ -63,15 +76,19 @@ def _make(config: SavedModelConfig) -> ModelHelper:
   if config.model is None:
     raise UserError('No model was named: give --model FILE (.keras, .h5, or a SavedModel folder).')
   model = read_model(config.model, config.custom_objects)
-  shape = _image_shape(model.inputs[0].shape if len(model.inputs or ()) == 1 else (), config)
-  data = _load(config, shape)
+  if config.data_set == 'arrays':
+    data, shape = array_files.load(config.data_dir_local), None
+  else:
+    shape = _image_shape(model.inputs[0].shape if len(model.inputs or ()) == 1 else (), config)
+    data = (_load(config, shape),)
   return ModelHelper.from_model(
     model,
-    data,
+    *data,
     name=Path(config.model).stem,
     recipe=_RECIPES[config.data_set],
     shape=shape,
     output=config.model_output,
+    task=config.task,
     history=read_history(Path(config.model)),
   )
 
@@ -79,12 +96,14 @@ def _make(config: SavedModelConfig) -> ModelHelper:
 def _image_shape(shape: tuple, config: SavedModelConfig) -> tuple[int, int, int]:
   if len(shape) != 4 or shape[-1] not in (1, 3):
     raise UserError(
-      f'{config.model} takes inputs of shape {tuple(shape[1:])}, but images of (height, width, 3) or '
+      f'{config.model} takes inputs of shape {tuple(shape[1:])}, but images of (height, width, 3) '
+      'or '
       '(height, width, 1) were expected: give an image classifier with one input.'
     )
   if shape[-1] == 1 and config.preprocess in _NEED_THREE_CHANNELS:
     raise UserError(
-      f'{config.model} takes grey images, but --preprocess {config.preprocess} is for colours: give '
+      f'{config.model} takes grey images, but --preprocess {config.preprocess} is for colours: '
+      'give '
       '0..1, -1..1 or none.'
     )
   size = 32 if config.data_set == 'cifar10' else config.image_size

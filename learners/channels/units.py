@@ -59,6 +59,9 @@ def find_units(
 ) -> Units:
   """Finds the channels that convolutions make and that layers read that can be refit.
 
+  Dense layers on maps or sequences count as convolutions; those on flat rows do where a network has
+  no convolutions at all.
+
   Args:
     graph: the network's channel graph.
     trunk: what is done with channels that residual additions join: `keep` leaves them whole,
@@ -80,8 +83,9 @@ def find_units(
       )
   units: list[Unit] = []
   left: list[str] = []
+  makers = convolving(graph)
   for group in graph.groups:
-    found, reason = _units_of(graph, group, trunk, prefix, max_rows)
+    found, reason = _units_of(graph, group, makers, trunk, prefix, max_rows)
     for unit in found:
       touched = {*unit.readers}
       if isinstance(unit.key, int):
@@ -108,14 +112,32 @@ def _distinguished(graph: ChannelGraph, units: list[Unit]) -> list[Unit]:
   ]
 
 
+def convolving(graph: ChannelGraph) -> set[str]:
+  """Layers whose channels may be chosen from: those that work on maps or sequences, or else Dense."""
+  shapes, calls = graph.traced.flat.shapes, graph.traced.flat.calls_by_layer()
+  convs, dense = set(), set()
+  for name, layer in graph.traced.flat.layers().items():
+    if 'Conv' in type(layer).__name__:
+      convs.add(name)
+    elif isinstance(layer, L.Dense):
+      on_maps = len(shapes[calls[name][0].inputs[0]]) > 2
+      (convs if on_maps else dense).add(name)
+  return convs or dense
+
+
 def _units_of(
-  graph: ChannelGraph, group: Group, trunk: str, prefix: str, max_rows: int | None
+  graph: ChannelGraph,
+  group: Group,
+  makers: set[str],
+  trunk: str,
+  prefix: str,
+  max_rows: int | None,
 ) -> tuple[list[Unit], str | None]:
   """The units of a group, or why there are none."""
   calls = graph.traced.flat.calls_by_layer()
   shapes = graph.traced.flat.shapes
   readers = [m.layer for m in group.members if m.role == CONSUMES]
-  if not group.prunable or not any('Conv' in m.type for m in group.members if m.role == PRODUCES):
+  if not group.prunable or makers.isdisjoint(group.layers(PRODUCES)):
     return [], None
   if not group.free.all():
     return [], f'some of its channels are protected ({group.reasons[0]})'
@@ -134,7 +156,7 @@ def _units_of(
     found = []
     for name in readers:
       channels = graph.inputs(name)
-      if name in refittable and type(calls[name][0].layer) is L.Conv2D:
+      if name in refittable and name in makers:
         size = len(channels.roots)
         found.append(Unit(name, (name, 'input'), size, (name,), {name: np.arange(size)}))
     return found, None

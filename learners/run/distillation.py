@@ -127,7 +127,9 @@ def load_teacher(settings: Settings, baseline: Path | None, *, quiet: bool = Fal
       f'--enbl_dst needs a teacher, but there is nothing at {path}: give one with --save_path_dst.'
     )
   if not quiet:
-    size = 'x'.join(map(str, teacher.input_shape[1:3])) if len(teacher.input_shape) == 4 else ''
+    shape = teacher.input_shape
+    is_image = isinstance(shape, tuple) and len(shape) == 4
+    size = 'x'.join(map(str, shape[1:3])) if is_image else ''
     say(f'Teacher: {source}' + (f' (images of {size})' if size else ''))
   teacher.trainable = False
   return settings.in_training_precision(teacher)

@@ -24,7 +24,7 @@ from secateurs.utils.deploy.export import Export
 from secateurs.utils.deploy.export_files import Writer
 from secateurs.utils.graph import count
 from secateurs.utils.training import distributed
-from secateurs.utils.training.models.weights import kernels_by_name, trainable_kernels
+from secateurs.utils.training.models.weights import kernels_by_name, layer_kernels
 from secateurs.utils.training.tasks.evaluation import evaluate, evaluate_function
 from secateurs.utils.training.tasks.scores import Evaluation
 
@@ -143,7 +143,7 @@ def _eval_batches(helper: Helper, run: RunConfig) -> tf.data.Dataset:
 def layer_sparsities(model: keras.Model) -> dict[str, float]:
   """Fraction of exact zeros over the prunable kernels of each layer that has any, by layer name."""
   values: dict[str, list[np.ndarray]] = {}
-  for layer, kernel in trainable_kernels(model):
+  for layer, kernel in layer_kernels(model):
     values.setdefault(layer.name, []).append(kernel.numpy().ravel())
   return {name: float(np.mean(np.concatenate(parts) == 0)) for name, parts in values.items()}
 

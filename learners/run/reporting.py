@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from secateurs.learners.run import shown
 from secateurs.learners.run.console import say
 from secateurs.learners.run.files import RunFiles
 from secateurs.learners.run.phase_times import OTHER
@@ -121,7 +122,7 @@ def publish(
     earlier = settings.helper.history()
     if earlier:
       report['links'] = [*earlier, link_of(report)]
-    written = write_report(report, files.log_dir)
+    written = write_report(report, files.log_dir, shown.pictures(settings, files))
     shutil.copyfile(written['json'], history_path(files.save_path_eval))
     say(f'\n{format_table(report)}\n')
     for kind, path in {**files.exported(), 'report': written['html'], 'plan': files.plan}.items():

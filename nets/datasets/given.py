@@ -68,7 +68,8 @@ class GivenData:
       'eval': _given(evaluation, 'evaluation', inputs, task, validation_steps),
     }
     if self._weights is not None:
-      next(iter(self.train_batches(1, 0)))  # A task without classes is refused.
+      (batch,) = self._splits['train'].some(1)
+      task.class_numbers(batch[1])  # Refused where there are no classes.
 
   def nb_samples(self, split: str) -> int:
     """Number of samples of a split."""

@@ -64,6 +64,7 @@ class Pipeline:
     if steps is not None:
       epoch = (data.repeat() if self._ends and where == 'training' else data).take(steps)
 
+    @tf.autograph.experimental.do_not_convert  # Which would wrap the errors of a task.
     def plain(*element: Any) -> tuple:
       inputs, targets, weights = parts_of(element, where)
       given = one_for_each(inputs, specs, where)

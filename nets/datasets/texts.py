@@ -52,7 +52,10 @@ def _names(data: Any) -> set[str] | None:
     }
   if not isinstance(data, (tuple, list)) or len(data) < 2 or isinstance(data[1], dict):
     return None
-  labels = np.asarray(data[1])
+  try:
+    labels = np.asarray(data[1])
+  except ValueError:  # Targets of several outputs.
+    return None
   if labels.dtype.kind in 'US':
     return {_text(one) for one in np.unique(labels)}
   if labels.dtype.kind == 'O' and labels.size and isinstance(labels.flat[0], (str, bytes)):

@@ -84,3 +84,21 @@ def test_the_python_guide(tmp_path):
   assert len((tmp_path / 'epochs.csv').read_text().splitlines()) == 3
   assert out.endswith('(None, 3)\n')
   assert (tmp_path / 'small.tflite').stat().st_size > 1000
+
+
+def test_the_guide_of_tasks(tmp_path):
+  choice, own = code_blocks('tasks.md')
+  assert len([line for line in own.splitlines() if line.strip()]) < 45  # With data and model.
+  code = (choice + own).replace('/tmp/tasks', str(tmp_path))
+  out = python('-c', code)
+  assert '\nregression mae\n' in out
+  assert "'name': 'degrees'" in out.splitlines()[-1]
+  assert "'higher_is_better': False" in out.splitlines()[-1]
+
+
+def test_the_guide_of_tasks_lists_the_tested_kinds():
+  kinds = (ROOT / 'tests' / 'kinds' / 'kinds.py').read_text()
+  names = re.findall(r'^@kind\ndef (\w+)', kinds, flags=re.MULTILINE)
+  listed = (ROOT / 'docs' / 'tasks.md').read_text().partition('## Tested kinds')[2]
+  assert len(names) > 30
+  assert re.findall(r'`(\w+)` \|', listed) == names

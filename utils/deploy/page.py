@@ -1,7 +1,7 @@
 """Renders `report.html`: one page with styles and drawings inside."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,8 @@ from secateurs.utils.deploy.wording import caveats, goals, method_of, samples_li
 
 if TYPE_CHECKING:
   import jinja2
+
+  from secateurs.utils.training.tasks.pictures import Picture
 
 _TILES = (
   (('tflite_bytes', 'sparse/bytes'), 'File size'),
@@ -47,14 +49,16 @@ def environment() -> 'jinja2.Environment':
   return made
 
 
-def render_html(report: Mapping, metrics: list[dict]) -> str:
+def render_html(report: Mapping, metrics: list[dict], pictures: Sequence['Picture'] = ()) -> str:
   """Returns the whole page: styles and drawings inside; it links the run's files.
 
   Args:
     report: a plain, checked report of schema 2.
     metrics: what `read_metrics` gives; empty for no training curves.
+    pictures: what the task shows of single samples.
   """
   from secateurs.utils.deploy import curves
+  from secateurs.utils.deploy.pictures import draw_picture
 
   rows = report_rows(report)
   drawn = curves.curves(metrics, _percent_names(report['compressed']))
@@ -78,9 +82,9 @@ def render_html(report: Mapping, metrics: list[dict]) -> str:
       curves=drawn,
       dots=curves.has_evaluations(metrics),
       colours=curves.phase_colours(metrics),
-      drawings=drawings(report),
+      drawings=[*map(draw_picture, pictures), *drawings(report)],
       phase_seconds=max([phase['seconds'] or 0 for phase in report['phases']], default=0) or 1,
-      parity=_parity(report['parity']),
+      parity=_parity(report['parity'], report.get('task') or 'classification'),
       flags=_set(report['flags']),
       unset=[name for name, value in report['flags'].items() if value is None],
       extra=without_drawings(report.get('extra') or {}),
@@ -188,7 +192,8 @@ def _layers(layers: list[Mapping]) -> dict[str, Any]:
   }
 
 
-def _parity(parity: Mapping) -> list[tuple[str, str]]:
+def _parity(parity: Mapping, task: str) -> list[tuple[str, str]]:
+  same = 'same top-1 class as Keras' if task == 'classification' else 'same decisions as Keras'
   shares = {
     'slim_vs_masked': 'slim model against masked model',
     'tflite_vs_keras': '.tflite against Keras',
@@ -203,14 +208,12 @@ def _parity(parity: Mapping) -> list[tuple[str, str]]:
   if parity.get('quant_top1_agreement') is not None:
     rows.append(
       (
-        'quantised .tflite, same top-1 class as Keras',
+        f'quantised .tflite, {same}',
         units.fmt_percent(parity['quant_top1_agreement']),
       )
     )
   if parity.get('int8_top1_agreement') is not None:
-    rows.append(
-      ('int8 .tflite, same top-1 class as Keras', units.fmt_percent(parity['int8_top1_agreement']))
-    )
+    rows.append((f'int8 .tflite, {same}', units.fmt_percent(parity['int8_top1_agreement'])))
   if parity.get('int8_max_diff_steps') is not None:
     rows.append(
       ('int8 .tflite, largest difference', f'{parity["int8_max_diff_steps"]:.1f} output steps')

@@ -113,7 +113,7 @@ def _shapes(arrays: Sequence[np.ndarray]) -> str:
 
 
 def keras_outputs(model: keras.Model, images: Any) -> Any:
-  """Returns the model's outputs in inference mode, float32 [n, ...], in a tuple if there are several."""
+  """Returns the outputs in inference mode, float32 [n, ...], several in a tuple."""
   pieces = []
   for start in range(0, nested.size(images), _BATCH):
     given = nested.parts(nested.rows(images, slice(start, start + _BATCH)))

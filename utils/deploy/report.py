@@ -4,9 +4,9 @@ import json
 import math
 import numbers
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from secateurs.utils.deploy.metrics import read_metrics
 from secateurs.utils.deploy.page import render_html
@@ -14,6 +14,9 @@ from secateurs.utils.deploy.rows import changes, link_rows, report_rows
 from secateurs.utils.deploy.schema import KEY_ORDER, validate_report
 from secateurs.utils.deploy.upgrade import upgrade_report
 from secateurs.utils.files import atomic_path
+
+if TYPE_CHECKING:
+  from secateurs.utils.training.tasks.pictures import Picture
 
 
 def plain_report(report: Mapping) -> dict[str, Any]:
@@ -65,7 +68,9 @@ def with_changes(report: Mapping) -> dict[str, Any]:
   return report
 
 
-def write_report(report: Mapping, log_dir: str | os.PathLike) -> dict[str, Path]:
+def write_report(
+  report: Mapping, log_dir: str | os.PathLike, pictures: Sequence['Picture'] = ()
+) -> dict[str, Path]:
   """Checks a report and writes `report.json` and `report.html` into `log_dir`.
 
   `changes` are filled in. The training curves come from `<log_dir>/metrics.jsonl` if there is one.
@@ -74,6 +79,7 @@ def write_report(report: Mapping, log_dir: str | os.PathLike) -> dict[str, Path]
   Args:
     report: schema 2, see `secateurs.utils.deploy.schema`.
     log_dir: folder of the run, made if need be.
+    pictures: what the task shows of single samples.
 
   Returns:
     'json' and 'html' -> path.
@@ -88,7 +94,7 @@ def write_report(report: Mapping, log_dir: str | os.PathLike) -> dict[str, Path]
   log_dir = Path(log_dir)
   paths = {'json': log_dir / 'report.json', 'html': log_dir / 'report.html'}
   text = json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False) + '\n'
-  page = render_html(report, read_metrics(log_dir / 'metrics.jsonl'))
+  page = render_html(report, read_metrics(log_dir / 'metrics.jsonl'), pictures)
   for kind, content in (('json', text), ('html', page)):
     with atomic_path(paths[kind]) as partial:
       partial.write_text(content, encoding='utf-8')

@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
+import tf_keras as keras
 
 from secateurs.utils.graph.flat.rebuild import fill
 from secateurs.utils.graph.flat.walk import Call, FlatModel
@@ -40,8 +41,20 @@ def is_convolution(call: Call) -> bool:
   return 'Conv' in type(call.layer).__name__
 
 
+def counted_layers(flat: FlatModel) -> set[str]:
+  """Names of the convolutions, or of the Dense layers where a network has none."""
+  convs = {call.name for call in flat.calls if is_convolution(call)}
+  dense = {call.name for call in flat.calls if isinstance(call.layer, keras.layers.Dense)}
+  return convs or dense
+
+
 def necks(flat: FlatModel) -> list[Neck]:
-  """All places after a convolution where one tensor of rank 4 is all that crosses, in order."""
+  """All places after a convolution where one map is all that crosses, in order.
+
+  In a network without convolutions Dense layers stand in for them.
+  """
+  counts = counted_layers(flat)
+  least = 3 if any(is_convolution(call) for call in flat.calls) else 2  # Axes of a map.
   last = {number: len(flat.calls) for number in flat.outputs}
   for index, call in reversed(list(enumerate(flat.calls))):
     for number in call.inputs:
@@ -51,10 +64,10 @@ def necks(flat: FlatModel) -> list[Neck]:
   for index, call in enumerate(flat.calls):
     live.update(call.outputs)
     live = {number for number in live if last.get(number, -1) > index}
-    nb_convs += is_convolution(call)
+    nb_convs += call.name in counts
     if len(live) == 1 and nb_convs:
       (tensor,) = live
-      if len(flat.shapes[tensor]) == 4:
+      if len(flat.shapes[tensor]) >= least:
         found.append(Neck(index + 1, tensor, nb_convs))
   return found
 
@@ -74,7 +87,8 @@ def even_necks(flat: FlatModel, nb_cuts: int) -> list[Neck]:
     P necks in order, or fewer where there are not so many with a convolution between each two of
     them and after the last.
   """
-  total = sum(is_convolution(call) for call in flat.calls)
+  counts = counted_layers(flat)
+  total = sum(call.name in counts for call in flat.calls)
   by_count = {neck.nb_convs: neck for neck in necks(flat) if neck.nb_convs < total}
   candidates = [by_count[count] for count in sorted(by_count)]
   nb_cuts, found, first = min(nb_cuts, len(candidates)), [], 0

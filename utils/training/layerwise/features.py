@@ -23,7 +23,7 @@ from secateurs.utils.training.layerwise.least_squares import Moments, NormalEqua
 from secateurs.utils.training.layerwise.linear import is_addition, kernel_matrix
 
 L = keras.layers
-_PASSING = (L.Dropout, L.SpatialDropout2D)
+_PASSING = (L.Dropout, L.SpatialDropout1D, L.SpatialDropout2D, L.SpatialDropout3D)
 _MIN_SHARE = 1e-3
 
 
@@ -233,13 +233,12 @@ class Features:
     return sums
 
   def _points(self, rng: np.random.Generator, target: Target, nb_images: int) -> tuple:
-    """Index arrays of the sampled positions: (image, row, column), or (image,) for flat rows."""
+    """Index arrays of sampled positions: (image, row, column), or (image,) for flat rows."""
     shape = self.original.shapes[target.call.outputs[0]]
     if len(shape) == 2:
       return (np.arange(nb_images),)
     images = np.repeat(np.arange(nb_images), self._nb_points)
-    size = len(images)
-    return images, rng.integers(0, shape[1], size), rng.integers(0, shape[2], size)
+    return images, *(rng.integers(0, size, len(images)) for size in shape[1:-1])
 
 
 def has_shift(target: Target) -> bool:
@@ -251,29 +250,34 @@ def patches(maps: np.ndarray, layer: keras.layers.Layer, points: tuple) -> np.nd
   """The input rows that a layer multiplies with its kernel at some output positions.
 
   Args:
-    maps: [n, h, w, c], or [n, c] for a Dense layer.
-    layer: Conv2D or Dense.
-    points: index arrays (image, row, column) of output positions, or (image,).
+    maps: [n, h, w, c] (or [n, t, c], [n, d, h, w, c]), or [n, ..., c] for a Dense layer.
+    layer: a convolution or a Dense layer.
+    points: index arrays of output positions: (image, row, column), or (image,) for flat rows.
 
   Returns:
     [points, k * k * c], in the order of the flattened kernel, or [points, c].
   """
-  if len(points) == 1:
-    return maps[points[0]]
-  starts, sizes = [], layer.kernel_size
-  for axis in (0, 1):
-    stride, dilation = layer.strides[axis], layer.dilation_rate[axis]
-    size = maps.shape[1 + axis]
-    pad = 0
-    if layer.padding == 'same':
-      reach = (sizes[axis] - 1) * dilation + 1
-      pad = max((-(-size // stride) - 1) * stride + reach - size, 0) // 2
-    starts.append(points[1 + axis][:, None] * stride - pad + np.arange(sizes[axis]) * dilation)
-  rows, columns = starts[0][:, :, None], starts[1][:, None, :]
-  inside = (rows >= 0) & (rows < maps.shape[1]) & (columns >= 0) & (columns < maps.shape[2])
-  found = maps[
-    points[0][:, None, None],
-    np.clip(rows, 0, maps.shape[1] - 1),
-    np.clip(columns, 0, maps.shape[2] - 1),
-  ]
-  return np.where(inside[..., None], found, 0).reshape(len(found), -1)
+  if isinstance(layer, L.Dense):
+    return maps[points]
+  nb_axes, nb_points = len(points) - 1, len(points[0])
+  inside, places = np.ones((nb_points, *[1] * nb_axes), bool), []
+  for axis in range(nb_axes):
+    starts = _starts(layer, axis, maps.shape[1 + axis])
+    reach = np.arange(layer.kernel_size[axis]) * layer.dilation_rate[axis]
+    found = points[1 + axis][:, None] * layer.strides[axis] - starts + reach
+    found = found.reshape(nb_points, *[1] * axis, -1, *[1] * (nb_axes - 1 - axis))
+    inside = inside & (found >= 0) & (found < maps.shape[1 + axis])
+    places.append(np.clip(found, 0, maps.shape[1 + axis] - 1))
+  images = points[0].reshape(nb_points, *[1] * nb_axes)
+  return np.where(inside[..., None], maps[(images, *places)], 0).reshape(nb_points, -1)
+
+
+def _starts(layer: keras.layers.Layer, axis: int, size: int) -> int:
+  """Zeros that a convolution puts before an axis of its input."""
+  reach = (layer.kernel_size[axis] - 1) * layer.dilation_rate[axis] + 1
+  if layer.padding == 'causal':
+    return reach - 1
+  if layer.padding != 'same':
+    return 0
+  stride = layer.strides[axis]
+  return max((-(-size // stride) - 1) * stride + reach - size, 0) // 2

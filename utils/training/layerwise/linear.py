@@ -16,11 +16,14 @@ def is_addition(layer: keras.layers.Layer) -> bool:
 
 
 def is_refittable(layer: keras.layers.Layer, rank: int, max_rows: int | None = MAX_ROWS) -> bool:
-  """Whether a layer can be refit: a plain Conv2D, or a Dense on flat rows, of no enormous kernel."""
-  if type(layer) is L.Conv2D:
+  """Whether a layer can be refit: a plain convolution or a Dense layer, of no enormous kernel.
+
+  A Dense layer on maps or sequences is a convolution of size one.
+  """
+  if type(layer) in (L.Conv1D, L.Conv2D, L.Conv3D):
     fits = layer.groups == 1 and layer.data_format == 'channels_last'
   else:
-    fits = type(layer) is L.Dense and rank == 2
+    fits = type(layer) is L.Dense and rank >= 2
   return fits and (max_rows is None or int(np.prod(layer.kernel.shape[:-1])) <= max_rows)
 
 

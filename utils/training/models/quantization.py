@@ -18,7 +18,7 @@ from secateurs.utils import nested
 from secateurs.utils.errors import UserError
 from secateurs.utils.graph.flat.selection import ChannelSelection
 from secateurs.utils.training.engine.masks import Masks
-from secateurs.utils.training.models.weights import trainable_kernels
+from secateurs.utils.training.models.weights import layer_kernels
 
 _INPUT = 'quantize_layer'  # What rounds the input.
 _BATCH = 50
@@ -117,5 +117,5 @@ def wrapped(layer: keras.layers.Layer) -> keras.layers.Layer:
 
 def zero_masks(model: keras.Model) -> Masks | None:
   """Masks that keep the zeros of a quantized twin's kernels, or None where it has none."""
-  kernels = [k for _, k in trainable_kernels(model) if not bool(tf.reduce_all(k != 0))]
+  kernels = [k for _, k in layer_kernels(model) if not bool(tf.reduce_all(k != 0))]
   return Masks(kernels, [tf.cast(k != 0, tf.float32) for k in kernels]) if kernels else None

@@ -42,20 +42,20 @@ def leaf_layers(model: keras.Model) -> list[keras.layers.Layer]:
   return layers
 
 
-def trainable_kernels(model: keras.Model) -> list[tuple[keras.layers.Layer, tf.Variable]]:
-  """The trainable kernels of a model, each with the layer that it belongs to."""
+def layer_kernels(model: keras.Model) -> list[tuple[keras.layers.Layer, tf.Variable]]:
+  """The kernels of a model, those of frozen layers too, each with the layer that it belongs to."""
   return [
     (layer, weight)
     for layer in leaf_layers(model)
-    for weight in layer.trainable_weights
+    for weight in layer.weights
     if weight.name.split(':')[0].rsplit('/', 1)[-1] in KERNELS
   ]
 
 
 def kernels_by_name(model: keras.Model) -> dict[str, tf.Variable]:
-  """The trainable kernels by layer name, a further kernel of the same layer by its full name."""
+  """The kernels by layer name, a further kernel of the same layer by its full name."""
   kernels: dict[str, tf.Variable] = {}
-  for layer, kernel in trainable_kernels(model):
+  for layer, kernel in layer_kernels(model):
     kernels[kernel.name.split(':')[0] if layer.name in kernels else layer.name] = kernel
   return kernels
 
@@ -100,7 +100,8 @@ def assign_weights(
     listed = '; '.join(problems[:_NB_LISTED])
     more = f'; and {len(problems) - _NB_LISTED} more' if len(problems) > _NB_LISTED else ''
     raise UserError(
-      f'{source} does not fit the network ({listed}{more}): give weights of the same network, or the '
+      f'{source} does not fit the network ({listed}{more}): give weights of the same network, or '
+      'the '
       'flags of the network that they belong to.'
     )
   for name, variable in variables.items():

@@ -57,7 +57,9 @@ class Criteria:
     Raises:
       UserError: something is no function, or a metric's name is taken.
     """
-    self._loss, self._metrics, self.default = loss, dict(metrics or {}), default
+    self._given, self._metrics, self.default = loss, dict(metrics or {}), default
+    # Objects of tf_keras.losses give a mean; before it they have a number for each sample.
+    self._loss = loss.call if isinstance(loss, keras.losses.Loss) else loss
     if loss is not None:
       _require_function(loss, 'The loss')
     for name, metric in self._metrics.items():
@@ -73,9 +75,9 @@ class Criteria:
   @property
   def loss_name(self) -> str | None:
     """What a loss of the user's is called; None for the default."""
-    if self._loss is None:
+    if self._given is None:
       return None
-    return getattr(self._loss, '__name__', None) or type(self._loss).__name__
+    return getattr(self._given, '__name__', None) or type(self._given).__name__
 
   def loss(
     self, labels: tf.Tensor, logits: tf.Tensor, weights: tf.Tensor | None = None
@@ -95,7 +97,7 @@ class Criteria:
 
   def with_default(self, default: Measure) -> Criteria:
     """The same with another loss where the user gave none."""
-    return Criteria(self._loss, self._metrics, default)
+    return Criteria(self._given, self._metrics, default)
 
   def or_loss(self, loss: Measure) -> Criteria:
     """The same with a loss where the user gave none."""

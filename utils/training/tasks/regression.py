@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from secateurs.utils.graph.slicing.endings import Ending
 from secateurs.utils.training.tasks.criteria import Criteria, Measure, weighted_mean
+from secateurs.utils.training.tasks.pictures import Picture, scatter
 from secateurs.utils.training.tasks.scores import Evaluation, Score
 from secateurs.utils.training.tasks.single import SingleTask
 from secateurs.utils.training.tasks.targets import require_finite, shaped
@@ -29,6 +30,7 @@ class Regression(SingleTask):
 
   name = 'regression'
   shown = ('mae',)
+  draws = True
   fits_classes = False
 
   def __init__(
@@ -122,6 +124,13 @@ class Regression(SingleTask):
       value = float(np.mean(1 - squared[varies] / variance[varies]))
       figures.append(Score('r2', value, unit='number', label='R2'))
     return score, tuple(figures)
+
+  def pictures(
+    self, inputs: np.ndarray, targets: np.ndarray, before: np.ndarray, after: np.ndarray
+  ) -> Sequence[Picture]:
+    """Predictions against targets."""
+    del inputs
+    return [scatter(targets, before, after, 'Predictions')]
 
   def guess_note(self, evaluation: Evaluation) -> str | None:
     """Whether the mean of the targets would do as well."""

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from secateurs.utils import nested
 from secateurs.utils.errors import UserError
 from secateurs.utils.graph.slicing.endings import SIGMOID, Ending
 from secateurs.utils.training.tasks.criteria import Criteria, Measure, like, weighted_mean
+from secateurs.utils.training.tasks.pictures import NB_PANELS, Picture, masks
 from secateurs.utils.training.tasks.scores import Evaluation, Score
 from secateurs.utils.training.tasks.sigmoids import bernoulli_divergence
 from secateurs.utils.training.tasks.single import SingleTask
@@ -211,6 +214,23 @@ class Segmentation(SingleTask):
     )
     spread = math.sqrt(max(squares, 0.0)) / max(weight, _TINY)
     return iou, (Score('pixel_accuracy', accuracy, noise=spread), overlap)
+
+  @property
+  def draws(self) -> bool:
+    """Whether positions are pixels."""
+    return len(self.shape) == 3
+
+  def pictures(
+    self, inputs: Any, targets: np.ndarray, before: np.ndarray, after: np.ndarray
+  ) -> Sequence[Picture]:
+    """Images with their classes, of the first input that is images of the output's size."""
+    size = tuple(targets.shape[1:])
+    found = [one for one in nested.parts(inputs) if one.ndim == 4 and one.shape[1:3] == size]
+    if not found:
+      return []
+    rows = slice(NB_PANELS)
+    classes = [self._classes(tf.constant(one[rows])).numpy() for one in (before, after)]
+    return [masks(found[0][rows], targets[rows], *classes, self.nb_classes)]
 
   def guess_note(self, evaluation: Evaluation) -> str | None:
     """Whether one class everywhere would do as well: its mean IoU is at most 1 / classes."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ import tf_keras as keras
 
 from secateurs.utils.errors import UserError
 from secateurs.utils.graph.slicing.endings import opened, with_endings, without_endings
+from secateurs.utils.training.tasks.pictures import Picture
 from secateurs.utils.training.tasks.scores import Evaluation, Score
 from secateurs.utils.training.tasks.task import Task
 
@@ -196,6 +198,19 @@ class SeveralOutputs(Task):
     parts = self._parts(tuple(reference), tuple(outputs))
     known = [task.agreement(*part) for _, task, *part in parts]
     return min((one for one in known if one is not None), default=None)
+
+  @property
+  def draws(self) -> bool:
+    """Whether any output's task does."""
+    return any(task.draws for task in self.tasks)
+
+  def pictures(self, inputs: Any, targets: Any, before: Any, after: Any) -> list[Picture]:
+    """Those of each task, with the output's name in the title."""
+    return [
+      dataclasses.replace(one, title=f'{one.title}: {name}')
+      for name, task, *part in self._parts(tuple(targets), tuple(before), tuple(after))
+      for one in task.pictures(inputs, *part)
+    ]
 
   # Deployment.
 

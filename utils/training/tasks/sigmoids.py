@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from secateurs.utils.training.tasks.criteria import Measure, weighted_mean
+from secateurs.utils.training.tasks.pictures import Picture, roc
 from secateurs.utils.training.tasks.ranking import auc, mean_average_precision
 from secateurs.utils.training.tasks.scores import Evaluation, Score, binomial_noise
 from secateurs.utils.training.tasks.single import SingleTask
@@ -86,7 +88,7 @@ class Binary(Sigmoids):
 
   name = 'binary'
   shown = percent_metrics = ('accuracy',)
-  collects = True
+  collects = draws = True
 
   def class_numbers(self, targets: tf.Tensor) -> tf.Tensor:
     """0 for no, 1 for yes."""
@@ -113,6 +115,14 @@ class Binary(Sigmoids):
     if found is None:
       return score, ()
     return score, (Score('auc', found[0], unit='number', noise=found[1], label='AUC'),)
+
+  def pictures(
+    self, inputs: Any, targets: np.ndarray, before: np.ndarray, after: np.ndarray
+  ) -> Sequence[Picture]:
+    """ROC curves."""
+    del inputs
+    found = roc(targets, before, after)
+    return [] if found is None else [found]
 
   def guess_note(self, evaluation: Evaluation) -> str | None:
     """Whether the ranking is that of chance, within three standard errors."""

@@ -16,6 +16,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 from secateurs.utils.errors import UserError
+from secateurs.utils.training.tasks.pictures import Picture
 from secateurs.utils.training.tasks.scores import Evaluation
 
 Tensors = Any
@@ -51,6 +52,7 @@ class Task(abc.ABC):
     percent_metrics: those of `metric_names` in [0, 1] that are shown in percent.
     total_types: dtypes of what `totals` gives, by name; a TensorSpec where it is no scalar.
     nb_outputs: outputs of the network; targets in a list are then one for each.
+    draws: whether `pictures` gives any.
     collects: whether the score needs what `records` gives of every sample.
   """
 
@@ -60,6 +62,7 @@ class Task(abc.ABC):
   percent_metrics: Sequence[str] = ()
   total_types: Mapping[str, tf.DType | tf.TensorSpec]
   nb_outputs: int = 1
+  draws: bool = False
   collects: bool = False
 
   # Targets as users have them.
@@ -174,6 +177,18 @@ class Task(abc.ABC):
   def agreement(self, reference: Any, outputs: Any) -> float | None:
     """Fraction of the decisions that two files' outputs agree in; None where nothing is decided."""
     del reference, outputs
+
+  def pictures(self, inputs: Any, targets: Any, before: Any, after: Any) -> Sequence[Picture]:
+    """What a report shows of some evaluation samples [n, ...].
+
+    Args:
+      inputs: of the network.
+      targets: canonical ones.
+      before: outputs of the original network.
+      after: outputs of the compressed network.
+    """
+    del inputs, targets, before, after
+    return []
 
   # Auxiliary heads, for learners that ask how much a feature map says about the targets.
 

@@ -1,0 +1,56 @@
+"""Arrays of any task from files: train.npz and test.npz in one folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from secateurs.utils.errors import UserError
+
+_KINDS = {'x': 'inputs', 'y': 'targets', 'w': 'weights of samples'}
+
+
+def load(folder: str | Path | None) -> tuple[tuple, tuple]:
+  """Training and evaluation data, each (inputs, targets) or (inputs, targets, weights).
+
+  A file holds the arrays `x`, `y` and, if samples have weights, `w`; for several inputs or outputs
+  `x_<input>` and `y_<output>`, by their names.
+
+  Raises:
+    UserError: a file or an array is missing.
+  """
+  if folder is None:
+    raise UserError(
+      '--data_set arrays needs the folder of train.npz and test.npz: give --data_dir_local DIR.'
+    )
+  return tuple(_read(Path(folder).expanduser() / f'{name}.npz') for name in ('train', 'test'))
+
+
+def _read(path: Path) -> tuple[Any, ...]:
+  if not path.is_file():
+    raise UserError(
+      f'{path} does not exist: write it with numpy.savez({path.name!r}, x=..., y=...).'
+    )
+  try:
+    with np.load(path, allow_pickle=False) as file:
+      arrays = dict(file)
+  except (OSError, ValueError) as error:
+    raise UserError(f'{path} cannot be read ({error}): write it with numpy.savez.') from error
+  parts = {kind: _part(arrays, kind) for kind in _KINDS}
+  for kind in ('x', 'y'):
+    if parts[kind] is None:
+      raise UserError(
+        f'{path} holds {", ".join(arrays) or "nothing"}, but {kind} ({_KINDS[kind]}), or '
+        f'{kind}_<name> for '
+        'several, was expected: write it with numpy.savez.'
+      )
+  return tuple(part for part in parts.values() if part is not None)
+
+
+def _part(arrays: dict[str, np.ndarray], kind: str) -> Any:
+  if kind in arrays:
+    return arrays[kind]
+  named = {k.removeprefix(f'{kind}_'): v for k, v in arrays.items() if k.startswith(f'{kind}_')}
+  return named or None

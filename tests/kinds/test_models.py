@@ -1,0 +1,133 @@
+"""Parts of models that need care: frozen layers, Python code, mixed precision, network-wide zeros."""
+
+import numpy as np
+import pytest
+import tf_keras as keras
+from kinds import KINDS, L, Subclassed, both, classes, images
+
+from secateurs.learners import get_learner
+from secateurs.learners.run.configs import DistillConfig, QuantConfig, RunConfig, TrainConfig
+from secateurs.nets.model_helper import ModelHelper
+from secateurs.utils.errors import UserError
+from secateurs.utils.graph.flat.subclassed import as_functional
+
+
+def run(kind, learner, folder, *, run=None, distillation=None, quantization=None, **config):
+  given = kind() if callable(kind) else kind
+  helper = ModelHelper.from_model(given.model, given.train, given.test, **given.options)
+  cls = get_learner(learner)
+  made = cls(
+    helper,
+    cls.Config(**config),
+    run=RunConfig(run_dir=str(folder), bench_frames=1, bench_threads='1', **(run or {})),
+    training=TrainConfig(nb_epochs_ft=0.2, batch_size=16),
+    distillation=DistillConfig(**(distillation or {})),
+    quantization=QuantConfig(**(quantization or {})),
+  )
+  return helper, made.train()
+
+
+def test_frozen_layers_stay_frozen_and_are_pruned(tmp_path):
+  given = KINDS['frozen_backbone']()
+  given.model.layers[1].layers[1].moving_mean.assign(np.arange(8.0))
+  helper, result = run(given, 'weight-sparse', tmp_path, prune_ratio=0.5)
+  block = result.report['compressed']
+  assert block['sparsity'] > 0.45
+  assert block['sparsity_params'] > 0.4
+  kinds = {type(layer).__name__: layer.trainable for layer in result.model.layers if layer.weights}
+  assert kinds == {'Conv2D': False, 'BatchNormalization': False, 'Dense': True}
+  (norm, *_) = [one for one in result.model.layers if 'BatchNorm' in type(one).__name__]
+  np.testing.assert_array_equal(norm.moving_mean, np.arange(8.0))
+  assert sum(int(np.prod(w.shape)) for w in helper.build_model(0).trainable_weights) == 27
+
+
+class Block(keras.Model):
+  """A model of Python code inside another one."""
+
+  def __init__(self, **options):
+    super().__init__(**options)
+    self.conv, self.norm = L.Conv2D(8, 3, padding='same'), L.BatchNormalization()
+
+  def call(self, inputs, training=None):
+    return inputs + self.norm(self.conv(inputs), training=training)
+
+
+class Outer(keras.Model):
+  """It, twice, in a list."""
+
+  def __init__(self, **options):
+    super().__init__(**options)
+    self.stem, self.blocks = L.Conv2D(8, 1), [Block(), Block()]
+    self.head = keras.Sequential([L.GlobalAveragePooling2D(), L.Dense(3, 'softmax')])
+
+  def call(self, inputs, training=None):
+    x = self.stem(inputs)
+    for block in self.blocks:
+      x = block(x, training=training)
+    return self.head(x)
+
+
+def test_subclassed_models_become_functional_ones():
+  model = Outer()
+  x = images(4)
+  expected = model(x).numpy()
+  functional = as_functional(model)
+  names = [type(layer).__name__ for layer in functional.layers]
+  assert names.count('Conv2D') == 3
+  assert names.count('BatchNormalization') == 2
+  np.testing.assert_allclose(functional(x), expected, atol=1e-6)
+  assert type(model.blocks[0]) is Block
+  helper = ModelHelper.from_model(model, *both(images, classes))
+  assert helper.task.name == 'classification'
+
+
+class Undecided(Subclassed):
+  """Its code asks for values."""
+
+  def call(self, inputs):
+    x = super().call(inputs)
+    return x if float(x[0, 0]) > 0 else -x
+
+
+def test_what_cannot_be_followed_is_refused():
+  with pytest.raises(UserError, match='was never called, so that its layers have no weights'):
+    as_functional(Subclassed())
+  model = Undecided()
+  model(images(2))
+  with pytest.raises(UserError, match='cannot be followed on symbolic tensors'):
+    as_functional(model)
+
+
+def test_runs_under_a_global_policy_of_half_precision(tmp_path):
+  try:
+    keras.mixed_precision.set_global_policy('mixed_float16')
+    _, result = run(KINDS['half_precision'], 'filter-pruned', tmp_path)
+  finally:
+    keras.mixed_precision.set_global_policy('float32')
+  assert {layer.compute_dtype for layer in result.model.layers} == {'float32'}
+  assert result.report['achieved']['macs_ratio'] < 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('kind', ['pixels_of_classes', 'signals_of_numbers', 'two_outputs'])
+def test_distillation_and_8_bits(kind, tmp_path):
+  _, result = run(
+    KINDS[kind],
+    'filter-pruned',
+    tmp_path,
+    run={'export_int8': True, 'nb_smpls_calib': 16},
+    distillation={'enbl_dst': True},
+    quantization={'enbl_qat': True, 'nb_epochs_qat': 0.2},
+  )
+  int8 = result.report['compressed']['int8']
+  assert int8['score']['name'] == result.report['original']['score']['name']
+  assert int8['post_training_score'] is not None
+  assert ('int8_top1_agreement' in result.report['parity']) == (kind != 'signals_of_numbers')
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('learner', ['uniform-quant', 'non-uniform-quant'])
+@pytest.mark.parametrize('kind', ['pixels_of_classes', 'table_of_numbers', 'two_inputs'])
+def test_quantization_learners(kind, learner, tmp_path):
+  _, result = run(KINDS[kind], learner, tmp_path, run={'nb_smpls_calib': 16})
+  assert result.report['compressed']['score']['value'] is not None
