@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import io
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -145,15 +146,25 @@ def test_evaluate_export_benchmark(finished, capsys):
   assert 'largest difference' in capsys.readouterr().out
 
 
-@pytest.mark.parametrize('name', NAMES)
+@pytest.fixture(scope='module', params=NAMES)
+def undisturbed(request, make_in, baseline, tmp_path_factory):
+  """A run of each learner that nobody kills: what makes another in a folder, weights and report."""
+  options = {'run': {'warm_start_path': baseline, 'save_step': 7}}
+
+  def make_again(folder):
+    return make_in(folder, request.param, **options)
+
+  result = make_again(tmp_path_factory.mktemp(request.param)).train()
+  return make_again, result.model.get_weights(), result.report
+
+
 @pytest.mark.parametrize('moment', [1, 4])
-def test_a_killed_run_goes_on_to_the_same_end(name, moment, make, warm, monkeypatch):
-  options = {'run': {**warm, 'save_step': 7}, 'training': {'nb_epochs_rat': 0.05}}
-  whole = make(name, 'whole', **options).train()
-  killed_at(monkeypatch, make(name, 'killed', **options), moment)
-  resumed = make(name, 'killed', **options).train()
-  assert equal(whole.model.get_weights(), resumed.model.get_weights())
-  assert whole.report['compressed']['accuracy'] == resumed.report['compressed']['accuracy']
+def test_a_killed_run_goes_on_to_the_same_end(moment, undisturbed, tmp_path, monkeypatch):
+  make_again, expected, report = undisturbed
+  killed_at(monkeypatch, make_again(tmp_path), moment)
+  resumed = make_again(tmp_path).train()
+  assert equal(expected, resumed.model.get_weights())
+  assert report['compressed']['accuracy'] == resumed.report['compressed']['accuracy']
 
 
 @pytest.mark.parametrize('name', NAMES)
@@ -193,9 +204,19 @@ def test_without_weights_the_baseline_is_trained_first_and_said_so(name, make, c
     make(name, 'empty', run={'enbl_warm_start': True}).train()
 
 
+@pytest.fixture(scope='module')
+def folder_of_a_baseline(make_in, tmp_path_factory):
+  """A folder in which a longer baseline has been trained: copied by those that go on in it."""
+  folder = tmp_path_factory.mktemp('trained')
+  make_in(folder, 'full-prec', training={'nb_epochs_rat': 0.1}).train()
+  return folder
+
+
 @pytest.mark.parametrize('name', COMPRESSING)
-def test_a_finished_baseline_is_taken_whatever_its_schedule_was(name, make, monkeypatch, capsys):
-  make('full-prec', training={'nb_epochs_rat': 0.1}).train()
+def test_a_finished_baseline_is_taken_whatever_its_schedule_was(
+  name, make, folder_of_a_baseline, tmp_path, capsys
+):
+  shutil.copytree(folder_of_a_baseline, tmp_path / 'run')
   make(name, training={'nb_epochs_rat': 0.05}).train()
   assert 'training the baseline first' not in capsys.readouterr().out
 
