@@ -39,6 +39,32 @@ def residual_net():
   return keras.Model(inputs, x)
 
 
+def digits_net():
+  x = inputs = L.Input((32, 32, 3))
+  x = L.Conv2D(8, 3, strides=4, padding='same', use_bias=False, name='stem')(x)
+  x = L.ReLU()(L.BatchNormalization(name='stem_bn', momentum=0.8)(x))
+  for block in range(3):
+    y = L.Conv2D(12, 3, padding='same', use_bias=False, name=f'b{block}_conv1')(x)
+    y = L.ReLU()(L.BatchNormalization(name=f'b{block}_bn1', momentum=0.8)(y))
+    y = L.Conv2D(8, 3, padding='same', use_bias=False, name=f'b{block}_conv2')(y)
+    y = L.BatchNormalization(name=f'b{block}_bn2', momentum=0.8)(y)
+    x = L.ReLU()(L.Add(name=f'b{block}_add')([y, x]))
+  return keras.Model(inputs, L.Dense(10, name='logits')(L.GlobalAveragePooling2D()(x)))
+
+
+def pre_activation_net(size=8, classes=4):
+  x = inputs = L.Input((size, size, 3))
+  x = L.Conv2D(8, 3, strides=size // 8, padding='same', use_bias=False, name='stem')(x)
+  for block in range(2):
+    y = L.ReLU()(L.BatchNormalization(name=f'b{block}_bn1')(x))
+    y = L.Conv2D(12, 3, padding='same', use_bias=False, name=f'b{block}_conv1')(y)
+    y = L.ReLU()(L.BatchNormalization(name=f'b{block}_bn2')(y))
+    y = L.Conv2D(8, 3, padding='same', use_bias=False, name=f'b{block}_conv2')(y)
+    x = L.Add(name=f'b{block}_add')([x, y])
+  x = L.ReLU()(L.BatchNormalization(name='bn')(x))
+  return keras.Model(inputs, L.Dense(classes, name='logits')(L.GlobalAveragePooling2D()(x)))
+
+
 def bottleneck_net():
   x = inputs = L.Input((8, 8, 3))
   x = L.Conv2D(16, 3, padding='same', name='stem', activation='relu')(x)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import functools
 from collections.abc import Iterator
 
 import numpy as np
@@ -11,6 +12,7 @@ import tf_keras as keras
 from secateurs.utils.errors import UserError
 from secateurs.utils.graph.counts.counting import ModelCount, count
 from secateurs.utils.graph.flat.rebuild import variables, weight_names
+from secateurs.utils.graph.groups.chains import own_chains
 from secateurs.utils.graph.groups.members import (
   CONSUMES,
   FOLLOWS,
@@ -135,6 +137,11 @@ class ChannelGraph:
     why = self.traced.why[roots]
     hit = why[why >= 0]
     return self.traced.reasons[hit[0]] if len(hit) else None
+
+  @functools.cached_property
+  def own_chains(self) -> dict[str, str]:
+    """Layers before one that may choose its inputs, by the name of that one; see `chains`."""
+    return own_chains(self.traced.flat, self._first)
 
   def counts(self) -> ModelCount:
     """Returns the model's MACs and parameters, counted once."""

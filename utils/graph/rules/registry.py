@@ -26,7 +26,7 @@ from secateurs.utils.graph.rules import (
   tokens,
   wrappers,
 )
-from secateurs.utils.graph.rules.base import Cut, Rule, Trace, View, Whole
+from secateurs.utils.graph.rules.base import Cut, Instead, Rule, Trace, View, Whole
 from secateurs.utils.graph.rules.channels import Channels
 from secateurs.utils.graph.rules.constants import Constant
 from secateurs.utils.graph.rules.operations.registry import OpRule, register_operation
@@ -46,6 +46,12 @@ class Selection(Rule):
     """The indices, counted in what is left."""
     place = np.cumsum(cut.ins[0]) - 1
     return {'indices': place[np.asarray(cut.layer.indices)[cut.outs[0]]].tolist()}
+
+  def instead(self, cut: Cut) -> Instead | None:
+    """Nothing, where all channels that are left pass in their order."""
+    indices = self.config(cut)['indices']
+    whole = indices == list(range(int(cut.ins[0].sum())))
+    return (lambda tensor: tensor) if whole else None
 
   def constant(self, trace: Trace, ins: list[Constant]) -> list[Constant]:
     """The chosen constants."""

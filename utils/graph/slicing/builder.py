@@ -100,6 +100,7 @@ class _Builder:
     self.layers: dict[str, keras.layers.Layer] = {}
     self.selections: dict[tuple, Any] = {}
     self.names = set(self.flat.names.values())
+    self.makers = {number: call.name for call in self.flat.calls for number in call.outputs}
 
   def build(self) -> keras.Model:
     inputs = dict(self.tensors)
@@ -163,8 +164,8 @@ class _Builder:
   def _select(self, trace: Trace) -> dict[int, Any]:
     """Input tensors by number; a consumer that takes a choice of channels gets a selection."""
     tensors = {number: self.tensors[number] for number in trace.call.inputs}
-    name = trace.call.name
-    if name not in self.plan.rows:
+    name = self._chooser(trace)
+    if name is None:
       return tensors
     number, channels = trace.call.inputs[0], trace.ins[0]
     alive = self.plan.alive[channels.labels]
@@ -176,6 +177,15 @@ class _Builder:
       layer = ChannelSelection(indices, channels.axis, name=self._new_name(f'{name}_selection'))
       self.selections[key] = layer(tensors[number])
     return {**tensors, number: self.selections[key]}
+
+  def _chooser(self, trace: Trace) -> str | None:
+    """The layer whose choice of channels is made before this call, or None."""
+    chains, makers = self.plan.graph.own_chains, self.makers
+    reader = chains.get(trace.call.name, trace.call.name)
+    if reader not in self.plan.rows:
+      return None
+    before = makers.get(trace.call.inputs[0])
+    return None if before is not None and chains.get(before) == reader else reader
 
   def _new_name(self, name: str) -> str:
     base, copy = name, 1

@@ -44,7 +44,8 @@ class Plan:
     graph: the model's channel graph.
     alive: bool array [atoms], by graph-wide element number.
     rows: layer name -> bool array over its input channels, for layers that drop inputs which
-      other layers still need; these get a ChannelSelection.
+      other layers still need; these get a ChannelSelection. Normalisation that serves such a layer
+      alone is cut with it, and the selection stands before it.
     held_back: channels that stay against the wish.
     added_bias: layer name -> float array [filters], constants folded into the bias.
   """
@@ -58,9 +59,13 @@ class Plan:
   def cut(self, trace: Trace) -> Cut:
     """What stays of one call."""
     ins = [self.alive[channels.labels] for channels in trace.ins]
-    if trace.call.name in self.rows:
-      ins[0] = ins[0] & self.rows[trace.call.name]
     outs = [self.alive[channels.labels] for channels in trace.outs]
+    name = trace.call.name
+    if name in self.rows:
+      ins[0] = ins[0] & self.rows[name]
+    reader = self.graph.own_chains.get(name) if self.rows else None
+    if reader in self.rows:
+      ins[0], outs[0] = ins[0] & self.rows[reader], outs[0] & self.rows[reader]
     return Cut(trace, ins, outs, {part: self.alive[one] for part, one in trace.inside.items()})
 
   def kept(self, group: Group) -> np.ndarray:
