@@ -17,6 +17,9 @@ _MODULES = (
   'channel_pruned',
   'dis_chn_pruned',
   'filter_pruned',
+  'reg_pruned',
+  'gate_pruned',
+  'prune_regrow',
   'uniform_quant',
   'non_uniform_quant',
 )

@@ -14,7 +14,7 @@ LEVELS = (
   ('learners.cli', 'learners.__main__'),
   ('learners.methods',),
   ('learners',),  # The learner modules and the registry.
-  ('learners.quant',),
+  ('learners.quant', 'learners.pressure'),
   ('learners.channels', 'learners.weights'),
   ('learners.run',),
   ('utils',),

@@ -1,12 +1,13 @@
 """Criteria: what a channel is worth. Higher means that it stays.
 
-Three kinds, by what they are computed from:
+Four kinds, by what they are computed from:
 
 - `score`: a number for each channel, from the weights of single layers or from what the network makes
   of images; the best of each unit stay.
 - `moments`: a choice among the channels that a layer reads, from the moments of its inputs and
   outputs (`layerwise.channel_choice`), made while layers are pruned one after the other.
 - `gradient`: a choice that is repeated while layers are trained (dis-chn-pruned).
+- `pressure`: a number that training under pressure leaves (reg-pruned, gate-pruned, prune-regrow).
 
 A criterion of one layer is a function with a decorator:
 
@@ -49,7 +50,7 @@ class Criterion:
 
   Attributes:
     name: what flags call it.
-    kind: `score`, `moments` or `gradient`.
+    kind: `score`, `moments`, `gradient` or `pressure`.
     summary: what it looks at.
     source: where it comes from.
     on_data: whether a score needs samples.
@@ -185,6 +186,12 @@ CRITERIA.add(
     'Zhuang et al. 2018',
   ),
 )
+for _name, _summary, _source in (
+  ('group_norm', 'norm of the weights of a penalised group', 'Wen et al. 2016'),
+  ('gate', 'mean of a gate that was trained with the network', 'Luo & Wu 2018'),
+  ('leverage', "leverage of the channel's column among the layer's weights", 'Hou et al. 2022'),
+):
+  CRITERIA.add(_name, Criterion(_name, 'pressure', _summary, _source))
 layer_criterion('l1', summary='L1 norm of the filter', source='Li et al. 2017')(l1)
 layer_criterion('l2', summary='L2 norm of the filter', source='He et al. 2018')(l2)
 layer_criterion(

@@ -40,7 +40,8 @@ _NB_SCORE_BATCHES, _NB_FITNESS_BN_BATCHES = 10, 5
 class FilterLearner(ChannelLearner):
   """A learner that ranks all groups of channels by a criterion of `FpConfig`.
 
-  A subclass gives the phases.
+  A subclass gives the phases. Its config may have class attributes in place of flags that it does not
+  offer.
   """
 
   config: FpConfig
@@ -52,11 +53,13 @@ class FilterLearner(ChannelLearner):
     Raises:
       UserError: there are none.
     """
-    found = filter_units(graph, self.config.trunk, self.config.skipped)
+    config = self.config
+    found = filter_units(graph, config.trunk, config.skipped, prefix=config.prefix)
     if not found.units:
       raise UserError(
         f'No layer of {self.helper.net} has channels that can be pruned '
-        f'({"; ".join(found.left) or "there are none"}): loosen --fp_skip or --fp_trunk.'
+        f'({"; ".join(found.left) or "there are none"}): loosen --{config.prefix}skip or '
+        f'--{config.prefix}trunk.'
       )
     return found
 

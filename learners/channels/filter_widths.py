@@ -172,7 +172,9 @@ class FilterWidths:
     if config.preserve_ratio is not None:
       budget = config.preserve_ratio * total
       choices = self._choices(ranked)
-      choices.check(budget, total, '--fp_preserve_ratio', '--fp_trunk or a lower --fp_floor')
+      prefix = config.prefix
+      remedy = f'--{prefix}trunk or a lower --{prefix}floor'
+      choices.check(budget, total, f'--{prefix}preserve_ratio', remedy)
       return budget
     if not self._allocation.by_budget:
       return None

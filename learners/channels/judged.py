@@ -51,6 +51,7 @@ def require_answer(
     UserError: it cannot; another criterion is named.
   """
   entry, known = CRITERIA.find(criterion), makers(graph, units)
+  prefix = flag[: flag.index('_') + 1]
   for unit in units:
     for group in groups_of(graph, unit):
       members = [m.layer for m in graph.groups[group].members if m.role != 'consumes']
@@ -66,7 +67,8 @@ def require_answer(
         needs = entry.needs or 'layers with filters'
         raise UserError(
           f'--{flag} {criterion} needs {needs}, which the channels of {unit.name} do not have: take '
-          f'another criterion, such as {_ALTERNATIVE}, or leave them out with --fp_skip {unit.name}.'
+          f'another criterion, such as {_ALTERNATIVE}, or leave them out with --{prefix}skip '
+          f'{unit.name}.'
         )
 
 
@@ -110,6 +112,23 @@ def unit_keys(
   found = {
     name: ranking.keys(ranking.normalized(scores, how), order) for name, scores in found.items()
   }
+  return with_fates(graph, units, found, kept)
+
+
+def with_fates(
+  graph: ChannelGraph,
+  units: Sequence[Unit],
+  found: Mapping[str, np.ndarray],
+  kept: Mapping[str, Sequence[int]] | None = None,
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+  """Keys with +inf for channels that must stay and -inf for those that have gone; see `unit_keys`.
+
+  Args:
+    graph: of the network.
+    units: what is ranked.
+    found: keys by unit name.
+    kept: the channels that have not gone yet, by unit name; default: all.
+  """
   gone = {
     unit.name: ~np.isin(np.arange(unit.size), (kept or {}).get(unit.name, np.arange(unit.size)))
     for unit in units

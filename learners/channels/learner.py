@@ -28,7 +28,12 @@ from secateurs.utils.graph.slicing.planning import Keep
 from secateurs.utils.training import distributed
 from secateurs.utils.training.engine.masks import Masks
 from secateurs.utils.training.layerwise.linear import MAX_ROWS
-from secateurs.utils.training.models.weights import assign_weights, load_model, named_weights
+from secateurs.utils.training.models.weights import (
+  assign_weights,
+  copy_weights,
+  load_model,
+  named_weights,
+)
 
 _NB_BN_BATCHES, _BN_BATCH = 20, 64
 _MAX_MAP_BYTES, _FLOAT_BYTES = 1 << 30, 4
@@ -166,7 +171,7 @@ class ChannelLearner(CompressionLearner):
     model = self.settings.in_float32(self.model)
     if model is self.model:
       model = self.helper.build_model(self.settings.run.seed)
-      model.set_weights(self.model.get_weights())
+      copy_weights(self.model, model)
     return model
 
   def original(self) -> keras.Model:

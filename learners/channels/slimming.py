@@ -34,7 +34,9 @@ def sliced(graph: ChannelGraph, keep: Keep, settings: Settings) -> tuple[keras.M
   Raises:
     RuntimeError: the two differ.
   """
-  plan = plan_slice(graph, keep)
+  # A unit of which nothing stays takes its residual branch along.
+  least = min((len(kept) for kept in keep.values()), default=1)
+  plan = plan_slice(graph, keep, min_channels=min(least, 1))
   slim = apply_plan(plan)
   images = settings.helper.calibration_images(_NB_PARITY_IMAGES)
   with masked(plan):

@@ -9,7 +9,6 @@ from secateurs.learners.run.configs import FULL_PREC, FullPrecConfig
 from secateurs.learners.run.given import given_weights
 from secateurs.learners.run.measured import MeasuredLearner
 from secateurs.learners.run.phases import Phase
-from secateurs.utils.training.engine.schedules import PiecewiseConstant
 from secateurs.utils.training.models.weights import assign_weights, named_weights
 
 TRAIN = 'train'
@@ -49,17 +48,13 @@ class FullTraining(MeasuredLearner):
     return model
 
   def _train(self) -> None:
-    rates, recipe = self.rates, self.helper.recipe
-    ratio = self.settings.training.nb_epochs_rat
+    rates = self.rates
     given = given_weights(self.settings)
     if given is not None and self.session.starts_over(TRAIN):
       assign_weights(named_weights(self.model), *given)
-    boundaries = [rates.nb_steps(epoch * ratio) for epoch in recipe.decay_epochs]
-    nb_steps = rates.baseline_steps()
-    schedule = PiecewiseConstant(rates.lrn_rate_init, boundaries, recipe.decay)
     self.fit(
       TRAIN,
       self.objective(),
-      rates.sgd(rates.warmed_up(schedule, nb_steps)),
-      nb_steps=nb_steps,
+      rates.sgd(rates.baseline_schedule()),
+      nb_steps=rates.baseline_steps(),
     )

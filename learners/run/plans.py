@@ -55,7 +55,7 @@ class ChannelCut:
     side: `output` for a channel group, named by the first layer that makes its channels; `input`
       for one layer's choice among the channels that it reads.
     size: channels before.
-    kept: those that stay, counted from zero.
+    kept: those that stay, counted from zero; none where a residual branch goes as a whole.
   """
 
   layer: str
@@ -150,7 +150,7 @@ def read_plan(path: str | os.PathLike) -> CutPlan:
       f'{path} is a plan of schema {plan.schema}, but {SCHEMA} was expected: {remedy}.'
     )
   for cut in plan.channels:
-    if not cut.kept or len(set(cut.kept)) != len(cut.kept) or not _within(cut):
+    if len(set(cut.kept)) != len(cut.kept) or not _within(cut):
       raise UserError(
         f'{path} keeps channels {_shown(cut.kept)} of {cut.size} of layer {cut.layer}, but different '
         f'numbers from 0 to {cut.size - 1} were expected: {remedy}.'
@@ -213,7 +213,7 @@ def keep_of_plan(plan: CutPlan, graph: ChannelGraph) -> Keep:
         'that name: give the plan.json that a run of this program wrote beside its report.'
       )
     key = groups[cut.layer] if cut.side == OUTPUT else (cut.layer, 'input')
-    keep[key] = np.array(cut.kept)
+    keep[key] = np.array(cut.kept, int)
   return keep
 
 
@@ -236,7 +236,8 @@ def apply_plan(model: keras.Model, plan: CutPlan | str | os.PathLike) -> keras.M
   plan = plan if isinstance(plan, CutPlan) else read_plan(plan)
   require_same_network(plan, model, source)
   graph = ChannelGraph(model)
-  smaller = slice_model(graph, keep_of_plan(plan, graph))
+  least = min((len(cut.kept) for cut in plan.channels), default=1)
+  smaller = slice_model(graph, keep_of_plan(plan, graph), min_channels=min(least, 1))
   _set_zeros(smaller, plan)
   return smaller
 
@@ -250,7 +251,7 @@ def _set_zeros(model: keras.Model, plan: CutPlan) -> None:
 
 
 def _within(cut: ChannelCut) -> bool:
-  return min(cut.kept) >= 0 and max(cut.kept) < cut.size
+  return all(0 <= one < cut.size for one in cut.kept)
 
 
 def _shown(kept: list[int]) -> str:

@@ -10,7 +10,7 @@ from secateurs.learners.run.settings import Settings
 from secateurs.utils.training import distributed
 from secateurs.utils.training.engine.masks import Masks
 from secateurs.utils.training.engine.muon import Muon
-from secateurs.utils.training.engine.schedules import Cosine, GradualWarmUp
+from secateurs.utils.training.engine.schedules import Cosine, GradualWarmUp, PiecewiseConstant
 
 Schedule = keras.optimizers.schedules.LearningRateSchedule
 
@@ -90,6 +90,13 @@ class Rates:
     """Steps of a whole training from random weights."""
     return self.nb_steps(self._recipe.nb_epochs * self._config.nb_epochs_rat)
 
+  def baseline_schedule(self) -> Schedule:
+    """The rates of a whole training from random weights."""
+    recipe, ratio = self._recipe, self._config.nb_epochs_rat
+    boundaries = [self.nb_steps(epoch * ratio) for epoch in recipe.decay_epochs]
+    schedule = PiecewiseConstant(self.lrn_rate_init, boundaries, recipe.decay)
+    return self.warmed_up(schedule, self.baseline_steps())
+
   # The training of a compressed network.
 
   def fine_tune_steps(self) -> int:
@@ -115,9 +122,14 @@ class Rates:
     return peak
 
   def fine_tune_optimizer(
-    self, nb_steps: int, masks: Masks | None = None, peak: float | None = None
+    self,
+    nb_steps: int,
+    masks: Masks | None = None,
+    peak: float | None = None,
+    *,
+    constant: bool = False,
   ) -> keras.optimizers.Optimizer:
-    """The optimizer of compression's training: its rate is half a cosine down to zero.
+    """The optimizer of compression's training: its rate is half a cosine down to zero, or constant.
 
     Muon's steps don't shrink as a greater batch evens out gradients, so that its rate grows with the
     root of the batch only.
@@ -126,9 +138,11 @@ class Rates:
       nb_steps: steps of the training.
       masks: those that it keeps.
       peak: the highest rate; default: `fine_tune_peak`.
+      constant: whether the rate stays at its peak, for a training that another one follows.
     """
     peak = self.fine_tune_peak() if peak is None else peak
-    schedule = self.warmed_up(Cosine(peak, nb_steps), nb_steps)
+    course = PiecewiseConstant(peak, []) if constant else Cosine(peak, nb_steps)
+    schedule = self.warmed_up(course, nb_steps)
     if self._config.optimizer_ft == 'sgd':
       return self.sgd(schedule)
     growth = math.sqrt(self.batch_size_total / self._recipe.batch_size)

@@ -71,3 +71,22 @@ def baseline(tmp_path_factory, helper):
   with contextlib.redirect_stdout(io.StringIO()):
     learner.train()
   return str(folder / 'models' / 'model.ckpt')
+
+
+@pytest.fixture(scope='session')
+def residual(helper):
+  """A small residual network on the digits."""
+  from networks import digits_net
+
+  return type(helper)('digits_net', digits_net, helper.dataset, helper.recipe)
+
+
+@pytest.fixture(scope='session')
+def residual_weights(tmp_path_factory, residual):
+  """Checkpoint prefix of its baseline."""
+  folder = tmp_path_factory.mktemp('residual')
+  run = RunConfig(run_dir=str(folder), bench_frames=5, bench_threads='1')
+  learner = get_learner('full-prec')(residual, run=run, training=TrainConfig(nb_epochs_rat=0.15))
+  with contextlib.redirect_stdout(io.StringIO()):
+    learner.train()
+  return str(folder / 'models' / 'model.ckpt')

@@ -38,6 +38,25 @@ _DRAWN = (
     'channels of the layer, %',
   ),
   (
+    'norms',
+    'Norms under pressure',
+    'Fraction of the penalised groups whose norm is at most so large, before and after each training '
+    'under the penalty.',
+    'of the largest norm at the start, %',
+  ),
+  (
+    'structure',
+    'Structure over time',
+    'Fraction of its channels that each layer has while channels are pruned and regrow.',
+    'of the training, %',
+  ),
+  (
+    'gates',
+    'Gates',
+    'Mean gate of each channel when its layer was cut, the channels of each layer sorted by it.',
+    'channels of the layer, %',
+  ),
+  (
     'colony',
     'Bee colony',
     'Fitness of the best candidate so far, and the mean over the sources.',

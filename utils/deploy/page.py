@@ -196,6 +196,7 @@ def _parity(parity: Mapping, task: str) -> list[tuple[str, str]]:
   same = 'same top-1 class as Keras' if task == 'classification' else 'same decisions as Keras'
   shares = {
     'slim_vs_masked': 'slim model against masked model',
+    'gated_vs_masked': 'gates of 0 and 1 against masked model',
     'tflite_vs_keras': '.tflite against Keras',
     'pb_vs_keras': '.pb against Keras',
     'reloaded_vs_keras': 'reloaded .keras against Keras',

@@ -151,6 +151,7 @@ class ParityFigures(_Closed, total=False):
   """How far outputs lie apart: as a fraction of their range, unless the name says otherwise."""
 
   slim_vs_masked: Number
+  gated_vs_masked: Number
   tflite_vs_keras: Number
   pb_vs_keras: Number
   reloaded_vs_keras: Number

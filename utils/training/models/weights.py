@@ -108,6 +108,16 @@ def assign_weights(
     variable.assign(values[name])
 
 
+def copy_weights(source: keras.Model, target: keras.Model) -> None:
+  """Gives a network the weights of another one, by their names.
+
+  Raises:
+    UserError: names or shapes differ.
+  """
+  values = {name: weight.numpy() for name, weight in named_weights(source).items()}
+  assign_weights(named_weights(target), values, source.name)
+
+
 def existing(path: Path) -> Path:
   """The path itself.
 

@@ -1,0 +1,1 @@
+"""Pressure on channels while a network trains: penalties, proximal steps, gates, regrowing."""

@@ -1,0 +1,152 @@
+"""Passes of pressure, cut and fine-tuning: their steps, and what is said about them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+import tf_keras as keras
+
+from secateurs.learners.pressure.pressing import cumulative
+from secateurs.learners.pressure.rp_config import RpConfig
+from secateurs.learners.pressure.rp_state import RpState
+from secateurs.learners.run.console import say
+from secateurs.learners.run.rates import Rates
+from secateurs.utils.training.engine.masks import Masks
+from secateurs.utils.training.models.weights import kernels_by_name
+
+_NB_PROBES, _MIN_STEPS = 200, 100
+
+
+@dataclasses.dataclass(frozen=True)
+class Steps:
+  """Training steps of each pass.
+
+  Attributes:
+    press: under the penalty.
+    tune: without it, after the cut.
+  """
+
+  press: list[int]
+  tune: list[int]
+
+
+def split(total: int, press_ratio: float, nb_passes: int, from_scratch: int | None = None) -> Steps:
+  """Splits training steps into passes of equal length.
+
+  Args:
+    total: steps of all passes.
+    press_ratio: fraction of them under the penalty, in [0, 1].
+    nb_passes: number of passes.
+    from_scratch: steps of the first pass under the penalty, where it trains random weights; they come
+      on top.
+  """
+  press = parts(round(press_ratio * total), nb_passes)
+  if from_scratch is not None:
+    press = [from_scratch, *parts(round(press_ratio * total), nb_passes - 1)]
+  rest = total - sum(press[1:] if from_scratch is not None else press)
+  return Steps(press, parts(rest, nb_passes))
+
+
+def parts(total: int, number: int) -> list[int]:
+  """Splits a number of steps into nearly equal parts."""
+  return [total * (i + 1) // number - total * i // number for i in range(number)]
+
+
+class Course:
+  """How long, how fast and how strongly a run trains under its penalty."""
+
+  def __init__(self, config: RpConfig, rates: Rates) -> None:
+    self._config, self._rates = config, rates
+    scratch = rates.baseline_steps() if config.from_scratch else None
+    total = rates.fine_tune_steps()
+    self.steps = split(total, config.press_ratio, config.nb_passes, scratch)
+
+  def optimizer(self, number: int, masks: Masks) -> keras.optimizers.Optimizer:
+    """That of the training under the penalty in pass `number`."""
+    if self._whole(number):
+      return self._rates.sgd(self._rates.baseline_schedule())
+    nb_steps = self.steps.press[number - 1]
+    return self._rates.fine_tune_optimizer(nb_steps, masks, constant=True)
+
+  def travelled(self, number: int) -> float:
+    """Sum of its learning rates."""
+    nb_steps = max(self.steps.press[number - 1], 1)
+    if self._whole(number):
+      return sum_of_rates(self._rates.baseline_schedule(), nb_steps)
+    return self._rates.fine_tune_peak() * nb_steps
+
+  def strength(self, number: int) -> float:
+    """The relative strength; less in short trainings, which have no time to make up for a loss."""
+    return self._config.strength * min(self.steps.press[number - 1] / _MIN_STEPS, 1.0)
+
+  def _whole(self, number: int) -> bool:
+    return number == 1 and self._config.from_scratch
+
+
+def sum_of_rates(schedule: Callable[[tf.Tensor], tf.Tensor], nb_steps: int) -> float:
+  """Sum of a schedule's rates over a training, from those of evenly spaced steps."""
+  probes = np.unique(np.linspace(0, nb_steps - 1, min(nb_steps, _NB_PROBES)).astype(int))
+  return float(np.mean([float(schedule(tf.constant(int(step)))) for step in probes])) * nb_steps
+
+
+def say_cut(kept: Mapping[str, np.ndarray], blocks: Sequence[str]) -> None:
+  """Prints what a cut leaves."""
+  for name, mask in kept.items():
+    if mask.any() and not mask.all():
+      say(f'cut  {name}: {int(mask.sum())} of {len(mask)} channels stay')
+  for block in blocks:
+    say(f'cut  {block}: the residual branch goes as a whole')
+
+
+def figures(state: RpState) -> dict[str, Any]:
+  """What the report's page and file have of the passes."""
+  drawn = {
+    f'pass {number}, {moment}, {kind}': cumulative(histogram)
+    for number, one in enumerate(state.passes, 1)
+    for moment in ('before', 'after')
+    for kind, histogram in one.get(moment, {}).items()
+  }
+  return {'passes': state.passes, 'blocks': state.blocks, 'norms': drawn}
+
+
+def notes(state: RpState) -> list[str]:
+  """Sentences for the report."""
+  found = []
+  if state.blocks:
+    found.append(f'Residual branches that went as a whole: {", ".join(state.blocks)}.')
+  saved = [note for one in state.passes for note in one.get('notes', [])]
+  if saved:
+    found.append(f'Layers that the floor saved: {"; ".join(saved)}.')
+  if state.zero_shapes is not None:
+    found.append(
+      f'{state.zero_shapes:.1%} of the positions of the kernels that are left are zero over all '
+      'filters; they are not sliced away, and make the file smaller only where zeros are packed.'
+    )
+  return found
+
+
+def zero_shapes(model: keras.Model) -> float:
+  """Fraction of the positions of all convolutions' kernels that are zero over all filters."""
+  shapes = [_nonzero(kernel).reshape(-1) for kernel in _convolutions(model)]
+  return 1.0 - float(np.concatenate(shapes).mean()) if shapes else 0.0
+
+
+def shape_masks(model: keras.Model) -> Masks | None:
+  """Masks that keep such positions at zero; None where there are none."""
+  kernels = [kernel for kernel in _convolutions(model) if not _nonzero(kernel).all()]
+  if not kernels:
+    return None
+  arrays = [np.broadcast_to(_nonzero(k)[..., None], k.shape).astype(np.float32) for k in kernels]
+  return Masks(kernels, arrays)
+
+
+def _convolutions(model: keras.Model) -> list[tf.Variable]:
+  return [k for k in kernels_by_name(model).values() if k.shape.rank == 4]
+
+
+def _nonzero(kernel: tf.Variable) -> np.ndarray:
+  return (kernel.numpy() != 0).any(axis=-1)

@@ -1,0 +1,160 @@
+"""Channel exploration: leverage and residuals against the SVD, draws, and channels that come back."""
+
+import numpy as np
+import pytest
+from networks import digits_net, randomize, residual_net
+
+from secateurs.learners.channels.filter_units import filter_units
+from secateurs.learners.channels.ranked import Ranked
+from secateurs.learners.pressure import exploring, regrowth
+from secateurs.learners.pressure.submodel import SubModel
+from secateurs.utils.graph import ChannelGraph
+
+
+@pytest.fixture
+def matrix():
+  return np.random.default_rng(0).normal(size=(20, 9)) * np.arange(1, 10)
+
+
+def test_leverage_is_that_of_the_right_singular_vectors(matrix):
+  _, _, rows = np.linalg.svd(matrix, full_matrices=False)
+  for rank in (1, 4, 9):
+    expected = (rows[:rank] ** 2).sum(axis=0)
+    found = regrowth.leverage_scores(matrix.T @ matrix, rank)
+    np.testing.assert_allclose(found, expected, atol=1e-10)
+    assert found.sum() == pytest.approx(rank)
+
+
+def test_residuals_are_distances_from_the_span(matrix):
+  kept = np.isin(np.arange(9), [1, 4, 8])
+  solved, *_ = np.linalg.lstsq(matrix[:, kept], matrix, rcond=None)
+  expected = np.linalg.norm(matrix - matrix[:, kept] @ solved, axis=0)
+  found = regrowth.residuals(matrix.T @ matrix, kept)
+  np.testing.assert_allclose(found, np.where(kept, 0, expected), rtol=1e-6, atol=1e-9)
+  nothing = regrowth.residuals(matrix.T @ matrix, np.zeros(9, bool))
+  np.testing.assert_allclose(nothing, np.linalg.norm(matrix, axis=0))
+
+
+def test_a_column_that_the_others_express_has_no_residual(matrix):
+  matrix[:, 0] = matrix[:, 1] - 2 * matrix[:, 2]
+  gram = matrix.T @ matrix
+  assert regrowth.residuals(gram, np.arange(9) > 0)[0] < 1e-5
+  # Of a column and its copy the one that is kept leaves nothing of the other.
+  matrix[:, 3] = matrix[:, 4]
+  found = regrowth.residuals(matrix.T @ matrix, np.isin(np.arange(9), [3, 4]))
+  assert np.isfinite(found).all()
+
+
+def test_what_regrows_falls_along_a_cosine():
+  fractions = [regrowth.regrown_fraction(0.3, t / 4) for t in range(5)]
+  np.testing.assert_allclose(fractions, [0.3, 0.256066, 0.15, 0.043934, 0.0], atol=1e-6)
+  assert regrowth.event_steps(100, 20, 0.72) == [20, 40, 60, 72]
+  assert regrowth.event_steps(100, 500, 0.5) == [50]
+  assert regrowth.event_steps(1, 1, 0.1) == [1]
+
+
+def test_draws_follow_the_softmax():
+  rng = np.random.default_rng(0)
+  weights = np.log(np.array([1.0, 2.0, 7.0]))
+  first = np.array([regrowth.sampled(weights, 1, rng)[0] for _ in range(4000)])
+  np.testing.assert_allclose(np.bincount(first) / 4000, [0.1, 0.2, 0.7], atol=0.02)
+  able = np.array([-np.inf, 0.0, 5.0, -np.inf])
+  assert regrowth.sampled(able, 9, rng).tolist() == [1, 2]
+  assert regrowth.sampled(able, 0, rng).size == 0
+
+
+def test_columns_that_stay(matrix):
+  gram, present = matrix.T @ matrix, np.arange(9) < 8
+  stays = np.arange(9) == 0
+  found = exploring.columns(gram, 20, present, stays, 3)
+  assert found.sum() == 3
+  assert found[0]
+  assert not found[8]
+  # With fewer rows than columns the largest columns stay.
+  norms = np.sqrt(np.diag(gram))
+  expected = np.argsort(-np.where(present, norms, 0))[:3]
+  found = exploring.columns(gram, 4, present, np.zeros(9, bool), 3)
+  assert set(np.flatnonzero(found)) == set(expected)
+  assert exploring.columns(gram, 20, present, stays, 99).sum() == 8
+
+
+@pytest.fixture
+def sub():
+  model = randomize(residual_net())
+  graph = ChannelGraph(model)
+  sub = SubModel(model, graph, filter_units(graph, 'couple').units)
+  sub.renew()
+  return model, sub
+
+
+def full(sub):
+  return {unit.name: np.ones(unit.size, bool) for unit in sub.units}
+
+
+def test_the_matrix_of_a_trunk_has_the_rows_of_all_its_layers(sub):
+  model, sub = sub
+  trunk = sub.units[0]
+  names = [trunk.name, 'b0_conv2', 'b1_conv2', 'b2_conv2']
+  rows = [model.get_layer(n).kernel.numpy().reshape(-1, 8) for n in names]
+  gram, fan_in = sub.gram(trunk)
+  expected = np.concatenate(rows).astype(float)
+  np.testing.assert_allclose(gram, expected.T @ expected, rtol=1e-6)
+  assert fan_in == len(expected)
+  norms = np.abs(expected).sum(axis=0)
+  np.testing.assert_allclose(sub.scores('l1')[trunk.name], norms / norms.mean())
+
+
+def test_channels_come_back_with_their_last_weights_and_statistics(sub):
+  model, sub = sub
+  unit = 'b1_conv1'
+  first, second = model.get_layer('b1_conv1'), model.get_layer('b1_conv2')
+  norm = model.layers[model.layers.index(first) + 1]
+  before = [w.numpy() for w in (first.kernel, norm.gamma, norm.moving_mean, second.kernel)]
+  everything, fewer = full(sub), full(sub)
+  fewer[unit] = np.arange(12) >= 5
+  sub.change(everything, fewer)
+  assert not second.kernel.numpy()[:, :, :5].any()
+  for weight in (first.kernel, norm.gamma, norm.moving_mean, second.kernel):  # Training goes on.
+    weight.assign_add(0 * weight + 0.25)
+  sub.masks.apply()
+  back = full(sub)
+  back[unit] = np.arange(12) >= 3
+  sub.change(fewer, back)
+  for weight, old, axis in (
+    (first.kernel, before[0], 3),
+    (norm.gamma, before[1], 0),
+    (norm.moving_mean, before[2], 0),
+    (second.kernel, before[3], 2),
+  ):
+    now = np.moveaxis(weight.numpy(), axis, 0)
+    was = np.moveaxis(old, axis, 0)
+    np.testing.assert_allclose(now[3:5], was[3:5], rtol=1e-6)
+    np.testing.assert_allclose(now[5:], was[5:] + 0.25, rtol=1e-5)
+  assert not second.kernel.numpy()[:, :, :3].any()
+
+
+def test_zeros_that_are_left_compute_the_same(sub):
+  model, sub = sub
+  fewer = {name: np.arange(len(mask)) % 3 > 0 for name, mask in full(sub).items()}
+  sub.change(full(sub), fewer)
+  x = np.random.default_rng(1).normal(size=(4, 8, 8, 3)).astype(np.float32)
+  expected = model(x).numpy()
+  sub.zero(fewer)
+  np.testing.assert_allclose(model(x), expected, atol=1e-5)
+  assert not model.get_layer('b0_conv1').kernel.numpy()[..., ::3].any()
+
+
+def test_a_change_prunes_to_the_counts_and_regrows_a_fraction():
+  model = randomize(digits_net())
+  graph = ChannelGraph(model)
+  sub = SubModel(model, graph, filter_units(graph, 'keep').units)
+  stays = {unit.name: np.zeros(12, bool) for unit in sub.units}
+  ranked = Ranked(graph, sub.units, sub.scores('bn_gamma'), stays)
+  counts = {unit.name: 4 for unit in sub.units}
+  present = {unit.name: np.arange(12) < 10 for unit in sub.units}
+  found = exploring.changed(sub, ranked, present, counts, 0.25, np.random.default_rng(0))
+  assert [int(mask.sum()) for mask in found.values()] == [7, 7, 7]
+  again = exploring.changed(sub, ranked, present, counts, 0.25, np.random.default_rng(0))
+  assert all((found[name] == again[name]).all() for name in found)
+  last = exploring.changed(sub, ranked, present, counts, 0.0, np.random.default_rng(0))
+  assert all(mask.sum() == 4 and not mask[10:].any() for mask in last.values())

@@ -1,0 +1,87 @@
+"""Channels that are pruned and regrow while the network trains, on handwritten digits."""
+
+import numpy as np
+import pytest
+
+from secateurs.utils.errors import UserError
+from secateurs.utils.training.engine import loop
+
+
+@pytest.fixture
+def run(make, residual, residual_weights):
+  def train(folder='run', epochs=2.0, rat=0.05, **config):
+    learner = make(
+      'prune-regrow',
+      folder,
+      run={'warm_start_path': residual_weights, 'save_step': 4},
+      training={'nb_epochs_ft': epochs, 'nb_epochs_rat': rat},
+      helper=residual,
+      **({'criterion': 'bn_gamma'} | config),
+    )
+    return learner, learner.train()
+
+  return train
+
+
+def test_the_structure_changes_until_it_is_final(run):
+  learner, result = run(preserve_ratio=0.5, every=0.25)
+  report, state = result.report, learner.state
+  assert report['achieved']['macs_ratio'] == pytest.approx(0.5, abs=0.03)
+  assert report['parity']['slim_vs_masked'] < 1e-5
+  steps = [change['step'] for change in state.changes]
+  assert steps == sorted(set(steps))
+  assert steps[-1] == round(0.5 * learner.rates.fine_tune_steps())
+  channels = [sum(change['kept'].values()) for change in state.changes]
+  assert channels[0] > channels[-1] == sum(map(len, state.kept.values()))
+  drawn = report['extra']['structure']['b0_conv1']
+  assert list(drawn[0]) == [0.0, 1.0]
+  assert list(drawn[-1]) == [1.0, len(state.kept['b0_conv1']) / 12]
+
+
+def test_structured_zeros_in_place_of_a_slice(run):
+  learner, result = run(slice=False, prune_option='uniform', first='random', trunk='couple')
+  report = result.report
+  assert report['achieved']['macs_ratio'] == 1
+  assert report['achieved']['sparsity'] > 0.5
+  kernel = result.model.get_layer('b1_conv1').kernel.numpy()
+  filters = kernel.any(axis=(0, 1, 2))
+  assert np.flatnonzero(filters).tolist() == learner.state.kept['b1_conv1']
+  assert 'tflite_sparse' in result.files
+  assert learner.state.changes[0]['step'] == 0
+
+
+def test_from_scratch_trains_the_whole_schedule(run):
+  learner, result = run(start='scratch', rat=0.03)
+  phase = next(p for p in result.report['phases'] if p['name'] == 'explore')
+  assert phase['iters'] == learner.rates.baseline_steps()
+  assert learner.augmentation == 'all'
+
+
+def test_no_steps_are_refused(run):
+  with pytest.raises(UserError, match='prunes while it trains'):
+    run(epochs=0.0)
+
+
+class Killed(BaseException):
+  """Stands for a kill."""
+
+
+def test_a_run_killed_between_changes_ends_like_one_that_was_not(run, monkeypatch):
+  config = {'preserve_ratio': 0.5, 'every': 0.2}
+  whole = run('whole', **config)[1]
+  step, calls = loop.TrainStep.run, []
+
+  def die(self, batches, nb_steps):
+    calls.append(nb_steps)
+    if sum(calls) > 12:
+      raise Killed
+    return step(self, batches, nb_steps)
+
+  with monkeypatch.context() as patch:
+    patch.setattr(loop.TrainStep, 'run', die)
+    with pytest.raises(Killed):
+      run('killed', **config)
+  learner, resumed = run('killed', **config)
+  for one, other in zip(whole.model.get_weights(), resumed.model.get_weights(), strict=True):
+    np.testing.assert_array_equal(one, other)
+  assert len(learner.state.changes) > 1
