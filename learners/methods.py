@@ -10,6 +10,7 @@ from typing import Any
 
 from secateurs.learners import get_learner, learners
 from secateurs.learners.channels.filter_rows import FILTER_METHODS
+from secateurs.learners.pressure.rows import PRESSURE_METHODS
 from secateurs.learners.run.method import Method
 from secateurs.utils.errors import UserError
 from secateurs.utils.registry import Registry, unknown
@@ -193,6 +194,7 @@ for _method in (
       'Otherwise as dcp.',
     ),
   ),
+  *PRESSURE_METHODS,
 ):
   METHODS.add(_method.name, _method)
 

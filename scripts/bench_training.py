@@ -1,6 +1,7 @@
 """Measures the training engine against bare TensorFlow and Keras 3; prints ratios of interleaved runs.
 
 Usage: python scripts/bench_training.py [--rounds 5] [--steps 60] [--skip-keras]
+       python scripts/bench_training.py --pressure [--rounds 5] [--steps 60]
 
 ResNet-20, batch 128, random 32x32 images (speed does not depend on their content). The contenders are
 interleaved within each round, so that a slowdown of the machine affects all of them. The ratio of a
@@ -14,6 +15,15 @@ round compares runs that are close in time; the median of the rounds' ratios is 
   fit      Keras 3: model.fit on the engine's own batches, without summaries or checkpoints
   keras3   Keras 3: model.fit on the same work as its users usually write it: tf.image calls for each
            image, TensorBoard and ModelCheckpoint callbacks
+
+With --pressure what learners add to a step that train under pressure, against a step without it, and
+the seconds that one change of the structure of a ResNet-50 takes:
+
+  plain    forward, backward and SGD on the engine's batches
+  scales   the proximal step of L1 on the scales of batch normalisation
+  norms    the proximal step of one norm for all weights that go with a channel
+  masks    masks of half of the channels
+  gates    a gate after the first convolution of each block
 """
 
 from __future__ import annotations
@@ -45,7 +55,8 @@ from secateurs.nets.datasets.images import (  # noqa: E402
   Split,
 )
 from secateurs.nets.resnet import cifar_resnet  # noqa: E402
-from secateurs.utils.training import loop  # noqa: E402
+from secateurs.utils.training.engine import loop  # noqa: E402
+from secateurs.utils.training.engine.events import Event  # noqa: E402
 from secateurs.utils.training.engine.hooks import WeightDecay  # noqa: E402
 from secateurs.utils.training.engine.masks import MaskSet  # noqa: E402
 from secateurs.utils.training.engine.metrics import MetricsWriter  # noqa: E402
@@ -112,12 +123,12 @@ def engine(dataset: ImageDataset, folder: Path, policy: str, masked: bool) -> Co
   slots = {v.name: v for v in optimizer.variables}
   groups = {'model': named_weights(model), 'optimizer': slots}
   events = [
-    loop.Event(lambda done, means: writer.write('bench', done, means), every=SUMMARY_STEP),
-    loop.Event(lambda done, means: store.save(groups, {'step': done}), every=SAVE_STEP),
+    Event(lambda done, means: writer.write('bench', done, means), every=SUMMARY_STEP),
+    Event(lambda done, means: store.save(groups, {'step': done}), every=SAVE_STEP),
   ]
   if masks is not None:
     update = [0.5] * len(kernels)
-    events.append(loop.Event(lambda done, means: masks.update(update), every=MASK_STEP))
+    events.append(Event(lambda done, means: masks.update(update), every=MASK_STEP))
   done, batches = 0, iter(dataset.train_batches(BATCH, 0))
 
   def run(nb_steps: int) -> None:
@@ -126,6 +137,71 @@ def engine(dataset: ImageDataset, folder: Path, policy: str, masked: bool) -> Co
     done += nb_steps
 
   return run
+
+
+def pressed(dataset: ImageDataset, kind: str) -> Contender:
+  """The training loop with a penalty, masks or gates, and nothing else."""
+  from secateurs.learners.channels.filter_units import filter_units
+  from secateurs.learners.pressure.gated import GatedObjective
+  from secateurs.learners.pressure.gating import Gates
+  from secateurs.learners.pressure.gp_config import GpConfig
+  from secateurs.learners.pressure.pressed import Pressed
+  from secateurs.learners.pressure.rp_config import RpConfig
+  from secateurs.learners.pressure.submodel import SubModel
+  from secateurs.utils.graph import ChannelGraph
+
+  model = cifar_resnet(20)
+  graph = ChannelGraph(model)
+  units = filter_units(graph, 'keep').units
+  objective = TaskObjective(model, Classification(model.output_shape[-1]))
+  variables, constraints = list(model.trainable_variables), []
+  if kind in ('scales', 'norms'):
+    penalty = {'scales': 'bn_gamma', 'norms': 'dependency'}[kind]
+    pressure = Pressed(model, graph, units, RpConfig(penalty=penalty), 1000).pressure
+    for strengths in pressure.strengths.values():
+      strengths.assign(tf.fill(strengths.shape, 1e-4))
+    constraints = pressure.constraints()
+  elif kind == 'masks':
+    sub = SubModel(model, graph, units)
+    sub.masks.keep({unit.name: np.arange(unit.size) % 2 == 0 for unit in units})
+    constraints = [sub.masks]
+  elif kind == 'gates':
+    gates = Gates(graph, units, GpConfig(), 0)
+    network = gates.network(model, units)
+    objective = GatedObjective(network, objective, gates.pulls(units), [0.5] * len(units))
+    variables += gates.trainable(units)
+  optimizer = tf_keras.optimizers.SGD(RATE, momentum=MOMENTUM, jit_compile=False)
+  step = loop.TrainStep(objective, variables, optimizer, constraints=constraints)
+  done, batches = 0, iter(dataset.train_batches(BATCH, 0))
+
+  def run(nb_steps: int) -> None:
+    nonlocal done
+    loop.run(step, batches, start=done, stop=done + nb_steps, phase='bench')
+    done += nb_steps
+
+  return run
+
+
+def seconds_of_a_change() -> float:
+  """What one change of the structure of a ResNet-50 takes: ranking, leverage, draws, masks."""
+  from secateurs.learners.channels.filter_units import filter_units
+  from secateurs.learners.channels.judged import with_fates
+  from secateurs.learners.channels.ranked import Ranked
+  from secateurs.learners.pressure.exploring import changed
+  from secateurs.learners.pressure.submodel import SubModel
+  from secateurs.nets.resnet import imagenet_resnet
+  from secateurs.utils.graph import ChannelGraph
+
+  model = imagenet_resnet(50)
+  graph = ChannelGraph(model)
+  sub = SubModel(model, graph, filter_units(graph, 'keep').units)
+  present = {unit.name: np.ones(unit.size, bool) for unit in sub.units}
+  began = time.perf_counter()
+  keys, stays = with_fates(graph, sub.units, sub.scores('bn_gamma'), {})
+  counts = {unit.name: unit.size // 2 for unit in sub.units}
+  ranked = Ranked(graph, sub.units, keys, stays)
+  sub.change(present, changed(sub, ranked, present, counts, 0.3, np.random.default_rng(0)))
+  return time.perf_counter() - began
 
 
 def keras3_fit(dataset: ImageDataset) -> Contender:
@@ -213,8 +289,17 @@ def main() -> None:
   parser.add_argument('--rounds', type=int, default=5)
   parser.add_argument('--steps', type=int, default=60)
   parser.add_argument('--skip-keras', action='store_true')
+  parser.add_argument('--pressure', action='store_true')
   args = parser.parse_args()
   dataset = random_dataset()
+  if args.pressure:
+    kinds = ('plain', 'scales', 'norms', 'masks', 'gates')
+    speeds = measure({k: pressed(dataset, k) for k in kinds}, args.rounds, args.steps)
+    for kind in kinds[1:]:
+      ratios = [a / b for a, b in zip(speeds['plain'], speeds[kind], strict=True)]
+      print(f'{kind:<8} a step takes {statistics.median(ratios):.3f} of a plain one')
+    print(f'ResNet-50: one change of the structure takes {seconds_of_a_change():.2f} s')
+    return
   with tempfile.TemporaryDirectory() as folder:
     paths = [Path(folder) / name for name in ('engine', 'bf16', 'sparse')]
     contenders = {

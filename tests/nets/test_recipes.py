@@ -24,6 +24,10 @@ SMOKES = [
   'dcp_resnet18_50',
   'dcp_resnet50_50',
   'dcp_resnet56',
+  'slimming_vgg19',
+  'growing_resnet56',
+  'autopruner_resnet50',
+  'chex_resnet18',
 ]
 # The commands of the documents that the project comes from, launcher and number of processes left out.
 SEEDS = {
