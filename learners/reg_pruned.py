@@ -91,7 +91,7 @@ class RegPrunedLearner(FilterLearner):
     config, steps = self.config, self._course.steps
     slim = [
       Phase('slice', self.slice),
-      Phase('finetune', self.finetune, self._last_steps),
+      Phase('finetune', self.finetune, self._course.last_steps),
     ]
     if self.settings.run.plan is not None:
       return [Phase('cut', self.take_plan), *slim]
@@ -130,13 +130,7 @@ class RegPrunedLearner(FilterLearner):
 
   @property
   def _course(self) -> Course:
-    return Course(self.config, self.rates)
-
-  @property
-  def _last_steps(self) -> int:
-    """Steps of the slim network: all of them where a plan stands for the passes."""
-    planned = self.settings.run.plan is not None
-    return self.rates.fine_tune_steps() if planned else self._course.steps.tune[-1]
+    return Course(self.config, self.rates, planned=self.settings.run.plan is not None)
 
   def _press(self, number: int) -> None:
     """Trains under the penalty."""
@@ -241,7 +235,7 @@ class RegPrunedLearner(FilterLearner):
 
   def finetune(self) -> None:
     """Trains the slim network; zeros of shapes stay zeros."""
-    nb_steps = self._last_steps
+    nb_steps = self._course.last_steps
     if not nb_steps:
       return
     masks = passes.shape_masks(self.model) if 'shapes' in self.config.kinds else None

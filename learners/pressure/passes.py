@@ -59,8 +59,9 @@ def parts(total: int, number: int) -> list[int]:
 class Course:
   """How long, how fast and how strongly a run trains under its penalty."""
 
-  def __init__(self, config: RpConfig, rates: Rates) -> None:
-    self._config, self._rates = config, rates
+  def __init__(self, config: RpConfig, rates: Rates, *, planned: bool = False) -> None:
+    """Keeps what it is given; `planned`: whether a plan stands for the passes."""
+    self._config, self._rates, self._planned = config, rates, planned
     scratch = rates.baseline_steps() if config.from_scratch else None
     total = rates.fine_tune_steps()
     self.steps = split(total, config.press_ratio, config.nb_passes, scratch)
@@ -71,6 +72,11 @@ class Course:
       return self._rates.sgd(self._rates.baseline_schedule())
     nb_steps = self.steps.press[number - 1]
     return self._rates.fine_tune_optimizer(nb_steps, masks, constant=True)
+
+  @property
+  def last_steps(self) -> int:
+    """Steps of the slim network."""
+    return self._rates.fine_tune_steps() if self._planned else self.steps.tune[-1]
 
   def travelled(self, number: int) -> float:
     """Sum of its learning rates."""
