@@ -55,8 +55,7 @@ def network_and_task(
     if criteria is not None and (criteria.loss_name or criteria.metric_names):
       raise UserError(
         f'A loss or metrics were given beside task {wanted.name}, which has its own: give them to '
-        'the task, as '
-        'in Regression((1,), Criteria(loss, metrics)).'
+        'the task, as in Regression((1,), Criteria(loss, metrics)).'
       )
     return _trained(network, wanted), wanted
   targets = some_targets(train, len(network.outputs))
@@ -178,8 +177,7 @@ def _sized(network: keras.Model, train: Any, shape: Any) -> keras.Model:
     if None in one:
       raise UserError(
         f'Model {network.name} takes inputs of any size, {spec.shape}, and the data does not say '
-        'which: '
-        'give `shape`, such as shape=(224, 224, 3).'
+        'which: give `shape`, such as shape=(224, 224, 3).'
       )
   fixed = any(tensor.shape[0] is not None for tensor in network.inputs)
   return at_shapes(network, wanted) if wanted != shapes or fixed else network

@@ -58,8 +58,7 @@ class SavedModelConfig(DataConfig):
     'torch',
     'How the model wants its pixels: imagenet (BGR, mean taken away, as the ResNets and VGGs of '
     'tf_keras.applications), torch ((x / 255 - mean) / std), 0..1, -1..1 (as its MobileNets), or '
-    'none '
-    '(0 to 255).',
+    'none (0 to 255).',
     choices=tuple(_PREPROCESS),
   )
   image_size: int = option(
@@ -97,14 +96,12 @@ def _image_shape(shape: tuple, config: SavedModelConfig) -> tuple[int, int, int]
   if len(shape) != 4 or shape[-1] not in (1, 3):
     raise UserError(
       f'{config.model} takes inputs of shape {tuple(shape[1:])}, but images of (height, width, 3) '
-      'or '
-      '(height, width, 1) were expected: give an image classifier with one input.'
+      'or (height, width, 1) were expected: give an image classifier with one input.'
     )
   if shape[-1] == 1 and config.preprocess in _NEED_THREE_CHANNELS:
     raise UserError(
       f'{config.model} takes grey images, but --preprocess {config.preprocess} is for colours: '
-      'give '
-      '0..1, -1..1 or none.'
+      'give 0..1, -1..1 or none.'
     )
   size = 32 if config.data_set == 'cifar10' else config.image_size
   return (shape[1] or size, shape[2] or size, shape[3])

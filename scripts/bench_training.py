@@ -327,8 +327,8 @@ def main() -> None:
     if below in speeds:
       ratios = [a / b for a, b in zip(speeds[above], speeds[below], strict=True)]
       print(
-        f'{above}/{below}: median {statistics.median(ratios):.3f}   '
-        f'(min {min(ratios):.3f}, max {max(ratios):.3f}, {len(ratios)} rounds)'
+        f'{above}/{below}: median {statistics.median(ratios):.3f}   (min {min(ratios):.3f}, max '
+        f'{max(ratios):.3f}, {len(ratios)} rounds)'
       )
 
 

@@ -36,8 +36,7 @@ def note(found: BatchNormState, score: Score) -> str:
   where = 'held-out' if found.held_out else 'training'
   return (
     f'Batch-norm statistics re-estimated on {found.nb_samples} training samples were {done}: '
-    f'{after} '
-    f'in place of {before} on {found.nb_judged} {where} samples.'
+    f'{after} in place of {before} on {found.nb_judged} {where} samples.'
   )
 
 

@@ -118,8 +118,7 @@ def not_finite(where: str, number: int, name: str | None) -> UserError:
   of_input = '' if name is None else f' of input {name}'
   return UserError(
     f'Sample {number} of the {where} data has numbers{of_input} that are NaN or infinite, but '
-    'finite ones '
-    'were expected: correct or remove such samples.'
+    'finite ones were expected: correct or remove such samples.'
   )
 
 
@@ -129,7 +128,6 @@ def _weights(weights: Any, size: int, where: str) -> Any:
     if one.shape.rank < 1 or one.shape[0] != size or not np.isfinite(one).all() or np.min(one) < 0:
       raise UserError(
         f'The {where} weights of samples have shape {tuple(one.shape)}, but a finite number of at '
-        'least 0 '
-        f'for each of {size} samples was expected.'
+        f'least 0 for each of {size} samples was expected.'
       )
   return found

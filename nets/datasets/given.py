@@ -133,7 +133,6 @@ def _given(
   if steps is not None:
     raise UserError(
       f'Steps of the {where} data were given, but it is no tf.data.Dataset: leave them out, '
-      'because all '
-      'samples of arrays are used.'
+      'because all samples of arrays are used.'
     )
   return Arrays(data, where, inputs, task)

@@ -54,8 +54,7 @@ class Pipeline:
     if not self._ends and (steps is None or not batched):
       raise UserError(
         f'The {where} pipeline never ends: leave its repeat() out, or give the number of its '
-        'batches that '
-        f'are an epoch with {name}.'
+        f'batches that are an epoch with {name}.'
       )
     if steps is not None and not batched:
       raise UserError(f'{name} counts batches, but the {where} pipeline gives single samples.')

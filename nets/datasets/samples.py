@@ -53,8 +53,7 @@ def parts_of(data: Any, where: str) -> tuple[Any, Any, Any]:
   came = f'{len(data)} parts' if isinstance(data, _SEQUENCES) else f'a {type(data).__name__}'
   raise UserError(
     f'The {where} data must be (images, labels) or (inputs, targets, weights of samples), as '
-    'arrays or '
-    f'as elements of a tf.data.Dataset, but {came} came.'
+    f'arrays or as elements of a tf.data.Dataset, but {came} came.'
   )
 
 
@@ -176,8 +175,7 @@ def _of_pipeline(data: tf.data.Dataset, nb_samples: int) -> Any:
   if not all(isinstance(one, tf.TensorSpec) for one in tf.nest.flatten((inputs, targets))):
     raise UserError(
       'The training pipeline gives ragged or sparse tensors, but dense ones were expected: pad '
-      'them to '
-      'one length, as with padded_batch() or to_tensor(), or use tf.sparse.to_dense().'
+      'them to one length, as with padded_batch() or to_tensor(), or use tf.sparse.to_dense().'
     )
   first = next(iter(data.take(1)), None)
   if first is None:

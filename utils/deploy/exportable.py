@@ -35,8 +35,7 @@ def check_exportable(model: keras.Model) -> tuple[tf.TensorSpec, ...]:
     if None in shape:
       raise UserError(
         f"Model '{model.name}' takes inputs of shape {shape}; expected a fixed one, such as "
-        '(height, '
-        'width, channels): build it with an Input of that shape.'
+        '(height, width, channels): build it with an Input of that shape.'
       )
     dtype = tf.float32 if tensor.dtype.is_floating else tensor.dtype
     specs.append(tf.TensorSpec(shape, dtype, name=layer.name))
@@ -83,8 +82,7 @@ def parity_inputs(images: Any, calibration: Any, specs: tuple[tf.TensorSpec, ...
   if not _fit(images, specs):
     raise UserError(
       f'The parity images have shape {_came(images)}, expected {_expected(specs)}; give images as '
-      'the '
-      'network sees them.'
+      'the network sees them.'
     )
   return _cast(nested.rows(images, slice(NB_PARITY_IMAGES)), specs)
 

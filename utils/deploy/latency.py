@@ -72,8 +72,8 @@ def measure_latency(
   """
   if nb_frames < 1 or warmup < 0 or not threads or min(threads) < 1:
     raise ValueError(
-      'expected nb_frames >= 1, warmup >= 0 and threads >= 1, got '
-      f'nb_frames={nb_frames}, warmup={warmup}, threads={tuple(threads)}'
+      f'expected nb_frames >= 1, warmup >= 0 and threads >= 1, got nb_frames={nb_frames}, '
+      f'warmup={warmup}, threads={tuple(threads)}'
     )
   rng = np.random.default_rng(0)
   results = {name: [] for name in paths}

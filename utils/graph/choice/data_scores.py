@@ -97,8 +97,7 @@ def activation_scores(
   if kind == 'entropy' and iter(batches) is batches:
     raise UserError(
       "Kind 'entropy' goes over the batches twice, got an iterator, which ends after once: give a "
-      'list '
-      'or a tf.data.Dataset.'
+      'list or a tf.data.Dataset.'
     )
   probe = Probe(graph, side, layers, additions=additions)
   if kind == 'entropy':

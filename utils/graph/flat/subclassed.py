@@ -44,9 +44,8 @@ def as_functional(model: Any, shapes: Sequence[Sequence[int | None]] | None = No
     reason = (str(error).strip().splitlines() or ['no reason given'])[0][:200]
     raise UserError(
       f'Subclassed model {model.name} cannot be followed on symbolic tensors '
-      f'({type(error).__name__}: '
-      f'{reason}): write it as keras.Model(inputs, outputs), without Python code that depends on '
-      'values.'
+      f'({type(error).__name__}: {reason}): write it as keras.Model(inputs, outputs), without '
+      'Python code that depends on values.'
     ) from error
 
 
@@ -55,8 +54,7 @@ def _input_spec(model: keras.Model, shapes: Sequence[Sequence[int | None]] | Non
   if saved is None:
     raise UserError(
       f'Subclassed model {model.name} was never called, so that its layers have no weights: call '
-      'it on a '
-      'batch, or train it, first.'
+      'it on a batch, or train it, first.'
     )
   flat = tf.nest.flatten(saved)
   known = shapes if shapes is not None and len(shapes) == len(flat) else [None] * len(flat)

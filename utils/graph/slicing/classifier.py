@@ -46,8 +46,7 @@ def as_classifier(model: keras.Model) -> tuple[keras.Model, bool]:
   if len(outputs[0].shape) != 2 or (outputs[0].shape[-1] or 0) < 2:
     raise UserError(
       f'Model {model.name} gives {tuple(outputs[0].shape)}, but one number for each of at least '
-      'two '
-      'classes was expected, (None, classes): give a classifier.'
+      'two classes was expected, (None, classes): give a classifier.'
     )
   flat = opened(model)
   if ending_of(flat) == SOFTMAX:
@@ -114,8 +113,8 @@ def refuse_other_probabilities(model: keras.Model, ending: str | None = None) ->
     last = model.outputs[0]._keras_history.layer
     raise UserError(
       f'Model {model.name} gives probabilities, but not by a softmax that can be taken off (its '
-      'last '
-      f'layer is {last.name}, a {type(last).__name__}): end it in logits, or in a Softmax layer.'
+      f'last layer is {last.name}, a {type(last).__name__}): end it in logits, or in a Softmax '
+      'layer.'
     )
 
 

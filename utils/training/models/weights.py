@@ -101,8 +101,7 @@ def assign_weights(
     more = f'; and {len(problems) - _NB_LISTED} more' if len(problems) > _NB_LISTED else ''
     raise UserError(
       f'{source} does not fit the network ({listed}{more}): give weights of the same network, or '
-      'the '
-      'flags of the network that they belong to.'
+      'the flags of the network that they belong to.'
     )
   for name, variable in variables.items():
     variable.assign(values[name])

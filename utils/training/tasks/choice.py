@@ -100,11 +100,7 @@ def loss_name(loss: Any) -> str | None:
       return loss
   name = getattr(loss, '__name__', None) or getattr(loss, 'name', None) or type(loss).__name__
   name = re.sub(r'(?<!^)(?=[A-Z])', '_', name).lower()
-  return {
-    'huber_loss': 'huber',
-    'logcosh': 'log_cosh',
-    'kullback_leibler_divergence': 'kl_divergence',
-  }.get(name, name)
+  return _SYNONYMS.get(name, name)
 
 
 def _chosen(shape: Sequence[int], ending: Ending, loss: Any, targets: Targets, output: str) -> str:
@@ -176,14 +172,12 @@ def _require_fit(name: str, shape: Sequence[int], ending: Ending, output: str) -
   if name == Classification.name and (len(shape) != 1 or shape[-1] < 2):
     raise UserError(
       f'{output} gives {shown}, but one number for each of at least two classes was expected, '
-      '(None, '
-      'classes): give a classifier, or another task.'
+      '(None, classes): give a classifier, or another task.'
     )
   if name == Classification.name and ending == SIGMOID:
     raise UserError(
       f'{output} ends in a sigmoid for each of {shape[-1]} labels, but classification takes a '
-      'softmax or '
-      'logits: name the task multi-label, or end the model in logits.'
+      'softmax or logits: name the task multi-label, or end the model in logits.'
     )
   if name == Binary.name and tuple(shape) != (1,):
     raise UserError(f'{output} gives {shown}, but (None, 1) was expected for a yes or no.')

@@ -66,11 +66,9 @@ class Classification(Task):
       return tf.argmax(targets, -1, tf.int32)
     if targets.shape.rank > 2 or (targets.shape.rank == 2 and targets.shape[-1] != 1):
       raise UserError(
-        f'The labels have shape {tuple(targets.shape[1:])} for each sample, but a class number, '
-        'or one '
-        f'number for each of {self.nb_classes} classes, was expected: give such, or name another '
-        'task '
-        'with task=NAME (on the command line --task).'
+        f'The labels have shape {tuple(targets.shape[1:])} for each sample, but a class number, or '
+        f'one number for each of {self.nb_classes} classes, was expected: give such, or name '
+        'another task with task=NAME (on the command line --task).'
       )
     return tf.cast(tf.reshape(targets, [-1]), tf.int32)
 
@@ -121,8 +119,7 @@ class Classification(Task):
     if classes[0] != classes[1]:
       raise UserError(
         f'The teacher of --enbl_dst gives {classes[0]} classes, but the network gives '
-        f'{classes[1]}: '
-        'give a teacher of the same data set with --save_path_dst.'
+        f'{classes[1]}: give a teacher of the same data set with --save_path_dst.'
       )
 
   def totals(

@@ -128,8 +128,7 @@ class Criteria:
       if tape.gradient(loss, logits) is None:
         raise UserError(
           'The loss has no gradient to the logits: build it of differentiable TensorFlow '
-          'operations '
-          'on its second argument.'
+          'operations on its second argument.'
         )
     for name, metric in self._metrics.items():
       _tried(metric, f'Metric {name}', labels, logits)
@@ -185,8 +184,7 @@ def _tried(measure: Measure, what: str, labels: tf.Tensor, logits: tf.Tensor) ->
   if found.shape not in _shapes_of_values(labels, logits):
     raise UserError(
       f'{what} gives {tuple(found.shape)} for {shapes}, but one number, or one for each sample, '
-      'was '
-      'expected: take the mean over the other axes.'
+      'was expected: take the mean over the other axes.'
     )
   return found
 

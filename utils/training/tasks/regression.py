@@ -138,7 +138,6 @@ class Regression(SingleTask):
       if figure.name == 'r2' and figure.value <= 0:
         return (
           f'The baseline guesses: its R2 is {figure.value:.3f}, so that the mean of the targets '
-          'would do '
-          'as well; are the weights trained, and inputs and targets scaled as then?'
+          'would do as well; are the weights trained, and inputs and targets scaled as then?'
         )
     return None

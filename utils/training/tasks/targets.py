@@ -24,8 +24,7 @@ def shaped(targets: tf.Tensor, shape: Sequence[int | None]) -> tf.Tensor:
   if not tf.TensorShape(found).is_compatible_with(wanted):
     raise UserError(
       f'The targets have shape {found} for each sample, but {wanted} was expected, as the model '
-      'gives: '
-      'give one number for each number of the output.'
+      'gives: give one number for each number of the output.'
     )
   return targets
 
@@ -65,6 +64,6 @@ def require_finite(targets: np.ndarray, where: str) -> None:
   if not finite.all():
     raise UserError(
       f'The {where} targets of {int((~finite).sum())} samples are not finite, the first one is '
-      'sample '
-      f'{int(np.argmin(finite))}, but numbers were expected: correct or remove these samples.'
+      f'sample {int(np.argmin(finite))}, but numbers were expected: correct or remove these '
+      'samples.'
     )

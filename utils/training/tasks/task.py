@@ -96,8 +96,7 @@ class Task(abc.ABC):
     del targets
     raise UserError(
       f'class_weight was given, but targets of task {self.name} are no classes: give weights of '
-      'samples '
-      'as a third part of the data.'
+      'samples as a third part of the data.'
     )
 
   # Training.
