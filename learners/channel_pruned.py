@@ -102,6 +102,7 @@ class ChannelPrunedLearner(WidthLearner):
       config.selection,
       self.settings.run.seed,
       self._nb_batches(),
+      self.map_store,
       alternating=config.scheme == 'alternating',
       scalar=config.repair == 'scalar',
     )

@@ -197,6 +197,7 @@ class DisChnPrunedLearner(BlockLearner):
       ridge=_RIDGE,
       seed=self.settings.run.seed,
       nb_points=nb_points(self.nb_batches_within(NB_BATCHES, _BATCH)),
+      store=self.map_store,
     )
 
   # Selection.
@@ -226,6 +227,7 @@ class DisChnPrunedLearner(BlockLearner):
       self.helper.task,
       inputs,
       targets,
+      self.budget,
     )
 
     def done(record: dict[str, Any]) -> None:

@@ -11,6 +11,15 @@ from secateurs.utils.quiet import quiet_tensorflow
 quiet_tensorflow()
 
 
+@pytest.fixture(scope='session', autouse=True)
+def _own_cache(tmp_path_factory):
+  """What the project keeps for later runs stays out of the user's folder."""
+  patch = pytest.MonkeyPatch()
+  patch.setenv('XDG_CACHE_HOME', str(tmp_path_factory.mktemp('cache')))
+  yield
+  patch.undo()
+
+
 @pytest.fixture(scope='session')
 def cifar10_folder() -> Path:
   """The folder of real CIFAR-10, from SECATEURS_TEST_CIFAR10."""

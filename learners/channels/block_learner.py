@@ -16,10 +16,15 @@ from secateurs.learners.channels.discrimination import Block, BlockObjective, fi
 from secateurs.learners.channels.layer_samples import images_within
 from secateurs.learners.channels.units import Units
 from secateurs.learners.channels.width_learner import WidthLearner
+from secateurs.learners.run import estimate
+from secateurs.learners.run.budget import sample_bytes
 from secateurs.learners.run.compression import extended
+from secateurs.learners.run.estimate import Need
 from secateurs.learners.run.reporting import Findings
+from secateurs.utils import memory
 from secateurs.utils.config import option
 from secateurs.utils.graph import ChannelGraph
+from secateurs.utils.graph.counts.memory import map_bytes
 from secateurs.utils.graph.flat.walk import flatten_model
 from secateurs.utils.training import distributed
 from secateurs.utils.training.engine.hooks import Hooks
@@ -43,10 +48,13 @@ class BlockConfig(WidthConfig):
   nb_iters_block: int = option(20, 'Steps of block-wise training, for each block.', low=0)
   batch_size: int = option(64, 'Samples of a layer-wise step.', low=1)
   nb_smpls_layer: int = option(
-    2048, 'Images sampled for layer-wise training; their feature maps are kept in memory.', low=1
+    2048, 'Images sampled for layer-wise training; their feature maps are kept.', low=1
   )
   cache_mb: int = option(
-    1024, 'Memory for these feature maps, in megabytes; fewer images are sampled if need be.', low=1
+    1024,
+    'Size of these feature maps, in memory and on disk, in megabytes; fewer images are sampled if need '
+    'be.',
+    low=1,
   )
 
 
@@ -81,6 +89,19 @@ class BlockLearner(WidthLearner):
       if block.tensor is not None and block.units:
         shape, name = flat.shapes[block.tensor], f'branch{block.number}'
         self.heads[block.number] = self.helper.task.make_head(shape, name, seed + block.number)
+
+  def memory_needs(self) -> list[Need]:
+    """As of all learners, and what a step over one block takes beside the kept maps."""
+    if self.state.slim is not None:
+      return super().memory_needs()
+    flat, config = flatten_model(self.model), self.config
+    blocks = [map_bytes(flat, flat.calls[block.begin : block.end]) for block in self.blocks]
+    maps = max(blocks, key=sample_bytes)
+    cache = config.cache_mb * memory.MEGABYTE
+    return [
+      *super().memory_needs(),
+      estimate.of_layers(self.budget, maps, config.batch_size, cache),
+    ]
 
   def extra_variables(self) -> Mapping[str, tf.Variable]:
     """Those of the heads, while there are any."""
@@ -132,10 +153,10 @@ class BlockLearner(WidthLearner):
 
   def _start_head(self, block: Block, head: keras.Model) -> None:
     inputs, targets = self.layer_samples
-    frontier = Frontier(flatten_model(self.model), inputs)
+    frontier = Frontier(flatten_model(self.model), inputs, self.budget.store())
     frontier.advance(block.end)
-    maps = frontier.tensors[block.tensor].astype(np.float32)
-    self.helper.task.start_head(head, maps, targets)
+    self.helper.task.start_head(head, frontier.tensors[block.tensor], targets)
+    frontier.close()
 
   def per_rank(self, nb_iters: int) -> int:
     """Steps of each process, from those of all together."""

@@ -8,15 +8,15 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 import tf_keras as keras
 
 from secateurs.learners.channels.cutting import dropped_inputs, unit_masks
 from secateurs.learners.channels.discrimination import Block, LayerObjective
 from secateurs.learners.channels.greedy import Greedy, UnitPruning, count_steps
 from secateurs.learners.channels.units import Unit
+from secateurs.learners.run.budget import Budget
 from secateurs.learners.run.console import say
-from secateurs.utils import nested
+from secateurs.utils import memory, nested
 from secateurs.utils.graph.flat.cuts import first_calls
 from secateurs.utils.graph.flat.walk import FlatModel, flatten_model
 from secateurs.utils.training.engine.progress import format_seconds
@@ -38,6 +38,7 @@ class BlockSelection:
     task: gives the discrimination-aware loss.
     inputs: this process's samples [n, ...].
     targets: what the network should give for them.
+    budget: of memory: where feature maps go, and in how many pieces a batch is run.
   """
 
   block: Block
@@ -49,6 +50,7 @@ class BlockSelection:
   task: Task
   inputs: Any
   targets: Any
+  budget: Budget
 
   def run(
     self, original: keras.Model, model: keras.Model, done: Callable[[dict[str, Any]], None]
@@ -61,7 +63,8 @@ class BlockSelection:
       done: called after each unit with its record: name, block, kept, of, and losses.
     """
     flats = flatten_model(original), flatten_model(model)
-    before, now = (Frontier(flat, self.inputs) for flat in flats)
+    store = self.budget.store()
+    before, now = (Frontier(flat, self.inputs, store) for flat in flats)
     first = first_calls(flats[1])
     clock = _Clock(count_steps(self.greedy, self.block.units, self.counts))
     for unit in self.block.units:
@@ -73,12 +76,15 @@ class BlockSelection:
         clock.skip(steps)
         continue
       record = self._prune(unit, before, now)
+      memory.release()  # The compiled steps of a layer.
       done(record)
       clock.tick(steps)
       say(
         f'block{self.block.number}_select  {unit.name}: {record["kept"]} of {record["of"]} input '
         f'channels{_losses(record)}{clock.eta()}'
       )
+    before.close()
+    now.close()
 
   def _prune(self, unit: Unit, before: Frontier, now: Frontier) -> dict[str, Any]:
     """Chooses a unit's channels; returns its record."""
@@ -90,8 +96,8 @@ class BlockSelection:
       now.position,
       end,
       head,
-      {number: tf.constant(array) for number, array in now.tensors.items()},
-      {number: tf.constant(array) for number, array in wanted.items()},
+      now.tensors,
+      wanted,
       nested.as_tensors(self.targets),
       self.task,
     )
@@ -103,12 +109,18 @@ class BlockSelection:
       self.greedy,
       dropped=dropped_inputs(self.units, unit_masks(self.units, self.kept)),
       phase=f'block{self.block.number}_select of layer {unit.name}',
+      nb_pieces=self.budget.pieces(
+        objective.maps, min(self.greedy.batch_size, len(self.targets)), caches=True
+      ),
     )
     target = self.counts[unit.name]
     if target < unit.size:
       pruning.run(target)
     else:
       pruning.keep_all()
+    for maps in wanted.values():
+      if maps not in now.tensors.values():
+        maps.clear()
     kept = np.flatnonzero(pruning.mask).tolist()
     self.kept[unit.name] = kept
     return {'name': unit.name, 'block': self.block.number, 'kept': len(kept), 'of': unit.size} | {

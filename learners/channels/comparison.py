@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,7 +26,7 @@ def compare_selections(
   counts: Mapping[str, int],
   images: Sequence[np.ndarray],
   method: Method,
-  bn_images: Sequence[np.ndarray],
+  bn_images: Iterable[np.ndarray],
 ) -> dict[str, dict[str, Any]]:
   """Scores of magnitude and random selection, before any training.
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 
 from secateurs.learners.channels.reconstruct import Method, nb_points
 from secateurs.learners.channels.units import TRUNKS
 from secateurs.utils.config import Config, option
 from secateurs.utils.errors import UserError
+from secateurs.utils.training.layerwise.maps import MapStore
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,6 +112,7 @@ class RefitConfig(Config):
     selection: str,
     seed: int,
     nb_batches: int,
+    store: Callable[[], MapStore],
     *,
     alternating: bool = False,
     scalar: bool = False,
@@ -120,6 +123,7 @@ class RefitConfig(Config):
       selection: a criterion.
       seed: of the sampled positions and of random selection.
       nb_batches: batches that are sampled from.
+      store: gives a store of feature maps.
       alternating: for lasso, the alternating scheme.
       scalar: whether layers are refit by one factor for each channel.
     """
@@ -132,4 +136,5 @@ class RefitConfig(Config):
       ridge=self.ridge,
       seed=seed,
       nb_points=self.nb_points_per_layer or nb_points(nb_batches),
+      store=store,
     )

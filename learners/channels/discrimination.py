@@ -10,6 +10,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 from secateurs.learners.channels.units import Unit
+from secateurs.utils.graph.counts.memory import MapBytes, map_bytes
 from secateurs.utils.graph.flat.cuts import (
   calls_between,
   even_necks,
@@ -19,6 +20,7 @@ from secateurs.utils.graph.flat.cuts import (
   run_calls,
 )
 from secateurs.utils.graph.flat.walk import FlatModel
+from secateurs.utils.training.layerwise.maps import Maps
 from secateurs.utils.training.tasks.objectives import TaskObjective
 from secateurs.utils.training.tasks.task import Batch, Task
 
@@ -80,7 +82,7 @@ class BlockObjective:
     objective: TaskObjective,
   ) -> None:
     self._flat, self._block, self._head = flat, block, head
-    self._objective = objective
+    self._objective, self.teacher = objective, objective.teacher
     names = tuple(objective.metric_names)
     self.metric_names = names if head is None else (*names, 'loss_block')
 
@@ -113,8 +115,8 @@ class LayerObjective:
     position: int,
     end: int | None,
     head: keras.Model | None,
-    given: Mapping[int, tf.Tensor],
-    targets: Mapping[int, tf.Tensor],
+    given: Mapping[int, Maps],
+    targets: Mapping[int, Maps],
     labels: Any,
     task: Task,
   ) -> None:
@@ -135,21 +137,22 @@ class LayerObjective:
     ends = flat.outputs if end is None else [end]
     self._calls = calls_between(flat, position, [*ends, *targets])
     read = {number for call in self._calls for number in call.inputs}
-    self._given = {number: tensor for number, tensor in given.items() if number in read}
+    self._given = {number: maps for number, maps in given.items() if number in read}
     self._dtypes = flat.dtypes
     self._targets, self._labels = dict(targets), labels
 
+  @property
+  def maps(self) -> MapBytes:
+    """Feature maps of one sample in a step."""
+    return map_bytes(self._flat, self._calls)
+
   def __call__(self, batch: tf.Tensor) -> tuple[tf.Tensor, Mapping[str, tf.Tensor]]:
     """Loss, and its two parts."""
-    given = {
-      number: tf.cast(tf.gather(tensor, batch), self._dtypes[number])
-      for number, tensor in self._given.items()
-    }
+    given = {n: maps.gather(batch, self._dtypes[n]) for n, maps in self._given.items()}
     values = run_calls(self._calls, given)
     reconstruction = tf.constant(0.0)
     for number, target in self._targets.items():
-      wanted = tf.cast(tf.gather(target, batch), tf.float32)
-      error = tf.cast(values[number], tf.float32) - wanted
+      error = tf.cast(values[number], tf.float32) - target.gather(batch, tf.float32)
       reconstruction += 0.5 * tf.reduce_mean(tf.square(error))
     found = outputs_of(self._flat, values) if self._end is None else values[self._end]
     outputs = tf.nest.map_structure(lambda one: tf.cast(one, tf.float32), found)

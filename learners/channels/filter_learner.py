@@ -169,6 +169,7 @@ class FilterLearner(ChannelLearner):
       refit_all=True,
       seed=self.settings.run.seed,
       nb_points=nb_points(self._nb_refit_batches()),
+      store=self.map_store,
     )
 
   def allocate(self) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,7 +25,7 @@ def repair(
   method: Method,
   *,
   images: Callable[[], list[np.ndarray]],
-  bn_images: Callable[[], list[np.ndarray]],
+  bn_images: Callable[[], Iterable[np.ndarray]],
 ) -> list[dict[str, Any]]:
   """Masks a network and repairs it in place.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,11 +23,13 @@ from secateurs.learners.run.plans import ChannelCut, CutPlan
 from secateurs.learners.run.reporting import Findings
 from secateurs.utils.errors import UserError
 from secateurs.utils.graph import ChannelGraph
+from secateurs.utils.graph.counts.memory import inference_batch
 from secateurs.utils.graph.flat.walk import flatten_model
 from secateurs.utils.graph.slicing.planning import Keep
 from secateurs.utils.training import distributed
 from secateurs.utils.training.engine.masks import Masks
 from secateurs.utils.training.layerwise.linear import MAX_ROWS
+from secateurs.utils.training.layerwise.maps import MapStore
 from secateurs.utils.training.models.weights import (
   assign_weights,
   copy_weights,
@@ -155,16 +157,23 @@ class ChannelLearner(CompressionLearner):
 
   def samples(self, purpose: str, nb_batches: int, batch_size: int) -> list[tuple]:
     """This process's part of some batches of training samples: (inputs, targets), float32 inputs."""
+    mine = self._batches(purpose, nb_batches, batch_size)
+    return [tf.nest.map_structure(lambda x: x.numpy(), batch) for batch in mine]
+
+  def _batches(self, purpose: str, nb_batches: int, batch_size: int) -> tf.data.Dataset:
     index, nb_ranks = distributed.shard()
     batches = self.helper.train_batches(
       batch_size, self.settings.stream_seed(purpose), augment=self.sample_augmentation
     )
-    mine = batches.take(nb_batches).shard(nb_ranks, index)
-    return [tf.nest.map_structure(lambda x: x.numpy(), batch) for batch in mine]
+    return batches.take(nb_batches).shard(nb_ranks, index)
 
   def images(self, purpose: str, nb_batches: int, batch_size: int) -> list[np.ndarray]:
     """The inputs of `samples`, float32 [n, h, w, c]."""
     return [batch[0] for batch in self.samples(purpose, nb_batches, batch_size)]
+
+  def map_store(self) -> MapStore:
+    """Where feature maps are kept, within the run's memory."""
+    return self.budget.store()
 
   def working_model(self) -> keras.Model:
     """An independent float32 copy of the run's model."""
@@ -223,9 +232,11 @@ class ChannelLearner(CompressionLearner):
     state.slim = slim.to_json()
     self.model = self.settings.in_training_precision(slim)
 
-  def bn_images(self) -> list[np.ndarray]:
-    """Images that BN's statistics are re-estimated over."""
-    return self.images('batch_norm', _NB_BN_BATCHES, _BN_BATCH)
+  def bn_images(self) -> Iterable[tf.Tensor]:
+    """Batches of images that BN's statistics are re-estimated over, read again each time."""
+    size = inference_batch(flatten_model(self.model), _BN_BATCH)
+    nb_batches = -(-_NB_BN_BATCHES * _BN_BATCH // size)
+    return self._batches('batch_norm', nb_batches, size).map(lambda *batch: batch[0])
 
   def before_training(self, graph: ChannelGraph) -> None:
     """What else a subclass measures at this moment, given the masked network's graph."""

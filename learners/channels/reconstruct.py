@@ -22,6 +22,7 @@ from secateurs.utils.training.layerwise.channel_choice import channel_moments, c
 from secateurs.utils.training.layerwise.features import Features, Target, find_target, has_shift
 from secateurs.utils.training.layerwise.least_squares import Moments, refit
 from secateurs.utils.training.layerwise.linear import is_refittable, kernel_matrix, row_channels
+from secateurs.utils.training.layerwise.maps import MapStore
 from secateurs.utils.training.layerwise.readers import Reader
 from secateurs.utils.training.layerwise.thinet import scalars
 
@@ -45,6 +46,7 @@ class Method:
     seed: of the random selection and of the sampled positions.
     nb_points: positions sampled per image and layer.
     scores: float [unit.size] by unit name, where the criterion gives scores; higher stays.
+    store: gives a store of feature maps; default: all in memory.
   """
 
   selection: str = 'lasso'
@@ -56,6 +58,7 @@ class Method:
   seed: int = 0
   nb_points: int = 10
   scores: Mapping[str, np.ndarray] | None = None
+  store: Callable[[], MapStore] = MapStore
 
 
 def nb_points(nb_batches: int, wanted: int = NB_BATCHES) -> int:
@@ -179,7 +182,14 @@ def statistics(
 def _features(
   original: keras.Model, pruned: keras.Model, batches: Sequence[np.ndarray], method: Method
 ) -> Features:
-  features = Features(original, pruned, batches, seed=method.seed, nb_points=method.nb_points)
+  features = Features(
+    original,
+    pruned,
+    batches,
+    seed=method.seed,
+    nb_points=method.nb_points,
+    store=method.store(),
+  )
   before, now = features.original.layers(), features.pruned.layers()
   features.changed(
     [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -62,7 +62,7 @@ def kept_fraction(graph: ChannelGraph, keep: Keep) -> float:
 
 
 def untrained_block(
-  model: keras.Model, settings: Settings, batches: Sequence[np.ndarray]
+  model: keras.Model, settings: Settings, batches: Iterable[np.ndarray]
 ) -> dict[str, Any]:
   """Block of the report of a slim model that has not been trained; `batches` re-estimate its BN."""
   evaluation = measuring.evaluate_model(model, settings.helper, settings.run)
@@ -76,7 +76,7 @@ def untrained_block(
 
 
 def untrained_scores(
-  model: keras.Model, settings: Settings, batches: Sequence[np.ndarray]
+  model: keras.Model, settings: Settings, batches: Iterable[np.ndarray]
 ) -> dict[str, Any]:
   """The two scores of such a block alone."""
   evaluation = measuring.evaluate_model(model, settings.helper, settings.run)
@@ -93,7 +93,7 @@ def say_scores(title: str, block: dict[str, Any]) -> None:
 
 
 def _reestimated(
-  model: keras.Model, settings: Settings, batches: Sequence[np.ndarray]
+  model: keras.Model, settings: Settings, batches: Iterable[np.ndarray]
 ) -> Evaluation:
   """The evaluation with BN's statistics re-estimated; the model stays as it is."""
   weights = model.get_weights()

@@ -4,22 +4,30 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 from secateurs.learners.channels.configs import WidthConfig
 from secateurs.learners.channels.criteria import CRITERIA, Samples, unit_scores
 from secateurs.learners.channels.learner import ChannelLearner
-from secateurs.learners.channels.reconstruct import Method
+from secateurs.learners.channels.reconstruct import NB_BATCHES, Method
 from secateurs.learners.channels.units import Unit
 from secateurs.learners.channels.widths import Site, Widths
+from secateurs.learners.run import checks, estimate
 from secateurs.learners.run.compression import extended
+from secateurs.learners.run.estimate import Need
 from secateurs.learners.run.files import with_ending
 from secateurs.learners.run.judging import judging_notes
 from secateurs.learners.run.phases import Phase
 from secateurs.learners.run.reporting import Findings
 from secateurs.learners.run.trials import require_optuna
 from secateurs.utils.graph import ChannelGraph
+from secateurs.utils.graph.counts.memory import MapBytes, map_bytes
+from secateurs.utils.graph.flat.walk import flatten_model
+from secateurs.utils.training.layerwise.linear import MAX_ROWS, is_refittable
+
+_BATCH = 64
 
 
 class WidthLearner(ChannelLearner):
@@ -50,6 +58,29 @@ class WidthLearner(ChannelLearner):
     self.__dict__.pop('widths', None)  # It knows the state of one session.
     if self.widths.by_budget and self.state.widths.counts is None:
       require_optuna(self.config.nb_rlouts)
+
+  def memory_needs(self) -> list[Need]:
+    """As of all learners, and what refitting layers takes."""
+    flat = flatten_model(self.model)
+    maps, rows = map_bytes(flat), [0]
+    for call in flat.calls:
+      if is_refittable(call.layer, len(flat.shapes[call.inputs[0]]), self.max_rows or MAX_ROWS):
+        rows.append(math.prod(call.layer.kernel.shape[:-1]))
+    need = estimate.of_least_squares(self.budget, maps, max(rows), self._refit_cache(maps))
+    return [*super().memory_needs(), need]
+
+  def preflight(self) -> list[checks.Check]:
+    """As of all learners, and whether the disk takes feature maps."""
+    cache = self._refit_cache(map_bytes(flatten_model(self.model)))
+    room, folder = self.budget.cache_room, self.budget.folder
+    return [*super().preflight(), lambda: checks.require_room_for_maps(folder, cache, room)]
+
+  def _refit_cache(self, maps: MapBytes) -> int:
+    """Bytes of both networks' feature maps, in half precision, over the samples of refits."""
+    nb_images = min(
+      self.nb_batches_within(NB_BATCHES, _BATCH) * _BATCH, self.helper.nb_samples('train')
+    )
+    return nb_images * maps.inference
 
   def width_phases(self) -> list[Phase]:
     """What finds the widths, where they do not follow from the flags alone."""

@@ -16,6 +16,8 @@ from secateurs.learners.run.judging import Judge, judging_samples, judging_split
 from secateurs.learners.run.settings import Settings
 from secateurs.learners.run.state import BatchNormState
 from secateurs.utils import nested
+from secateurs.utils.graph.counts.memory import inference_batch
+from secateurs.utils.graph.flat.walk import flatten_model
 from secateurs.utils.training import distributed
 from secateurs.utils.training.models.batch_norm import batch_norms, reestimate
 from secateurs.utils.training.tasks.scores import Score
@@ -57,6 +59,7 @@ def reestimate_where_better(
   helper = settings.helper
   inputs, targets = judging_samples(helper, _NB_JUDGED)
   judge = Judge(model, inputs, targets, helper.task)
+  batch_size = inference_batch(flatten_model(model), batch_size)
   nb_samples = min(_NB_SAMPLES, helper.nb_samples('train'))
   nb_batches = max(nb_samples // (batch_size * distributed.size()), 1)
   batches = helper.train_batches(

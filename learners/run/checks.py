@@ -79,6 +79,26 @@ def require_disk(model: keras.Model, files: RunFiles) -> None:
       )
 
 
+def require_room_for_maps(folder: Path, cache: int, in_memory: int) -> None:
+  """Checks that the disk takes the feature maps that do not fit into memory.
+
+  Args:
+    folder: of their files.
+    cache: bytes of all.
+    in_memory: bytes that memory takes.
+
+  Raises:
+    UserError: it does not.
+  """
+  needed = cache - in_memory
+  free = distributed.from_chief(lambda: shutil.disk_usage(_existing(folder)).free)
+  if needed > free:
+    raise UserError(
+      f'{folder} has {free >> 20} MB left, but feature maps of {needed >> 20} MB go there that do not '
+      'fit into memory: make room, raise --max_memory_mb, or use fewer samples.'
+    )
+
+
 def require_teacher(settings: Settings, model: keras.Model) -> None:
   """Checks that the teacher that was named, if one was, can teach the network.
 

@@ -116,7 +116,7 @@ class CompressionLearner(MeasuredLearner):
     say(f'Baseline: {source}')
     model = self.settings.in_float32(self.model)
     measured = measuring.measure(
-      model, self.settings, self.files.original_prefix, self.prunable(model)
+      model, self.settings, self.files.original_prefix, self.prunable(model), reuse=True
     )
     self.session.state.original = measured.block
     say(f'Baseline {Score(**measured.block["score"])}')

@@ -67,6 +67,13 @@ class RunConfig(Config):
   batch_size_eval: int | None = option(
     None, "Batch size of evaluations; default: the recipe's.", low=1, affects_result=False
   )
+  max_memory_mb: int | None = option(
+    None,
+    'Memory that one process may take, in megabytes: feature maps that do not fit go to disk, and '
+    'batches that do not fit are run in pieces; default: half of what the machine has free.',
+    low=1,
+    affects_result=False,
+  )
   enbl_multi_gpu: bool = option(
     False,
     'Fail instead of running as a single process; use it to catch a missing -n=K.',

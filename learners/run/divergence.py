@@ -18,7 +18,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 import tf_keras as keras
 from scipy.interpolate import PchipInterpolator
 
@@ -85,8 +84,9 @@ def scan(
   frontier, nb_mine = Frontier(flat, mine), nested.size(mine)
 
   def outputs() -> Any:
-    found = outputs_of(flat, frontier.peek(set(flat.outputs)))
-    return tf.nest.map_structure(lambda one: one.astype(np.float32), found)
+    found = frontier.peek(set(flat.outputs))
+    whole = {number: maps.whole().astype(np.float32) for number, maps in found.items()}
+    return outputs_of(flat, whole)
 
   whole = outputs()
 

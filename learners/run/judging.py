@@ -10,6 +10,8 @@ import tf_keras as keras
 
 from secateurs.learners.run.helper import Helper
 from secateurs.utils import nested
+from secateurs.utils.graph.counts.memory import inference_batch
+from secateurs.utils.graph.flat.walk import flatten_model
 from secateurs.utils.training import distributed
 from secateurs.utils.training.tasks.evaluation import evaluate_function, summed, zeros
 from secateurs.utils.training.tasks.scores import Evaluation
@@ -57,6 +59,7 @@ class Judge:
   def __init__(self, model: keras.Model, inputs: Any, targets: Any, task: Task) -> None:
     """`inputs` [n, ...] and `targets` [n, ...] of the samples; `task` judges the outputs."""
     self._model, self._task = model, task
+    self._batch = inference_batch(flatten_model(model), _BATCH)
     self._inputs, self._targets = nested.as_tensors(inputs), nested.as_tensors(targets)
     self._totals = tf.function(self._sum)
     self._forward = tf.function(lambda inputs: model(inputs, training=False))
@@ -65,8 +68,9 @@ class Judge:
     """The evaluation on the samples."""
     if self._task.collects:
       rank, size = distributed.shard()
-      mine = tf.data.Dataset.from_tensor_slices((self._inputs, self._targets)).batch(_BATCH)
-      return evaluate_function(self._forward, mine.shard(size, rank), self._task)
+      samples = tf.data.Dataset.from_tensor_slices((self._inputs, self._targets))
+      mine = samples.batch(self._batch).shard(size, rank)
+      return evaluate_function(self._forward, mine, self._task)
     return self._task.evaluation(summed(self._totals()), {})
 
   def goodness(self) -> float:
@@ -80,11 +84,11 @@ class Judge:
   def _sum(self) -> dict[str, tf.Tensor]:
     totals = zeros(self._task)
     rank, size = distributed.shard()
-    total = tf.shape(nested.parts(self._inputs)[0])[0]
-    for start in tf.range(tf.minimum(rank * _BATCH, total), total, size * _BATCH):
+    total, batch = tf.shape(nested.parts(self._inputs)[0])[0], self._batch
+    for start in tf.range(tf.minimum(rank * batch, total), total, size * batch):
       # Batches that run at once would each hold their feature maps.
       tf.autograph.experimental.set_loop_options(parallel_iterations=1)
-      part = slice(start, start + _BATCH)
+      part = slice(start, start + batch)
       outputs = self._model(nested.rows(self._inputs, part), training=False)
       found = self._task.totals(nested.rows(self._targets, part), outputs)
       totals = {name: value + found[name] for name, value in totals.items()}

@@ -14,9 +14,11 @@ from typing import ClassVar
 import tensorflow as tf
 import tf_keras as keras
 
-from secateurs.learners.run import checks, distillation, identity, lock
+from secateurs.learners.run import checks, distillation, estimate, identity, lock
+from secateurs.learners.run.budget import Budget, limit_of
 from secateurs.learners.run.configs import DistillConfig, QuantConfig, RunConfig, TrainConfig
 from secateurs.learners.run.console import say
+from secateurs.learners.run.estimate import Need
 from secateurs.learners.run.files import RunFiles
 from secateurs.learners.run.helper import Helper
 from secateurs.learners.run.phases import Phase
@@ -25,7 +27,10 @@ from secateurs.learners.run.session import Session, optimizer_variables
 from secateurs.learners.run.settings import FLOAT32_NOTE, Settings
 from secateurs.learners.run.state import LearnerState
 from secateurs.learners.run.trainer import Trainer
+from secateurs.utils import memory
 from secateurs.utils.config import Config
+from secateurs.utils.graph.counts.memory import map_bytes
+from secateurs.utils.graph.flat.walk import flatten_model
 from secateurs.utils.training import distributed
 from secateurs.utils.training.engine import loop
 from secateurs.utils.training.engine.hooks import Hooks
@@ -118,7 +123,15 @@ class Learner:
       lambda: checks.require_batch(self.settings),
       lambda: checks.require_disk(self.model, self.files),
       lambda: checks.require_teacher(self.settings, self.model),
+      lambda: estimate.require_fit(self.memory_needs(), self.budget.limit, self._asked_limit),
     ]
+
+  def memory_needs(self) -> list[Need]:
+    """What the kinds of work of a run take; a subclass extends this."""
+    teacher = self.settings.distillation.enbl_dst
+    maps = map_bytes(flatten_model(self.model))
+    also = maps.inference if teacher else 0  # About: it may be another network.
+    return [estimate.of_training(self.budget, maps, self.rates.batch_size, also)]
 
   def extra_variables(self) -> Mapping[str, tf.Variable]:
     """Variables beside the networks' and the optimizer's that a checkpoint must hold."""
@@ -167,6 +180,7 @@ class Learner:
         say(f'Phase {number} of {len(phases)}, {phase.name}{title}')
         with self.session.times.running(phase.name):
           phase.run()
+        memory.release()
         self.session.finish(phase.name)
         self.save(phase.name, 0)
       if phase.name == until:
@@ -186,13 +200,25 @@ class Learner:
     distributed.from_chief(self.files.require_writable)  # Fail now rather than after hours.
     lock.acquire(self.files.save_path.parent)
     self.session = Session(self.settings, self.files, self.State, self.began or time.time())
-    self.trainer = Trainer(
-      self.settings, self.rates, self.session, self.save, lambda: self.extra_variables()
-    )
     self.model = self.settings.in_training_precision(self.build())
+    self.budget = Budget(
+      limit_of(self.settings.run.max_memory_mb),
+      sum(weight.shape.num_elements() * weight.dtype.size for weight in self.model.weights),
+      self.files.save_path.parent,
+    )
+    self.trainer = Trainer(
+      self.settings,
+      self.rates,
+      self.session,
+      self.save,
+      lambda: self.extra_variables(),
+      self.budget,
+    )
     self.prepare()
     if self.session.saved is None:
       checks.require_none(checks.problems(self.preflight()))
+    say(estimate.describe(self.memory_needs(), self.budget.limit, self._asked_limit))
+    if self.session.saved is None:
       return
     self.session.restore(
       {'model': named_weights(self.model), 'extra': dict(self.extra_variables())}
@@ -200,6 +226,10 @@ class Learner:
     self.prepare_networks()
     self.session.restore({name: named_weights(net) for name, net in self.networks().items()})
     say(f'Resuming from {self.session.saved.prefix}: finished are {self.session.describe()}.')
+
+  @property
+  def _asked_limit(self) -> bool:
+    return self.settings.run.max_memory_mb is not None
 
   def save(
     self, phase: str, step: int, optimizer: keras.optimizers.Optimizer | None = None

@@ -12,6 +12,7 @@ import tf_keras as keras
 from secateurs.learners.run import (
   checks,
   dry_run,
+  estimate,
   identity,
   lock,
   measuring,
@@ -21,6 +22,7 @@ from secateurs.learners.run import (
   reporting,
 )
 from secateurs.learners.run.console import say
+from secateurs.learners.run.estimate import Need
 from secateurs.learners.run.learner import Learner
 from secateurs.learners.run.phases import Phase, Result
 from secateurs.learners.run.plans import CutPlan
@@ -28,6 +30,8 @@ from secateurs.learners.run.reporting import Findings
 from secateurs.utils.deploy.export_files import Writer
 from secateurs.utils.deploy.verification import Verification
 from secateurs.utils.graph import count
+from secateurs.utils.graph.counts.memory import map_bytes
+from secateurs.utils.graph.flat.walk import flatten_model
 from secateurs.utils.training import distributed
 from secateurs.utils.training.engine.hooks import Hooks
 from secateurs.utils.training.models.quantization import quantized_twin, zero_masks
@@ -78,6 +82,11 @@ class MeasuredLearner(Learner):
   def preflight(self) -> list[checks.Check]:
     """As of all learners, and whether 8 bits can be simulated."""
     return [*super().preflight(), lambda: checks.require_8_bits(self.settings, self.model)]
+
+  def memory_needs(self) -> list[Need]:
+    """As of all learners, and exporting."""
+    maps = map_bytes(flatten_model(self.model))
+    return [*super().memory_needs(), estimate.of_measuring(self.budget, maps)]
 
   # The modes.
 
@@ -261,5 +270,5 @@ class MeasuredLearner(Learner):
     if self.settings.run.export_int8 and 'int8' not in state.original:
       model = self.helper.task.trained(load_model(self.files.original_keras))
       state.original = measuring.measure(
-        model, self.settings, self.files.original_prefix, self.prunable(model)
+        model, self.settings, self.files.original_prefix, self.prunable(model), reuse=True
       ).block

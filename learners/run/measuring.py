@@ -15,18 +15,24 @@ import tensorflow as tf
 import tf_keras as keras
 
 from secateurs.learners.run.configs import RunConfig
+from secateurs.learners.run.console import say
 from secateurs.learners.run.files import with_ending
 from secateurs.learners.run.helper import Helper
 from secateurs.learners.run.settings import Settings
 from secateurs.utils import nested
-from secateurs.utils.deploy import TFLiteModel, export_model, measure_latency, model_block
+from secateurs.utils.deploy import TFLiteModel, export_model, kept, measure_latency, model_block
 from secateurs.utils.deploy.export import Export
 from secateurs.utils.deploy.export_files import Writer
+from secateurs.utils.deploy.parity import Agreement
 from secateurs.utils.graph import count
+from secateurs.utils.graph.counts.memory import inference_batch
+from secateurs.utils.graph.flat.walk import flatten_model
 from secateurs.utils.training import distributed
 from secateurs.utils.training.models.weights import kernels_by_name, layer_kernels
 from secateurs.utils.training.tasks.evaluation import evaluate, evaluate_function
 from secateurs.utils.training.tasks.scores import Evaluation
+
+_FILE_BATCH = 64
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,6 +53,7 @@ def measure(
   further: Mapping[str, Writer] | None = None,
   quantized: keras.Model | None = None,
   post_training_score: float | None = None,
+  reuse: bool = False,
 ) -> Measured:
   """Evaluates and exports a float32 model.
 
@@ -59,22 +66,29 @@ def measure(
     further: writers of the learner's own formats, by format.
     quantized: twin of the model that gives the int8 file, which is written then in any case.
     post_training_score: score of the int8 file that quantising the model itself gave.
+    reuse: whether files of an earlier run are taken where they would be the same (`kept`).
   """
   helper, run = settings.helper, settings.run
   evaluation = evaluate_model(model, helper, run)
   calibration = helper.calibration_images(run.nb_smpls_calib)
-  export = distributed.from_chief(
-    lambda: export_model(
-      helper.task.deployable(model),
-      prefix,
-      calibration=calibration,
-      int8=run.export_int8,
-      sparse=sparse,
-      further=further,
-      quantized=None if quantized is None else helper.task.deployable(quantized),
-      agreement=helper.task.agreement,
+  deployable, agreement = helper.task.deployable(model), helper.task.agreement
+  if reuse:
+    export = distributed.from_chief(
+      lambda: _export_once(deployable, prefix, calibration, run.export_int8, agreement)
     )
-  )
+  else:
+    export = distributed.from_chief(
+      lambda: export_model(
+        deployable,
+        prefix,
+        calibration=calibration,
+        int8=run.export_int8,
+        sparse=sparse,
+        further=further,
+        quantized=None if quantized is None else helper.task.deployable(quantized),
+        agreement=agreement,
+      )
+    )
   int8: dict[str, Any] | None = None
   if export.tflite_int8 is not None:
     int8 = evaluate_tflite(export.tflite_int8.path, helper, run).block()
@@ -92,6 +106,20 @@ def measure(
     **sparsities(model, prunable),
   )
   return Measured(export, block)
+
+
+def _export_once(
+  model: keras.Model, prefix: Path, calibration: Any, int8: bool, agreement: Agreement
+) -> Export:
+  """Exports a model, or takes the files of a run that exported the same one."""
+  key = kept.fingerprint(model, int8, calibration)
+  export = kept.find(key, prefix)
+  if export is None:
+    export = export_model(model, prefix, calibration=calibration, int8=int8, agreement=agreement)
+    kept.keep(key, export)
+  else:
+    say(f'{prefix}.*: an earlier run exported the same network, its files were taken.')
+  return export
 
 
 def add_latency(
@@ -120,24 +148,26 @@ def add_latency(
 
 def evaluate_model(model: keras.Model, helper: Helper, run: RunConfig) -> Evaluation:
   """Evaluates over every evaluation sample exactly once."""
-  return evaluate(model, _eval_batches(helper, run), helper.task)
+  most = inference_batch(flatten_model(model), _batch_size(helper, run))
+  size = run.batch_size_eval or most
+  batches = helper.eval_batches('eval', size, shard=distributed.shard())
+  return evaluate(model, batches, helper.task)
 
 
 def evaluate_tflite(path: Path, helper: Helper, run: RunConfig) -> Evaluation:
   """Evaluates a .tflite file itself over every evaluation sample exactly once."""
   with distributed.chiefs_file(path) as copy:
     interpreter = TFLiteModel(copy, nb_threads=max(run.threads))
+    size = min(_batch_size(helper, run), _FILE_BATCH)  # It runs 16 images at a time in any case.
     return evaluate_function(
       lambda inputs: helper.task.trained_outputs(interpreter.predict(nested.as_numpy(inputs))),
-      _eval_batches(helper, run),
+      helper.eval_batches('eval', size, shard=distributed.shard()),
       helper.task,
     )
 
 
-def _eval_batches(helper: Helper, run: RunConfig) -> tf.data.Dataset:
-  """This process's part of the evaluation split."""
-  size = run.batch_size_eval or helper.recipe.batch_size_eval
-  return helper.eval_batches('eval', size, shard=distributed.shard())
+def _batch_size(helper: Helper, run: RunConfig) -> int:
+  return run.batch_size_eval or helper.recipe.batch_size_eval
 
 
 def layer_sparsities(model: keras.Model) -> dict[str, float]:

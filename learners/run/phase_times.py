@@ -1,4 +1,4 @@
-"""How long phases take, counted on where an earlier process stopped."""
+"""How long phases take, counted on where an earlier process stopped, and how much memory."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 
 from secateurs.learners.run.state import PhaseTime
+from secateurs.utils import memory
 
 OTHER = 'other'
 """What is no phase: loading libraries and data, building networks, writing the report."""
@@ -46,7 +47,13 @@ class PhaseTimes:
       self._outermost = time.perf_counter()
     self._clocks[phase] = self.seconds(phase) - time.perf_counter()
     try:
-      yield
+      if outermost:
+        with memory.PeakSampler() as sampler:
+          yield
+          entry = self._entry(phase)
+          entry.peak_mb = max(entry.peak_mb or 0, sampler.read() / memory.MEGABYTE)
+      else:
+        yield
     finally:
       self.read()
       del self._clocks[phase]

@@ -144,6 +144,7 @@ def times(entries: Mapping[str, PhaseTime], phases: Sequence[Phase]) -> dict[str
         'title': titles.get(name, ''),
         'iters': entries[name].iters,
         'seconds': entries[name].seconds,
+        'peak_mb': entries[name].peak_mb,
       }
       for name in sorted(entries, key=lambda name: name == OTHER)  # Which comes last.
     ],

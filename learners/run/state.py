@@ -30,11 +30,13 @@ class PhaseTime:
     iters: training steps done.
     seconds: wall time, counted on where an earlier process stopped.
     images_per_sec: speed of its training; None if it was not measured.
+    peak_mb: the most memory that the process held meanwhile, in megabytes; None inside a phase.
   """
 
   iters: int = 0
   seconds: float = 0.0
   images_per_sec: float | None = None
+  peak_mb: float | None = None
 
 
 @dataclasses.dataclass
@@ -69,6 +71,7 @@ class RunState:
     phase: the phase of the last checkpoint.
     step: training steps done in it.
     times: of phases and of trainings inside them, by name.
+    pieces: in how many pieces the batches of a training are run, by phase, where it is several.
     original: report block of the network before compression.
     post_training_score: value of the score of the int8 file that quantising the float model gave,
       where training in 8 bits follows.
@@ -82,6 +85,7 @@ class RunState:
   phase: str | None = None
   step: int = 0
   times: dict[str, PhaseTime] = dataclasses.field(default_factory=dict)
+  pieces: dict[str, int] = dataclasses.field(default_factory=dict)
   original: dict[str, Any] | None = None
   post_training_score: float | None = None
   batch_norms: BatchNormState | None = None

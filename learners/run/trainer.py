@@ -8,16 +8,20 @@ from collections.abc import Callable, Mapping, Sequence
 import tensorflow as tf
 import tf_keras as keras
 
+from secateurs.learners.run.budget import Budget, pieces_note
 from secateurs.learners.run.console import say
 from secateurs.learners.run.rates import Rates
 from secateurs.learners.run.session import Session
 from secateurs.learners.run.settings import Settings
+from secateurs.utils.graph.counts.memory import map_bytes
+from secateurs.utils.graph.flat.walk import flatten_model
 from secateurs.utils.training import distributed
 from secateurs.utils.training.engine import loop
 from secateurs.utils.training.engine.callbacks import PhaseCallbacks
 from secateurs.utils.training.engine.events import Event
 from secateurs.utils.training.engine.hooks import Hooks, WeightDecay
 from secateurs.utils.training.engine.progress import Progress
+from secateurs.utils.training.models.batch_norm import averaging_slower, batch_norms
 from secateurs.utils.training.models.quantization import wrapped
 from secateurs.utils.training.models.weights import leaf_layers
 
@@ -34,6 +38,7 @@ class Trainer:
     session: Session,
     save: Save,
     extra_variables: Callable[[], Mapping[str, tf.Variable]],
+    budget: Budget,
   ) -> None:
     """Keeps what all trainings of a run share.
 
@@ -43,7 +48,9 @@ class Trainer:
       session: what a training resumes from, times and metrics.
       save: writes a checkpoint inside a phase, after so many steps.
       extra_variables: those that processes must agree in beside the network's.
+      budget: of memory, from which follows in how many pieces a batch is run.
     """
+    self._budget = budget
     self._settings, self._rates, self._session = settings, rates, session
     self._save, self._extra_variables = save, extra_variables
 
@@ -75,6 +82,7 @@ class Trainer:
       DivergenceError: a loss that is not finite.
     """
     hooks = hooks or Hooks()
+    nb_pieces = self._pieces(phase, objective, network)
     variables = list(network.trainable_variables if variables is None else variables)
     step = loop.TrainStep(
       objective,
@@ -83,6 +91,7 @@ class Trainer:
       penalties=[*weight_decay(self._rates, network), *hooks.penalties],
       constraints=hooks.constraints,
       compression=self._settings.training.grad_compression,
+      nb_pieces=nb_pieces,
     )
     start = self._session.restore_optimizer(phase, optimizer)
     distributed.broadcast_variables(
@@ -99,7 +108,11 @@ class Trainer:
       self._checkpoints(phase, optimizer, progress),
     ]
     callbacks.begin()
-    with self._session.times.running(phase), contextlib.closing(progress):
+    with (
+      self._session.times.running(phase),
+      contextlib.closing(progress),
+      averaging_slower(network, nb_pieces),
+    ):
       loop.run(
         step,
         self._batches(phase, start, augment),
@@ -112,6 +125,19 @@ class Trainer:
     callbacks.end()
     distributed.mean_variables(network.non_trainable_weights)
     self._session.times.note_training(phase, nb_steps, progress.images_per_sec)
+
+  def _pieces(self, phase: str, objective: loop.Objective, network: keras.Model) -> int:
+    """In how many pieces a batch is run: as many as when the training began, or more."""
+    maps = map_bytes(flatten_model(network))
+    teacher = getattr(objective, 'teacher', None)
+    also = 0 if teacher is None else map_bytes(flatten_model(teacher)).inference
+    size, known = self._rates.batch_size, self._session.state.pieces
+    found = self._budget.pieces(maps, size, also=also)
+    found = distributed.from_chief(lambda: max(found, known.get(phase, 1)))
+    if found > 1:
+      known[phase] = found
+      say(pieces_note(size, found, has_norms=bool(batch_norms(network))))
+    return found
 
   def _batches(self, phase: str, start: int, augment: str) -> tf.data.Dataset:
     return self._settings.helper.train_batches(

@@ -1,6 +1,8 @@
-"""Crops square images from JPEG data; only the cropped part is decoded."""
+"""Crops square images from JPEG data; only the cropped part is decoded, and huge ones are shrunk."""
 
 from __future__ import annotations
+
+import functools
 
 import tensorflow as tf
 
@@ -8,6 +10,7 @@ AREA = (0.08, 1.0)
 ASPECT = (3 / 4, 4 / 3)
 _CENTRAL = 0.875  # 224 of a short side of 256.
 _NB_ATTEMPTS = 10
+_LEAST_EXCESS = 2  # An image that is shrunk while it is decoded is still so many times too large.
 
 
 def random_crop(data: tf.Tensor, size: int, seed: tf.Tensor) -> tf.Tensor:
@@ -37,7 +40,9 @@ def random_crop(data: tf.Tensor, size: int, seed: tf.Tensor) -> tf.Tensor:
   )
   window = tf.concat([begin[:2], extent[:2]], 0)
   mirrored = tf.random.stateless_uniform([], seed + 1) < 0.5
-  part = tf.raw_ops.Reverse(tensor=_decode(data, window), dims=tf.stack([False, mirrored, False]))
+  part = tf.raw_ops.Reverse(
+    tensor=decode_window(data, window, (size, size)), dims=tf.stack([False, mirrored, False])
+  )
   return _resized(part, size)
 
 
@@ -58,12 +63,40 @@ def central_crop(data: tf.Tensor, size: int) -> tf.Tensor:
   side = tf.cast(tf.round(_CENTRAL * tf.cast(tf.minimum(height, width), tf.float32)), tf.int32)
   side = tf.maximum(side, 1)
   window = tf.stack([(height - side) // 2, (width - side) // 2, side, side])
-  return _resized(_decode(data, window), size)
+  return _resized(decode_window(data, window, (size, size)), size)
 
 
-def _decode(data: tf.Tensor, window: tf.Tensor) -> tf.Tensor:
-  """Decodes the window (top, left, height, width) of a JPEG image to uint8 [height, width, 3]."""
-  return tf.io.decode_and_crop_jpeg(data, window, channels=3, dct_method='INTEGER_FAST')
+def decode_window(
+  data: tf.Tensor, window: tf.Tensor, wanted: tuple[int, int], channels: int = 3
+) -> tf.Tensor:
+  """Decodes a window of a JPEG image, at 1/2, 1/4 or 1/8 of its size where that is still large.
+
+  libjpeg leaves out the high frequencies, so that memory and time of a huge image are those of a small
+  one: a window that is at least 4 times as large as wanted comes at half of its size, and so on.
+
+  Args:
+    data: scalar string.
+    window: int32 [4]: top, left, height, width.
+    wanted: height and width that it will be resized to.
+    channels: 3, or 1 for grey.
+
+  Returns:
+    uint8 [height, width, channels].
+  """
+  excess = tf.reduce_min(window[2:] // tf.constant(wanted))
+
+  def whole() -> tf.Tensor:
+    return tf.io.decode_and_crop_jpeg(data, window, channels=channels, dct_method='INTEGER_FAST')
+
+  def shrunk(ratio: int) -> tf.Tensor:
+    image = tf.io.decode_jpeg(data, channels=channels, ratio=ratio, dct_method='INTEGER_FAST')
+    top, left, height, width = tf.unstack(window // ratio)
+    return image[top : top + height, left : left + width]
+
+  ratios = (2, 4, 8)
+  chosen = tf.add_n([tf.cast(excess >= _LEAST_EXCESS * ratio, tf.int32) for ratio in ratios])
+  branches = [whole, *(functools.partial(shrunk, ratio) for ratio in ratios)]
+  return tf.switch_case(chosen, branches)
 
 
 def _resized(image: tf.Tensor, size: int) -> tf.Tensor:

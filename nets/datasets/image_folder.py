@@ -10,7 +10,16 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from secateurs.nets.datasets.images import Augmentation, DataConfig, ImageDataset, Split, hold_out
+from secateurs.nets.datasets.crops import decode_window
+from secateurs.nets.datasets.file_names import FileNames, PathTable, names_in
+from secateurs.nets.datasets.images import (
+  Augmentation,
+  DataConfig,
+  ImageDataset,
+  Split,
+  hold_out,
+  spread,
+)
 from secateurs.nets.datasets.locate import data_folder
 from secateurs.utils.config import option
 from secateurs.utils.errors import UserError
@@ -20,6 +29,7 @@ _EVAL_SHARE = 0.2
 _MIN_PER_CLASS = 2
 _CACHE_BYTES = 4 << 30
 _NB_CHECKERS = 8
+_MAX_CHECKED = 20_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +49,7 @@ def load(
   If DIR/train and DIR/val (or DIR/test) exist, they are the splits. Otherwise a fifth of each class is
   held out for evaluation, chosen by a hash of the file name, so that adding images does not move the
   others. Images are decoded once and kept as uint8 if they fit into 4 GiB; otherwise they are decoded
-  each time they are read.
+  each time they are read. Of more than 20,000 files some are checked beforehand, spread evenly.
 
   Args:
     config: location and image size.
@@ -57,7 +67,7 @@ def load(
     )
   root = named[0]
   classes, train, evaluation = _scan(root)
-  _check_images([*train.images, *evaluation.images])
+  _check_images([*_to_check(train.images), *_to_check(evaluation.images)])
   names = ('train', 'val', 'eval')
   splits = dict(zip(names, hold_out(train, evaluation, config), strict=True))
   shape = shape or (config.image_size, config.image_size, 3)
@@ -78,14 +88,28 @@ def load(
 def decode_image(path: tf.Tensor, shape: tuple[int, int, int]) -> tf.Tensor:
   """Reads a JPEG or PNG file as uint8 [height, width, channels].
 
-  Crops the largest central part with this aspect ratio and resizes it bilinearly.
+  Crops the largest central part with this aspect ratio and resizes it bilinearly; a huge JPEG file is
+  shrunk while it is decoded.
   """
   rows, columns, channels = shape
-  image = tf.io.decode_image(tf.io.read_file(path), channels=channels, expand_animations=False)
-  height, width = tf.shape(image)[0], tf.shape(image)[1]
-  side = tf.minimum(height * columns, width * rows)  # Height of the part times `columns`.
-  tall, wide = tf.maximum(side // columns, 1), tf.maximum(side // rows, 1)
-  part = tf.image.crop_to_bounding_box(image, (height - tall) // 2, (width - wide) // 2, tall, wide)
+  data = tf.io.read_file(path)
+
+  def window(height: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
+    side = tf.minimum(height * columns, width * rows)  # Height of the part times `columns`.
+    tall, wide = tf.maximum(side // columns, 1), tf.maximum(side // rows, 1)
+    return tf.stack([(height - tall) // 2, (width - wide) // 2, tall, wide])
+
+  def jpeg() -> tf.Tensor:
+    height, width = tf.unstack(tf.io.extract_jpeg_shape(data)[:2])
+    return decode_window(data, window(height, width), (rows, columns), channels)
+
+  def other() -> tf.Tensor:
+    image = tf.io.decode_image(data, channels=channels, expand_animations=False)
+    return tf.image.crop_to_bounding_box(
+      image, *tf.unstack(window(tf.shape(image)[0], tf.shape(image)[1]))
+    )
+
+  part = tf.cond(tf.io.is_jpeg(data), jpeg, other)
   resized = tf.image.resize(part, [rows, columns], antialias=True)
   pixels = tf.cast(tf.clip_by_value(tf.round(resized), 0, 255), tf.uint8)
   return tf.ensure_shape(pixels, shape)
@@ -106,20 +130,23 @@ def _scan(root: Path) -> tuple[list[str], Split, Split]:
     return classes, _as_split(train), _as_split(evaluation)
   classes, files = _class_folders(root)
   train, evaluation = [], []
-  for label, paths in files:
-    if len(paths) < _MIN_PER_CLASS:
+  for root_of_class, names in files:
+    if len(names) < _MIN_PER_CLASS:
       raise UserError(
-        f'{root / classes[label]} has {len(paths)} image, but at least {_MIN_PER_CLASS} were '
-        'expected, one to train with and one to evaluate with: add images or delete the folder.'
+        f'{root_of_class} has {len(names)} image, but at least {_MIN_PER_CLASS} were expected, one to '
+        'train with and one to evaluate with: add images or delete the folder.'
       )
-    ranked = sorted(paths, key=lambda p: hashlib.md5(p.name.encode()).hexdigest())
-    nb_eval = max(round(len(paths) * _EVAL_SHARE), 1)
-    evaluation.append((label, sorted(ranked[:nb_eval])))
-    train.append((label, sorted(ranked[nb_eval:])))
+    order = np.argsort(np.array([hashlib.md5(name).hexdigest() for name in names.tolist()], 'S'))
+    nb_eval = max(round(len(names) * _EVAL_SHARE), 1)
+    held = np.zeros(len(names), bool)
+    held[order[:nb_eval]] = True
+    evaluation.append((root_of_class, names[held]))
+    train.append((root_of_class, names[~held]))
   return classes, _as_split(train), _as_split(evaluation)
 
 
-def _class_folders(root: Path) -> tuple[list[str], list[tuple[int, list[Path]]]]:
+def _class_folders(root: Path) -> tuple[list[str], list[tuple[Path, np.ndarray]]]:
+  """Names of the classes, and for each its folder and the names of its files."""
   folders = sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith('.'))
   if len(folders) < 2:
     raise UserError(
@@ -127,25 +154,29 @@ def _class_folders(root: Path) -> tuple[list[str], list[tuple[int, list[Path]]]]
       'each class into a separate folder, DIR/class_name/*.jpg or *.png.'
     )
   files = []
-  for label, folder in enumerate(folders):
-    paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES)
-    if not paths:
+  for folder in folders:
+    names = names_in(folder, SUFFIXES)
+    if not len(names):
       raise UserError(
         f'{folder} has no {", ".join(SUFFIXES)} files, but each class needs some: add images or '
         'delete the folder.'
       )
-    files.append((label, paths))
+    files.append((folder, names))
   return [folder.name for folder in folders], files
 
 
-def _as_split(files: list[tuple[int, list[Path]]]) -> Split:
-  paths = [str(path) for _, group in files for path in group]
-  labels = [label for label, group in files for _ in group]
-  return Split(paths, np.asarray(labels, np.int32))
+def _as_split(files: list[tuple[Path, np.ndarray]]) -> Split:
+  named = FileNames.of(files)
+  return Split(named, named.folder)
+
+
+def _to_check(files: FileNames) -> list[str]:
+  """The files whose headers are read before any training: all, or some spread over a huge folder."""
+  return [files[i] for i in spread(len(files), _MAX_CHECKED).tolist()]
 
 
 def _check_images(paths: list[str]) -> None:
-  """Reads every file's header, so that a bad file is reported before training."""
+  """Reads the files' headers, so that a bad file is reported before training."""
   with ThreadPoolExecutor(_NB_CHECKERS) as pool:
     for path, problem in zip(paths, pool.map(_problem, paths), strict=True):
       if problem:
@@ -173,8 +204,11 @@ def _problem(path: str) -> str | None:
 
 def _decoded(split: Split, shape: tuple[int, int, int], decode) -> Split:  # noqa: ANN001
   images = np.empty((len(split), *shape), np.uint8)
-  files = tf.data.Dataset.from_tensor_slices(tf.constant(list(split.images), tf.string))
-  decoder = iter(files.map(decode, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True))
+  paths = PathTable(split.images)
+  files = tf.data.Dataset.range(len(split))
+  decoder = iter(
+    files.map(lambda i: decode(paths[i]), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+  )
   for index, path in enumerate(split.images):
     try:
       images[index] = next(decoder).numpy()

@@ -17,6 +17,7 @@ from typing import Protocol
 import numpy as np
 import tensorflow as tf
 
+from secateurs.nets.datasets.file_names import FileNames, PathTable
 from secateurs.utils.config import Config, option
 from secateurs.utils.errors import UserError
 
@@ -109,11 +110,11 @@ class Split:
   """Images and labels of one split, in memory or as files.
 
   Attributes:
-    images: uint8 [n, h, w, c], or the n paths of image files.
+    images: uint8 [n, h, w, c], or the names of n image files.
     labels: int32 [n].
   """
 
-  images: np.ndarray | Sequence[str]
+  images: np.ndarray | FileNames
   labels: np.ndarray
 
   def __len__(self) -> int:
@@ -123,7 +124,7 @@ class Split:
     """Returns the samples at the given indices, in that order."""
     if isinstance(self.images, np.ndarray):
       return Split(self.images[indices], self.labels[indices])
-    return Split([self.images[i] for i in indices], self.labels[indices])
+    return Split(self.images.take(indices), self.labels[indices])
 
 
 def check_counts(nb_train: int, nb_eval: int, config: DataConfig) -> tuple[int, int]:
@@ -309,7 +310,7 @@ class ImageDataset:
     self._augmentation = augmentation
     self._decode = decode
     self._preprocess = preprocess
-    self._made: dict[str, tuple[tf.Tensor, tf.Tensor]] = {}
+    self._made: dict[str, tuple[tf.Tensor | PathTable, tf.Tensor]] = {}
 
   @property
   def nb_classes(self) -> int:
@@ -374,15 +375,17 @@ class ImageDataset:
     batches = self._gathered(self._tensors('train'), indices, nb_images, drop_remainder=False)
     return normalize(next(iter(batches))[0], self._preprocess).numpy()
 
-  def _tensors(self, split: str) -> tuple[tf.Tensor, tf.Tensor]:
+  def _tensors(self, split: str) -> tuple[tf.Tensor | PathTable, tf.Tensor]:
     """A split's images (or paths) and labels as eager tensors, created once.
 
     A map function refers to an eager tensor, but copies a NumPy array into its graph.
     """
     if split not in self._made:
       data = self.splits[split]
-      images = tf.constant(data.images)
-      if isinstance(data.images, np.ndarray):
+      if isinstance(data.images, FileNames):
+        images = PathTable(data.images)
+      else:
+        images = tf.constant(data.images)
         # A view of the tensor's memory: tf.constant copies, and the array would be held as well.
         self.splits[split] = Split(np.asarray(images), data.labels)
       self._made[split] = images, tf.constant(data.labels)
@@ -390,7 +393,7 @@ class ImageDataset:
 
   def _gathered(
     self,
-    tensors: tuple[tf.Tensor, tf.Tensor],
+    tensors: tuple[tf.Tensor | PathTable, tf.Tensor],
     indices: tf.data.Dataset,
     batch_size: int,
     *,

@@ -2,8 +2,9 @@
 
 import pytest
 
+from secateurs.utils.deploy import latency
 from secateurs.utils.deploy.interpreter import TFLiteModel
-from secateurs.utils.deploy.latency import measure_latency, summarize
+from secateurs.utils.deploy.latency import is_settled, measure_latency, summarize
 
 
 @pytest.fixture
@@ -18,7 +19,8 @@ def test_one_entry_per_file_and_number_of_threads(paths):
   for entries in results.values():
     assert [entry['threads'] for entry in entries] == [1, 2]
     for entry in entries:
-      assert set(entry) == {'threads', 'p50_ms', 'p90_ms', 'fps'}
+      assert set(entry) == {'threads', 'p50_ms', 'p90_ms', 'fps', 'frames'}
+      assert entry['frames'] == 12
       assert 0 < entry['p50_ms'] <= entry['p90_ms']
       assert entry['fps'] > 0
 
@@ -39,7 +41,30 @@ def test_files_are_interleaved_and_every_frame_counts(paths, monkeypatch):
 
 def test_summary_by_hand():
   entry = summarize([2_000_000] * 9 + [12_000_000], threads=2)
-  assert entry == {'threads': 2, 'p50_ms': 2.0, 'p90_ms': pytest.approx(3.0), 'fps': 500.0}
+  p90 = pytest.approx(3.0)
+  assert entry == {'threads': 2, 'p50_ms': 2.0, 'p90_ms': p90, 'fps': 500.0, 'frames': 10}
+
+
+def test_timing_ends_when_all_medians_have_settled(paths, monkeypatch):
+  frames = {}
+
+  def time_frames(model, nb_frames):
+    done = frames[model.path.name] = frames.get(model.path.name, 0) + nb_frames
+    steady = model.path == paths['float'] or done > 80
+    return [1_000_000 + (i % 2) * (1000 if steady else 500_000) for i in range(nb_frames)]
+
+  monkeypatch.setattr(latency, '_time_frames', time_frames)
+  results = measure_latency(paths, threads=(1,), nb_frames=1000, warmup=0)
+  (one,), (other,) = results.values()
+  assert one['frames'] == other['frames'] < 1000
+  assert other['frames'] > 80
+
+
+def test_a_median_has_settled_when_its_interval_is_narrow():
+  assert not is_settled([100] * 29)
+  assert is_settled([100] * 30)
+  assert is_settled([1000, 1009] * 20)
+  assert not is_settled([1000, 1050] * 20)
 
 
 @pytest.mark.parametrize('bad', [{'nb_frames': 0}, {'threads': (0,)}, {'threads': ()}])

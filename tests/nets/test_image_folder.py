@@ -1,8 +1,10 @@
 import numpy as np
 import pytest
+import tensorflow as tf
 from PIL import Image
 
 from secateurs.nets.datasets import image_folder
+from secateurs.nets.datasets.crops import decode_window
 from secateurs.nets.datasets.image_folder import ImageFolderConfig
 from secateurs.utils.errors import UserError
 
@@ -64,6 +66,30 @@ def test_streaming_equals_caching(root, monkeypatch):
       np.testing.assert_array_equal(x, x2)
       np.testing.assert_array_equal(y, y2)
   np.testing.assert_array_equal(cached.calibration_images(3), streamed.calibration_images(3))
+
+
+def test_a_huge_photograph_is_shrunk_while_it_is_decoded(root):
+  ramp = np.linspace(0, 255, 800).astype(np.uint8)
+  pixels = np.stack([np.broadcast_to(ramp, (600, 800))] * 3, axis=-1)
+  path = root / 'red' / 'huge.jpg'
+  Image.fromarray(pixels).save(path, quality=95)
+  found = image_folder.decode_image(str(path), (16, 16, 3)).numpy().astype(int)
+  centre = Image.fromarray(pixels[:, 100:700]).resize((16, 16), Image.Resampling.BOX)
+  np.testing.assert_allclose(found, np.asarray(centre).astype(int), atol=4)
+  shapes = []
+  decode = tf.io.decode_jpeg
+
+  def record(data, **options):
+    image = decode(data, **options)
+    shapes.append(tuple(image.shape))
+    return image
+
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(tf.io, 'decode_jpeg', record)
+    data = tf.io.read_file(str(path))
+    part = decode_window(data, tf.constant([0, 100, 600, 600]), (16, 16))
+  assert part.shape == (75, 75, 3)
+  assert shapes == [(75, 100, 3)]
 
 
 def test_a_text_file_named_jpg(root):

@@ -4,26 +4,42 @@ import contextlib
 import os
 import time
 from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import tf_keras as keras
 
+from secateurs.utils import memory
 from secateurs.utils.deploy.export_files import ENDINGS, WRITERS, Writer, export_job
 from secateurs.utils.deploy.parity import Agreement, Parity, top1_agreement
-from secateurs.utils.deploy.size import file_size
+from secateurs.utils.deploy.size import gzip_bytes
 from secateurs.utils.files import explain_os_errors, partial_path
+
+_NOT_PACKED = ('keras', 'pb')
 
 
 @dataclass(frozen=True)
 class ExportedFile:
-  """One written file: where, how big, and how close to the Keras model."""
+  """One written file: where, how big, and how close to the Keras model.
+
+  Attributes:
+    path: where.
+    bytes: of the file.
+    packed: its bytes after gzip, if counted already: only reports of .tflite files show them.
+    parity: how close.
+  """
 
   path: Path
   bytes: int
-  gzip_bytes: int
+  packed: int | None
   parity: Parity
+
+  @property
+  def gzip_bytes(self) -> int:
+    """Bytes after gzip."""
+    return gzip_bytes(self.path) if self.packed is None else self.packed
 
 
 @dataclass(frozen=True)
@@ -100,7 +116,7 @@ def export_model(
       the integer ranges come from all of them (a few hundred do). Needed with `int8`.
     int8: also write the full-integer file, int8 in and out.
     sparse: also write the float file whose kernels skip their zeros.
-    parity_images: images for the comparison, of which the first NB_PARITY_IMAGES are taken; by
+    parity_images: images for the comparison, of which the first are taken (`nb_parity_images`); by
       default the first calibration images, else seeded Gaussian noise.
     quantized: a twin of the model that simulates 8 bits; the full-integer file is made from it (and
       compared with it), with or without `int8`.
@@ -119,15 +135,24 @@ def export_model(
   kinds += ['tflite_sparse'] if sparse else []
   writers = {**{kind: WRITERS[kind] for kind in kinds}, **(further or {})}
   paths = [prefix.with_name(prefix.name + ENDINGS[kind]) for kind in writers]
-  with _all_or_nothing(paths) as partials:
-    parities = [
-      write(job, partial, path.name)
-      for write, partial, path in zip(writers.values(), partials, paths, strict=True)
-    ]
-    sizes = [file_size(partial) for partial in partials]
+  parities: dict[str, Parity] = {}
+  packed: dict[str, Future[int]] = {}
+  # Files are gzipped, which needs no Python, while the next ones are made.
+  with (
+    memory.returned_at_once(),
+    _all_or_nothing(paths) as partials,
+    ThreadPoolExecutor(1) as packer,
+  ):
+    for (kind, write), partial, path in zip(writers.items(), partials, paths, strict=True):
+      parities[kind] = write(job, partial, path.name)
+      if kind not in _NOT_PACKED:
+        packed[kind] = packer.submit(gzip_bytes, partial)
+      memory.release()
+    sizes = {kind: partial.stat().st_size for kind, partial in zip(writers, partials, strict=True)}
+    packed_sizes = {kind: future.result() for kind, future in packed.items()}
   files = {
-    kind: ExportedFile(path, size.bytes, size.gzip_bytes, parity)
-    for kind, path, size, parity in zip(writers, paths, sizes, parities, strict=True)
+    kind: ExportedFile(path, sizes[kind], packed_sizes.get(kind), parities[kind])
+    for kind, path in zip(writers, paths, strict=True)
   }
   return Export(
     keras=files['keras'],

@@ -10,7 +10,12 @@ import tensorflow as tf
 import tf_keras as keras
 
 from secateurs.utils.deploy.convert import convert, freeze, graph_def
-from secateurs.utils.deploy.exportable import calibration_images, check_exportable, parity_inputs
+from secateurs.utils.deploy.exportable import (
+  calibration_images,
+  check_exportable,
+  nb_parity_images,
+  parity_inputs,
+)
 from secateurs.utils.deploy.parity import (
   Agreement,
   Parity,
@@ -71,7 +76,7 @@ def export_job(
   specs = check_exportable(model)
   if int8 and quantized is None:
     calibration = calibration_images(calibration, specs)
-  images = parity_inputs(parity_images, calibration, specs)
+  images = parity_inputs(parity_images, calibration, specs, nb_parity_images(model))
   reference = keras_outputs(model, images)
   return Job(model, quantized, specs, calibration, images, reference, agreement)
 

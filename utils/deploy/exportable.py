@@ -10,6 +10,7 @@ from secateurs.utils import nested
 from secateurs.utils.errors import UserError
 
 NB_PARITY_IMAGES = 64
+_PARITY_MACS, _LEAST_PARITY_IMAGES = 20e9, 4
 
 
 def check_exportable(model: keras.Model) -> tuple[tf.TensorSpec, ...]:
@@ -69,8 +70,27 @@ def calibration_images(images: Any, specs: tuple[tf.TensorSpec, ...]) -> Any:
   return images
 
 
-def parity_inputs(images: Any, calibration: Any, specs: tuple[tf.TensorSpec, ...]) -> Any:
+def nb_parity_images(model: keras.Model) -> int:
+  """How many inputs files are compared on: 64, fewer (at least 4) where they take over 20 G MACs."""
+  from secateurs.utils.graph import count
+
+  macs = max(count(model).macs, 1)
+  return int(min(max(_PARITY_MACS // macs, _LEAST_PARITY_IMAGES), NB_PARITY_IMAGES))
+
+
+def parity_inputs(
+  images: Any,
+  calibration: Any,
+  specs: tuple[tf.TensorSpec, ...],
+  nb_images: int = NB_PARITY_IMAGES,
+) -> Any:
   """Returns the first inputs of those given, else of the calibration ones, else made-up ones.
+
+  Args:
+    images: given ones.
+    calibration: images that ranges come from.
+    specs: of one sample.
+    nb_images: how many are returned, if there are so many.
 
   Raises:
     UserError: there are none, or they have another shape than the model's.
@@ -78,13 +98,13 @@ def parity_inputs(images: Any, calibration: Any, specs: tuple[tf.TensorSpec, ...
   if images is None:
     images = calibration
   if images is None:
-    return made_up(specs, NB_PARITY_IMAGES)
+    return made_up(specs, nb_images)
   if not _fit(images, specs):
     raise UserError(
       f'The parity images have shape {_came(images)}, expected {_expected(specs)}; give images as '
       'the network sees them.'
     )
-  return _cast(nested.rows(images, slice(NB_PARITY_IMAGES)), specs)
+  return _cast(nested.rows(images, slice(nb_images)), specs)
 
 
 def made_up(specs: tuple[tf.TensorSpec, ...], nb_samples: int) -> Any:

@@ -141,7 +141,10 @@ def graph_def_outputs(
   with graph.as_default():
     tf.import_graph_def(graph_def, name='')
   names, wanted = nested.parts(input_name), nested.parts(output_name)
-  with quiet_native(), tf.compat.v1.Session(graph=graph) as session:
+  # The graph is run for a few images: optimising it first would take longer than that.
+  config = tf.compat.v1.ConfigProto()
+  config.graph_options.rewrite_options.disable_meta_optimizer = True
+  with quiet_native(), tf.compat.v1.Session(graph=graph, config=config) as session:
     pieces = []
     for start in range(0, nested.size(images), _BATCH):
       given = nested.parts(nested.rows(images, slice(start, start + _BATCH)))

@@ -54,6 +54,7 @@ class Latency(_Closed):
   p50_ms: Number  # median
   p90_ms: Number
   fps: Number  # images per second at the median
+  frames: NotRequired[Whole]  # timed
 
 
 class Evaluated(_Closed, total=False):
@@ -145,6 +146,7 @@ class Phase(_Closed):
   title: NotRequired[str]  # what it does, in a few words
   iters: Number  # training steps
   seconds: Number
+  peak_mb: NotRequired[Number]  # the most memory of the process meanwhile, in megabytes
 
 
 class ParityFigures(_Closed, total=False):

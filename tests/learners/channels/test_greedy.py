@@ -19,6 +19,7 @@ from secateurs.utils.graph import ChannelGraph
 from secateurs.utils.graph.flat.cuts import first_calls
 from secateurs.utils.graph.flat.walk import flatten_model
 from secateurs.utils.training.layerwise.frontier import Frontier
+from secateurs.utils.training.layerwise.maps import MapStore
 from secateurs.utils.training.tasks.classification import Classification
 from secateurs.utils.training.tasks.heads import make_head
 
@@ -71,8 +72,8 @@ def problem(build, trunk='couple', unit_number=1, method=None):
     now.position,
     end,
     branch,
-    as_tensors(now.tensors),
-    as_tensors(before.peek(outputs)),
+    now.tensors,
+    before.peek(outputs),
     labels,
     Classification(10),
   )
@@ -96,10 +97,6 @@ def problem(build, trunk='couple', unit_number=1, method=None):
     return total + np.mean(np.log(np.exp(z).sum(-1)) - z[np.arange(len(labels)), labels])
 
   return unit, pruning, readers, loss
-
-
-def as_tensors(arrays):
-  return {number: tf.constant(array) for number, array in arrays.items()}
 
 
 @pytest.mark.parametrize(
@@ -185,8 +182,8 @@ def toy(drift, greedy):
     0,
     flat.outputs[0],
     None,
-    {flat.inputs[0][0]: images},
-    {number: target},
+    {flat.inputs[0][0]: MapStore().holding(images)},
+    {number: MapStore().holding(target)},
     np.zeros(32, int),
     Classification(10),
   )

@@ -6,7 +6,8 @@ from strided_networks import NETS, samples
 
 from secateurs.nets.resnet import cifar_resnet
 from secateurs.utils.graph.flat.walk import flatten_model
-from secateurs.utils.training.layerwise.frontier import Frontier, as_half, bytes_per_image
+from secateurs.utils.training.layerwise.frontier import Frontier, bytes_per_image
+from secateurs.utils.training.layerwise.maps import as_half
 from secateurs.utils.training.tasks.heads import make_head, start_head
 
 L = keras.layers
@@ -54,12 +55,14 @@ def test_a_frontier_holds_what_the_network_gives(name):
   expected = dict(zip((c.outputs[0] for c in flat.calls), probe(images, training=False)))
   for position in range(0, len(flat.calls), 4):
     frontier.advance(position)
-    for number, array in frontier.tensors.items():
+    for number, maps in frontier.tensors.items():
       if number in expected:
-        np.testing.assert_allclose(array, expected[number], atol=2e-2, rtol=2e-2)
-    assert sum(a[0].nbytes for a in frontier.tensors.values()) == bytes_per_image(flat, position)
+        np.testing.assert_allclose(maps.whole(), expected[number], atol=2e-2, rtol=2e-2)
+    assert sum(maps.rows(0, 1).nbytes for maps in frontier.tensors.values()) == bytes_per_image(
+      flat, position
+    )
     last = flat.outputs[0]
-    found = frontier.peek([last])[last]
+    found = frontier.peek([last])[last].whole()
     np.testing.assert_allclose(found, expected[last], atol=5e-2, rtol=5e-2)
 
 
@@ -74,4 +77,4 @@ def test_a_process_without_images_has_empty_maps():
   frontier = Frontier(flat, np.zeros((0, 32, 32, 3), np.float32))
   frontier.advance(5)
   (output,) = flat.outputs
-  assert frontier.peek([output])[output].shape == (0, 10)
+  assert frontier.peek([output])[output].whole().shape == (0, 10)

@@ -29,6 +29,8 @@ _KEEP_NOTHING = (
   _LAYERS.InputLayer,
 )
 _ADDITIONS = ('__operators__.add', 'math.add')
+_INFERENCE_BYTES = 256 << 20  # Larger batches than this holds are no faster.
+_INFERENCE_SAMPLES = 500
 _SIZE_IF_OPEN = 1  # Of an axis whose size the network leaves open.
 
 
@@ -65,6 +67,17 @@ def map_bytes(flat: FlatModel, calls: Sequence[Call] | None = None) -> MapBytes:
       (tensor_bytes(flat, n) for call in calls for n in (*call.inputs, *call.outputs)), default=0
     ),
   )
+
+
+def inference_batch(flat: FlatModel, wanted: int) -> int:
+  """How many samples to run at once, at most `wanted`: as many as 256 MB of feature maps hold."""
+  most = max(map_bytes(flat).inference, 1)
+  return max(min(wanted, _INFERENCE_BYTES // most), 1)
+
+
+def inference_bytes(maps: MapBytes) -> int:
+  """What such a batch holds at the most."""
+  return max(min(_INFERENCE_BYTES, _INFERENCE_SAMPLES * maps.inference), maps.inference)
 
 
 def tensor_bytes(flat: FlatModel, number: int) -> int:

@@ -16,11 +16,14 @@ import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
-from secateurs.utils.graph.flat.cuts import given, run_calls
+from secateurs.utils import nested
+from secateurs.utils.graph.counts.memory import inference_batch
+from secateurs.utils.graph.flat.cuts import run_calls
 from secateurs.utils.graph.flat.walk import Call, FlatModel, flatten_model
 from secateurs.utils.training import distributed
 from secateurs.utils.training.layerwise.least_squares import Moments, NormalEquations
 from secateurs.utils.training.layerwise.linear import is_addition, kernel_matrix
+from secateurs.utils.training.layerwise.maps import Maps, MapStore
 
 L = keras.layers
 _PASSING = (L.Dropout, L.SpatialDropout1D, L.SpatialDropout2D, L.SpatialDropout3D)
@@ -103,8 +106,18 @@ class Features:
     *,
     seed: int,
     nb_points: int,
+    store: MapStore | None = None,
   ) -> None:
-    """`batches` of inputs [n, ...]; `nb_points` positions are sampled per image and layer."""
+    """Starts in front of the first layer.
+
+    Args:
+      original: the network before.
+      pruned: one of the same structure.
+      batches: inputs [n, ...].
+      seed: of the sampled positions.
+      nb_points: how many are sampled per image and layer.
+      store: where feature maps are kept; default: all in memory.
+    """
     self.original, self.pruned = flatten_model(original), flatten_model(pruned)
     self._calls = self.original.calls
     self._twins = self.pruned.calls
@@ -118,10 +131,17 @@ class Features:
     self._done = [False] * len(self._calls)
     self._changed: set[str] = set()
     self._differs: set[int] = set()
-    inputs = [given(self.original, batch) for batch in batches]
-    numbers = [number for number, _ in self.original.inputs]
-    self._before: dict[int, list[tf.Tensor]] = {n: [one[n] for one in inputs] for n in numbers}
-    self._after: dict[int, list[tf.Tensor]] = {}
+    self._store = store or MapStore()
+    sizes = [nested.size(batch) for batch in batches]
+    self._batch = inference_batch(self.original, max(sizes, default=1))
+    # Of each batch its first sample and the one after its last.
+    ends = np.cumsum([0, *sizes])
+    self._bounds = list(zip(ends[:-1].tolist(), ends[1:].tolist(), strict=True))
+    self._before: dict[int, Maps] = {n: self._new(n) for n, _ in self.original.inputs}
+    for batch in batches:
+      for maps, part in zip(self._before.values(), nested.parts(batch), strict=True):
+        maps.append(np.asarray(part))
+    self._after: dict[int, Maps] = {}
 
   def changed(self, names: Collection[str]) -> None:
     """Says that layers of the pruned network have other weights from here on."""
@@ -142,34 +162,58 @@ class Features:
     """Names of the layers that a tensor depends on."""
     return {self._calls[i].name for i in self.ancestors(tensor)}
 
-  def maps(self, tensor: int) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
-    """Feature maps of the original and of the pruned network, batch by batch."""
-    for index in sorted(self.ancestors(tensor)):
-      if not self._done[index]:
-        self._run(index)
+  def maps(self, tensor: int) -> tuple[Maps, Maps]:
+    """Feature maps of the original and of the pruned network."""
+    todo = [index for index in sorted(self.ancestors(tensor)) if not self._done[index]]
+    if todo:
+      self._run(todo, tensor)
     before = self._before[tensor]
     return before, self._after[tensor] if tensor in self._differs else before
 
-  def _run(self, index: int) -> None:
-    call, twin = self._calls[index], self._twins[index]
-    ins = call.inputs
-    differs = call.name in self._changed or any(t in self._differs for t in ins)
-    size = len(self._before[ins[0]])
-    results = [run_calls([call], {t: self._before[t][i] for t in ins}) for i in range(size)]
-    for number in call.outputs:
-      self._before[number] = [one[number] for one in results]
-    if differs:
-      after = {t: self._after[t] if t in self._differs else self._before[t] for t in ins}
-      results = [run_calls([twin], {t: after[t][i] for t in ins}) for i in range(size)]
-      for number in call.outputs:
-        self._after[number] = [one[number] for one in results]
-        self._differs.add(number)
-    self._done[index] = True
-    for number in set(ins):
-      self._left[number] -= 1
+  def _run(self, todo: list[int], tensor: int) -> None:
+    """Runs some calls of both networks; what later calls read is kept, and `tensor`."""
+    calls = [self._calls[index] for index in todo]
+    twins = [self._twins[index] for index in todo if self._sees_change(self._calls[index])]
+    for index in todo:
+      self._done[index] = True
+      for number in set(self._calls[index].inputs):
+        self._left[number] -= 1
+    made = {number for call in calls for number in call.outputs}
+    kept = {n for n in made if self._left[n] or n == tensor}
+    read = {n for call in calls for n in call.inputs} - made
+    shared = {n for call in twins for n in call.inputs} - self._differs
+    before = {number: self._new(number) for number in kept}
+    after = {number: self._new(number) for number in kept & self._differs}
+    for first in range(0, self._bounds[-1][1] if self._bounds else 0, self._batch):
+      last = min(first + self._batch, self._bounds[-1][1])
+      values = {n: self._values(self._before[n], n, first, last) for n in read}
+      found = run_calls(calls, values, wanted=[*(kept | (shared & made))])
+      _append(before, found)
+      if after:
+        values |= found
+        given = {n: values[n] for n in shared}
+        given |= {n: self._values(self._after[n], n, first, last) for n in read & self._differs}
+        _append(after, run_calls(twins, given, wanted=list(after)))
+    self._before |= before
+    self._after |= after
+    for number in read:
       if not self._left[number]:
+        # Whoever still looks at them keeps them.
         self._before.pop(number, None)
         self._after.pop(number, None)
+
+  def _sees_change(self, call: Call) -> bool:
+    """Whether the pruned network's call gives something else; notes what comes out of it."""
+    differs = call.name in self._changed or any(t in self._differs for t in call.inputs)
+    if differs:
+      self._differs.update(call.outputs)
+    return differs
+
+  def _new(self, number: int) -> Maps:
+    return self._store.new(self.original.shapes[number][1:])
+
+  def _values(self, maps: Maps, number: int, first: int, last: int) -> tf.Tensor:
+    return tf.cast(maps.rows(first, last), self.original.dtypes[number])
 
   def equations(self, target: Target, compensate: bool) -> NormalEquations:
     """Normal equations of a layer: input rows of the pruned network against what it should give.
@@ -187,7 +231,7 @@ class Features:
     layer = target.call.layer
     kernel = kernel_matrix(layer)
     before, after = self.maps(target.call.inputs[0])
-    lost = self._lost(target) if compensate and target.others else None
+    lost = self._lost(target) if compensate else []
     scale, offset = _affine(self.original.layers(), target)
     now_scale, now_offset = _affine(self.pruned.layers(), target)
     usable = np.abs(now_scale) > _MIN_SHARE * np.abs(now_scale).max()
@@ -197,18 +241,23 @@ class Features:
     sums = NormalEquations.empty(*kernel.shape)
     rng = np.random.default_rng([self._seed, zlib.crc32(target.call.name.encode())])
     index, nb_ranks = distributed.shard()
-    for i in range(len(before)):
-      x = before[i].numpy()
+    for i, (first, last) in enumerate(self._bounds):
+      x = before.rows(first, last)
       # Other ranks hold the batches between: with their draws passed over, all points together are
       # those that one process would draw.
       for _ in range(nb_ranks - 1 if i else index):
         self._points(rng, target, len(x))
       points = self._points(rng, target, len(x))
-      rows = patches(x, layer, points)
+      rows = patches(x, layer, points).astype(np.float32)
       wanted = (rows @ kernel.astype(rows.dtype)) * factor + shift
-      if lost is not None:
-        wanted += lost[i].numpy()[points] * inverse
-      sums.add(rows if after is before else patches(after[i].numpy(), layer, points), wanted)
+      for one, other in lost:
+        wanted += (
+          one.rows(first, last)[points].astype(np.float32)
+          - other.rows(first, last)[points].astype(np.float32)
+        ) * inverse
+      if after is not before:
+        rows = patches(after.rows(first, last), layer, points).astype(np.float32)
+      sums.add(rows, wanted)
     fields = dataclasses.fields(sums)
     totals = distributed.sum(*(getattr(sums, field.name) for field in fields))
     return NormalEquations(*totals)
@@ -221,16 +270,10 @@ class Features:
     """What the outputs of a layer of the pruned network are multiplied with after it, [outputs]."""
     return _affine(self.pruned.layers(), target)[0]
 
-  def _lost(self, target: Target) -> list[tf.Tensor] | None:
-    """Sum of what the original network adds beside the layer, minus that of the pruned one."""
-    sums = None
-    for number in target.others:
-      before, after = self.maps(number)
-      if after is before:
-        continue
-      differences = [a - b for a, b in zip(before, after, strict=True)]
-      sums = differences if sums is None else [s + d for s, d in zip(sums, differences)]
-    return sums
+  def _lost(self, target: Target) -> list[tuple[Maps, Maps]]:
+    """What is added beside the layer in the original and in the pruned network, where they differ."""
+    pairs = [self.maps(number) for number in target.others]
+    return [(before, after) for before, after in pairs if after is not before]
 
   def _points(self, rng: np.random.Generator, target: Target, nb_images: int) -> tuple:
     """Index arrays of sampled positions: (image, row, column), or (image,) for flat rows."""
@@ -239,6 +282,11 @@ class Features:
       return (np.arange(nb_images),)
     images = np.repeat(np.arange(nb_images), self._nb_points)
     return images, *(rng.integers(0, size, len(images)) for size in shape[1:-1])
+
+
+def _append(maps: Mapping[int, Maps], values: Mapping[int, tf.Tensor]) -> None:
+  for number, one in maps.items():
+    one.append_tensor(values[number])
 
 
 def has_shift(target: Target) -> bool:

@@ -9,8 +9,10 @@ import numpy as np
 import tensorflow as tf
 
 from secateurs.utils import nested
+from secateurs.utils.graph.counts.memory import inference_batch
 from secateurs.utils.graph.flat.cuts import calls_between, crossing, run_calls
 from secateurs.utils.graph.flat.walk import Call, FlatModel
+from secateurs.utils.training.layerwise.maps import Maps, MapStore
 
 _BATCH = 128
 _BYTES = 2
@@ -28,51 +30,50 @@ class Frontier:
     tensors: what crosses it, [n, ...] by tensor number.
   """
 
-  def __init__(self, flat: FlatModel, images: Any) -> None:
+  def __init__(self, flat: FlatModel, images: Any, store: MapStore | None = None) -> None:
     """Starts in front of the first layer with inputs [n, ...], several of them in a tuple."""
     self.flat = flat
     self.position = 0
-    numbers = [number for number, _ in flat.inputs]
-    self.tensors: dict[int, np.ndarray] = {
-      number: as_half(np.asarray(one))
-      for number, one in zip(numbers, nested.parts(images), strict=True)
+    self._store = store or MapStore()
+    self._batch = inference_batch(flat, _BATCH)
+    self.tensors: dict[int, Maps] = {
+      number: self._store.holding(np.asarray(one))
+      for (number, _), one in zip(flat.inputs, nested.parts(images), strict=True)
     }
 
   def advance(self, position: int) -> None:
     """Moves the cut to after the first `position` calls."""
     if position > self.position:
       calls = self.flat.calls[self.position : position]
-      self.tensors = self._run(calls, crossing(self.flat, position))
+      after = self._run(calls, crossing(self.flat, position))
+      for number, maps in self.tensors.items():
+        if number not in after:
+          maps.clear()
+      self.tensors = after
       self.position = position
 
-  def peek(self, wanted: Collection[int]) -> dict[int, np.ndarray]:
+  def peek(self, wanted: Collection[int]) -> dict[int, Maps]:
     """Tensors after the cut, [n, ...] by number; the cut stays."""
     return self._run(calls_between(self.flat, self.position, wanted), wanted)
 
-  def _run(self, calls: Sequence[Call], wanted: Collection[int]) -> dict[int, np.ndarray]:
+  def close(self) -> None:
+    """Lets all feature maps go."""
+    for maps in self.tensors.values():
+      maps.clear()
+
+  def _run(self, calls: Sequence[Call], wanted: Collection[int]) -> dict[int, Maps]:
+    found = {number: self.tensors[number] for number in wanted if number in self.tensors}
+    made = {n: self._store.new(self.flat.shapes[n][1:]) for n in wanted if n not in self.tensors}
+    read = {number for call in calls for number in call.inputs}.intersection(self.tensors)
     size = len(next(iter(self.tensors.values())))
-    if not size:  # A process may have no image.
-      shapes = {number: self.flat.shapes[number][1:] for number in wanted}
-      return {number: np.zeros((0, *shape), np.float16) for number, shape in shapes.items()}
-    parts: dict[int, list[np.ndarray]] = {number: [] for number in wanted}
-    for first in range(0, size, _BATCH):
+    for first in range(0, size, self._batch) if made else ():
       given = {
-        number: tf.cast(array[first : first + _BATCH], self.flat.dtypes[number])
-        for number, array in self.tensors.items()
+        n: tf.cast(self.tensors[n].rows(first, first + self._batch), self.flat.dtypes[n])
+        for n in read
       }
-      for number, value in run_calls(calls, given, wanted=wanted).items():
-        value = tf.cast(value, tf.float32) if value.dtype.is_floating else value
-        parts[number].append(as_half(value.numpy()))
-    return {number: np.concatenate(arrays) for number, arrays in parts.items()}
-
-
-def as_half(array: np.ndarray) -> np.ndarray:
-  """Real numbers in float16, or in float32 where that would make a finite value infinite."""
-  if array.dtype.kind != 'f':
-    return array  # Tokens, say.
-  with np.errstate(over='ignore'):
-    half = array.astype(np.float16)
-  return half if np.isfinite(half).all() else array.astype(np.float32)
+      for number, value in run_calls(calls, given, wanted=list(made)).items():
+        made[number].append_tensor(value)
+    return found | made
 
 
 def bytes_per_image(flat: FlatModel, position: int) -> int:

@@ -18,6 +18,7 @@ from scipy import linalg
 
 _MAX_TRIES = 8
 _ROUNDING = 1e-6
+_BLOCK = 512  # Rows that are worked on at once.
 
 
 @dataclasses.dataclass
@@ -78,10 +79,12 @@ class NormalEquations:
     gram, cross, energy = self.gram / n, self.cross / n, self.energy / n
     if intercept:
       # What varies less than float32 sums are rounded says nothing, maybe with a wrong sign.
-      squares = np.diag(gram)
-      gram = gram - np.outer(mean_x, mean_x)
+      squares = np.diag(gram).copy()
+      for rows in _row_blocks(len(gram)):  # No further matrix of this size is made.
+        gram[rows] -= mean_x[rows, None] * mean_x
       varies = np.diag(gram) > _ROUNDING * squares
-      gram *= np.outer(varies, varies)
+      gram[~varies] = 0
+      gram[:, ~varies] = 0
       cross = (cross - np.outer(mean_x, mean_y)) * varies[:, None]
       energy = np.maximum(energy - mean_y**2, 0.0)
     if not (np.isfinite(gram).all() and np.isfinite(cross).all()):
@@ -190,11 +193,17 @@ def cholesky(gram: np.ndarray, ridge: float) -> tuple[np.ndarray, float]:
 
 
 def inverse_of(factor: np.ndarray) -> np.ndarray:
-  """The inverse [p, p] of the matrix with this lower Cholesky factor."""
-  inverse, _ = linalg.lapack.dpotri(factor, lower=True)
-  inverse = np.tril(inverse)
-  inverse += np.tril(inverse, -1).T
+  """The inverse [p, p] of the matrix with this lower Cholesky factor, which is overwritten."""
+  inverse, _ = linalg.lapack.dpotri(factor, lower=True, overwrite_c=True)
+  for rows in _row_blocks(len(inverse)):
+    block = inverse[rows, rows]
+    block[:] = np.tril(block) + np.tril(block, -1).T
+    inverse[rows, rows.stop :] = inverse[rows.stop :, rows].T
   return inverse
+
+
+def _row_blocks(size: int) -> list[slice]:
+  return [slice(first, min(first + _BLOCK, size)) for first in range(0, size, _BLOCK)]
 
 
 def refit(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import contextlib
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import tensorflow as tf
@@ -19,6 +20,24 @@ def batch_norms(model: keras.Model) -> list[keras.layers.BatchNormalization]:
     for layer in leaf_layers(model)
     if isinstance(layer, keras.layers.BatchNormalization) and layer.trainable
   ]
+
+
+@contextlib.contextmanager
+def averaging_slower(model: keras.Model, factor: int) -> Iterator[None]:
+  """Has moving averages move by 1 / factor as much, for steps that update them `factor` times.
+
+  With momentum m the old value keeps the weight m^(1/factor) in each update, so m after all of them.
+  Only what is traced inside the block is affected.
+  """
+  norms = batch_norms(model) if factor > 1 else []
+  momenta = [layer.momentum for layer in norms]
+  try:
+    for layer in norms:
+      layer.momentum **= 1 / factor
+    yield
+  finally:
+    for layer, momentum in zip(norms, momenta, strict=True):
+      layer.momentum = momentum
 
 
 def reestimate(model: keras.Model, batches: Iterable[tf.Tensor | np.ndarray]) -> None:

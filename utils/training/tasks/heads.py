@@ -8,20 +8,33 @@ and the linear layer's maps are resized to the output's.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Protocol
 
 import numpy as np
 import tensorflow as tf
 import tf_keras as keras
-from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.linear_model import Ridge
+
+from secateurs.utils.training.tasks.softmax_regression import softmax_regression
 
 L = keras.layers
 _BN_MOMENTUM = 0.9  # Block-wise training may be no more than some tens of steps.
-_BATCH = 128
+_BATCH = 32
 _LEAST_SPREAD = 1e-2  # Of a pooled normalised map; less is what rounding leaves of a dead one.
-_INVERSE_PENALTY, _TOLERANCE, _RIDGE = 1.0, 1e-3, 1e-2
+_INVERSE_PENALTY, _RIDGE = 1.0, 1e-2
 _MAX_ROWS = 20_000  # That a start is fit to.
 _POOLS = {3: L.GlobalAveragePooling1D, 4: L.GlobalAveragePooling2D, 5: L.GlobalAveragePooling3D}
+
+
+class Rows(Protocol):
+  """Samples that slices are read of: an array, or feature maps that are kept elsewhere."""
+
+  def __len__(self) -> int:
+    """How many there are."""
+
+  def __getitem__(self, rows: slice) -> np.ndarray:
+    """Some of them, [m, ...]."""
 
 
 def make_head(
@@ -60,9 +73,7 @@ def _resized(x: tf.Tensor, output_shape: Sequence[int]) -> tf.Tensor:
   return L.Reshape(tuple(output_shape), dtype='float32')(x)
 
 
-def start_head(
-  head: keras.Model, maps: np.ndarray, targets: np.ndarray, *, classes: bool = True
-) -> None:
+def start_head(head: keras.Model, maps: Rows, targets: np.ndarray, *, classes: bool = True) -> None:
   """Gives a new head the weights that suit a block as it is, so that training need not find them.
 
   Normalisation takes the mean and variance of the maps, the linear layer is fit by logistic (or
@@ -70,15 +81,17 @@ def start_head(
 
   Args:
     head: from `make_head`.
-    maps: the block's output [n, ..., c] for some samples.
+    maps: the block's output [n, ..., c] for some samples; it is read some rows at a time.
     targets: class numbers [n] or [n, ...], or numbers for each output [n, ..., outputs].
     classes: whether targets are classes, or yes and no for each output; else they are numbers.
   """
   norm, linear = head.get_layer('norm'), head.get_layer('logits')
-  axes = tuple(range(maps.ndim - 1))
-  norm.moving_mean.assign(maps.mean(axes, np.float64))
-  norm.moving_variance.assign(maps.var(axes, np.float64))
-  read = keras.Model(head.input, linear.input).predict(maps, batch_size=_BATCH, verbose=0)
+  parts = [slice(first, first + _BATCH) for first in range(0, len(maps), _BATCH)]
+  _normalize(norm, (maps[part] for part in parts))
+  before = keras.Model(head.input, linear.input)
+  read = np.concatenate(
+    [before(np.asarray(maps[part], np.float32), training=False).numpy() for part in parts]
+  )
   rows, wanted = _rows(read, targets, int(linear.kernel.shape[-1]), classes)
   mean, size = rows.mean(axis=0), np.maximum(rows.std(axis=0), _LEAST_SPREAD)
   found = _fit((rows - mean) / size, wanted, linear, classes)
@@ -88,6 +101,18 @@ def start_head(
   kernel = kernel / size[:, None]
   linear.kernel.assign(kernel)
   linear.bias.assign(bias - mean @ kernel)
+
+
+def _normalize(norm: L.BatchNormalization, pieces: Iterable[np.ndarray]) -> None:
+  count, total, squares = 0, 0.0, 0.0
+  for piece in pieces:
+    rows = np.asarray(piece, np.float32).reshape(-1, piece.shape[-1])
+    count += len(rows)
+    total = total + rows.sum(axis=0, dtype=np.float64)
+    squares = squares + np.einsum('ij,ij->j', rows, rows, dtype=np.float64)
+  mean = total / count
+  norm.moving_mean.assign(mean)
+  norm.moving_variance.assign(np.maximum(squares / count - mean**2, 0.0))
 
 
 def _rows(
@@ -123,26 +148,22 @@ def _fit(
     found = Ridge(_RIDGE * len(rows)).fit(rows, wanted)
     return np.atleast_2d(found.coef_).T, np.atleast_1d(found.intercept_)
   if wanted.ndim == 1:
-    if len(np.unique(wanted)) < 2:
+    known, numbers = np.unique(wanted, return_inverse=True)
+    if len(known) < 2:
       return None
-    found = _logistic(rows, wanted)
-    intercepts = _per_class(found.intercept_)
+    weights, intercepts = _logistic(rows, numbers)
     bias[:] = intercepts.min()
-    kernel[:, found.classes_] = _per_class(found.coef_).T
-    bias[found.classes_] = intercepts
+    kernel[:, known], bias[known] = weights, intercepts
     return kernel, bias
   for column in range(wanted.shape[1]):  # A sigmoid each.
     labels = wanted[:, column] > 0.5
     if labels.any() and not labels.all():
-      found = _logistic(rows, labels)
-      kernel[:, column], bias[column] = found.coef_[0], found.intercept_[0]
+      weights, intercepts = _logistic(rows, labels.astype(int))
+      kernel[:, column], bias[column] = weights @ [-1, 1], intercepts @ [-1, 1]
   return kernel, bias
 
 
-def _logistic(rows: np.ndarray, labels: np.ndarray) -> LogisticRegression:
-  return LogisticRegression(C=_INVERSE_PENALTY, tol=_TOLERANCE).fit(rows, labels)
-
-
-def _per_class(values: np.ndarray) -> np.ndarray:
-  """One row for each class; scikit-learn gives a single one for two classes."""
-  return np.concatenate([-values, values]) / 2 if len(values) == 1 else values
+def _logistic(rows: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+  """Kernel [c, classes] and bias; of two classes the difference of both counts in the penalty."""
+  two = labels.max() == 1
+  return softmax_regression(rows, labels, _INVERSE_PENALTY / 2 if two else _INVERSE_PENALTY)

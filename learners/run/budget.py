@@ -1,0 +1,86 @@
+"""How a run divides the memory that it may take."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from pathlib import Path
+
+from secateurs.utils import memory
+from secateurs.utils.graph.counts.memory import MapBytes
+from secateurs.utils.training import distributed
+from secateurs.utils.training.layerwise.maps import MapStore
+
+_OF_FREE = 0.5
+_FOR_CACHES = 0.25
+# TensorFlow, the project and compiled graphs; each byte of weights is held as network, gradient, two
+# slots of an optimizer, original, and a copy while one of them is restored or compared.
+_BASE, _COPIES = 1300 << 20, 6
+_LARGEST_MAPS = 2  # What operators work on beside the stored maps.
+
+
+@dataclasses.dataclass(frozen=True)
+class Budget:
+  """The memory of one process.
+
+  Attributes:
+    limit: bytes that it may hold.
+    weights: bytes of the network's weights.
+    folder: where feature maps go that do not fit.
+  """
+
+  limit: int
+  weights: int
+  folder: Path
+
+  def store(self) -> MapStore:
+    """A store of feature maps: a quarter of the memory, and files for more."""
+    return MapStore(self.cache_room, self.folder)
+
+  @property
+  def cache_room(self) -> int:
+    """Bytes of feature maps that are kept in memory."""
+    return int(_FOR_CACHES * self.limit)
+
+  def room(self, *, caches: bool = False) -> int:
+    """Bytes for the feature maps of a training step, beside those that are kept in a store."""
+    return self.limit - self.taken - (self.cache_room if caches else 0)
+
+  @property
+  def taken(self) -> int:
+    """Bytes that are held whatever the batch."""
+    return _BASE + _COPIES * self.weights
+
+  def pieces(self, maps: MapBytes, batch_size: int, *, caches: bool = False, also: int = 0) -> int:
+    """In how many pieces a batch is run so that its feature maps fit.
+
+    Args:
+      maps: of one sample in a training step.
+      batch_size: samples of the batch.
+      caches: whether feature maps of other samples are kept meanwhile.
+      also: further bytes for each sample, such as a teacher's.
+    """
+    each = sample_bytes(maps) + also
+    fitting = max(self.room(caches=caches) // max(each, 1), 1)
+    return math.ceil(batch_size / fitting)
+
+
+def pieces_note(batch_size: int, nb_pieces: int, *, has_norms: bool) -> str:
+  """A sentence about batches that are run in pieces."""
+  norms = ', over each of which batch normalisation takes its statistics' if has_norms else ''
+  return (
+    f'Batches of {batch_size} are run in {nb_pieces} pieces of about {-(-batch_size // nb_pieces)} '
+    f'samples{norms}, so that a step fits into the memory (--max_memory_mb).'
+  )
+
+
+def sample_bytes(maps: MapBytes) -> int:
+  """What a sample of a training step takes."""
+  return maps.training + _LARGEST_MAPS * maps.largest
+
+
+def limit_of(max_memory_mb: int | None) -> int:
+  """Bytes that this process may hold: what was asked for, else half of what is free now."""
+  if max_memory_mb is not None:
+    return max_memory_mb * memory.MEGABYTE
+  return memory.resident() + int(_OF_FREE * memory.free() / distributed.size())

@@ -1,0 +1,103 @@
+"""What memory a run will need, from the graph of its network, before it begins."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+from secateurs.learners.run.budget import Budget, sample_bytes
+from secateurs.utils import memory
+from secateurs.utils.errors import UserError
+from secateurs.utils.graph.counts.memory import MapBytes, inference_bytes
+
+# Of all weights while files are made of them: constants, graphs and what the converter holds.
+_EXPORT_COPIES = 12
+_MATRICES = 6  # Of a layer's normal equations while it is solved.
+
+
+@dataclasses.dataclass(frozen=True)
+class Need:
+  """Memory of one kind of work.
+
+  Attributes:
+    work: what is done, to be read after "for".
+    bytes: what it takes as the run will do it.
+    least: what it takes at the least, with batches run sample by sample and maps on disk.
+  """
+
+  work: str
+  bytes: int
+  least: int
+
+
+def of_measuring(budget: Budget, maps: MapBytes) -> Need:
+  """Evaluating, exporting and comparing files."""
+  size = budget.taken + max(_EXPORT_COPIES * budget.weights, 2 * inference_bytes(maps))
+  return Need('exporting', size, size)
+
+
+def of_training(budget: Budget, maps: MapBytes, batch_size: int, also: int = 0) -> Need:
+  """Training on batches; `also`: further bytes for each sample, such as a teacher's."""
+  each = sample_bytes(maps) + also
+  piece = -(-batch_size // budget.pieces(maps, batch_size, also=also))
+  return Need('training', budget.taken + piece * each, budget.taken + each)
+
+
+def of_layers(budget: Budget, maps: MapBytes, batch_size: int, cache: int) -> Need:
+  """Layer-wise training on kept feature maps.
+
+  Args:
+    budget: of the run.
+    maps: of a sample in a step.
+    batch_size: samples of a step.
+    cache: bytes of all feature maps that are kept, in memory or on disk.
+  """
+  piece = -(-batch_size // budget.pieces(maps, batch_size, caches=True))
+  kept = min(cache, budget.cache_room)
+  size = budget.taken + kept + piece * sample_bytes(maps)
+  return Need('layer-wise training', size, budget.taken + sample_bytes(maps))
+
+
+def of_least_squares(budget: Budget, maps: MapBytes, rows: int, cache: int) -> Need:
+  """Refitting layers: six float64 matrices of the layer with most rows, and kept feature maps."""
+  matrices = _MATRICES * 8 * rows**2
+  kept = min(cache, budget.cache_room)
+  least = budget.taken + matrices + inference_bytes(maps)
+  return Need('least squares', least + kept, least)
+
+
+def largest(needs: Sequence[Need]) -> Need:
+  """The one that decides."""
+  return max(needs, key=lambda need: need.bytes)
+
+
+def describe(needs: Sequence[Need], limit: int, asked: bool) -> str:
+  """A sentence for the user."""
+  need = largest(needs)
+  origin = '--max_memory_mb allows' if asked else 'half of what is free, --max_memory_mb, is'
+  return f'Memory: about {_gb(need.bytes)} at the most, for {need.work}; {origin} {_gb(limit)}.'
+
+
+def require_fit(needs: Sequence[Need], limit: int, asked: bool) -> None:
+  """Refuses a run that cannot keep to its memory.
+
+  Args:
+    needs: of its kinds of work.
+    limit: bytes that it may hold.
+    asked: whether the user set them; else all that the machine has free counts.
+
+  Raises:
+    UserError: not even sample by sample.
+  """
+  need = max(needs, key=lambda one: one.least)
+  if need.least <= limit or (not asked and need.least <= memory.resident() + memory.free()):
+    return
+  there_is = f'--max_memory_mb allows {limit >> 20}' if asked else f'{memory.free() >> 20} are free'
+  raise UserError(
+    f'{need.work.capitalize()} takes about {need.least >> 20} MB here even with one sample at a time, '
+    f'but {there_is}: give it more memory (--max_memory_mb), smaller images or a smaller network.'
+  )
+
+
+def _gb(size: int) -> str:
+  return f'{size / (1 << 30):.1f} GB'

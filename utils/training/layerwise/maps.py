@@ -1,0 +1,191 @@
+"""Feature maps in half precision, in memory as long as they fit and else in files.
+
+A file has no name: the system removes it when the process ends, in whatever way. What is read back is
+the same from both, so that results do not depend on the memory.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from secateurs.utils.errors import UserError
+
+_MARGIN = 64 << 20  # Left free on the disk.
+_HALF = np.dtype(np.float16)
+
+
+class MapStore:
+  """Where feature maps are kept.
+
+  Attributes:
+    used: bytes in memory.
+    on_disk: bytes in files.
+  """
+
+  def __init__(self, room: int | None = None, folder: str | os.PathLike | None = None) -> None:
+    """Keeps nothing yet.
+
+    Args:
+      room: bytes in memory; None: no limit.
+      folder: of the files; default: the system's for temporary files.
+    """
+    self._room, self._folder = room, folder
+    self.used = self.on_disk = 0
+
+  def new(self, shape: Sequence[int | None]) -> Maps:
+    """Maps of samples of a shape, none yet."""
+    return Maps(self, tuple(shape))
+
+  def holding(self, array: np.ndarray) -> Maps:
+    """Maps of the samples of an array [n, ...]."""
+    maps = self.new(array.shape[1:])
+    maps.append(array)
+    return maps
+
+  def has_room(self, size: int) -> bool:
+    """Whether so many bytes more fit into memory."""
+    return self._room is None or self.used + size <= self._room
+
+  def file(self, size: int) -> int:
+    """A file for so many bytes, as its descriptor.
+
+    Raises:
+      UserError: the disk has not so many left, or the folder cannot be written.
+    """
+    folder = Path(self._folder or tempfile.gettempdir())
+    try:
+      folder.mkdir(parents=True, exist_ok=True)
+      free = shutil.disk_usage(folder).free
+      if free >= size + _MARGIN:
+        with tempfile.TemporaryFile(dir=folder) as file:
+          return os.dup(file.fileno())
+      reason = f'{free >> 20} MB are left there'
+    except OSError as error:
+      reason = error.strerror or str(error)
+    raise UserError(
+      f'{folder} was expected to take {max(size >> 20, 1)} MB of feature maps, but {reason}: free some '
+      'space, raise --max_memory_mb so that they stay in memory, or use fewer samples.'
+    )
+
+
+class Maps:
+  """Feature maps [n, ...] of one tensor, appended part by part.
+
+  A part is float16, or float32 where a value would not fit; what is no real number stays as it is.
+  """
+
+  def __init__(self, store: MapStore, shape: tuple[int | None, ...]) -> None:
+    self.shape = shape
+    self._store = store
+    self._parts: list[_Part] = []
+    self._starts = [0]
+
+  def __len__(self) -> int:
+    return self._starts[-1]
+
+  @property
+  def dtype(self) -> np.dtype:
+    """Of what is read back."""
+    return np.result_type(*(part.dtype for part in self._parts)) if self._parts else _HALF
+
+  def append(self, array: np.ndarray) -> None:
+    """Adds samples [m, ...]."""
+    if not len(array):
+      return
+    self._parts.append(_Part(self._store, as_half(array)))
+    self._starts.append(self._starts[-1] + len(array))
+    self.shape = array.shape[1:]
+
+  def append_tensor(self, tensor: tf.Tensor) -> None:
+    """Adds samples of any type that TensorFlow computes in."""
+    self.append((tf.cast(tensor, tf.float32) if tensor.dtype.is_floating else tensor).numpy())
+
+  def rows(self, start: int, stop: int) -> np.ndarray:
+    """Samples from `start` to before `stop`."""
+    return self.take(np.arange(start, min(stop, len(self))))
+
+  def __getitem__(self, rows: slice) -> np.ndarray:
+    return self.take(np.arange(len(self))[rows])
+
+  def whole(self) -> np.ndarray:
+    """All samples."""
+    return self.rows(0, len(self))
+
+  def take(self, places: np.ndarray) -> np.ndarray:
+    """The samples at some places, [k, ...]."""
+    found = np.empty((len(places), *(axis or 0 for axis in self.shape)), self.dtype)
+    owner = np.searchsorted(self._starts, places, side='right') - 1
+    for number in np.unique(owner):
+      mine = np.flatnonzero(owner == number)
+      self._parts[number].read(places[mine] - self._starts[number], found, mine)
+    return found
+
+  def gather(self, places: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
+    """The same inside a graph: samples at places int32 [k]."""
+    kind = tf.as_dtype(self.dtype)
+    found = tf.numpy_function(self.take, [places], kind, stateful=False)
+    return tf.cast(tf.ensure_shape(found, [places.shape[0], *self.shape]), dtype)
+
+  def clear(self) -> None:
+    """Lets all samples go."""
+    for part in self._parts:
+      part.close()
+    self._parts, self._starts = [], [0]
+
+  def __del__(self) -> None:
+    self.clear()
+
+
+class _Part:
+  """Some samples, as an array or in a file."""
+
+  def __init__(self, store: MapStore, array: np.ndarray) -> None:
+    self.dtype, self._shape, self._size = array.dtype, array.shape[1:], array.nbytes
+    self._store, self._array, self._file = store, None, None
+    if store.has_room(array.nbytes):
+      self._array = array
+      store.used += array.nbytes
+      return
+    self._file = store.file(array.nbytes)
+    store.on_disk += array.nbytes
+    view, done = memoryview(np.ascontiguousarray(array)).cast('B'), 0
+    while done < len(view):
+      done += os.pwrite(self._file, view[done:], done)
+
+  def read(self, places: np.ndarray, found: np.ndarray, at: np.ndarray) -> None:
+    """Copies samples at `places` to `found[at]`."""
+    if self._file is None:
+      found[at] = self._array[places]
+      return
+    row = np.empty(self._shape, self.dtype)
+    view = memoryview(row).cast('B')
+    for place, target in zip(places, at, strict=True):
+      done = 0
+      while done < len(view):
+        done += os.preadv(self._file, [view[done:]], int(place) * len(view) + done)
+      found[target] = row
+
+  def close(self) -> None:
+    """Lets the samples go."""
+    if self._file is not None:
+      os.close(self._file)
+      self._store.on_disk -= self._size
+    elif self._array is not None:
+      self._store.used -= self._size
+    self._array = self._file = None
+
+
+def as_half(array: np.ndarray) -> np.ndarray:
+  """Real numbers in float16, or in float32 where that would make a finite value infinite."""
+  if array.dtype.kind != 'f':
+    return array  # Tokens, say.
+  with np.errstate(over='ignore'):
+    half = array.astype(np.float16)
+  return half if np.isfinite(half).all() else array.astype(np.float32)
