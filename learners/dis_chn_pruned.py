@@ -82,7 +82,12 @@ class DcpConfig(BlockConfig):
   nb_iters_layer: int = option(
     10, 'Steps of layer-wise training after each step of the selection.', low=0
   )
-  chns_per_step: int = option(2, 'Channels that change in one step of the selection.', low=1)
+  chns_per_step: int | None = option(
+    None,
+    'Channels that change in one step of the selection; default: 2, in wide layers a sixteenth of those '
+    'that change.',
+    low=1,
+  )
   greedy: str = option(
     'remove',
     'remove (starts with all channels, the worst go) or add (starts with none, the best come).',

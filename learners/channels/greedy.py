@@ -19,6 +19,7 @@ from secateurs.utils.training.engine.masks import MaskSet
 from secateurs.utils.training.engine.pieces import value_and_gradients
 from secateurs.utils.training.layerwise.gradient_choice import channel_norms, next_mask
 
+_STEPS = 16
 SELECTIONS = ('gradient', 'magnitude', 'random')
 
 
@@ -29,7 +30,7 @@ class Greedy:
   Attributes:
     select: what a channel's score is: one of SELECTIONS.
     greedy: `remove` or `add`, see `gradient_choice.next_mask`.
-    per_step: channels that change in one step.
+    per_step: channels that change in one step; None for a sixteenth of all that change, at least 2.
     nb_iters: training steps after each.
     nb_batches_score: batches that the gradient is taken over; where channels go, as many groups of
       them are judged in turn.
@@ -40,7 +41,7 @@ class Greedy:
 
   select: str = 'gradient'
   greedy: str = 'remove'
-  per_step: int = 1
+  per_step: int | None = 1
   nb_iters: int = 500
   nb_batches_score: int = 8
   batch_size: int = 64
@@ -49,8 +50,14 @@ class Greedy:
 
   def steps(self, size: int, target: int) -> int:
     """Greedy steps to get from `size` channels to `target` of them."""
-    change = size - target if self.greedy == 'remove' else target
-    return -(-change // self.per_step) if size > target else 0
+    return -(-self._change(size, target) // self.pace(size, target)) if size > target else 0
+
+  def pace(self, size: int, target: int) -> int:
+    """Channels that change in one step on the way from `size` to `target` of them."""
+    return self.per_step or max(-(-self._change(size, target) // _STEPS), 2)
+
+  def _change(self, size: int, target: int) -> int:
+    return size - target if self.greedy == 'remove' else target
 
 
 class UnitPruning:
@@ -119,8 +126,9 @@ class UnitPruning:
       DivergenceError: a loss or a score that is not finite.
     """
     method = self._method
+    pace = method.pace(self._unit.size, target)
     while left := abs(int(self.mask.sum()) - target):
-      self.mask = next_mask(self.scores(), self.mask, min(method.per_step, left), method.greedy)
+      self.mask = next_mask(self.scores(), self.mask, min(pace, left), method.greedy)
       self._apply()
       self._train()
 

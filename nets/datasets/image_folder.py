@@ -27,7 +27,7 @@ from secateurs.utils.errors import UserError
 SUFFIXES = ('.jpg', '.jpeg', '.png')
 _EVAL_SHARE = 0.2
 _MIN_PER_CLASS = 2
-_CACHE_BYTES = 4 << 30
+_CACHE_BYTES = 512 << 20
 _NB_CHECKERS = 8
 _MAX_CHECKED = 20_000
 
@@ -48,7 +48,7 @@ def load(
 
   If DIR/train and DIR/val (or DIR/test) exist, they are the splits. Otherwise a fifth of each class is
   held out for evaluation, chosen by a hash of the file name, so that adding images does not move the
-  others. Images are decoded once and kept as uint8 if they fit into 4 GiB; otherwise they are decoded
+  others. Images are decoded once and kept as uint8 if they fit into 512 MiB; otherwise they are decoded
   each time they are read. Of more than 20,000 files some are checked beforehand, spread evenly.
 
   Args:
