@@ -84,8 +84,8 @@ class DcpConfig(BlockConfig):
   )
   chns_per_step: int | None = option(
     None,
-    'Channels that change in one step of the selection; default: 2, in wide layers a sixteenth of those '
-    'that change.',
+    'Channels that change in one step of the selection; default: 2, in wide layers a sixteenth of '
+    'those that change.',
     low=1,
   )
   greedy: str = option(

@@ -2,8 +2,8 @@
 
 Usage: python scripts/bench_scale.py [--learner dis-chn-pruned] [--factors images,batch] [--out FILE]
 
-Each factor is varied alone around one small run; every run is a separate process. Printed are seconds and
-peak memory of each phase, and the exponent e of growth ~ factor^e, fit to them by least squares of
+Each factor is varied alone around one small run; every run is a separate process. Printed are seconds
+and peak memory of each phase, and the exponent e of growth ~ factor^e, fit to them by least squares of
 logarithms (of memory: beyond what the process held before the run).
 """
 
