@@ -3,7 +3,7 @@
 Usage: python scripts/scale_on_paper.py [--network]
 
 Nothing is trained: parameters, MACs and feature maps are counted on the networks, epochs are read from
-nets/recipes. With --network only the table of the networks is printed. See docs/scale.md for the sources.
+nets/recipes. With --network only the table of the networks is printed. docs/scale.md has the sources.
 """
 
 from __future__ import annotations
