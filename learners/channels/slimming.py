@@ -14,12 +14,12 @@ from secateurs.learners.run.console import say
 from secateurs.learners.run.settings import Settings
 from secateurs.utils import nested
 from secateurs.utils.deploy import model_block
+from secateurs.utils.deploy.exportable import nb_parity_images
 from secateurs.utils.graph import ChannelGraph, apply_plan, count, masked, plan_slice
 from secateurs.utils.graph.slicing.planning import Keep
 from secateurs.utils.training.models.batch_norm import reestimate
 from secateurs.utils.training.tasks.scores import Evaluation, Score
 
-_NB_PARITY_IMAGES = 64
 _MAX_SLIM_DIFFERENCE = 1e-4
 
 
@@ -38,7 +38,7 @@ def sliced(graph: ChannelGraph, keep: Keep, settings: Settings) -> tuple[keras.M
   least = min((len(kept) for kept in keep.values()), default=1)
   plan = plan_slice(graph, keep, min_channels=min(least, 1))
   slim = apply_plan(plan)
-  images = settings.helper.calibration_images(_NB_PARITY_IMAGES)
+  images = settings.helper.calibration_images(nb_parity_images(graph.model))
   with masked(plan):
     expected = nested.as_numpy(graph.model(images, training=False))
   found = nested.as_numpy(slim(images, training=False))

@@ -23,6 +23,7 @@ from secateurs.utils import nested
 from secateurs.utils.deploy import TFLiteModel, export_model, kept, measure_latency, model_block
 from secateurs.utils.deploy.export import Export
 from secateurs.utils.deploy.export_files import Writer
+from secateurs.utils.deploy.exportable import NB_PARITY_IMAGES
 from secateurs.utils.deploy.parity import Agreement
 from secateurs.utils.graph import count
 from secateurs.utils.graph.counts.memory import inference_batch
@@ -70,7 +71,10 @@ def measure(
   """
   helper, run = settings.helper, settings.run
   evaluation = evaluate_model(model, helper, run)
-  calibration = helper.calibration_images(run.nb_smpls_calib)
+  # Float files take some of them for the comparison only.
+  integers = run.export_int8 or quantized is not None or further
+  nb_images = run.nb_smpls_calib if integers else NB_PARITY_IMAGES
+  calibration = helper.calibration_images(nb_images)
   deployable, agreement = helper.task.deployable(model), helper.task.agreement
   if reuse:
     export = distributed.from_chief(
