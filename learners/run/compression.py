@@ -40,6 +40,12 @@ class CompressionLearner(MeasuredLearner):
     notes = self._guess_notes()
     if state.batch_norms is not None and state.batch_norms.taken:
       notes.append(batch_norms.note(state.batch_norms, Score(**state.original['score'])))
+    if state.pieces:
+      phases = ', '.join(f'{name} {number}' for name, number in state.pieces.items())
+      notes.append(
+        f'Batches were run in pieces, to keep to --max_memory_mb ({phases}); batch normalisation takes its '
+        'statistics over each.'
+      )
     known = state.batch_norms
     extra = {} if known is None else {'batch_norm': dataclasses.asdict(known)}
     return Findings(notes=notes, extra=extra)

@@ -161,8 +161,8 @@ def export_model(
     tflite_int8=files.get('tflite_int8'),
     tflite_sparse=files.get('tflite_sparse'),
     further={kind: files[kind] for kind in further or {}},
-    pb_input=','.join(job.graph[1]),
-    pb_output=','.join(job.graph[2]),
+    pb_input=','.join(job.pb_names['inputs']),
+    pb_output=','.join(job.pb_names['outputs']),
     seconds=time.perf_counter() - started,
   )
 

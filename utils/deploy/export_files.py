@@ -1,7 +1,7 @@
 """How each file of an export is written and compared: one function for each format."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ from typing import Any
 import tensorflow as tf
 import tf_keras as keras
 
-from secateurs.utils.deploy.convert import convert, freeze, graph_def
+from secateurs.utils.deploy.convert import convert, freeze, graph_def, trace
 from secateurs.utils.deploy.exportable import (
   calibration_images,
   check_exportable,
@@ -29,7 +29,7 @@ from secateurs.utils.deploy.parity import (
 
 @dataclass(frozen=True)
 class Job:
-  """What the files are made of and compared with; each graph is frozen once.
+  """What the files are made of and compared with; each graph is traced, each file converted once.
 
   Attributes:
     model: what is exported.
@@ -39,6 +39,7 @@ class Job:
     images: inputs for the comparison.
     reference: the model's outputs for them.
     agreement: fraction of decisions that two sets of outputs agree in.
+    pb_names: of the GraphDef's inputs and outputs, once it is written.
   """
 
   model: keras.Model
@@ -48,16 +49,17 @@ class Job:
   images: Any
   reference: Any
   agreement: Agreement = top1_agreement
+  pb_names: dict[str, list[str]] = field(default_factory=dict)
 
   @cached_property
-  def graph(self) -> tuple[bytes, list[str], list[str]]:
-    """The GraphDef with an open batch dimension, and the names of its inputs and outputs."""
-    return graph_def(freeze(self.model, self.specs, batch=None))
-
-  @cached_property
-  def frozen(self) -> Any:
+  def function(self) -> Any:
     """The function of batch 1 that gives the TensorFlow Lite files."""
-    return freeze(self.model, self.specs, batch=1)
+    return trace(self.model, self.specs, batch=1)
+
+  @cached_property
+  def float_content(self) -> bytes:
+    """The content of the float TensorFlow Lite file, from which others may be made."""
+    return convert(self.function, self.model.name)
 
 
 def export_job(
@@ -93,8 +95,10 @@ def _save_keras(model: keras.Model, path: Path) -> None:
 
 
 def _write_pb(job: Job, partial: Path, name: str) -> Parity:
-  data, input_names, output_names = job.graph
+  data, input_names, output_names = graph_def(freeze(job.model, job.specs, batch=None))
   partial.write_bytes(data)
+  del data
+  job.pb_names.update(inputs=input_names, outputs=output_names)
   return check_graph_def(
     partial,
     job.reference,
@@ -107,21 +111,21 @@ def _write_pb(job: Job, partial: Path, name: str) -> Parity:
 
 
 def _write_tflite(job: Job, partial: Path, name: str) -> Parity:
-  partial.write_bytes(convert(job.frozen, job.model.name))
+  partial.write_bytes(job.float_content)
   return check_tflite(partial, job.reference, job.images, name=name, agreement=job.agreement)
 
 
 def _write_sparse(job: Job, partial: Path, name: str) -> Parity:
-  partial.write_bytes(convert(job.frozen, job.model.name, sparse=True))
+  partial.write_bytes(convert(job.function, job.model.name, sparse=True))
   return check_tflite(partial, job.reference, job.images, name=name, agreement=job.agreement)
 
 
 def _write_int8(job: Job, partial: Path, name: str) -> Parity:
   """From the twin that simulates 8 bits, compared with it, or else from the model's own ranges."""
   if job.quantized is None:
-    partial.write_bytes(convert(job.frozen, job.model.name, job.calibration))
+    partial.write_bytes(convert(job.function, job.model.name, job.calibration))
     return check_tflite(partial, job.reference, job.images, name=name, agreement=job.agreement)
-  twin = freeze(job.quantized, job.specs, batch=1)
+  twin = trace(job.quantized, job.specs, batch=1)
   partial.write_bytes(convert(twin, job.model.name, simulated=True))
   reference = keras_outputs(job.quantized, job.images)
   return check_tflite(partial, reference, job.images, name=name, agreement=job.agreement)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from secateurs.utils.deploy.convert import convert
 from secateurs.utils.deploy.export_files import Job
 from secateurs.utils.deploy.interpreter import TFLiteModel
 from secateurs.utils.deploy.lowbits.writer import quantized_bytes
@@ -24,7 +23,7 @@ def write_quantized(job: Job, partial: Path, name: str, *, activation_bits: int)
     UserError: the library is missing or refuses the network.
   """
   del name
-  content = convert(job.frozen, job.model.name)
+  content = job.float_content
   partial.write_bytes(quantized_bytes(content, activation_bits, job.calibration)[0])
   file = TFLiteModel(partial)
   return compare_outputs(job.reference, file.predict(job.images), file.output_steps, job.agreement)
