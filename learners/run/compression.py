@@ -43,8 +43,8 @@ class CompressionLearner(MeasuredLearner):
     if state.pieces:
       phases = ', '.join(f'{name} {number}' for name, number in state.pieces.items())
       notes.append(
-        f'Batches were run in pieces, to keep to --max_memory_mb ({phases}); batch normalisation takes its '
-        'statistics over each.'
+        f'Batches were run in pieces, to keep to --max_memory_mb ({phases}); batch normalisation takes '
+        'its statistics over each.'
       )
     known = state.batch_norms
     extra = {} if known is None else {'batch_norm': dataclasses.asdict(known)}
