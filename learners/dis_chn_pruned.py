@@ -18,10 +18,9 @@ channels are off in groups, each in another batch. Block-wise training minimises
 losses; the paper steps on one after the other. Heads start from a logistic regression, not at
 random. While a layer is pruned nothing before it changes: the tensors that cross the cut before it are
 computed once, and only the layers from there to the end of the block are run, over sampled images and
-with normalisation at its moving statistics. Several channels change in one step (`dcp_chns_per_step`).
-After the selection every layer that sees a change is refit to the original network's outputs by least
-squares, as in He et al. 2017 (`dcp_refit`): what was trained layer by layer over few images is a worse
-start for the final training. docs/dis_chn_pruned.md has what was measured.
+with normalisation at its moving statistics. Several channels change in one step. After the selection
+every layer that sees a change is refit to the original network's outputs by least squares, as in He et
+al. 2017 (`dcp_refit`): training over few images is a worse start. Measured: docs/dis_chn_pruned.md.
 """
 
 from __future__ import annotations
@@ -83,10 +82,7 @@ class DcpConfig(BlockConfig):
     10, 'Steps of layer-wise training after each step of the selection.', low=0
   )
   chns_per_step: int | None = option(
-    None,
-    'Channels that change in one step of the selection; default: 2, in wide layers a sixteenth of '
-    'those that change.',
-    low=1,
+    None, 'Channels that change in one step; default: 2, in wide layers a sixteenth of all.', low=1
   )
   greedy: str = option(
     'remove',
@@ -246,9 +242,8 @@ class DisChnPrunedLearner(BlockLearner):
     units, original = self.found_units.units, self.original()
     model, images = self.working_model(), [batch[0] for batch in self.refit_batches()]
     kept = unit_masks(units, self.state.kept)
-    method = dataclasses.replace(
-      self.refit_method(), refit=self.config.refit, refit_all=self.config.refit
-    )
+    refit = self.config.refit
+    method = dataclasses.replace(self.refit_method(), refit=refit, refit_all=refit)
     _, records = prune(original, model, units, {}, images, method, given=kept)
     self.model.set_weights(model.get_weights())
     self.state.reconstruction = records
