@@ -140,7 +140,7 @@ def test_an_interrupt_leaves_the_earlier_export_whole(model, earlier, monkeypatc
   def interrupt(*_):
     raise KeyboardInterrupt
 
-  monkeypatch.setattr(export_module, 'file_size', interrupt)
+  monkeypatch.setattr(export_module, 'gzip_bytes', interrupt)
   model.set_weights([weights * 1.1 for weights in model.get_weights()])
   with pytest.raises(KeyboardInterrupt):
     export_model(model, earlier / 'model')

@@ -83,6 +83,7 @@ def render_html(report: Mapping, metrics: list[dict], pictures: Sequence['Pictur
       dots=curves.has_evaluations(metrics),
       colours=curves.phase_colours(metrics),
       drawings=[*map(draw_picture, pictures), *drawings(report)],
+      phase_peaks=any(phase.get('peak_mb') for phase in report['phases']),
       phase_seconds=max([phase['seconds'] or 0 for phase in report['phases']], default=0) or 1,
       parity=_parity(report['parity'], report.get('task') or 'classification'),
       flags=_set(report['flags']),
