@@ -1,0 +1,246 @@
+"""Images with boxes: splits, order of samples, augmentation, batches."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from secateurs.nets.datasets.box_augmentation import BoxAugmentation, augmented
+from secateurs.nets.datasets.images import (
+  DataConfig,
+  Shard,
+  hold_out,
+  normalize,
+  pipeline_options,
+  sample_order,
+  spread,
+)
+from secateurs.utils.detection.hits import AREA, CLASS, IGNORED, NB_COLUMNS, PIXELS
+
+
+@dataclasses.dataclass(frozen=True)
+class BoxedSplit:
+  """Images of one split, in memory or as files, with their objects.
+
+  Attributes:
+    images: uint8 [n, h, w, 3], or the n paths of JPEG files.
+    objects: of all images in order, float32 [total, 8]: box as fractions of the image's sides, class,
+      whether to ignore it (difficult or a crowd), its area and its image's in pixels.
+    offsets: where each image's objects start, int64 [n + 1].
+    pixels: area of each image, float32 [n].
+  """
+
+  images: np.ndarray | Sequence[str]
+  objects: np.ndarray
+  offsets: np.ndarray
+  pixels: np.ndarray
+
+  def __len__(self) -> int:
+    return len(self.pixels)
+
+  def take(self, indices: np.ndarray) -> BoxedSplit:
+    """The samples at the given indices, in that order."""
+    if isinstance(self.images, np.ndarray):
+      images = self.images[indices]
+    else:
+      images = [self.images[i] for i in indices]
+    rows = [self.of_image(i) for i in indices]
+    return make_split(images, rows, self.pixels[indices])
+
+  def of_image(self, number: int) -> np.ndarray:
+    """The objects of one image, float32 [m, 8]."""
+    return self.objects[self.offsets[number] : self.offsets[number + 1]]
+
+  @property
+  def most_objects(self) -> int:
+    """The greatest number of objects of an image."""
+    return int(np.diff(self.offsets).max(initial=0))
+
+
+def make_split(
+  images: np.ndarray | Sequence[str], objects: Sequence[np.ndarray], pixels: np.ndarray
+) -> BoxedSplit:
+  """A split of the objects of each image, [m, 8] each."""
+  offsets = np.cumsum([0, *map(len, objects)]).astype(np.int64)
+  rows = np.concatenate([np.zeros((0, NB_COLUMNS)), *objects]).astype(np.float32)
+  return BoxedSplit(images, rows, offsets, np.asarray(pixels, np.float32))
+
+
+def object_rows(
+  boxes: np.ndarray,
+  classes: np.ndarray,
+  pixels: float,
+  ignored: np.ndarray | None = None,
+  areas: np.ndarray | None = None,
+) -> np.ndarray:
+  """Objects of one image, float32 [m, 8]; areas are those of the boxes unless given, in pixels."""
+  boxes = np.asarray(boxes, np.float32).reshape(-1, 4)
+  rows = np.zeros((len(boxes), NB_COLUMNS), np.float32)
+  rows[:, :4], rows[:, CLASS], rows[:, PIXELS] = boxes, classes, pixels
+  rows[:, AREA] = (boxes[:, 2:] - boxes[:, :2]).prod(1) * pixels if areas is None else areas
+  if ignored is not None:
+    rows[:, IGNORED] = ignored
+  return rows
+
+
+class BoxedImages:
+  """Batches of (float32 [n, size, size, 3], objects float32 [n, m, 8]); m is that of the fullest image.
+
+  Rows after an image's objects have class -1.
+
+  Attributes:
+    name: short name, such as `voc`.
+    image_shape: (height, width, channels).
+    class_names: one name per class, in order.
+    splits: `train`, `val` and `eval`.
+    augments: True.
+  """
+
+  augments = True
+
+  def __init__(
+    self,
+    name: str,
+    size: int,
+    class_names: Sequence[str],
+    train: BoxedSplit,
+    evaluation: BoxedSplit,
+    config: DataConfig,
+    augmentation: BoxAugmentation,
+    *,
+    learns_ignored: bool = True,
+    preprocess: str = 'torch',
+  ) -> None:
+    """Divides training data as the config says.
+
+    Args:
+      name: short name.
+      size: height and width of the images that the network sees.
+      class_names: of the classes.
+      train: training images.
+      evaluation: evaluation images.
+      config: numbers of images.
+      augmentation: of training images.
+      learns_ignored: whether objects that do not count in evaluation are learned.
+      preprocess: see `images.normalize`.
+
+    Raises:
+      UserError: a split has fewer samples than requested.
+    """
+    self.name, self.image_shape = name, (size, size, 3)
+    self.class_names = list(class_names)
+    parts = hold_out(train, evaluation, config)
+    self.splits: dict[str, BoxedSplit] = dict(zip(('train', 'val', 'eval'), parts, strict=True))
+    self.most_objects = max(1, train.most_objects, evaluation.most_objects)
+    self._augmentation, self._preprocess = augmentation, preprocess
+    self._learns_ignored = learns_ignored
+    self._made: dict[str, tuple[tf.Tensor, ...]] = {}
+
+  @property
+  def nb_classes(self) -> int:
+    """Number of classes, without the background."""
+    return len(self.class_names)
+
+  def nb_samples(self, split: str) -> int:
+    """Number of samples of a split."""
+    return len(self.splits[split])
+
+  def notes(self) -> list[str]:
+    """Returns no remarks: annotations were checked when they were loaded."""
+    return []
+
+  def train_batches(
+    self,
+    batch_size: int,
+    seed: int,
+    start: int = 0,
+    *,
+    augment: str = 'all',
+    shard: Shard = (0, 1),
+  ) -> tf.data.Dataset:
+    """Endless training batches from step `start` on; depends only on seed, step and shard."""
+    index, count = shard
+    first, how = start * batch_size * count, self._augmentation.only(augment)
+    order = sample_order(self.nb_samples('train'), seed, first)
+    positions = tf.data.Dataset.range(first, np.iinfo(np.int64).max)
+    samples = tf.data.Dataset.zip((positions, order))
+    if count > 1:
+      samples = samples.filter(lambda position, _: position // batch_size % count == index)
+
+    def make(position: tf.Tensor, number: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+      image, objects = self._sample('train', number)
+      if not self._learns_ignored:
+        kinds = tf.where(objects[:, IGNORED] > 0, -1.0, objects[:, CLASS])
+        objects = tf.concat([objects[:, :CLASS], kinds[:, None], objects[:, CLASS + 1 :]], 1)
+      seeds = tf.stack([tf.constant(seed, tf.int64), position])
+      image, objects = augmented(image, objects, self.image_shape[0], how, seeds)
+      return normalize(image, self._preprocess), objects
+
+    made = samples.map(make, num_parallel_calls=tf.data.AUTOTUNE)
+    batches = made.batch(batch_size, drop_remainder=True)
+    return batches.prefetch(2).with_options(pipeline_options())
+
+  def eval_batches(self, split: str, batch_size: int, *, shard: Shard = (0, 1)) -> tf.data.Dataset:
+    """Every sample of a split (or of the shard) exactly once, in order; the last batch may be smaller.
+
+    Shard (index, count) contains every count-th sample from `index` on; it may be empty.
+    """
+    numbers = tf.data.Dataset.range(shard[0], self.nb_samples(split), shard[1])
+    batches = self._whole(split, numbers).batch(batch_size)
+    return batches.prefetch(2).with_options(pipeline_options())
+
+  def calibration_images(self, nb_images: int) -> np.ndarray:
+    """Training images spread evenly over the split, float32 [nb_images or fewer, h, w, c]."""
+    indices = spread(self.nb_samples('train'), nb_images)
+    samples = self._whole('train', tf.data.Dataset.from_tensor_slices(indices))
+    return next(iter(samples.batch(nb_images)))[0].numpy()
+
+  def _whole(self, split: str, numbers: tf.data.Dataset) -> tf.data.Dataset:
+    """Samples without augmentation."""
+
+    def make(number: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+      image, objects = self._sample(split, number)
+      return normalize(self._resized(image), self._preprocess), objects
+
+    return numbers.map(make, num_parallel_calls=tf.data.AUTOTUNE)
+
+  def _resized(self, image: tf.Tensor) -> tf.Tensor:
+    image = tf.cast(image, tf.float32)
+    size = self.image_shape[:2]
+    if image.shape[:2] != size:
+      image = tf.raw_ops.ResizeBilinear(images=image[None], size=size, half_pixel_centers=True)[0]
+    return tf.ensure_shape(image, self.image_shape)
+
+  def _sample(self, split: str, number: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """One image as it is, uint8 [h, w, 3], and its objects, float32 [m, 8]."""
+    with tf.init_scope():  # A map function refers to an eager tensor, but would copy any other.
+      images, objects, offsets, pixels = self._tensors(split)
+    first, end = offsets[number], offsets[number + 1]
+    rest = tf.cast(self.most_objects - (end - first), tf.int32)
+    nothing = tf.one_hot(CLASS, NB_COLUMNS, on_value=-1.0, off_value=0.0)
+    nothing += tf.one_hot(PIXELS, NB_COLUMNS) * pixels[number]
+    rows = tf.concat([objects[first:end], tf.tile(nothing[None], [rest, 1])], 0)
+    rows = tf.ensure_shape(rows, [self.most_objects, NB_COLUMNS])
+    image = images[number]
+    if image.dtype == tf.string:
+      image = tf.io.decode_jpeg(tf.io.read_file(image), channels=3)
+    return image, rows
+
+  def _tensors(self, split: str) -> tuple[tf.Tensor, ...]:
+    """Images (or paths), objects, offsets and areas as eager tensors, created once."""
+    if split not in self._made:
+      data = self.splits[split]
+      images = tf.constant(data.images)
+      if isinstance(data.images, np.ndarray):
+        # A view of the tensor's memory, so that the images are held once.
+        self.splits[split] = dataclasses.replace(data, images=np.asarray(images))
+      self._made[split] = (
+        images,
+        tf.constant(data.objects),
+        tf.constant(data.offsets),
+        tf.constant(data.pixels),
+      )
+    return self._made[split]
