@@ -144,6 +144,7 @@ def imagenet_resnet(
   *,
   version: str = '1.5',
   width_mult: float = 1.0,
+  strides: tuple[int, ...] = (1, 2, 2, 2),
 ) -> keras.Model:
   """Builds the ResNet of He et al. 2016 for ImageNet (table 1); outputs are logits.
 
@@ -157,6 +158,7 @@ def imagenet_resnet(
     version: `1` puts a bottleneck's stride into its first 1x1 convolution, as the paper and
       tf_keras.applications do; `1.5` into its 3x3 convolution, as most later training code does.
     width_mult: multiplier for all numbers of channels, rounded down.
+    strides: of the first block of each stage.
 
   Raises:
     UserError: size is not one of 18, 34, 50, 101.
@@ -177,7 +179,7 @@ def imagenet_resnet(
   x = L.MaxPooling2D(3, 2, name='stem_pool')(x)
   for stage, width in enumerate(widths, 1):
     for block in range(1, IMAGENET_BLOCKS[size][stage - 1] + 1):
-      stride = 2 if stage > 1 and block == 1 else 1
+      stride = strides[stage - 1] if block == 1 else 1
       x = block_of(x, width, stride, f'stage{stage}_block{block}')
   return _classified(inputs, x, nb_classes, f'resnet{size}')
 

@@ -136,6 +136,27 @@ class UnitNorm(Rule):
     return call
 
 
+class L2Norm(Rule):
+  """This project's L2Norm: a sum of squares over the channels, to which zero adds nothing."""
+
+  def trace(self, view: View) -> list[Channels]:
+    """Channels pass."""
+    labels = view.on_axis(0, -1)
+    view.share(labels)
+    return [Channels(len(view.in_shapes[0]) - 1, labels)]
+
+  def axes(self, cut: Cut) -> Axes:
+    """Gamma."""
+    return {'gamma': [(0, cut.ins[0])]}
+
+  def masked_call(self, cut: Cut) -> Callable[..., Any] | None:
+    """Dropped channels are zero as they enter."""
+    if cut.ins[0].all():
+      return None
+    own, kept = cut.layer.call, cut.ins[0]
+    return lambda inputs: own(inputs * tf.cast(kept, inputs.dtype))
+
+
 class GroupNorm(Rule):
   """GroupNormalization: whole groups go, which is exact.
 

@@ -12,6 +12,7 @@ import numpy as np
 import tf_keras as keras
 
 from secateurs.utils.errors import UserError
+from secateurs.utils.graph.flat.l2_norm import L2Norm
 from secateurs.utils.graph.flat.selection import ChannelSelection
 from secateurs.utils.graph.rules import (
   attention,
@@ -71,6 +72,7 @@ _TABLE: list[tuple[Rule, tuple[type, ...]]] = [
   (kernels.Dense(), (_L.Dense,)),
   (norms.LayerNorm(), (_L.LayerNormalization,)),
   (norms.UnitNorm(), (_L.UnitNormalization,)),
+  (norms.L2Norm(), (L2Norm,)),
   (norms.GroupNorm(), (_L.GroupNormalization,)),
   (norms.PRelu(), (_L.PReLU,)),
   (einsum_dense.EinsumDense(), (_L.EinsumDense,)),

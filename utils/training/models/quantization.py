@@ -16,6 +16,7 @@ import tf_keras as keras
 
 from secateurs.utils import nested
 from secateurs.utils.errors import UserError
+from secateurs.utils.graph.flat.l2_norm import L2Norm
 from secateurs.utils.graph.flat.selection import ChannelSelection
 from secateurs.utils.training.engine.masks import Masks
 from secateurs.utils.training.models.weights import layer_kernels
@@ -106,7 +107,7 @@ def _annotated(layer: keras.layers.Layer) -> keras.layers.Layer:
 
   if isinstance(layer, keras.layers.InputLayer) or type(layer).__name__ in _OPERATIONS:
     return layer
-  chooses = isinstance(layer, ChannelSelection)
+  chooses = isinstance(layer, (ChannelSelection, L2Norm))
   return quantize_annotate_layer(layer, NoOpQuantizeConfig() if chooses else None)
 
 
