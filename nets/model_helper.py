@@ -14,8 +14,16 @@ import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
-from secateurs.nets import densenet, lenet, mobilenet, resnet, vgg, xception
-from secateurs.nets.datasets import cifar10, digits, ilsvrc12, image_folder
+from secateurs.nets import densenet, detectors, lenet, mobilenet, resnet, ssd, vgg, xception
+from secateurs.nets.datasets import (
+  cifar10,
+  coco,
+  digit_scenes,
+  digits,
+  ilsvrc12,
+  image_folder,
+  voc,
+)
 from secateurs.nets.datasets.given import GivenData, Pair
 from secateurs.nets.datasets.images import DataConfig, ImageSource
 from secateurs.nets.datasets.samples import input_specs, labels_of
@@ -418,6 +426,57 @@ XCEPTION_AT_ILSVRC12 = _experiment(
   ilsvrc12.load,
   (xception.XceptionConfig, ilsvrc12.Ilsvrc12Config),
   dataclasses.replace(ILSVRC12_RECIPE, lrn_rate=0.045, weight_decay=1e-5),
+)
+
+
+DIGIT_SCENES_RECIPE = Recipe(32, 30, 0.02, (20, 26), weight_decay=5e-4, batch_size_eval=50)
+VOC_RECIPE = Recipe(
+  32, 232, 0.001, (155, 193), weight_decay=5e-4, batch_size_eval=32
+)  # Liu et al. 2016: 120,000 steps
+COCO_RECIPE = Recipe(
+  32, 65, 0.0026, (43, 54), weight_decay=5e-4, batch_size_eval=32
+)  # NVIDIA's SSD300 on ResNet-50
+
+
+def _small_detection(
+  network: ssd.SmallSsdConfig,
+  data: digit_scenes.DigitScenesConfig,
+  config: detectors.DetectionConfig,
+) -> ModelHelper:
+  detector, dataset = ssd.small_detector(network, data.scene_size), digit_scenes.load(data)
+  build = detectors.builder(detector, dataset)
+  task = detectors.task_of(detector, dataset, config)
+  return ModelHelper(detector.name, build, dataset, DIGIT_SCENES_RECIPE, task=task)
+
+
+def _large_detection(
+  load: Callable[..., ImageSource],
+  recipe: Recipe,
+  network: ssd.SsdConfig,
+  data: voc.VocConfig | coco.CocoConfig,
+  config: detectors.DetectionConfig,
+) -> ModelHelper:
+  dataset = load(data)
+  detector = ssd.large_detector(network, dataset.name)
+  build = detectors.builder(detector, dataset, network.ssd_backbone_path)
+  task = detectors.task_of(detector, dataset, config)
+  return ModelHelper(detector.name, build, dataset, recipe, task=task)
+
+
+SSD_AT_DIGIT_SCENES = Experiment(
+  'ssd_at_digit_scenes',
+  (ssd.SmallSsdConfig, digit_scenes.DigitScenesConfig, detectors.DetectionConfig),
+  _small_detection,
+)
+SSD_AT_VOC = Experiment(
+  'ssd_at_voc',
+  (ssd.SsdConfig, voc.VocConfig, detectors.DetectionConfig),
+  functools.partial(_large_detection, voc.load, VOC_RECIPE),
+)
+SSD_AT_COCO = Experiment(
+  'ssd_at_coco',
+  (ssd.SsdConfig, coco.CocoConfig, detectors.DetectionConfig),
+  functools.partial(_large_detection, coco.load, COCO_RECIPE),
 )
 
 

@@ -30,17 +30,23 @@ def flag_tables() -> str:
     RunConfig,
     TrainConfig,
   )
+  from secateurs.nets.datasets.coco import CocoConfig
+  from secateurs.nets.datasets.digit_scenes import DigitScenesConfig
   from secateurs.nets.datasets.ilsvrc12 import Ilsvrc12Config
   from secateurs.nets.datasets.image_folder import ImageFolderConfig
   from secateurs.nets.datasets.images import DataConfig
+  from secateurs.nets.datasets.voc import VocConfig
+  from secateurs.nets.detectors import DetectionConfig
   from secateurs.nets.mobilenet import MobileNetConfig
   from secateurs.nets.resnet import ImagenetResNetConfig, ResNetConfig
   from secateurs.nets.saved_model import SavedModelConfig
+  from secateurs.nets.ssd import SmallSsdConfig, SsdConfig
   from secateurs.nets.vgg import VggConfig
 
   classes = [RunConfig, FullPrecConfig, TrainConfig, DistillConfig, QuantConfig, DataConfig]
   classes += [ResNetConfig, ImagenetResNetConfig, MobileNetConfig, VggConfig]
   classes += [ImageFolderConfig, Ilsvrc12Config]
+  classes += [SmallSsdConfig, SsdConfig, DigitScenesConfig, VocConfig, CocoConfig, DetectionConfig]
   classes += [SavedModelConfig]
   named = dict.fromkeys(classes, '')
   named |= {learner.Config: f'`{name}`: ' for name, learner in learners().items()}

@@ -88,7 +88,7 @@ def measure(
         calibration=calibration,
         int8=run.export_int8,
         sparse=sparse,
-        further=further,
+        further={**helper.task.further_formats(), **(further or {})},
         quantized=None if quantized is None else helper.task.deployable(quantized),
         agreement=agreement,
       )

@@ -82,7 +82,7 @@ def export(
       int8=run.export_int8,
       sparse='tflite_sparse' in files.exported(),
       quantized=quantized,
-      further=further,
+      further={**settings.helper.task.further_formats(), **further},
       agreement=settings.helper.task.agreement,
     )
   )

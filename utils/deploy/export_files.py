@@ -141,6 +141,7 @@ ENDINGS = {
   'tflite_int8': '_int8.tflite',
   'tflite_sparse': '_sparse.tflite',
   'tflite_quant': '_quant.tflite',
+  'tflite_nms': '_nms.tflite',
   'dc': '.dc',
 }
 WRITERS: dict[str, Writer] = {

@@ -1,4 +1,4 @@
-"""Draws what a task shows of single samples: scatter plots, ROC curves, images with their masks."""
+"""Draws what a task shows of single samples: scatter plots, ROC curves, masks and boxes."""
 
 import base64
 import io
@@ -72,6 +72,33 @@ def _masks(title: str, data: Mapping[str, Any]) -> str:
   return f'<img alt="{alt}" style="max-width:100%" src="data:image/png;base64,{content}">'
 
 
+def _boxes(title: str, data: Mapping[str, Any]) -> str:
+  from matplotlib.figure import Figure
+  from matplotlib.patches import Rectangle
+
+  images = _grey_or_colours(data['images'])
+  names = (('targets', 'objects'), *((name, label) for name, label, _ in _LABELS))
+  height, width = images.shape[1:3]
+  figure = Figure(figsize=(1.7 * len(images), 1.7 * len(names) + 0.3), dpi=110)
+  panels = figure.subplots(len(names), len(images), squeeze=False)
+  for row, (name, label) in zip(panels, names, strict=True):
+    row[0].set_ylabel(label, color=TEXT)
+    for axes, image, boxes in zip(row, images, data[name], strict=True):
+      axes.imshow(image)
+      axes.set(xticks=[], yticks=[], xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
+      for top, left, bottom, right, text in boxes:
+        corner = left * width - 0.5, top * height - 0.5
+        sides = (right - left) * width, (bottom - top) * height
+        axes.add_patch(Rectangle(corner, *sides, fill=False, edgecolor=_BEFORE, linewidth=1.2))
+        axes.text(*corner, text, size=5, color='white', backgroundcolor='#000000a0', clip_on=True)
+  figure.tight_layout(pad=0.3)
+  buffer = io.BytesIO()
+  figure.savefig(buffer, format='png')
+  content = base64.b64encode(buffer.getvalue()).decode()
+  alt = f'{title}: objects, detections of the original and of the compressed model'
+  return f'<img alt="{alt}" style="max-width:100%" src="data:image/png;base64,{content}">'
+
+
 def _png(pixels: np.ndarray) -> str:
   import matplotlib.image
 
@@ -100,4 +127,5 @@ _KINDS: dict[str, Callable[[str, Mapping[str, Any]], str]] = {
   'scatter': _scatter,
   'roc': _roc,
   'masks': _masks,
+  'boxes': _boxes,
 }

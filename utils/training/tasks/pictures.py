@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ class Picture:
   """A drawing.
 
   Attributes:
-    kind: `scatter`, `roc` or `masks`.
+    kind: `scatter`, `roc`, `masks` or `boxes`.
     title: of the section.
     caption: one sentence.
     data: arrays by name.
@@ -86,3 +87,41 @@ def masks(
     'Image, target, and what the original and the compressed model give, for the first samples.'
   )
   return Picture('masks', 'Samples', caption, data)
+
+
+def boxed(
+  images: np.ndarray,
+  objects: np.ndarray,
+  before: np.ndarray,
+  after: np.ndarray,
+  class_names: Sequence[str],
+  least_score: float = 0.5,
+) -> Picture:
+  """Some images with boxes: of the objects, and of what the original and the compressed model detect.
+
+  Args:
+    images: [n, h, w, 3].
+    objects: [n, m, 5 + ...]: box as fractions of the image, class (negative where there is none).
+    before: detections of the original [n, k, 6]: box, score, class.
+    after: those of the compressed model.
+    class_names: of the classes.
+    least_score: detections with less are not shown.
+  """
+  given = [[(*row[:4], class_names[int(row[4])]) for row in one if row[4] >= 0] for one in objects]
+
+  def shown(detections: np.ndarray) -> list[list[tuple]]:
+    return [
+      [
+        (*row[:4], f'{class_names[int(row[5])]} {100 * row[4]:.0f} %')
+        for row in one
+        if row[5] >= 0 and row[4] >= least_score
+      ]
+      for one in detections
+    ]
+
+  data = {'images': images, 'targets': given, 'before': shown(before), 'after': shown(after)}
+  caption = (
+    'Objects, and the detections of the original and of the compressed model with a score of at '
+    f'least {100 * least_score:.0f} %, for the first samples.'
+  )
+  return Picture('boxes', 'Samples', caption, data)

@@ -8,7 +8,7 @@ that are no class numbers, weights of samples, and scores that need all samples 
 from __future__ import annotations
 
 import abc
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -188,6 +188,13 @@ class Task(abc.ABC):
     """
     del inputs, targets, before, after
     return []
+
+  def further_formats(self) -> Mapping[str, Callable[..., Any]]:
+    """Writers of files that networks of this task have beside the usual ones, by format.
+
+    Formats are those of `deploy.export_files.ENDINGS`, and writers its `Writer`s.
+    """
+    return {}
 
   # Auxiliary heads, for learners that ask how much a feature map says about the targets.
 
