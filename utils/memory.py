@@ -14,6 +14,7 @@ from pathlib import Path
 MEGABYTE = 1 << 20
 _CGROUP = Path('/sys/fs/cgroup')
 _SECONDS_BETWEEN_SAMPLES = 0.05
+_SMALL = 1536 * MEGABYTE
 _IS_LINUX = sys.platform.startswith('linux')
 _M_MMAP_THRESHOLD, _USUAL_MMAP_THRESHOLD = -3, 32 * MEGABYTE  # Of glibc's mallopt.
 
@@ -48,8 +49,10 @@ def release() -> None:
   """Gives back to the system what the process has freed but the C library still keeps for it.
 
   Feature maps and weights come and go in many sizes and threads; without this hundreds of megabytes
-  of holes stay until the end.
+  of holes stay until the end. A small process is left alone: looking for garbage takes a moment, too.
   """
+  if resident() < _SMALL:
+    return
   gc.collect()
   if _IS_LINUX:
     trim = getattr(ctypes.CDLL(None), 'malloc_trim', None)  # glibc alone has it.

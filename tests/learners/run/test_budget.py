@@ -1,0 +1,72 @@
+"""How a run divides its memory, and what it says and refuses before it begins."""
+
+from pathlib import Path
+
+import pytest
+
+from secateurs.learners.run import estimate
+from secateurs.learners.run.budget import Budget, pieces_note
+from secateurs.utils.errors import UserError
+from secateurs.utils.graph.counts.memory import MapBytes
+
+MB, GB = 1 << 20, 1 << 30
+MAPS = MapBytes(training=80 * MB, inference=10 * MB, largest=4 * MB)
+
+
+def budget(limit, weights=100 * MB):
+  return Budget(limit, weights, Path('.'))
+
+
+def test_batches_are_cut_into_as_few_pieces_as_fit():
+  # 6 GB less 1.3 GB and six copies of the weights leave 4244 MB: 48 samples of 88 MB.
+  assert [budget(6 * GB).pieces(MAPS, n) for n in (16, 48, 49, 256)] == [1, 1, 2, 6]
+  assert budget(6 * GB).pieces(MAPS, 48, caches=True) == 2
+  assert budget(6 * GB).pieces(MAPS, 48, also=10 * MB) == 2
+  assert budget(1 * GB).pieces(MAPS, 16) == 16  # Sample by sample, whatever it takes.
+
+
+def test_the_estimate_names_the_work_that_takes_most():
+  roomy = budget(8 * GB)
+  needs = [
+    estimate.of_training(roomy, MAPS, 32),
+    estimate.of_measuring(roomy, MAPS),
+    estimate.of_layers(roomy, MAPS, 16, cache=1 * GB),
+    estimate.of_least_squares(roomy, MAPS, rows=4608, cache=1 * GB),
+  ]
+  taken = roomy.taken
+  assert [need.bytes - taken for need in needs] == [
+    32 * 88 * MB,
+    1200 * MB,
+    GB + 16 * 88 * MB,
+    6 * 8 * 4608**2 + 256 * MB + GB,
+  ]
+  assert estimate.describe(needs, 8 * GB, True) == (
+    'Memory: about 4.6 GB at the most, for training; --max_memory_mb allows 8.0 GB.'
+  )
+  estimate.require_fit(needs, 8 * GB, True)
+
+
+def test_what_cannot_fit_is_refused_with_the_flag():
+  tight = budget(2 * GB)
+  needs = [estimate.of_training(tight, MAPS, 32), estimate.of_measuring(tight, MAPS)]
+  with pytest.raises(UserError, match=r'^Exporting takes about 3\d\d\d MB .* allows 2048: give'):
+    estimate.require_fit(needs, 2 * GB, True)
+
+
+def test_without_the_flag_all_that_is_free_counts(monkeypatch):
+  tight = budget(2 * GB)
+  needs = [estimate.of_measuring(tight, MAPS)]
+  monkeypatch.setattr(estimate.memory, 'free', lambda: 8 * GB)
+  estimate.require_fit(needs, 2 * GB, False)
+  monkeypatch.setattr(estimate.memory, 'free', lambda: 0)
+  monkeypatch.setattr(estimate.memory, 'resident', lambda: GB)
+  with pytest.raises(UserError, match='but 0 are free'):
+    estimate.require_fit(needs, 2 * GB, False)
+
+
+def test_a_run_in_pieces_says_what_normalisation_sees():
+  assert 'statistics' in pieces_note(256, 8, has_norms=True)
+  assert pieces_note(256, 8, has_norms=False) == (
+    'Batches of 256 are run in 8 pieces of about 32 samples, so that a step fits into the memory '
+    '(--max_memory_mb).'
+  )

@@ -1,0 +1,30 @@
+"""Memory as the system counts it."""
+
+import numpy as np
+import pytest
+
+from secateurs.utils import memory
+
+
+def test_a_peak_that_is_over_is_sampled():
+  with memory.PeakSampler() as sampler:
+    before = memory.resident()
+    array = np.ones(200 * memory.MEGABYTE, np.uint8)
+    grown = memory.resident()
+    for _ in range(20):
+      array[:] = 2
+    del array
+    found = sampler.read()
+  assert grown - before > 150 * memory.MEGABYTE
+  assert found > before + 150 * memory.MEGABYTE
+  assert memory.peak() >= found
+
+
+def test_a_container_has_less_free_than_its_machine(tmp_path, monkeypatch):
+  whole = memory.free()
+  (tmp_path / 'memory.max').write_text('3000000')
+  (tmp_path / 'memory.current').write_text('1000000')
+  monkeypatch.setattr(memory, '_CGROUP', tmp_path)
+  assert memory.free() == 2_000_000
+  (tmp_path / 'memory.max').write_text('max')
+  assert memory.free() == pytest.approx(whole, rel=0.5)
