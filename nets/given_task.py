@@ -15,7 +15,7 @@ from secateurs.utils.training.models.precision import with_policy
 from secateurs.utils.training.tasks.choice import task_of
 from secateurs.utils.training.tasks.classification import Classification
 from secateurs.utils.training.tasks.criteria import Criteria
-from secateurs.utils.training.tasks.several import SeveralOutputs
+from secateurs.utils.training.tasks.several import SeveralOutputs, require_all
 from secateurs.utils.training.tasks.task import Task
 
 _HALF = ('float16', 'bfloat16')
@@ -151,6 +151,7 @@ def _by_output(loss: Any, names: Sequence[str]) -> dict[str, Any]:
 
 def _targets_by_output(targets: Any, names: Sequence[str]) -> dict[str, Any]:
   if isinstance(targets, Mapping):
+    require_all(targets, names)
     return dict(targets)
   if isinstance(targets, (list, tuple)) and len(targets) == len(names):
     return dict(zip(names, targets))

@@ -52,8 +52,8 @@ def parts_of(data: Any, where: str) -> tuple[Any, Any, Any]:
     return inputs, targets, weights[0] if weights else None
   came = f'{len(data)} parts' if isinstance(data, _SEQUENCES) else f'a {type(data).__name__}'
   raise UserError(
-    f'The {where} data must be (images, labels) or (inputs, targets, weights of samples), as '
-    f'arrays or as elements of a tf.data.Dataset, but {came} came.'
+    f'The {where} data must be (images, labels) as arrays or as elements of a tf.data.Dataset, with '
+    f'weights of samples as a third part if there are any, but {came} came.'
   )
 
 
@@ -163,6 +163,8 @@ def some_shapes(data: Any, specs: Sequence[InputSpec]) -> list[tuple[int | None,
     return None
   element = data.element_spec if isinstance(data, tf.data.Dataset) else data
   given = one_for_each(parts_of(element, 'training')[0], specs, 'training')
+  if any(isinstance(one, tf.TypeSpec) and one.shape.rank is None for one in given):
+    return None
   shapes = [tuple(one.shape if hasattr(one, 'shape') else np.shape(one)) for one in given]
   return [
     shape[-len(spec.shape) :] if len(shape) >= len(spec.shape) else shape
@@ -171,7 +173,10 @@ def some_shapes(data: Any, specs: Sequence[InputSpec]) -> list[tuple[int | None,
 
 
 def _of_pipeline(data: tf.data.Dataset, nb_samples: int) -> Any:
-  inputs, targets, _ = parts_of(data.element_spec, 'training')
+  spec = data.element_spec
+  if not isinstance(spec, tuple) or len(spec) not in (2, 3):
+    raise UserError(f'The training pipeline must give (image, label) pairs, but it gives {spec}.')
+  inputs, targets, _ = parts_of(spec, 'training')
   if not all(isinstance(one, tf.TensorSpec) for one in tf.nest.flatten((inputs, targets))):
     raise UserError(
       'The training pipeline gives ragged or sparse tensors, but dense ones were expected: pad '

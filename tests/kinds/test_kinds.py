@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tf_keras as keras
-from kinds import KINDS
+from kinds import KINDS, NB_EVAL
 
 from secateurs.learners import get_learner
 from secateurs.learners.run.configs import RunConfig, TrainConfig
@@ -12,6 +12,10 @@ from secateurs.nets.model_helper import ModelHelper
 from secateurs.utils import nested
 from secateurs.utils.deploy.interpreter import TFLiteModel
 from secateurs.utils.graph import count
+from secateurs.utils.training.models.weights import assign_weights, named_weights
+from secateurs.utils.training.tasks.evaluation import evaluate_function
+from secateurs.utils.training.tasks.objectives import TaskObjective
+from secateurs.utils.training.tasks.task import Batch
 
 LEARNERS = {
   'weight-sparse': {},
@@ -22,12 +26,46 @@ LEARNERS = {
     'nb_batches_score': 2, 'batch_size': 8, 'chns_per_step': 4,
   },
 }  # fmt: skip
-NAMES = list(KINDS)
+# One run of each learner and of most tasks is quick enough for every day.
+QUICK = {
+  ('one_sigmoid', 'weight-sparse'),
+  ('table_of_numbers', 'chn-pruned'),
+  ('pixels_of_classes', 'filter-pruned'),
+  ('two_inputs', 'filter-pruned'),
+  ('two_outputs', 'dis-chn-pruned'),
+}
 CASES = [
-  pytest.param(name, learner, marks=() if place % 4 == number else pytest.mark.slow)
-  for place, name in enumerate(NAMES)
-  for number, learner in enumerate(LEARNERS)
+  pytest.param(name, learner, marks=() if (name, learner) in QUICK else pytest.mark.slow)
+  for name in KINDS
+  for learner in LEARNERS
 ]
+
+
+@pytest.mark.parametrize('name', KINDS)
+def test_a_kind_is_understood(name):
+  """Its task, its batches, the loss and its gradient, and the sums of its score."""
+  given = KINDS[name]()
+  helper = ModelHelper.from_model(given.model, given.train, given.test, **given.options)
+  task = helper.task
+  assert task.name == given.task
+  model = helper.build_model(0)
+  assign_weights(named_weights(model), helper.given_weights(), name)
+  expected = given.model(helper.calibration_images(3), training=False)
+  deployed = task.deployable(model)(helper.calibration_images(3), training=False)
+  kept = nested.parts(deployed)
+  if len(kept) == len(nested.parts(expected)):
+    for one, wanted in zip(kept, nested.parts(expected), strict=True):
+      np.testing.assert_allclose(one, tf.cast(wanted, tf.float32), atol=2e-3)
+  batch = Batch(*next(iter(helper.train_batches(8, 0))))
+  with tf.GradientTape() as tape:
+    loss, shown = TaskObjective(model, task)(batch)
+  assert np.isfinite(loss)
+  assert tuple(shown) == tuple(task.metric_names)
+  gradients = tape.gradient(loss, model.trainable_variables)
+  assert gradients
+  assert all(gradient is not None for gradient in gradients)
+  found = evaluate_function(model, helper.eval_batches('eval', 9), task)
+  assert found.nb_samples == NB_EVAL
 
 
 @pytest.mark.parametrize(('name', 'learner'), CASES)

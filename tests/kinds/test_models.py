@@ -99,9 +99,10 @@ def test_what_cannot_be_followed_is_refused():
 
 
 def test_runs_under_a_global_policy_of_half_precision(tmp_path):
+  given = KINDS['half_precision']()
   try:
     keras.mixed_precision.set_global_policy('mixed_float16')
-    _, result = run(KINDS['half_precision'], 'filter-pruned', tmp_path)
+    _, result = run(given, 'filter-pruned', tmp_path)
   finally:
     keras.mixed_precision.set_global_policy('float32')
   assert {layer.compute_dtype for layer in result.model.layers} == {'float32'}

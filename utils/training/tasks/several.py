@@ -98,12 +98,7 @@ class SeveralOutputs(Task):
   def canonical(self, targets: Any) -> tuple:
     """Those of each task; given as a dictionary by output, or in order."""
     if isinstance(targets, Mapping):
-      missing = [name for name in self.names if name not in targets]
-      if missing:
-        raise UserError(
-          f'The targets are for the outputs {", ".join(map(str, targets))}, but those of '
-          f'{", ".join(missing)} were expected, too: name outputs and targets alike.'
-        )
+      require_all(targets, self.names)
       targets = [targets[name] for name in self.names]
     if not isinstance(targets, (tuple, list)) or len(targets) != len(self.names):
       raise UserError(
@@ -264,6 +259,20 @@ class SeveralOutputs(Task):
     """As each task does."""
     for task in self.tasks:
       task.check()
+
+
+def require_all(targets: Mapping[str, Any], names: Sequence[str]) -> None:
+  """Checks that there are targets of every output.
+
+  Raises:
+    UserError: some are missing.
+  """
+  missing = [name for name in names if name not in targets]
+  if missing:
+    raise UserError(
+      f'The targets are for the outputs {", ".join(map(str, targets))}, but those of '
+      f'{", ".join(missing)} were expected, too: name outputs and targets alike.'
+    )
 
 
 def _of(values: Mapping[str, Any], name: str) -> dict[str, Any]:
