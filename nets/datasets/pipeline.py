@@ -17,6 +17,7 @@ from secateurs.nets.datasets.samples import (
   like_spec,
   one_for_each,
   parts_of,
+  require_pairs,
 )
 from secateurs.utils.errors import UserError
 from secateurs.utils.training.tasks.task import Task
@@ -107,9 +108,7 @@ class Pipeline:
 
 def _is_batched(element: Any, specs: Sequence[InputSpec], where: str) -> bool:
   """Whether elements are batches, after a check that shapes are known and fit."""
-  if not isinstance(element, tuple) or len(element) not in (2, 3):
-    raise UserError(f'The {where} pipeline must give (image, label) pairs, but it gives {element}.')
-  inputs, targets, _ = parts_of(element, where)
+  inputs, targets, _ = parts_of(require_pairs(element, where), where)
   for part, name in ((inputs, 'images'), (targets, 'labels')):
     for one in tf.nest.flatten(part):
       if not isinstance(one, tf.TensorSpec) or one.shape.rank is None:

@@ -57,6 +57,17 @@ def parts_of(data: Any, where: str) -> tuple[Any, Any, Any]:
   )
 
 
+def require_pairs(spec: Any, where: str) -> tuple:
+  """The spec of a pipeline's elements, which are pairs, or triples with weights.
+
+  Raises:
+    UserError: they are something else.
+  """
+  if not isinstance(spec, tuple) or len(spec) not in (2, 3):
+    raise UserError(f'The {where} pipeline must give (image, label) pairs, but it gives {spec}.')
+  return spec
+
+
 def one_for_each(inputs: Any, specs: Sequence[InputSpec], where: str) -> list[Any]:
   """What goes into each input: from a tensor, a sequence in the model's order, or a dict by name.
 
@@ -161,7 +172,8 @@ def some_shapes(data: Any, specs: Sequence[InputSpec]) -> list[tuple[int | None,
   """Shapes of samples for each input, with None where a pipeline does not say; None for a data set."""
   if data is None or hasattr(data, 'train_batches'):
     return None
-  element = data.element_spec if isinstance(data, tf.data.Dataset) else data
+  is_pipeline = isinstance(data, tf.data.Dataset)
+  element = require_pairs(data.element_spec, 'training') if is_pipeline else data
   given = one_for_each(parts_of(element, 'training')[0], specs, 'training')
   if any(isinstance(one, tf.TypeSpec) and one.shape.rank is None for one in given):
     return None
@@ -173,10 +185,7 @@ def some_shapes(data: Any, specs: Sequence[InputSpec]) -> list[tuple[int | None,
 
 
 def _of_pipeline(data: tf.data.Dataset, nb_samples: int) -> Any:
-  spec = data.element_spec
-  if not isinstance(spec, tuple) or len(spec) not in (2, 3):
-    raise UserError(f'The training pipeline must give (image, label) pairs, but it gives {spec}.')
-  inputs, targets, _ = parts_of(spec, 'training')
+  inputs, targets, _ = parts_of(require_pairs(data.element_spec, 'training'), 'training')
   if not all(isinstance(one, tf.TensorSpec) for one in tf.nest.flatten((inputs, targets))):
     raise UserError(
       'The training pipeline gives ragged or sparse tensors, but dense ones were expected: pad '
