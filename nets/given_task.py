@@ -95,6 +95,14 @@ def in_float32(network: keras.Model) -> keras.Model:
   return with_policy(network, 'float32') if mixed else network
 
 
+def precision_notes(model: keras.Model) -> list[str]:
+  """What the reader of a report must know of a model in mixed precision."""
+  mixed = sorted({layer.compute_dtype for layer in model.layers} & set(_HALF))
+  return [
+    f'The model computed in {kind}; it was compressed and exported in float32.' for kind in mixed
+  ]
+
+
 def output_names(model: keras.Model) -> tuple[list[str], list[str] | None]:
   """Names of a model's outputs in order, and the keys where it gives a dictionary."""
   if isinstance(model.output, Mapping):

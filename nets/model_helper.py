@@ -29,7 +29,7 @@ from secateurs.nets.datasets.images import DataConfig, ImageSource
 from secateurs.nets.datasets.samples import input_specs, labels_of
 from secateurs.nets.datasets.tasked import data_set_of
 from secateurs.nets.datasets.texts import numbered
-from secateurs.nets.given_task import Wanted, network_and_task
+from secateurs.nets.given_task import Wanted, network_and_task, precision_notes
 from secateurs.nets.network import Network, Weights, unchanged
 from secateurs.utils.config import Config
 from secateurs.utils.errors import UserError
@@ -208,6 +208,7 @@ class ModelHelper:
       )
     helper = GivenModelHelper(network, dataset, chosen, name or model.name, recipe)
     helper.callbacks, helper._history = callbacks, list(history or [])
+    helper.own_notes += precision_notes(part)
     if class_names is not None:
       helper.own_notes.append(f'Labels were numbered in sorted order: {", ".join(class_names)}.')
     return helper

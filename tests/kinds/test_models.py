@@ -107,6 +107,8 @@ def test_runs_under_a_global_policy_of_half_precision(tmp_path):
     keras.mixed_precision.set_global_policy('float32')
   assert {layer.compute_dtype for layer in result.model.layers} == {'float32'}
   assert result.report['achieved']['macs_ratio'] < 1
+  note = 'The model computed in float16; it was compressed and exported in float32.'
+  assert note in result.report['notes']
 
 
 @pytest.mark.slow
