@@ -86,6 +86,7 @@ def test_the_python_guide(tmp_path):
   assert (tmp_path / 'small.tflite').stat().st_size > 1000
 
 
+@pytest.mark.slow
 def test_the_guide_of_tasks(tmp_path):
   choice, own = code_blocks('tasks.md')
   assert len([line for line in own.splitlines() if line.strip()]) < 45  # With data and model.
