@@ -10,12 +10,13 @@ import tf_keras as keras
 from secateurs.nets.datasets.samples import input_specs, some_shapes, some_targets
 from secateurs.utils.errors import UserError
 from secateurs.utils.graph.slicing.classifier import at_shapes, refuse_other_probabilities
-from secateurs.utils.graph.slicing.endings import ending_of, opened
+from secateurs.utils.graph.slicing.endings import ending_of, opened, without_endings
 from secateurs.utils.training.models.precision import with_policy
 from secateurs.utils.training.tasks.choice import task_of
 from secateurs.utils.training.tasks.classification import Classification
 from secateurs.utils.training.tasks.criteria import Criteria
 from secateurs.utils.training.tasks.several import SeveralOutputs, require_all
+from secateurs.utils.training.tasks.single import SingleTask
 from secateurs.utils.training.tasks.task import Task
 
 _HALF = ('float16', 'bfloat16')
@@ -140,6 +141,11 @@ def _single(
 
 
 def _trained(network: keras.Model, task: Task) -> keras.Model:
+  """The network as it is trained; one that is flat already is not opened up again."""
+  if isinstance(task, SeveralOutputs | SingleTask):
+    return without_endings(network, task.endings)
+  if isinstance(task, Classification):
+    return without_endings(network, [task.ending])
   return task.trained(network)
 
 

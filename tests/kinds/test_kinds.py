@@ -50,8 +50,9 @@ def test_a_kind_is_understood(name):
   assert task.name == given.task
   model = helper.build_model(0)
   assign_weights(named_weights(model), helper.given_weights(), name)
-  expected = given.model(helper.calibration_images(3), training=False)
-  deployed = task.deployable(model)(helper.calibration_images(3), training=False)
+  inputs = helper.calibration_images(3)
+  expected = given.model(inputs, training=False)
+  deployed = task.deployable(model)(inputs, training=False)
   kept = nested.parts(deployed)
   if len(kept) == len(nested.parts(expected)):
     for one, wanted in zip(kept, nested.parts(expected), strict=True):

@@ -210,12 +210,13 @@ class SeveralOutputs(Task):
   # Deployment.
 
   @property
-  def _endings(self) -> list[str | None]:
+  def endings(self) -> list[str | None]:
+    """The activations in which the outputs of exported files end."""
     return [getattr(task, 'ending', None) for task in self.tasks]
 
   def deployable(self, model: keras.Model) -> keras.Model:
     """With each output's activation, in a dictionary where the model gave one."""
-    found = with_endings(model, self._endings)
+    found = with_endings(model, self.endings)
     if self._keys is None:
       return found
     return keras.Model(found.inputs, dict(zip(self._keys, found.outputs)), name=model.name)
@@ -224,7 +225,7 @@ class SeveralOutputs(Task):
     """Without these activations, with outputs in order."""
     if self._keys is not None and isinstance(model.output, Mapping):
       model = keras.Model(model.inputs, [model.output[key] for key in self._keys], name=model.name)
-    return without_endings(opened(model), self._endings)
+    return without_endings(opened(model), self.endings)
 
   def trained_outputs(self, outputs: Any) -> tuple:
     """As each task does."""

@@ -143,13 +143,18 @@ class SingleTask(Task):
 
   # Deployment.
 
+  @property
+  def endings(self) -> list[Ending]:
+    """The activation of the only output, as a list."""
+    return [self.ending]
+
   def deployable(self, model: keras.Model) -> keras.Model:
     """With the activation that files end in."""
-    return with_endings(model, [self.ending])
+    return with_endings(model, self.endings)
 
   def trained(self, model: keras.Model) -> keras.Model:
     """The model without that activation."""
-    return without_endings(opened(model), [self.ending])
+    return without_endings(opened(model), self.endings)
 
   def trained_outputs(self, outputs: np.ndarray) -> np.ndarray:
     """Logarithms of probabilities, log-odds of sigmoids, others as they are."""
