@@ -142,7 +142,7 @@ def _single(
 
 def _trained(network: keras.Model, task: Task) -> keras.Model:
   """The network as it is trained; one that is flat already is not opened up again."""
-  if isinstance(task, SeveralOutputs | SingleTask):
+  if type(task).trained in (SingleTask.trained, SeveralOutputs.trained):
     return without_endings(network, task.endings)
   if isinstance(task, Classification):
     return without_endings(network, [task.ending])
