@@ -51,6 +51,7 @@ setup(
     'pillow>=10',
     'psutil>=5.9,<8',
     'pydantic>=2,<3',
+    'pyyaml>=6,<7',
     'scikit-learn>=1.4,<2',
     'scipy>=1.11,<2',
     'tensorboard>=2.19,<3',

@@ -12,8 +12,8 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
@@ -22,7 +22,10 @@ from secateurs.utils.config import Config
 from secateurs.utils.errors import UserError, told_in
 from secateurs.utils.flag_values import apply_settings, define_flags, read_config
 
-_MODES = ('train', 'eval', 'export', 'benchmark', 'verify', 'sensitivity')
+if TYPE_CHECKING:
+  from secateurs.learners.run.measured import MeasuredLearner
+
+_MODES = ('train', 'eval', 'export', 'benchmark', 'verify', 'sensitivity', 'inspect')
 _EXIT_USER_ERROR = 1
 _EXIT_USAGE = 2
 _EXIT_INTERRUPTED = 130
@@ -91,61 +94,95 @@ def _with_forced_bf16(argv: list[str]) -> list[str]:
 
 
 def _run(experiment: Callable[[], Any], argv: list[str]) -> int:
-  import psutil
-
   from secateurs.utils.quiet import quiet_tensorflow
 
   quiet_tensorflow()
   from secateurs.learners import learners
-  from secateurs.learners.channels.analysis import analyse
-  from secateurs.learners.methods import METHODS, resolve
+  from secateurs.learners.methods import METHODS
+  from secateurs.learners.run import chain
   from secateurs.learners.run.configs import DistillConfig, QuantConfig, RunConfig, TrainConfig
+  from secateurs.learners.run.help_text import help_text
   from secateurs.utils.training import distributed
 
   spec = experiment()
   common = (RunConfig, TrainConfig, DistillConfig, QuantConfig, *spec.configs)
-  values = flags.FlagValues()
-  flags.DEFINE_string(
-    'learner', 'full-prec', 'Which learner or published method.', flag_values=values
-  )
-  flags.DEFINE_enum('exec_mode', 'train', _MODES, 'What to do.', flag_values=values)
-  flags.DEFINE_boolean(
-    'dry_run',
-    False,
-    'Check everything that can be known and print the phases and an estimate of their time, without '
-    'doing them.',
-    flag_values=values,
-  )
-  flags.DEFINE_boolean('debug', False, 'Show tracebacks.', flag_values=values)
-  flags.DEFINE_boolean('help', False, 'Show the flags.', short_name='h', flag_values=values)
   by_learner = {name: learner.Config for name, learner in learners().items()}
-  for config_class in (*common, *by_learner.values()):
-    define_flags(config_class, values)
-  unparsed = values(argv)
-  if values.help and not _is_chief():
-    return 0
+
+  def parsed(arguments: Sequence[str]) -> tuple[flags.FlagValues, list[str]]:
+    values = _defined((*common, *by_learner.values()))
+    return values, values(arguments)
+
+  values, unparsed = parsed(argv)
   if values.help:
-    print(help_text(spec.name, common, by_learner, METHODS))
+    if _is_chief():
+      print(help_text(spec.name, common, by_learner, METHODS, _MODES))
     return 0
   if len(unparsed) > 1:
     raise flags.Error(
       f'{unparsed[1]!r} is not a flag: flags are written --name value or --name=value.'
     )
+  links = [] if values.chain is None else chain.read_chain(values.chain)
+  makes = [_maker(parsed([*argv, *link.arguments()])[0], by_learner) for link in links]
+  make = None if links else _maker(values, by_learner)
+  distributed.start()
+  helper = spec.make(*(read_config(c, values) for c in spec.configs))
+  if make is None:
+    chain.run(links, makes, helper, values.run_dir, values.exec_mode, dry=values.dry_run)
+  else:
+    _act(make(helper), values)
+  return 0
+
+
+def _defined(configs: Sequence[type[Config]]) -> flags.FlagValues:
+  """All flags at their defaults."""
+  values = flags.FlagValues()
+  define = {'flag_values': values}
+  flags.DEFINE_string('learner', 'full-prec', 'Which learner or published method.', **define)
+  flags.DEFINE_string('chain', None, 'YAML file of several learners in a row.', **define)
+  flags.DEFINE_enum('exec_mode', 'train', _MODES, 'What to do.', **define)
+  flags.DEFINE_boolean('dry_run', False, 'Check and print what would be done.', **define)
+  flags.DEFINE_boolean('debug', False, 'Show tracebacks.', **define)
+  flags.DEFINE_boolean('help', False, 'Show the flags.', short_name='h', **define)
+  for config_class in configs:
+    define_flags(config_class, values)
+  return values
+
+
+def _maker(
+  values: flags.FlagValues, by_learner: Mapping[str, type[Config]]
+) -> Callable[..., MeasuredLearner]:
+  """Makes the learner that flags name from a helper; options replace the configs' fields.
+
+  Raises:
+    UserError: an unknown learner, a value out of range, or a flag of another learner.
+  """
+  from secateurs.learners.methods import resolve
+  from secateurs.learners.run.configs import DistillConfig, QuantConfig, RunConfig, TrainConfig
+
   learner_class, method = resolve(values.learner)
   if method is not None:
     apply_settings(method.settings, learner_class.Config, values)
   _refuse_foreign(values, learner_class, by_learner)
-  distributed.start()
-  helper = spec.make(*(read_config(c, values) for c in spec.configs))
-  learner = learner_class(
-    helper,
-    read_config(learner_class.Config, values),
-    run=read_config(RunConfig, values),
-    training=read_config(TrainConfig, values),
-    distillation=read_config(DistillConfig, values),
-    quantization=read_config(QuantConfig, values),
-    method=None if method is None else method.name,
+  run = read_config(RunConfig, values)
+  configs = {
+    'config': read_config(learner_class.Config, values),
+    'training': read_config(TrainConfig, values),
+    'distillation': read_config(DistillConfig, values),
+    'quantization': read_config(QuantConfig, values),
+    'method': None if method is None else method.name,
+  }
+  return lambda helper, **changes: learner_class(
+    helper, run=dataclasses.replace(run, **changes), **configs
   )
+
+
+def _act(learner: MeasuredLearner, values: flags.FlagValues) -> None:
+  """Does what --exec_mode says."""
+  import psutil
+
+  from secateurs.learners.channels.analysis import analyse
+  from secateurs.learners.channels.inspection import inspect
+
   learner.began = psutil.Process().create_time()
   {
     'train': learner.dry_run if values.dry_run else learner.train,
@@ -154,34 +191,8 @@ def _run(experiment: Callable[[], Any], argv: list[str]) -> int:
     'benchmark': learner.benchmark,
     'verify': learner.verify,
     'sensitivity': lambda: analyse(learner),
+    'inspect': lambda: inspect(learner),
   }[values.exec_mode]()
-  return 0
-
-
-def help_text(
-  name: str,
-  common: Sequence[type[Config]],
-  by_learner: Mapping[str, type[Config]],
-  methods: Collection[str],
-) -> str:
-  """All flags of an entry script with defaults, grouped by config class."""
-  lines = [
-    f'./scripts/run_local.sh nets/{name}_run.py --learner NAME [--exec_mode MODE] [flags]',
-    f'  --learner: {", ".join(by_learner)} (default: full-prec), or a published method: '
-    f'{", ".join(methods)}',
-    f'  --exec_mode: {", ".join(_MODES)} (default: train)',
-    '  --dry_run: check everything, print the phases and an estimate of their time, and do nothing',
-    '  --debug: show tracebacks',
-    '  --flagfile: a file of flags, one a line',
-  ]
-  groups = [(c.__doc__.splitlines()[0], c) for c in common]
-  groups += [(f'Learner {learner}', c) for learner, c in by_learner.items()]
-  for title, config_class in groups:
-    lines += ['', title]
-    for field in dataclasses.fields(config_class):
-      default = '' if field.default is None else f' (default: {field.default})'
-      lines.append(f'  --{config_class.flag_name(field)}: {field.metadata["help"]}{default}')
-  return '\n'.join(lines)
 
 
 def _refuse_foreign(

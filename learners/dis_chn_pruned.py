@@ -55,9 +55,7 @@ class DcpConfig(BlockConfig):
 
   prefix = 'dcp_'
 
-  save_path: str = option(
-    './models_dcp/model.ckpt', 'Checkpoints of the pruned model.', affects_result=False
-  )
+  save_path: str = option('./models_dcp/model.ckpt', 'Checkpoints.', affects_result=False)
   save_path_eval: str = option(
     './models_dcp_eval/model', 'Exported slim model, without ending.', affects_result=False
   )
@@ -192,12 +190,14 @@ class DisChnPrunedLearner(BlockLearner):
 
   def refit_method(self) -> Method:
     """How layers are refit, and channels chosen where layers are measured alone."""
+    settings, nb_batches = self.settings, self.nb_batches_within(NB_BATCHES, _BATCH)
     return Method(
       selection='backward',
       refit_all=True,
       ridge=_RIDGE,
-      seed=self.settings.run.seed,
-      nb_points=nb_points(self.nb_batches_within(NB_BATCHES, _BATCH)),
+      keep_zeros=settings.training.keep_zeros,
+      seed=settings.run.seed,
+      nb_points=nb_points(nb_batches),
       store=self.map_store,
     )
 

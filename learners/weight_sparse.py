@@ -36,7 +36,9 @@ from secateurs.learners.run.phases import Phase
 from secateurs.learners.run.plans import CutPlan, ZeroCut
 from secateurs.learners.run.reporting import Findings
 from secateurs.learners.run.trials import require_optuna
+from secateurs.learners.run.zeros import nonzeros
 from secateurs.learners.weights.allocation import MeasuredAllocation, Site
+from secateurs.learners.weights.chosen_layers import prunable_names, with_rules
 from secateurs.learners.weights.configs import WsConfig
 from secateurs.learners.weights.planned import plan_to_apply
 from secateurs.learners.weights.ratios import dense_kernels, heuristic, uniform
@@ -92,7 +94,8 @@ class WeightSparseLearner(CompressionLearner):
         'training steps: set --nb_epochs_ft above 0.'
       )
     self._kernels = self.prunable(self.model)
-    self._masks = MaskSet(list(self._kernels.values()), self.config.zeros)
+    kernels, allowed = list(self._kernels.values()), nonzeros(self.settings, self.model)
+    self._masks = MaskSet(kernels, self.config.zeros, [allowed.get(k.ref()) for k in kernels])
     self._plan = plan_to_apply(self.settings, list(self._kernels), self.config.zeros)
 
   def prunable(self, model: keras.Model) -> dict[str, tf.Variable]:
@@ -104,6 +107,7 @@ class WeightSparseLearner(CompressionLearner):
     else:
       sizes = {name: int(np.prod(kernel.shape)) for name, kernel in kernels.items()}
       chosen = set(kernels) - dense_kernels(sizes, config.dense_share)
+    chosen = prunable_names(self.settings, kernels) & set(chosen)
     found = {n: k for n, k in kernels.items() if n in chosen and config.zeros.fits(tuple(k.shape))}
     if not found:
       raise UserError(
@@ -177,7 +181,7 @@ class WeightSparseLearner(CompressionLearner):
       measured = MeasuredAllocation(self._site(), config, self.state, self.save_search)
       allocate = {'sensitivity': measured.by_sensitivity, 'optimal': measured.by_search}
       kept = allocate[config.protocol](sizes)
-    self.state.kept = kept
+    self.state.kept = with_rules(self.settings, sizes, kept)
 
   def _site(self) -> Site:
     return Site(

@@ -32,11 +32,12 @@ from secateurs.nets.datasets.texts import numbered
 from secateurs.nets.given_task import Wanted, network_and_task, precision_notes
 from secateurs.nets.network import Network, Weights, unchanged
 from secateurs.utils.config import Config
+from secateurs.utils.deploy import read_history
 from secateurs.utils.errors import UserError
 from secateurs.utils.graph.flat.subclassed import as_functional
 from secateurs.utils.graph.slicing.classifier import classifying_part
 from secateurs.utils.training.engine.callbacks import checked_callbacks
-from secateurs.utils.training.models.weights import named_weights
+from secateurs.utils.training.models.weights import load_model, named_weights
 from secateurs.utils.training.tasks.classification import Classification
 from secateurs.utils.training.tasks.criteria import Criteria, Measure
 from secateurs.utils.training.tasks.task import Task
@@ -237,11 +238,24 @@ class ModelHelper:
 
   def identity(self) -> dict[str, str]:
     """What distinguishes this network from others of the same name, for resumed runs."""
-    return self.task.identity()
+    names = getattr(self.dataset, 'class_names', None)
+    return {**self.task.identity(), **({} if names is None else {'classes': _listed(names)})}
 
   def own_weights(self, weights: Weights) -> Weights:
     """Weights by the network's own names, from those of any source that it knows."""
     return self._own_weights(weights)
+
+  def continued(self, path: Path) -> ModelHelper:
+    """The same data, task and recipe with the network of an exported .keras file, and its history.
+
+    Raises:
+      UserError: the file is no model.
+    """
+    network = self.task.trained(load_model(path))
+    helper = GivenModelHelper(network, self.dataset, self.task, self.net, self.recipe)
+    helper.callbacks, helper.configs = self.callbacks, self.configs
+    helper._history = read_history(path)
+    return helper
 
   def notes(self) -> list[str]:
     """What the reader of a report must know of the data."""
@@ -272,6 +286,12 @@ class ModelHelper:
   def calibration_images(self, nb_images: int) -> np.ndarray:
     """Training images as the network sees them, float32 [n, h, w, c]."""
     return self.dataset.calibration_images(nb_images)
+
+
+def _listed(names: Sequence[str]) -> str:
+  """Names of classes in their order: the first ones, and a checksum of all."""
+  text = ','.join(names)
+  return f'{text[:60]} ({zlib.crc32(text.encode()):08x})' if len(text) > 60 else text
 
 
 class GivenModelHelper(ModelHelper):

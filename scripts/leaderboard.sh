@@ -8,6 +8,7 @@
 #   SEEDS    seeds of each learner (0)
 #   RATIO    fraction to remove: of the MACs for channel learners, of the weights for weight-sparse (0.5)
 #   LEARNERS names of the learners (all that compress)
+#   JOBS     runs at the same time, each on its own cores (1); the results are the same
 #   SCRATCH  1: also train the slim networks of the channel learners from random weights (1)
 #
 # Run the same command again to resume interrupted runs; finished runs are not repeated.
@@ -38,31 +39,55 @@ case " $* " in
     baseline=(--warm_start_path "$out/baseline/models/model.ckpt")
     ;;
 esac
-runs=()
+jobs="${JOBS:-1}" cores="$(nproc)"
+
+# one NAME SEED CORES: a learner and its slim networks from scratch, on some cores.
+one() {
+  local name="$1" seed="$2" pin=(taskset -c "$3") own=() run="$out/$1-seed$2" slim budget
+  case "$name" in
+    chn-pruned) own=(--cp_prune_option auto --cp_preserve_ratio "$stay") ;;
+    dis-chn-pruned) own=(--dcp_prune_option auto --dcp_preserve_ratio "$stay") ;;
+    weight-sparse) own=(--ws_prune_ratio "$ratio") ;;
+  esac
+  [ "$jobs" -gt 1 ] || pin=()
+  echo "== $name, seed $seed"
+  "${pin[@]}" ./scripts/run_local.sh "$entry" --learner "$name" --run_dir "$run" --seed "$seed" \
+    "${baseline[@]}" "${own[@]}" "${flags[@]}" || return 1
+  # The same slim networks trained from random weights: equal epochs, equal compute.
+  slim="$(find "$run" -path '*_eval/model.keras' -not -path '*/models_ws_eval/*')"
+  if [ "${SCRATCH:-1}" = 1 ] && [ -n "$slim" ]; then
+    for budget in epochs macs; do
+      echo "== $name's slim network from scratch, equal $budget, seed $seed"
+      "${pin[@]}" python scripts/train_from_scratch.py "$entry" --run_dir "$run-scratch-$budget" \
+        --seed "$seed" --scratch_model "$slim" --scratch_of "$name" --scratch_budget "$budget" \
+        "${baseline[@]}" "${flags[@]}" || return 1
+    done
+  fi
+}
+
+flags=("$@")
+runs=() place=0 running=()
 for seed in $seeds; do
   for name in $names; do
-    case "$name" in
-      chn-pruned) own=(--cp_prune_option auto --cp_preserve_ratio "$stay") ;;
-      dis-chn-pruned) own=(--dcp_prune_option auto --dcp_preserve_ratio "$stay") ;;
-      weight-sparse) own=(--ws_prune_ratio "$ratio") ;;
-      *) own=() ;;
-    esac
-    run="$out/$name-seed$seed"
-    echo "== $name, seed $seed"
-    ./scripts/run_local.sh "$entry" --learner "$name" --run_dir "$run" --seed "$seed" \
-      "${baseline[@]}" "${own[@]}" "$@"
-    runs+=("$run")
-    # The same slim networks trained from random weights: equal epochs, equal compute.
-    slim="$(find "$run" -path '*_eval/model.keras' -not -path '*/models_ws_eval/*')"
-    if [ "${SCRATCH:-1}" = 1 ] && [ -n "$slim" ]; then
-      for budget in epochs macs; do
-        echo "== $name's slim network from scratch, equal $budget, seed $seed"
-        python scripts/train_from_scratch.py "$entry" --run_dir "$run-scratch-$budget" --seed "$seed" \
-          --scratch_model "$slim" --scratch_of "$name" --scratch_budget "$budget" \
-          "${baseline[@]}" "$@"
-        runs+=("$run-scratch-$budget")
-      done
+    each=$((cores / jobs > 0 ? cores / jobs : 1))
+    first=$((place % jobs * each % cores))
+    if [ "$jobs" -gt 1 ]; then
+      mkdir -p "$out"
+      if [ "${#running[@]}" -ge "$jobs" ]; then
+        wait "${running[0]}" # The oldest has these cores.
+        running=("${running[@]:1}")
+      fi
+      one "$name" "$seed" "$first-$((first + each - 1))" >"$out/$name-seed$seed.log" 2>&1 &
+      running+=("$!")
+      echo "== $name, seed $seed: $out/$name-seed$seed.log"
+    else
+      one "$name" "$seed" 0
     fi
+    place=$((place + 1))
+    runs+=("$out/$name-seed$seed" "$out/$name-seed$seed-scratch-epochs" "$out/$name-seed$seed-scratch-macs")
   done
 done
-python -m secateurs.utils.deploy.compare "${runs[@]}" --out "$out"
+for process in "${running[@]}"; do wait "$process"; done
+found=()
+for run in "${runs[@]}"; do [ ! -d "$run" ] || found+=("$run"); done
+python -m secateurs.utils.deploy.compare "${found[@]}" --out "$out"

@@ -73,6 +73,11 @@ def first_line(error: Exception) -> str:
 
 
 def _explained(error: Exception, name: str | os.PathLike) -> UserError:
+  if 'No model config found' in str(error):
+    return UserError(
+      f'{name} holds weights alone, but a whole model was expected: save it with model.save, or give '
+      'the file as --warm_start_path of a run of the same network.'
+    )
   return UserError(
     f'{name} cannot be loaded as a tf_keras model ({first_line(error)}): a whole model saved as '
     '.keras, .h5 or SavedModel was expected, with classes of your own registered '

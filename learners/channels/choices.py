@@ -17,7 +17,7 @@ from secateurs.utils.errors import UserError
 from secateurs.utils.graph import ChannelGraph
 from secateurs.utils.registry import Registry
 
-CostForm = Callable[[np.ndarray], int]
+CostForm = Callable[[np.ndarray], float]
 """The cost of a network when `gone[u]` channels of unit u have gone."""
 
 COSTS: Registry[Callable[[ChannelGraph, Sequence[Unit]], CostForm]] = Registry('cost')
@@ -39,6 +39,7 @@ class Choices:
     step: int = 1,
     cost: str | CostForm = 'macs',
     least: Mapping[str, int] | None = None,
+    grid: Callable[[int], Sequence[int]] | None = None,
   ) -> None:
     """Lays out the table.
 
@@ -47,17 +48,30 @@ class Choices:
       units: what is chosen for.
       step: numbers of channels, where not all stay, are multiples of it.
       cost: name in COSTS, or the cost itself.
-      least: numbers of channels that stay at least, by unit name; default: one.
+      least: numbers of channels that stay at least, by unit name; default: one, or more by the unit's
+        rule.
+      grid: the numbers of channels that may stay, from a unit's size, in place of `step`.
     """
     self.units = list(units)
-    self.levels = [levels(unit.size, step, (least or {}).get(unit.name, 1)) for unit in units]
+    lowest = {unit.name: (least or {}).get(unit.name, 1) for unit in units}
+    self.levels = [
+      levels(unit.size, step, unit.rule.count(unit.size, lowest[unit.name])) for unit in units
+    ]
+    if grid is not None:
+      self.levels = [
+        [kept[0], *(n for n in sorted(grid(kept[0]), reverse=True) if kept[-1] <= n < kept[0])]
+        for kept in self.levels
+      ]
+    for i, unit in enumerate(self.units):
+      if unit.rule.ratio is not None:  # There is no choice.
+        self.levels[i] = [unit.rule.count(unit.size, 0)]
     self._cost_without = COSTS.find(cost)(graph, units) if isinstance(cost, str) else cost
 
-  def cost(self, counts: Mapping[str, int]) -> int:
+  def cost(self, counts: Mapping[str, int]) -> float:
     """Cost when units keep so many channels, by unit name."""
     return self._cost_without(np.array([unit.size - counts[unit.name] for unit in self.units]))
 
-  def least(self) -> int:
+  def least(self) -> float:
     """Cost when every unit is at its lowest level."""
     return self.cost_at([len(levels) - 1 for levels in self.levels])
 
@@ -68,7 +82,7 @@ class Choices:
       for unit, levels, place in zip(self.units, self.levels, places, strict=True)
     }
 
-  def cost_at(self, places: Sequence[int]) -> int:
+  def cost_at(self, places: Sequence[int]) -> float:
     """Cost when each unit is at a place in its levels."""
     return self.cost(self.counts_at(places))
 

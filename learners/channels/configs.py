@@ -52,6 +52,11 @@ class WidthConfig(ChannelConfig):
     low=0.01,
     high=1.0,
   )
+  latency_table: str | None = option(
+    None,
+    'Table of latencies of python -m secateurs.utils.deploy.latency_table: the target in latency is '
+    'allocated by it, for the least divergence.',
+  )
   quadruple: bool = option(False, 'Round numbers of kept channels up to multiples of four.')
   nb_rlouts: int = option(
     1,
@@ -71,6 +76,7 @@ class WidthConfig(ChannelConfig):
 
   def __post_init__(self) -> None:
     super().__post_init__()
+    require_target(self)
     if self.target_latency is not None and self.prune_option == 'list':
       raise UserError(
         f'--{self.prefix}target_latency chooses how much stays, but --{self.prefix}prune_option list '
@@ -81,6 +87,19 @@ class WidthConfig(ChannelConfig):
   def step(self) -> int:
     """Numbers of channels, where not all stay, are multiples of it."""
     return 4 if self.quadruple else 1
+
+
+def require_target(config: Config) -> None:
+  """Checks that a table of latencies came with a target.
+
+  Raises:
+    UserError: it did not.
+  """
+  if config.latency_table is not None and config.target_latency is None:
+    raise UserError(
+      f'--{config.prefix}latency_table says how latencies follow from widths, but no target was given: '
+      f'give --{config.prefix}target_latency, too.'
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,6 +135,7 @@ class RefitConfig(Config):
     *,
     alternating: bool = False,
     scalar: bool = False,
+    keep_zeros: bool = True,
   ) -> Method:
     """How channels are chosen and layers refit.
 
@@ -126,6 +146,7 @@ class RefitConfig(Config):
       store: gives a store of feature maps.
       alternating: for lasso, the alternating scheme.
       scalar: whether layers are refit by one factor for each channel.
+      keep_zeros: whether weights that are zero stay zero.
     """
     return Method(
       selection=selection,
@@ -134,6 +155,7 @@ class RefitConfig(Config):
       scalar=scalar,
       refit_all=self.refit and self.refit_all,
       ridge=self.ridge,
+      keep_zeros=keep_zeros,
       seed=seed,
       nb_points=self.nb_points_per_layer or nb_points(nb_batches),
       store=store,

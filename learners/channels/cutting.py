@@ -8,6 +8,8 @@ import numpy as np
 import tf_keras as keras
 
 from secateurs.learners.channels.units import Unit
+from secateurs.utils.deploy.latency_table.prediction import LatencyForm
+from secateurs.utils.deploy.latency_table.table import LatencyTable
 from secateurs.utils.graph import ChannelGraph, Plan
 from secateurs.utils.graph.choice.costs import MacsForm
 from secateurs.utils.graph.flat.rebuild import variables, weight_names
@@ -17,12 +19,26 @@ from secateurs.utils.training.engine.masks import Masks
 
 def macs_form(graph: ChannelGraph, units: Sequence[Unit]) -> MacsForm:
   """MACs of the network as a function of how many channels of each unit have gone."""
+  return MacsForm(*_steps(graph, units))
+
+
+def latency_form(table: LatencyTable, graph: ChannelGraph, units: Sequence[Unit]) -> LatencyForm:
+  """Latency of the network in ms by a table, as a function of how many channels have gone.
+
+  Raises:
+    UserError: the table lacks the network's layers.
+  """
+  return LatencyForm(table, graph, *_steps(graph, units))
+
+
+def _steps(graph: ChannelGraph, units: Sequence[Unit]) -> tuple[Plan, list[Plan]]:
+  """The plan in which all channels stay, and for each unit that in which one of its channels goes."""
 
   def plan(less: int | None = None) -> Plan:
     masks = [np.arange(unit.size) < unit.size - (i == less) for i, unit in enumerate(units)]
     return plan_of(graph, units, masks)
 
-  return MacsForm(plan(), [plan(i) for i in range(len(units))])
+  return plan(), [plan(i) for i in range(len(units))]
 
 
 def plan_of(graph: ChannelGraph, units: Sequence[Unit], masks: Sequence[np.ndarray]) -> Plan:

@@ -6,7 +6,7 @@ import dataclasses
 
 from secateurs.learners.channels.allocations import ALLOCATIONS
 from secateurs.learners.channels.colony import Constants
-from secateurs.learners.channels.configs import ChannelConfig
+from secateurs.learners.channels.configs import ChannelConfig, require_target
 from secateurs.learners.channels.criteria import of_filters
 from secateurs.learners.channels.filter_units import FILTER_TRUNKS
 from secateurs.learners.channels.hrank import LAYOUTS
@@ -91,6 +91,11 @@ class FpConfig(ChannelConfig):
     low=0.01,
     high=1.0,
   )
+  latency_table: str | None = option(
+    None,
+    'Table of latencies of python -m secateurs.utils.deploy.latency_table: the target in latency is '
+    'allocated by it, for the least loss.',
+  )
   quadruple: bool = option(False, 'Round numbers of kept filters up to multiples of four.')
   floor: float = option(
     0.1,
@@ -152,6 +157,7 @@ class FpConfig(ChannelConfig):
 
   def __post_init__(self) -> None:
     super().__post_init__()
+    require_target(self)
     if self.preserve_ratio is not None and self.target_latency is not None:
       raise UserError(
         '--fp_preserve_ratio and --fp_target_latency both say how much stays: leave one of them out.'

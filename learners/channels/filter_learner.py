@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from secateurs.learners.channels import filter_scan
+from secateurs.learners.channels.chosen_layers import chosen
 from secateurs.learners.channels.criteria import CRITERIA
 from secateurs.learners.channels.cutting import RowMasks
 from secateurs.learners.channels.data_criteria import Samples
@@ -55,6 +56,7 @@ class FilterLearner(ChannelLearner):
     """
     config = self.config
     found = filter_units(graph, config.trunk, config.skipped, prefix=config.prefix)
+    found = chosen(self.settings.layers, graph, found)
     if not found.units:
       raise UserError(
         f'No layer of {self.helper.net} has channels that can be pruned '
@@ -167,6 +169,7 @@ class FilterLearner(ChannelLearner):
     return Method(
       selection=self.config.criterion,
       refit_all=True,
+      keep_zeros=self.settings.training.keep_zeros,
       seed=self.settings.run.seed,
       nb_points=nb_points(self._nb_refit_batches()),
       store=self.map_store,

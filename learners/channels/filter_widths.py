@@ -7,9 +7,10 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import tf_keras as keras
 
-from secateurs.learners.channels import solvers
+from secateurs.learners.channels import solvers, timed
 from secateurs.learners.channels.allocations import (
   ALLOCATIONS,
   DIVERGENCE,
@@ -83,8 +84,21 @@ class FilterWidths:
     if measures == DIVERGENCE and state.divergence is None:
       state.divergence = self._scan(ranked, site)
       site.save()
-    if config.target_latency is not None and state.latency is None:
+    by_table = config.latency_table is not None
+    if config.target_latency is not None and state.latency is None and not by_table:
       state.latency = self._fraction_of_time(ranked, site)
+    if config.latency_table is not None:
+      if state.counts is None:
+        state.counts, state.latency = timed.allocate(
+          self._asked(site),
+          ranked.graph,
+          ranked.units,
+          self._losses(ranked),
+          ranked.masks,
+          self._least(ranked),
+        )
+        state.macs_ratio = state.latency['fraction']
+      return
     budget, total = self._budget(ranked), ranked.graph.counts().macs
     state.macs_ratio = None if budget is None else budget / total
     if measures == FITNESS and state.shares is None:
@@ -99,6 +113,11 @@ class FilterWidths:
     Raises:
       UserError: a list does not fit the units, or the budget is out of reach.
     """
+    if self._state.counts is not None:  # By a table of latencies.
+      final = self._state.counts
+      return {
+        unit.name: unit.size - int(done * (unit.size - final[unit.name])) for unit in ranked.units
+      }
     budget, ratio = self._budget(ranked), self._config.prune_ratio
     if self._allocation.name == 'global':  # By the scores of this moment.
       total = ranked.graph.counts().macs
@@ -132,7 +151,30 @@ class FilterWidths:
       found = solvers.equal(request.choices, budget)
     else:
       found = self._allocation.counts(request)
-    return {unit.name: max(found[unit.name], self._must(ranked, unit)) for unit in ranked.units}
+    return {
+      unit.name: max(unit.rule.count(unit.size, found[unit.name]), self._must(ranked, unit))
+      for unit in ranked.units
+    }
+
+  def _asked(self, site: Site) -> timed.Timed:
+    config = self._config
+    return timed.Timed(
+      config.target_latency,
+      config.latency_table,
+      config.prefix,
+      site.original_tflite,
+      site.nb_threads,
+    )
+
+  def _losses(self, ranked: Ranked) -> dict[str, np.ndarray]:
+    """What units lose: as measured, else the scores of the channels that go."""
+    state = self._state
+    if state.drops is not None or state.divergence is not None:
+      return losses_of(state.drops or state.divergence, ranked.units)
+    return {
+      unit.name: np.concatenate([[0.0], np.cumsum(np.sort(ranked.keys[unit.name]))])
+      for unit in ranked.units
+    }
 
   def _width(self, size: int, ratio: float) -> int:
     return nb_left(size, ratio, self._config.quadruple)
@@ -154,13 +196,16 @@ class FilterWidths:
     return max(int(ranked.stays[unit.name].sum()), 1)
 
   def _choices(self, ranked: Ranked) -> Choices:
-    least = {
-      unit.name: max(math.ceil(self._config.floor * unit.size), self._must(ranked, unit))
-      for unit in ranked.units
-    }
+    least = self._least(ranked)
     groups = [ranked.graph.groups[unit.key] for unit in ranked.units if isinstance(unit.key, int)]
     cost = 'macs' if all(map(even, groups)) else exact_cost(ranked)
     return Choices(ranked.graph, ranked.units, self._config.step, cost, least)
+
+  def _least(self, ranked: Ranked) -> dict[str, int]:
+    return {
+      unit.name: max(math.ceil(self._config.floor * unit.size), self._must(ranked, unit))
+      for unit in ranked.units
+    }
 
   # Budgets.
 

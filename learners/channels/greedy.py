@@ -14,7 +14,7 @@ from secateurs.learners.channels.cutting import dropped_inputs
 from secateurs.learners.channels.units import Unit
 from secateurs.utils.training import distributed
 from secateurs.utils.training.engine import loop
-from secateurs.utils.training.engine.loop import DivergenceError, Objective
+from secateurs.utils.training.engine.loop import DivergenceError, Objective, way_on
 from secateurs.utils.training.engine.masks import MaskSet
 from secateurs.utils.training.engine.pieces import value_and_gradients
 from secateurs.utils.training.layerwise.gradient_choice import channel_norms, next_mask
@@ -160,8 +160,8 @@ class UnitPruning:
     if not np.isfinite(scores).all():
       raise DivergenceError(
         f'The gradient became infinite or NaN in phase {self._phase} with learning rate '
-        f'{method.lrn_rate:.3g}: lower the learning rate and start again; the last good checkpoint '
-        'was kept.'
+        f'{method.lrn_rate:.3g}: lower the learning rate ({way_on(self._phase)}); the last good '
+        'checkpoint was kept.'
       )
     return scores
 

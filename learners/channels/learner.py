@@ -13,12 +13,15 @@ import tensorflow as tf
 import tf_keras as keras
 
 from secateurs.learners.channels import slimming
+from secateurs.learners.channels.chosen_layers import chosen, table
 from secateurs.learners.channels.configs import ChannelConfig
 from secateurs.learners.channels.cutting import dropped_inputs, keep_of, unit_masks
 from secateurs.learners.channels.state import ChannelState
 from secateurs.learners.channels.units import Unit, Units, find_units
 from secateurs.learners.run import plans
+from secateurs.learners.run.checks import Check
 from secateurs.learners.run.compression import CompressionLearner, extended
+from secateurs.learners.run.console import say
 from secateurs.learners.run.plans import ChannelCut, CutPlan
 from secateurs.learners.run.reporting import Findings
 from secateurs.utils.errors import UserError
@@ -65,6 +68,15 @@ class ChannelLearner(CompressionLearner):
       self.plan_to_apply = plans.read_plan(path)
       network = self.helper.build_model(self.settings.run.seed)
       plans.require_same_network(self.plan_to_apply, network, path)
+
+  def preflight(self) -> list[Check]:
+    """As of all learners; and prints what `--layers` means for each unit."""
+    shown = [] if self.settings.run.layers is None else [self._show_layers]
+    return [*super().preflight(), *shown]
+
+  def _show_layers(self) -> None:
+    graph = ChannelGraph(self.helper.build_model(self.settings.run.seed))
+    say(f'Layers by --layers {self.settings.run.layers}\n{table(graph, self.units(graph))}')
 
   def findings(self) -> Findings:
     """The model before its fine-tuning, what was asked for and reached, and what stayed whole."""
@@ -117,6 +129,7 @@ class ChannelLearner(CompressionLearner):
     found = find_units(
       graph, config.trunk, config.skipped, prefix=config.prefix, max_rows=self.max_rows
     )
+    found = chosen(self.settings.layers, graph, found)
     if not found.units:
       raise UserError(
         f'No convolution of {self.helper.net} has channels that can be pruned '

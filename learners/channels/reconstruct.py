@@ -43,6 +43,7 @@ class Method:
     scalar: whether they are refit by one factor for each channel only (Luo et al. 2017).
     refit_all: whether layers that keep all inputs are refit, too, where these have changed.
     ridge: strength of the penalty, see `least_squares.solve`; more where samples are few.
+    keep_zeros: whether weights that are zero stay zero.
     seed: of the random selection and of the sampled positions.
     nb_points: positions sampled per image and layer.
     scores: float [unit.size] by unit name, where the criterion gives scores; higher stays.
@@ -55,6 +56,7 @@ class Method:
   scalar: bool = False
   refit_all: bool = False
   ridge: float = 1e-4
+  keep_zeros: bool = True
   seed: int = 0
   nb_points: int = 10
   scores: Mapping[str, np.ndarray] | None = None
@@ -308,7 +310,7 @@ def refit_rows(
   """
   ridge = method.ridge + scarcity(moments)
   if not method.scalar:
-    return refit(moments, rows, ridge, weights)
+    return refit(moments, rows, ridge, weights, weights != 0 if method.keep_zeros else None)
   size = int(owner.max()) + 1
   problem = channel_moments([Reader(moments, weights, owner, scale)], size)
   keep = np.bincount(owner, rows, size) > 0
@@ -332,14 +334,15 @@ def _assign(
   masked = np.where(rows[:, None], weights, 0.0)
   record = {'name': name, 'error_before': float(moments.error_as_is(masked) @ squares) / total}
   new, shift = masked, np.zeros(weights.shape[1])
-  if method.refit:
+  refits = method.refit and layer.trainable  # A frozen layer keeps its weights.
+  if refits:
     owner = row_channels(layer)
     new = refit_rows(moments, rows, weights, owner, features.scale(target), method)
     shift = moments.shift(new)
     record['error_after'] = float(moments.error(new) @ squares) / total
   layer.kernel.assign(new.reshape(layer.kernel.shape))
   changed = {name}
-  if method.refit and has_shift(target):
+  if refits and has_shift(target):
     if layer.use_bias:
       layer.bias.assign_add(shift)
     else:

@@ -87,14 +87,19 @@ class LayerRefits:
     if self._solved is not None and key in self._solved:
       return self._solved[key]
     keep = self.keep(unit, nb_keep)
-    found = [self._solve(r, keep[r.owner]) for r in self._readers[unit.name]]
+    found = [
+      self._solve(reader, keep[reader.owner], self._layers[name].trainable)
+      for name, reader in zip(unit.readers, self._readers[unit.name], strict=True)
+    ]
     if self._solved is not None:
       self._solved[key] = found
     return found
 
-  def _solve(self, reader: Reader, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+  def _solve(
+    self, reader: Reader, rows: np.ndarray, trainable: bool
+  ) -> tuple[np.ndarray, np.ndarray]:
     moments, weights = reader.moments, reader.weights
-    if not self._method.refit:
+    if not (self._method.refit and trainable):
       return np.where(rows[:, None], weights, 0.0), np.zeros(weights.shape[1])
     found = refit_rows(moments, rows, weights, reader.owner, reader.scale, self._method)
     return found, moments.shift(found)

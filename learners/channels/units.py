@@ -11,6 +11,7 @@ import numpy as np
 import tf_keras as keras
 
 from secateurs.learners.channels.shortcuts import is_trunk
+from secateurs.learners.run.layer_choice import LayerRule
 from secateurs.utils.errors import UserError
 from secateurs.utils.graph import ChannelGraph, Group
 from secateurs.utils.graph.groups.members import CONSUMES, PRODUCES
@@ -32,6 +33,7 @@ class Unit:
     readers: names of the layers whose kernels sum over them, in order.
     elements: for each reader an int array over its input channels: which of the unit's channels
       each is, or -1.
+    rule: how many of them stay at least, or just, whatever is allocated.
   """
 
   name: str
@@ -39,6 +41,7 @@ class Unit:
   size: int
   readers: tuple[str, ...]
   elements: dict[str, np.ndarray]
+  rule: LayerRule = dataclasses.field(default_factory=LayerRule)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -22,6 +22,7 @@ from secateurs.learners.run.judging import judging_notes
 from secateurs.learners.run.phases import Phase
 from secateurs.learners.run.reporting import Findings
 from secateurs.learners.run.trials import require_optuna
+from secateurs.utils.deploy.latency_table.table import read_table
 from secateurs.utils.graph import ChannelGraph
 from secateurs.utils.graph.counts.memory import MapBytes, map_bytes
 from secateurs.utils.graph.flat.walk import flatten_model
@@ -56,6 +57,8 @@ class WidthLearner(ChannelLearner):
     """Checks what a search will need, before all work."""
     super().prepare()
     self.__dict__.pop('widths', None)  # It knows the state of one session.
+    if self.config.latency_table is not None:
+      read_table(self.config.latency_table, f'{self.config.prefix}latency_table')
     if self.widths.by_budget and self.state.widths.counts is None:
       require_optuna(self.config.nb_rlouts)
 
@@ -86,7 +89,7 @@ class WidthLearner(ChannelLearner):
     """What finds the widths, where they do not follow from the flags alone."""
     if self.settings.run.plan is not None:
       return []
-    target = self.config.target_latency is not None
+    target = self.config.target_latency is not None and not self.widths.by_table
     return [
       *([Phase('latency', self.widths.meet_latency)] if target else []),
       *([Phase('allocate', self._allocate)] if self.widths.by_budget else []),

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import tf_keras as keras
 
-from secateurs.learners.channels import solvers
+from secateurs.learners.channels import solvers, timed
 from secateurs.learners.channels.allocations import ALLOCATIONS, Request
 from secateurs.learners.channels.choices import Choices
 from secateurs.learners.channels.configs import WidthConfig
@@ -88,9 +88,14 @@ class Widths:
     self._width, self._ratio, self._budget = width, ratio, budget
 
   @property
+  def by_table(self) -> bool:
+    """Whether a table of latencies decides."""
+    return self._config.latency_table is not None
+
+  @property
   def by_budget(self) -> bool:
     """Whether the allocation needs a budget and measured losses."""
-    return ALLOCATIONS.find(self._config.prune_option).by_budget
+    return self.by_table or ALLOCATIONS.find(self._config.prune_option).by_budget
 
   def counts(self, units: Sequence[Unit]) -> dict[str, int]:
     """Channels that stay, by unit name; budgets and latencies must have been allocated before.
@@ -103,7 +108,8 @@ class Widths:
     ratio = self._ratio
     if self._state.latency is not None:
       ratio = self._state.latency['fraction']
-    return ALLOCATIONS.find(self._config.prune_option).counts(self._request(units, ratio))
+    counts = ALLOCATIONS.find(self._config.prune_option).counts(self._request(units, ratio))
+    return {unit.name: unit.rule.count(unit.size, counts[unit.name]) for unit in units}
 
   def _request(self, units: Sequence[Unit], ratio: float) -> Request:
     return Request(units, self._width, ratio, lambda: self._listed(units))
@@ -168,12 +174,15 @@ class Widths:
     graph = ChannelGraph(original)
     units, total = site.units(graph), graph.counts().macs
     choices = Choices(graph, units, config.step)
-    budget = self._budget_of(choices, total)
+    budget = 0.0 if self.by_table else self._budget_of(choices, total)
     state.macs_ratio = budget / total
     samples = site.samples()
     batches, method = [sample[0] for sample in samples], site.method(graph, units, samples)
     refits = self._scan(original, working, units, batches, method)
     losses = losses_of(state.divergence, units)
+    if self.by_table:
+      self._allocate_time(graph, units, losses)
+      return
     if config.nb_rlouts == 1 and config.target_latency is None:
       request = self._request(units, self._ratio)
       request = dataclasses.replace(request, choices=choices, budget=budget, losses=losses)
@@ -193,6 +202,26 @@ class Widths:
       Judge(working, inputs, targets, site.helper.task),
     )
     self._search(search, graph, budget, total, len(targets))
+
+  def _allocate_time(
+    self, graph: ChannelGraph, units: Sequence[Unit], losses: Mapping[str, np.ndarray]
+  ) -> None:
+    config, state, site = self._config, self._state, self._site
+    asked = timed.Timed(
+      config.target_latency,
+      config.latency_table,
+      config.prefix,
+      site.original_tflite,
+      site.nb_threads,
+    )
+    state.counts, state.latency = timed.allocate(
+      asked,
+      graph,
+      units,
+      losses,
+      lambda counts: [np.arange(unit.size) < counts[unit.name] for unit in units],
+    )
+    state.macs_ratio = state.latency['fraction']
 
   def _budget_of(self, choices: Choices, total: int) -> float:
     prefix = self._config.prefix

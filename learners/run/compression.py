@@ -6,11 +6,13 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from secateurs.learners.run import batch_norms, measuring
+import tf_keras as keras
+
+from secateurs.learners.run import batch_norms, measuring, zeros
 from secateurs.learners.run.baseline import baseline_weights, has_baseline
 from secateurs.learners.run.configs import FullPrecConfig
 from secateurs.learners.run.console import say
-from secateurs.learners.run.judging import judging_notes
+from secateurs.learners.run.judging import judging_notes, majority_note
 from secateurs.learners.run.measured import MeasuredLearner
 from secateurs.learners.run.phases import Phase
 from secateurs.learners.run.reporting import Findings
@@ -46,6 +48,10 @@ class CompressionLearner(MeasuredLearner):
         f'Batches were run in pieces, to keep to --max_memory_mb ({phases}); batch normalisation takes '
         'its statistics over each.'
       )
+    if (note := self.rates.short_note()) is not None:
+      notes.append(note)
+    if state.input_zeros:
+      notes.append(zeros.note(state.input_zeros, self.compressed_model(), self.settings))
     known = state.batch_norms
     extra = {} if known is None else {'batch_norm': dataclasses.asdict(known)}
     return Findings(notes=notes, extra=extra)
@@ -63,6 +69,14 @@ class CompressionLearner(MeasuredLearner):
   def baseline_file(self) -> Path:
     """The original network."""
     return self.files.original_keras
+
+  def original_model(self) -> keras.Model:
+    """The float32 network before compression, from its file or else from the baseline's weights."""
+    if distributed.from_chief(self.files.original_keras.is_file):
+      return super().original_model()
+    model = self.helper.build_model(self.settings.run.seed)
+    assign_weights(named_weights(model), *baseline_weights(self.settings, self.baseline_config))
+    return model
 
   @property
   def augmentation(self) -> str:
@@ -120,14 +134,16 @@ class CompressionLearner(MeasuredLearner):
     values, source = baseline_weights(self.settings, self.baseline_config)
     assign_weights(named_weights(self.model), values, source)
     say(f'Baseline: {source}')
+    self.session.state.input_zeros = zeros.zero_fraction(self.model)
     model = self.settings.in_float32(self.model)
     measured = measuring.measure(
       model, self.settings, self.files.original_prefix, self.prunable(model), reuse=True
     )
     self.session.state.original = measured.block
     say(f'Baseline {Score(**measured.block["score"])}')
-    for note in self._guess_notes():
-      say(f'Warning: {note}')
+    for note in (*self._guess_notes(), self.rates.short_note()):
+      if note is not None:
+        say(f'Warning: {note}')
 
   def _baseline_steps(self) -> int:
     """Steps of the baseline's training, where it has to be trained."""
@@ -146,8 +162,8 @@ class CompressionLearner(MeasuredLearner):
     """A sentence where the baseline is no better than guessing."""
     block = self.session.state.original
     found = Evaluation(Score(**block['score']), block['loss'], self.helper.nb_samples('eval'))
-    note = self.helper.task.guess_note(found)
-    return [] if note is None else [note]
+    notes = self.helper.task.guess_note(found), majority_note(self.helper, found)
+    return [note for note in notes if note is not None][:1]
 
 
 def extended(

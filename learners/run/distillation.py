@@ -8,12 +8,12 @@ import tensorflow as tf
 import tf_keras as keras
 
 from secateurs.learners.run.console import say
+from secateurs.learners.run.given import weights_of
 from secateurs.learners.run.settings import Settings
 from secateurs.utils.config import Default
 from secateurs.utils.errors import UserError
 from secateurs.utils.training import distributed
 from secateurs.utils.training.models.checkpoints import CheckpointStore
-from secateurs.utils.training.models.weight_files import read_weights
 from secateurs.utils.training.models.weights import assign_weights, load_model, named_weights
 from secateurs.utils.training.tasks.objectives import TaskObjective
 from secateurs.utils.training.tasks.task import Batch
@@ -118,8 +118,7 @@ def load_teacher(settings: Settings, baseline: Path | None, *, quiet: bool = Fal
     source, teacher = path, helper.task.trained(load_model(path))
   elif is_named or CheckpointStore(path).latest() is not None:
     source, teacher = path, helper.build_model(settings.run.seed)
-    weights = dict(helper.own_weights(read_weights(path)))
-    assign_weights(named_weights(teacher), weights, str(path))
+    assign_weights(named_weights(teacher), weights_of(settings, path), str(path))
   elif baseline is not None:
     source, teacher = baseline, helper.task.trained(load_model(baseline))
   else:

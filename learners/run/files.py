@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Collection
 from pathlib import Path
 
 from secateurs.learners.run.settings import Settings
@@ -62,6 +63,12 @@ class RunFiles:
     """The exported files that there are, by format."""
     paths = {kind: with_ending(self.save_path_eval, ending) for kind, ending in ENDINGS.items()}
     return {kind: path for kind, path in paths.items() if path.is_file()}
+
+  def remove_others(self, kinds: Collection[str]) -> None:
+    """Removes exported files of other formats, which an earlier export of other weights has left."""
+    for kind, path in self.exported().items():
+      if kind not in kinds:
+        path.unlink(missing_ok=True)
 
   def require_writable(self) -> None:
     """Checks that all folders can be written.

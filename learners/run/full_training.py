@@ -9,6 +9,7 @@ from secateurs.learners.run.configs import FULL_PREC, FullPrecConfig
 from secateurs.learners.run.given import given_weights
 from secateurs.learners.run.measured import MeasuredLearner
 from secateurs.learners.run.phases import Phase
+from secateurs.learners.run.zeros import zero_fraction
 from secateurs.utils.training.models.weights import assign_weights, named_weights
 
 TRAIN = 'train'
@@ -52,6 +53,7 @@ class FullTraining(MeasuredLearner):
     given = given_weights(self.settings)
     if given is not None and self.session.starts_over(TRAIN):
       assign_weights(named_weights(self.model), *given)
+      self.session.state.input_zeros = zero_fraction(self.model)
     self.fit(
       TRAIN,
       self.objective(),

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 
 from secateurs.learners.run.settings import Settings
+from secateurs.utils.training.models.structured_weights import STRUCTURED, read_structured
 from secateurs.utils.training.models.weight_files import read_weights
 
 
@@ -16,6 +19,20 @@ def given_weights(settings: Settings) -> tuple[dict[str, np.ndarray], str] | Non
   """
   helper, path = settings.helper, settings.run.warm_start_path
   if path:
-    return dict(helper.own_weights(read_weights(path))), path
+    return weights_of(settings, path), path
   weights = helper.given_weights()
   return None if weights is None else (weights, f'the weights that {helper.net} came with')
+
+
+def weights_of(settings: Settings, path: str | Path) -> dict[str, np.ndarray]:
+  """Weights of the run's network by its own names, from any file of weights.
+
+  A `.weights.h5` file has no names: it is read through the network itself.
+
+  Raises:
+    UserError: the file cannot be read, or belongs to another network.
+  """
+  helper = settings.helper
+  if str(path).endswith(STRUCTURED):
+    return read_structured(path, helper.build_model(settings.run.seed))
+  return dict(helper.own_weights(read_weights(path)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -89,6 +90,9 @@ class Helper(Protocol):
     self, split: str, batch_size: int, *, shard: tuple[int, int] = (0, 1)
   ) -> tf.data.Dataset:
     """Every sample of a split exactly once, or of one of `count` disjoint parts of it."""
+
+  def continued(self, path: Path) -> Helper:
+    """The same data, task and recipe with the network of an exported .keras file, and its history."""
 
   def calibration_images(self, nb_images: int) -> np.ndarray:
     """Training images as the network sees them, float32 [n, h, w, c]."""

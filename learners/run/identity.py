@@ -19,7 +19,9 @@ def identity(settings: Settings) -> dict[str, Any]:
   """What must be the same for a run to be resumed: the network, the data, and most flags."""
   helper = settings.helper
   # A network that is trained as it is may be the baseline of any compression.
-  unused = OF_FINE_TUNING if settings.learner == FULL_PREC else ()
+  unused = set(OF_FINE_TUNING) if settings.learner == FULL_PREC else set()
+  # Training in 8 bits follows everything else: it can be added to a run, changed, or given up.
+  unused |= set(settings.quantization.as_flags())
   workers = {'-n': distributed.size()} if distributed.size() > 1 else {}
   return {
     'learner': settings.learner,
@@ -28,6 +30,7 @@ def identity(settings: Settings) -> dict[str, Any]:
     'samples': {split: helper.nb_samples(split) for split in ('train', 'val', 'eval')},
     **helper.identity(),
     **workers,
+    **({} if settings.run.layers is None else {'--layers': settings.layers.text()}),
     **{
       f'--{name}': value
       for name, value in settings.flags(affecting_result=True).items()

@@ -93,3 +93,24 @@ class Judge:
       found = self._task.totals(nested.rows(self._targets, part), outputs)
       totals = {name: value + found[name] for name, value in totals.items()}
     return totals
+
+
+def majority_note(helper: Helper, found: Evaluation) -> str | None:
+  """A sentence where a classifier is no better than one that always gives the most frequent class.
+
+  Only of data sets that hold their labels in memory, in classes of which one is frequent.
+  """
+  labels_of = getattr(helper.dataset, 'labels', None)
+  labels = None if labels_of is None else labels_of('eval')
+  if labels is None or found.score.name != 'accuracy' or np.ndim(labels) != 1:
+    return None
+  share = float(np.bincount(labels).max() / len(labels))
+  chance = 1 / helper.dataset.nb_classes
+  noise = (chance * (1 - chance) / len(labels)) ** 0.5
+  if share <= chance + 3 * noise or found.score.value > share:
+    return None
+  return (
+    'The baseline is no better than one that always gives the most frequent class: its accuracy is '
+    f'{100 * found.score.value:.2f} %, and {100 * share:.2f} % of the evaluation samples have that '
+    'class.'
+  )

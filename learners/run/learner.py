@@ -171,8 +171,7 @@ class Learner:
       UserError: bad data or files, a diverging loss, or a checkpoint of another run.
     """
     self.resume()
-    for name in self.outdated_phases():
-      self.session.reopen(name)
+    self.reopen()
     phases = self.phases()
     for number, phase in enumerate(phases, 1):
       if not self.session.is_done(phase.name):
@@ -185,6 +184,11 @@ class Learner:
         self.save(phase.name, 0)
       if phase.name == until:
         return
+
+  def reopen(self) -> None:
+    """Has finished phases run again whose results flags or deleted files make incomplete."""
+    for name in self.outdated_phases():
+      self.session.reopen(name)
 
   def resume(self) -> None:
     """Resumes from the last checkpoint, or starts afresh.

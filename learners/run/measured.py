@@ -23,6 +23,7 @@ from secateurs.learners.run import (
 )
 from secateurs.learners.run.console import say
 from secateurs.learners.run.estimate import Need
+from secateurs.learners.run.files import with_ending
 from secateurs.learners.run.learner import Learner
 from secateurs.learners.run.phases import Phase, Result
 from secateurs.learners.run.plans import CutPlan
@@ -115,6 +116,7 @@ class MeasuredLearner(Learner):
       UserError: as of `train`, as far as it can be known before all work.
     """
     self.resume()
+    self.reopen()
     phases, done = self.phases(), self.session.state.done
     dry_run.describe(self.settings, phases, done)
     left = [phase for phase in phases if phase.name not in done]
@@ -191,7 +193,7 @@ class MeasuredLearner(Learner):
   def prepare_networks(self) -> None:
     """Makes the quantized twin again."""
     state = self.session.state
-    if quantized.PHASE in (state.phase, *state.done):
+    if state.quantized_with and quantized.flags(self.settings):
       self.quantized = quantized_twin(self.compressed_model())
 
   def _train_quantized(self) -> None:
@@ -201,6 +203,7 @@ class MeasuredLearner(Learner):
       score = quantized.post_training_score(self.settings, model, path)
       self.session.state.post_training_score = score
       self.quantized = quantized.calibrated_twin(self.settings, model)
+      self.session.state.quantized_with = quantized.flags(self.settings)
     nb_steps = self.rates.nb_steps(self.settings.quantization.nb_epochs_qat)
     masks = zero_masks(self.quantized)
     self.fit(
@@ -219,15 +222,33 @@ class MeasuredLearner(Learner):
     return Phase(_MEASURE, self._measure)
 
   def outdated_phases(self) -> list[str]:
-    """The measuring, where a file that is wanted is not there, or not in the report."""
+    """The measuring, where a file that is wanted is not there, or not in the report.
+
+    Training in 8 bits, too, where it was done with other flags, or is not wanted any more.
+    """
+    state, wanted = self.session.state, quantized.flags(self.settings)
+    if state.quantized_with != wanted and (state.quantized_with or self.session.is_done(_MEASURE)):
+      if state.quantized_with is not None:
+        say(
+          f'Training in 8 bits was done with {state.quantized_with}, now it is {wanted or "off"}.'
+        )
+      if state.phase == quantized.PHASE:
+        state.step = 0
+      state.quantized_with = state.post_training_score = None
+      return [name for name in (quantized.PHASE, _MEASURE) if self.session.is_done(name)]
     if not self.session.is_done(_MEASURE):
       return []
-    wanted = {'keras', 'pb', 'tflite'}
-    wanted |= {'tflite_sparse'} if self.leaves_zeros else set()
-    wanted |= {'tflite_int8'} if self.settings.wants_int8 else set()
-    missing = wanted - set(distributed.from_chief(self.files.exported))
-    if self.settings.wants_int8 and 'int8' not in self.session.state.report['compressed']:
+    block = state.report['compressed']
+    kinds = {'keras', 'pb', 'tflite'}
+    kinds |= {'tflite_sparse'} if self.leaves_zeros else set()
+    kinds |= {'tflite_int8'} if self.settings.wants_int8 else set()
+    missing = kinds - set(distributed.from_chief(self.files.exported))
+    if self.settings.wants_int8 and 'int8' not in block:
       missing.add('tflite_int8')
+    missing -= set(block.get('left_out', ()))
+    original = self.files.original_keras
+    if not distributed.from_chief(original.is_file):
+      missing.add(original.name)
     if missing:
       say(f'Exporting and measuring again, because there is no {", ".join(sorted(missing))} yet.')
     return [_MEASURE] if missing else []
@@ -244,6 +265,7 @@ class MeasuredLearner(Learner):
       quantized=self.quantized,
       post_training_score=state.post_training_score,
     )
+    distributed.from_chief(lambda: self.files.remove_others(measured.export.files))
     blocks: dict[str, dict[str, Any]] = {'compressed': measured.block}
     prefixes = {'compressed': self.files.save_path_eval}
     original, before = measured.block, count(model)
@@ -264,11 +286,19 @@ class MeasuredLearner(Learner):
     )
     distributed.from_chief(lambda: plans.write_plan(self.cut_plan(), self.files.plan))
 
+  def original_model(self) -> keras.Model:
+    """The float32 network before compression, from its file."""
+    return self.helper.task.trained(load_model(self.files.original_keras))
+
   def _complete_original(self) -> None:
-    """Measures the original again, where its full-integer file is wanted and was not before."""
+    """Measures the original again, where a file of it is wanted and is not there."""
     state = self.session.state
-    if self.settings.run.export_int8 and 'int8' not in state.original:
-      model = self.helper.task.trained(load_model(self.files.original_keras))
+    wants_int8 = self.settings.run.export_int8 and 'int8' not in state.original
+    wants_int8 &= 'tflite_int8' not in state.original.get('left_out', ())
+    endings = ['.keras'] + (['.tflite'] if 'tflite_bytes' in state.original else [])
+    paths = [with_ending(self.files.original_prefix, ending) for ending in endings]
+    if wants_int8 or distributed.from_chief(lambda: not all(path.is_file() for path in paths)):
+      model = self.original_model()
       state.original = measuring.measure(
         model, self.settings, self.files.original_prefix, self.prunable(model), reuse=True
       ).block

@@ -93,6 +93,8 @@ def measure(
         agreement=agreement,
       )
     )
+  for sentence in (*export.left_out.values(), *export.notes):
+    say(f'Warning: {sentence}')
   int8: dict[str, Any] | None = None
   if export.tflite_int8 is not None:
     int8 = evaluate_tflite(export.tflite_int8.path, helper, run).block()
@@ -138,7 +140,8 @@ def add_latency(
   """
   paths = {}
   for name, prefix in prefixes.items():
-    paths[name, 'float'] = with_ending(prefix, '.tflite')
+    if 'tflite_bytes' in blocks[name]:
+      paths[name, 'float'] = with_ending(prefix, '.tflite')
     for kind in ('int8', 'sparse', 'quant'):
       if kind in blocks[name]:
         paths[name, kind] = with_ending(prefix, f'_{kind}.tflite')

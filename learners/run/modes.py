@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
 
 import tf_keras as keras
 
@@ -13,8 +14,9 @@ from secateurs.learners.run.files import RunFiles, with_ending
 from secateurs.learners.run.settings import Settings
 from secateurs.utils import nested
 from secateurs.utils.deploy import Export, export_model, file_size, measure_latency, verification
-from secateurs.utils.deploy.export_files import Writer
+from secateurs.utils.deploy.export_files import ENDINGS, Writer
 from secateurs.utils.deploy.verification import Verification
+from secateurs.utils.errors import UserError
 from secateurs.utils.files import atomic_path
 from secateurs.utils.training import distributed
 from secateurs.utils.training.tasks.scores import Evaluation
@@ -34,10 +36,13 @@ def evaluate(
     files: where the exported files are.
     model: as it is deployed.
     source: what the model is, such as keras.
+
+  Raises:
+    UserError: a file that the report lists is not there.
   """
   helper, run = settings.helper, settings.run
+  exported = distributed.from_chief(lambda: _none_missing(files))
   results = {source: measuring.evaluate_model(helper.task.trained(model), helper, run)}
-  exported = distributed.from_chief(files.exported)
   for kind in _EVALUATED:
     if kind in exported:
       results[kind] = measuring.evaluate_tflite(exported[kind], helper, run)
@@ -86,6 +91,8 @@ def export(
       agreement=settings.helper.task.agreement,
     )
   )
+  for sentence in (*exported.left_out.values(), *exported.notes):
+    say(f'Warning: {sentence}')
   for kind, file in exported.files.items():
     say(f'{kind:<13} {file.path}  {file.bytes} bytes, {file.gzip_bytes} gzipped')
   return exported
@@ -128,6 +135,24 @@ def benchmark(settings: Settings, files: RunFiles) -> dict[str, list[dict[str, f
   return distributed.from_chief(lambda: _benchmark(settings, files))
 
 
+def _none_missing(files: RunFiles) -> dict[str, Path]:
+  """The exported files; each that the last report lists must be there.
+
+  Raises:
+    UserError: one is not.
+  """
+  exported, report = files.exported(), files.log_dir / 'report.json'
+  listed = json.loads(report.read_text('utf-8')).get('files', {}) if report.is_file() else {}
+  missing = [kind for kind in listed if kind in ENDINGS and kind not in exported]
+  if missing:
+    names = ', '.join(files.save_path_eval.name + ENDINGS[kind] for kind in missing)
+    raise UserError(
+      f'{names} of {files.save_path_eval.parent} is not there, but the last report lists it: run the '
+      'same command with --exec_mode train, which exports and measures again without training.'
+    )
+  return exported
+
+
 def _benchmark(settings: Settings, files: RunFiles) -> dict[str, list[dict[str, float]]]:
   run = settings.run
   paths = {k: p for k, p in files.exported().items() if k.startswith('tflite')}
@@ -144,7 +169,8 @@ def _benchmark(settings: Settings, files: RunFiles) -> dict[str, list[dict[str, 
     for entry in entries:
       say(
         f'  {entry["threads"]} thread(s): median {entry["p50_ms"]:.3f} ms, p90 '
-        f'{entry["p90_ms"]:.3f} ms, {entry["fps"]:.0f} frames/s'
+        f'{entry["p90_ms"]:.3f} ms, {entry["fps"]:.0f} frames/s, spread of the median '
+        f'{100 * (entry["spread"] or 0):.1f} %{"" if entry["settled"] else " (not settled)"}'
       )
   _write(files, 'benchmark.json', timed)
   return timed

@@ -7,6 +7,7 @@ The float model stays as it is, with its own files; its quantized twin is traine
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import tf_keras as keras
 
@@ -22,6 +23,14 @@ from secateurs.utils.training.models.quantization import calibrate, quantized_tw
 
 PHASE = 'qat'
 _RATE_FACTOR = 0.01  # Default peak rate, as a fraction of lrn_rate_init.
+
+
+def flags(settings: Settings) -> dict[str, Any] | None:
+  """What training in 8 bits depends on beside the network; None where it is not wanted."""
+  config = settings.quantization
+  if not config.enbl_qat:
+    return None
+  return {**config.as_flags(), 'nb_smpls_calib': settings.run.nb_smpls_calib}
 
 
 def calibrated_twin(settings: Settings, model: keras.Model) -> keras.Model:

@@ -14,6 +14,8 @@ from secateurs.utils.training.engine.schedules import Cosine, GradualWarmUp, Pie
 
 Schedule = keras.optimizers.schedules.LearningRateSchedule
 
+_FEW_STEPS = 10  # Momentum alone takes as many to build up.
+
 
 class Rates:
   """How long and how fast networks of a run are trained.
@@ -120,6 +122,16 @@ class Rates:
     if self._settings.distillation.enbl_dst:
       peak /= math.sqrt(1.0 + self._settings.distillation.loss_w_dst)
     return peak
+
+  def short_note(self) -> str | None:
+    """A sentence where compression's training is so short that it can only do harm."""
+    steps = self.fine_tune_steps()
+    if not 0 < steps < _FEW_STEPS:
+      return None
+    return (
+      f'Compression trains for {steps} step{"s" if steps > 1 else ""} only (--nb_epochs_ft), in which '
+      'the optimizer has hardly begun: expect a score below that of more training.'
+    )
 
   def fine_tune_optimizer(
     self,

@@ -26,8 +26,10 @@ from secateurs.utils.deploy import (
   versions,
   write_report,
 )
+from secateurs.utils.deploy.operators import partition_note
 from secateurs.utils.graph import ModelCount
 from secateurs.utils.training import distributed
+from secateurs.utils.training.tasks.scores import Evaluation, Score
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,9 +94,42 @@ def build_report(
     'achieved': achieved(original, compressed, **findings.reached),
     'layers': layer_rows(*counts, layer_sparsities),
     'parity': {**parity, **findings.parity},
-    'notes': [*findings.notes, *helper.notes(), *_precision_notes(settings)],
+    'notes': [
+      *_file_notes(original, compressed),
+      *_result_notes(settings, original, compressed),
+      *findings.notes,
+      *helper.notes(),
+      *_precision_notes(settings),
+    ],
     'extra': findings.extra,
   }
+
+
+def _file_notes(original: Mapping[str, Any], compressed: Mapping[str, Any]) -> list[str]:
+  """What is to be known of the files: those that could not be made, what they hold, how they run."""
+  partitions = partition_note(original, compressed)
+  return [
+    *compressed.get('left_out', {}).values(),
+    *compressed.get('file_notes', ()),
+    *([] if partitions is None else [partitions]),
+  ]
+
+
+def _result_notes(
+  settings: Settings, original: Mapping[str, Any], compressed: Mapping[str, Any]
+) -> list[str]:
+  """A sentence where nothing is left of what the original could do."""
+
+  def guesses(block: Mapping[str, Any]) -> bool:
+    score, number = Score(**block['score']), settings.helper.nb_samples('eval')
+    return settings.helper.task.guess_note(Evaluation(score, block['loss'], number)) is not None
+
+  if original is compressed or guesses(original) or not guesses(compressed):
+    return []
+  return [
+    'The compressed model is no better than a guess, so that any smaller network would do: remove '
+    'less, or train for longer.'
+  ]
 
 
 def _precision_notes(settings: Settings) -> list[str]:

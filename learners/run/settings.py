@@ -12,6 +12,7 @@ import tf_keras as keras
 
 from secateurs.learners.run.configs import DistillConfig, QuantConfig, RunConfig, TrainConfig
 from secateurs.learners.run.helper import Helper
+from secateurs.learners.run.layer_choice import LayerChoice, read_layers
 from secateurs.utils.config import Config, Default
 from secateurs.utils.processor import computes_bfloat16
 from secateurs.utils.training import distributed
@@ -67,6 +68,15 @@ class Settings:
   def stream_seed(self, phase: str) -> int:
     """Seed of a phase's order of samples: another for each phase and each run's seed."""
     return zlib.crc32(f'{self.run.seed}/{phase}'.encode()) % _MAX_SEED
+
+  @functools.cached_property
+  def layers(self) -> LayerChoice:
+    """What each layer may lose.
+
+    Raises:
+      UserError: the file cannot be read.
+    """
+    return read_layers(self.run.layers)
 
   @functools.cached_property
   def bf16(self) -> bool:

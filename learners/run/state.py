@@ -75,6 +75,8 @@ class RunState:
     original: report block of the network before compression.
     post_training_score: value of the score of the int8 file that quantising the float model gave,
       where training in 8 bits follows.
+    quantized_with: flags that training in 8 bits began with; None where it has not begun.
+    input_zeros: fraction of zeros in the kernels of the network that was given.
     batch_norms: what re-estimating batch-norm statistics gave, where there are any.
     report: the content of report.json but for the times, once the result was measured.
   """
@@ -88,6 +90,8 @@ class RunState:
   pieces: dict[str, int] = dataclasses.field(default_factory=dict)
   original: dict[str, Any] | None = None
   post_training_score: float | None = None
+  quantized_with: dict[str, Any] | None = None
+  input_zeros: float = 0.0
   batch_norms: BatchNormState | None = None
   report: dict[str, Any] | None = None
 

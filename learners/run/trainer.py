@@ -19,10 +19,11 @@ from secateurs.utils.training import distributed
 from secateurs.utils.training.engine import loop
 from secateurs.utils.training.engine.callbacks import PhaseCallbacks
 from secateurs.utils.training.engine.events import Event
-from secateurs.utils.training.engine.hooks import Hooks, WeightDecay
+from secateurs.utils.training.engine.hooks import Constraint, Hooks, WeightDecay
+from secateurs.utils.training.engine.masks import MaskSet
 from secateurs.utils.training.engine.progress import Progress
 from secateurs.utils.training.models.batch_norm import averaging_slower, batch_norms
-from secateurs.utils.training.models.quantization import wrapped
+from secateurs.utils.training.models.quantization import wrapped, zero_masks
 from secateurs.utils.training.models.weights import leaf_layers
 
 Save = Callable[[str, int, keras.optimizers.Optimizer], None]
@@ -89,7 +90,7 @@ class Trainer:
       variables,
       optimizer,
       penalties=[*weight_decay(self._rates, network), *hooks.penalties],
-      constraints=hooks.constraints,
+      constraints=[*hooks.constraints, *self._zeros(network, hooks)],
       compression=self._settings.training.grad_compression,
       nb_pieces=nb_pieces,
     )
@@ -138,6 +139,13 @@ class Trainer:
       known[phase] = found
       say(pieces_note(size, found, has_norms=bool(batch_norms(network))))
     return found
+
+  def _zeros(self, network: keras.Model, hooks: Hooks) -> list[Constraint]:
+    """What keeps the zeros that the network came with, but for kernels whose masks may change."""
+    if not (self._settings.training.keep_zeros and self._session.state.input_zeros):
+      return []
+    masks = zero_masks(network, [c for c in hooks.constraints if isinstance(c, MaskSet)])
+    return [] if masks is None else [masks]
 
   def _batches(self, phase: str, start: int, augment: str) -> tf.data.Dataset:
     return self._settings.helper.train_batches(

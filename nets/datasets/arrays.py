@@ -56,6 +56,12 @@ class Arrays:
   def __len__(self) -> int:
     return self._size
 
+  def labels(self) -> np.ndarray | None:
+    """Numbers of classes [n]; None for targets of any other form."""
+    targets = self._parts[1]
+    plain = tf.is_tensor(targets) and targets.dtype.is_integer and targets.shape.rank == 1
+    return targets.numpy() if plain else None
+
   def endless(self, batch_size: int, seed: int, start: int, shard: Shard) -> tf.data.Dataset:
     """Batches of a process from step `start` on."""
     index, count = shard

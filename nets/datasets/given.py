@@ -75,6 +75,10 @@ class GivenData:
     """Number of samples of a split."""
     return len(self._splits[split]) if split in self._splits else 0
 
+  def labels(self, split: str) -> np.ndarray | None:
+    """Labels of a split; None for one that comes as a pipeline."""
+    return self._splits[split].labels()
+
   def notes(self) -> list[str]:
     """Nothing."""
     return []

@@ -321,6 +321,10 @@ class ImageDataset:
     """Number of samples of a split."""
     return len(self.splits[split])
 
+  def labels(self, split: str) -> np.ndarray:
+    """Labels of a split, int [n]."""
+    return np.asarray(self.splits[split].labels)
+
   def notes(self) -> list[str]:
     """Returns no remarks: every sample was checked when it was loaded."""
     return []

@@ -123,13 +123,27 @@ def _contents(folder):
   return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-def test_a_wrong_file_is_refused_and_the_earlier_export_kept(model, earlier, monkeypatch):
-  before = _contents(earlier)
-  freeze = export_files.freeze
-  monkeypatch.setattr(
-    export_files, 'freeze', lambda model, shape, batch: freeze(_other(model), shape, batch)
-  )
-  with pytest.raises(ParityError, match=r'model\.pb differs'):
+def test_a_wrong_file_is_left_out_and_no_earlier_one_stays(model, earlier, monkeypatch):
+  other = _other(model)
+  for name in ('freeze', 'trace'):
+    make = getattr(export_files, name)
+    monkeypatch.setattr(
+      export_files, name, lambda _, specs, batch, make=make: make(other, specs, batch)
+    )
+  result = export_model(model, earlier / 'model')
+  assert list(result.files) == ['keras']
+  assert (result.pb, result.tflite, result.pb_input) == (None, None, None)
+  assert list(result.parity_figures()) == ['reloaded_vs_keras']
+  for kind, name in {'pb': 'model.pb', 'tflite': 'model.tflite'}.items():
+    assert result.left_out[kind].startswith(f'{name} was left out: {name} differs from the Keras')
+    assert not (earlier / name).exists()
+  assert (earlier / 'model_int8.tflite').exists()  # It was not asked for.
+
+
+def test_a_wrong_model_is_refused_and_the_earlier_export_kept(model, earlier, monkeypatch):
+  before, save = _contents(earlier), export_files._save_keras
+  monkeypatch.setattr(export_files, '_save_keras', lambda model, path: save(_other(model), path))
+  with pytest.raises(ParityError, match=r'model\.keras differs'):
     export_model(model, earlier / 'model')
   assert _contents(earlier) == before
 
@@ -171,10 +185,25 @@ def test_an_operator_that_tflite_lacks_is_one_sentence(tmp_path):
 
   image = keras.Input((8, 8, 3))
   strange = tf.math.digamma(keras.layers.GlobalAveragePooling2D()(image) ** 2 + 1.0)
-  with pytest.raises(UserError, match=r'cannot convert model .strange. to a float file') as caught:
-    export_model(keras.Model(image, strange, name='strange'), tmp_path / 'model')
-  assert '\n' not in str(caught.value)
-  assert list(tmp_path.iterdir()) == []
+  result = export_model(keras.Model(image, strange, name='strange'), tmp_path / 'model')
+  assert list(result.left_out) == ['tflite']
+  assert "cannot convert model 'strange' to a float file" in result.left_out['tflite']
+  assert '\n' not in result.left_out['tflite']
+  assert sorted(path.name for path in tmp_path.iterdir()) == ['model.keras', 'model.pb']
+
+
+def test_an_integer_kernel_that_fails_leaves_all_other_files(model, images, tmp_path, monkeypatch):
+  def fail(*_):
+    raise RuntimeError('tensorflow/lite/kernels/div.cc:246 input != 0 was not true.\nNode 3 failed')
+
+  monkeypatch.setitem(export_files.WRITERS, 'tflite_int8', fail)
+  result = export_model(model, tmp_path / 'm', calibration=images, int8=True)
+  assert sorted(result.files) == ['keras', 'pb', 'tflite']
+  assert result.left_out == {
+    'tflite_int8': 'm_int8.tflite was left out: tensorflow/lite/kernels/div.cc:246 input != 0 was not '
+    'true.'
+  }
+  assert result.parity_figures().keys() == {'tflite_vs_keras', 'pb_vs_keras', 'reloaded_vs_keras'}
 
 
 @pytest.mark.parametrize('bad', [None, np.zeros((0, 12, 12, 3)), np.zeros((4, 8, 8, 3))])

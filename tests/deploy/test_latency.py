@@ -1,10 +1,10 @@
 """The form of latency figures; never their size."""
 
+import numpy as np
 import pytest
 
-from secateurs.utils.deploy import latency
-from secateurs.utils.deploy.interpreter import TFLiteModel
-from secateurs.utils.deploy.latency import is_settled, measure_latency, summarize
+from secateurs.utils.deploy.latency import measure_latency, summarize
+from secateurs.utils.deploy.timing import Timing, spread_of_median, time_interleaved
 
 
 @pytest.fixture
@@ -19,52 +19,89 @@ def test_one_entry_per_file_and_number_of_threads(paths):
   for entries in results.values():
     assert [entry['threads'] for entry in entries] == [1, 2]
     for entry in entries:
-      assert set(entry) == {'threads', 'p50_ms', 'p90_ms', 'fps', 'frames'}
-      assert entry['frames'] == 12
+      assert set(entry) == {
+        'threads',
+        'p50_ms',
+        'p90_ms',
+        'fps',
+        'frames',
+        'spread',
+        'settled',
+      }
       assert 0 < entry['p50_ms'] <= entry['p90_ms']
       assert entry['fps'] > 0
 
 
-def test_files_are_interleaved_and_every_frame_counts(paths, monkeypatch):
-  order = []
-  invoke = TFLiteModel.invoke_once
+class Machine:
+  """A clock, and functions that move it by their times and by interruptions."""
 
-  def record(model):
-    order.append(model.path.name)
-    invoke(model)
+  def __init__(self):
+    self.now, self.order, self.rng = 0, [], np.random.default_rng(0)
 
-  monkeypatch.setattr(TFLiteModel, 'invoke_once', record)
-  measure_latency(paths, nb_frames=25, threads=(1,), warmup=2)
-  a, b = (path.name for path in paths.values())
-  assert order == [a] * 2 + [b] * 2 + ([a] * 11 + [b] * 11) * 2 + [a] * 6 + [b] * 6
+  def clock(self):
+    return self.now
+
+  def function(self, name, nanoseconds, noise=0.0, busy=0.0):
+    def run():
+      self.order.append(name)
+      self.now += int(nanoseconds * (1 + noise * self.rng.standard_normal()))
+      self.now += 4_000_000 if self.rng.random() < busy else 0
+
+    return run
+
+
+def test_blocks_alternate_and_every_frame_but_the_first_of_a_block_counts():
+  machine = Machine()
+  runs = {name: machine.function(name, 1_000_000) for name in 'ab'}
+  found = time_interleaved(runs, nb_frames=13, seconds=1.0, clock=machine.clock)
+  assert machine.order[:20] == ['a'] * 4 + ['b'] * 4 + ['a'] * 6 + ['b'] * 6
+  blocks = len(found['a'].medians)
+  assert len(found['a'].times_ns) == machine.order.count('a') - blocks
+  assert machine.now >= 100_000_000  # A tenth of a second, although all settled at once.
+  assert (found['a'].spread, found['a'].settled) == (0.0, True)
+
+
+def test_a_tiny_model_on_a_busy_machine_is_timed_rightly():
+  machine = Machine()
+  runs = {
+    'original': machine.function('a', 20_000, 0.05, busy=0.002),
+    'half': machine.function('b', 10_000, 0.05, busy=0.002),
+  }
+  found = time_interleaved(runs, nb_frames=5, seconds=0.5, clock=machine.clock)
+  ratio = np.median(found['half'].times_ns) / np.median(found['original'].times_ns)
+  assert ratio == pytest.approx(0.5, rel=0.02)
+  assert all(timing.settled for timing in found.values())
+
+
+def test_what_does_not_settle_ends_at_the_limit_and_is_marked():
+  machine = Machine()
+  runs = {'a': machine.function('a', 5_000_000, noise=0.6)}
+  found = time_interleaved(runs, nb_frames=5, seconds=0.3, clock=machine.clock)
+  assert 0.3e9 <= machine.now < 0.4e9
+  assert not found['a'].settled
+  assert summarize(found['a'], 1)['settled'] is False
+
+
+def test_spread_covers_the_median_as_often_as_it_says():
+  rng, hits = np.random.default_rng(0), 0
+  for _ in range(400):
+    values = rng.lognormal(0, 0.1, 40)
+    hits += spread_of_median(values) / 2 > abs(np.median(values) - 1)
+  assert spread_of_median([1.0, 1.0, 1.1]) == pytest.approx(0.1)
+  assert 0.85 < hits / 400 <= 1.0
 
 
 def test_summary_by_hand():
-  entry = summarize([2_000_000] * 9 + [12_000_000], threads=2)
-  p90 = pytest.approx(3.0)
-  assert entry == {'threads': 2, 'p50_ms': 2.0, 'p90_ms': p90, 'fps': 500.0, 'frames': 10}
-
-
-def test_timing_ends_when_all_medians_have_settled(paths, monkeypatch):
-  frames = {}
-
-  def time_frames(model, nb_frames):
-    done = frames[model.path.name] = frames.get(model.path.name, 0) + nb_frames
-    steady = model.path == paths['float'] or done > 80
-    return [1_000_000 + (i % 2) * (1000 if steady else 500_000) for i in range(nb_frames)]
-
-  monkeypatch.setattr(latency, '_time_frames', time_frames)
-  results = measure_latency(paths, threads=(1,), nb_frames=1000, warmup=0)
-  (one,), (other,) = results.values()
-  assert one['frames'] == other['frames'] < 1000
-  assert other['frames'] > 80
-
-
-def test_a_median_has_settled_when_its_interval_is_narrow():
-  assert not is_settled([100] * 29)
-  assert is_settled([100] * 30)
-  assert is_settled([1000, 1009] * 20)
-  assert not is_settled([1000, 1050] * 20)
+  timing = Timing([2_000_000] * 9 + [12_000_000], [2e6] * 8)
+  assert summarize(timing, threads=2) == {
+    'threads': 2,
+    'p50_ms': 2.0,
+    'p90_ms': pytest.approx(3.0),
+    'fps': 500.0,
+    'frames': 10,
+    'spread': 0.0,
+    'settled': True,
+  }
 
 
 @pytest.mark.parametrize('bad', [{'nb_frames': 0}, {'threads': (0,)}, {'threads': ()}])

@@ -6,6 +6,7 @@ from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 from secateurs.utils import processor
+from secateurs.utils.deploy.operators import operators_of
 
 if TYPE_CHECKING:
   from secateurs.utils.deploy.export import Export, ExportedFile
@@ -48,7 +49,15 @@ def model_block(
   if count is not None:
     block.update(params=count.params, macs=count.macs)
   if export is not None:
-    block.update(tflite_bytes=export.tflite.bytes, tflite_gzip_bytes=export.tflite.gzip_bytes)
+    if export.tflite is not None:
+      block.update(tflite_bytes=export.tflite.bytes, tflite_gzip_bytes=export.tflite.gzip_bytes)
+      operators = operators_of(export.tflite.path)
+      block['operators'] = operators.kinds
+      block['delegate_partitions'] = operators.partitions
+    if export.left_out:
+      block['left_out'] = dict(export.left_out)
+    if export.notes:
+      block['file_notes'] = list(export.notes)
     if export.tflite_sparse is not None:
       block['sparse'] = _sizes(export.tflite_sparse)
     if 'tflite_quant' in export.further:

@@ -6,7 +6,7 @@ no further copies of the weights are held. Converting takes ResNet-20 0.4 s on o
 `TFLiteConverter.from_keras_model`, which writes and re-reads a SavedModel first, takes 5 s.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -42,6 +42,17 @@ def trace(model: keras.Model, specs: Sequence[tf.TensorSpec], batch: int | None)
     for spec, name in zip(specs, names, strict=True)
   ]
   forward = tf.function(outputs_of, autograph=False, input_signature=wanted)
+  return forward.get_concrete_function()
+
+
+def trace_function(function: Callable[[tf.Tensor], tf.Tensor], shape: Sequence[int]) -> Any:
+  """Returns a function of one image as a concrete function, which `convert` takes."""
+  spec = tf.TensorSpec((1, *shape), tf.float32, name=INPUT_NAME)
+  forward = tf.function(
+    lambda image: tf.identity(function(image), name=OUTPUT_NAME),
+    autograph=False,
+    input_signature=[spec],
+  )
   return forward.get_concrete_function()
 
 

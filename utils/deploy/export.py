@@ -13,8 +13,9 @@ import tf_keras as keras
 
 from secateurs.utils import memory
 from secateurs.utils.deploy.export_files import ENDINGS, WRITERS, Writer, export_job
-from secateurs.utils.deploy.parity import Agreement, Parity, top1_agreement
+from secateurs.utils.deploy.parity import Agreement, Parity, ParityError, top1_agreement
 from secateurs.utils.deploy.size import gzip_bytes
+from secateurs.utils.errors import UserError
 from secateurs.utils.files import explain_os_errors, partial_path
 
 _NOT_PACKED = ('keras', 'pb')
@@ -48,40 +49,49 @@ class Export:
 
   Attributes:
     keras: the `.keras` archive.
-    pb: the frozen GraphDef.
-    tflite: the float TensorFlow Lite file.
-    tflite_int8: the full-integer TensorFlow Lite file, None when it was not asked for.
+    pb: the frozen GraphDef, None when it was left out.
+    tflite: the float TensorFlow Lite file, None when it was left out.
+    tflite_int8: the full-integer TensorFlow Lite file, None when it was not asked for or left out.
     tflite_sparse: the float file that skips the zeros of kernels that have many, None when it was not
       asked for. It is decompressed when it is loaded, so that it runs like the float file.
     further: files of a learner's own formats, by format: tflite_quant, dc.
     pb_input: tensor name to feed in the GraphDef; of several inputs, names with commas between them.
     pb_output: tensor name to fetch from the GraphDef, likewise.
     seconds: time that all of it took.
+    left_out: the files that could not be made, by format, and why.
+    notes: sentences about the files that the user must not miss.
   """
 
   keras: ExportedFile
-  pb: ExportedFile
-  tflite: ExportedFile
+  pb: ExportedFile | None
+  tflite: ExportedFile | None
   tflite_int8: ExportedFile | None
   tflite_sparse: ExportedFile | None
   further: Mapping[str, ExportedFile]
-  pb_input: str
-  pb_output: str
+  pb_input: str | None
+  pb_output: str | None
   seconds: float
+  left_out: Mapping[str, str]
+  notes: list[str]
 
   @property
   def files(self) -> dict[str, ExportedFile]:
     """The written files by format: keras, pb, tflite, and the other .tflite files if there are any."""
-    named = {'keras': self.keras, 'pb': self.pb, 'tflite': self.tflite}
-    others = {'tflite_int8': self.tflite_int8, 'tflite_sparse': self.tflite_sparse}
-    return named | {kind: file for kind, file in others.items() if file} | dict(self.further)
+    named = {
+      'keras': self.keras,
+      'pb': self.pb,
+      'tflite': self.tflite,
+      'tflite_int8': self.tflite_int8,
+      'tflite_sparse': self.tflite_sparse,
+    }
+    return {kind: file for kind, file in named.items() if file} | dict(self.further)
 
   def parity_figures(self) -> dict[str, float]:
     """The report's `parity` entries: differences as fractions of the output's range; int8 in steps."""
+    names = {'tflite': 'tflite_vs_keras', 'pb': 'pb_vs_keras', 'keras': 'reloaded_vs_keras'}
+    files = self.files
     figures = {
-      'tflite_vs_keras': self.tflite.parity.max_rel_diff,
-      'pb_vs_keras': self.pb.parity.max_rel_diff,
-      'reloaded_vs_keras': self.keras.parity.max_rel_diff,
+      name: files[kind].parity.max_rel_diff for kind, name in names.items() if kind in files
     }
     if 'tflite_quant' in self.further:
       figures['quant_top1_agreement'] = self.further['tflite_quant'].parity.top1_agreement
@@ -105,9 +115,10 @@ def export_model(
 ) -> Export:
   """Writes `<prefix>.keras`, `.pb`, `.tflite` and, if asked for, `_int8.tflite` and others.
 
-  Every file is written under a partial name, compared with the model, and is renamed only when
-  all of them are whole and right; a kill never leaves a torn file, a refused export keeps the
-  earlier one.
+  Every file is written under a partial name and compared with the model. The files are renamed when
+  all of them are done: a kill never leaves a torn file, a refused export keeps the earlier one. A
+  format that cannot be made, or whose file is wrong, is left out, and an earlier file of it is
+  removed; only without a right `.keras` file there is no export.
 
   Args:
     model: a functional tf_keras model that computes in float32.
@@ -125,7 +136,7 @@ def export_model(
 
   Raises:
     UserError: the model or the images cannot be exported, or the folder cannot be written.
-    ParityError: a float file does not compute what the model computes.
+    ParityError: the .keras file does not compute what the model computes.
   """
   started = time.perf_counter()
   job = export_job(model, quantized, int8, calibration, parity_images, agreement)
@@ -136,47 +147,74 @@ def export_model(
   writers = {**{kind: WRITERS[kind] for kind in kinds}, **(further or {})}
   paths = [prefix.with_name(prefix.name + ENDINGS[kind]) for kind in writers]
   parities: dict[str, Parity] = {}
+  left_out: dict[str, str] = {}
   packed: dict[str, Future[int]] = {}
   # Files are gzipped, which needs no Python, while the next ones are made.
   with (
     memory.returned_at_once(),
-    _all_or_nothing(paths) as partials,
+    _all_at_once(paths) as partials,
     ThreadPoolExecutor(1) as packer,
   ):
     for (kind, write), partial, path in zip(writers.items(), partials, paths, strict=True):
-      parities[kind] = write(job, partial, path.name)
+      try:
+        parities[kind] = write(job, partial, path.name)
+      except (UserError, ParityError, RuntimeError, ValueError) as error:
+        if kind == 'keras':
+          raise
+        left_out[kind] = f'{path.name} was left out: {_reason(error)}'
+        partial.unlink(missing_ok=True)
+        continue
       if kind not in _NOT_PACKED:
         packed[kind] = packer.submit(gzip_bytes, partial)
       memory.release()
-    sizes = {kind: partial.stat().st_size for kind, partial in zip(writers, partials, strict=True)}
+    sizes = {
+      kind: partial.stat().st_size
+      for kind, partial in zip(writers, partials, strict=True)
+      if kind in parities
+    }
     packed_sizes = {kind: future.result() for kind, future in packed.items()}
   files = {
     kind: ExportedFile(path, sizes[kind], packed_sizes.get(kind), parities[kind])
     for kind, path in zip(writers, paths, strict=True)
+    if kind in parities
   }
   return Export(
     keras=files['keras'],
-    pb=files['pb'],
-    tflite=files['tflite'],
+    pb=files.get('pb'),
+    tflite=files.get('tflite'),
     tflite_int8=files.get('tflite_int8'),
     tflite_sparse=files.get('tflite_sparse'),
-    further={kind: files[kind] for kind in further or {}},
-    pb_input=','.join(job.pb_names['inputs']),
-    pb_output=','.join(job.pb_names['outputs']),
+    further={kind: files[kind] for kind in further or {} if kind in files},
+    pb_input=','.join(job.pb_names['inputs']) if 'pb' in files else None,
+    pb_output=','.join(job.pb_names['outputs']) if 'pb' in files else None,
     seconds=time.perf_counter() - started,
+    left_out=left_out,
+    notes=job.notes,
   )
 
 
+def _reason(error: Exception) -> str:
+  """An error's first line as the end of a sentence."""
+  text = (str(error).strip().splitlines() or [type(error).__name__])[0].strip()
+  return text if text.endswith('.') else f'{text}.'
+
+
 @contextlib.contextmanager
-def _all_or_nothing(paths: list[Path]) -> Iterator[list[Path]]:
-  """Yields a partial name for each path; renames all when the block ends, removes all on error."""
+def _all_at_once(paths: list[Path]) -> Iterator[list[Path]]:
+  """Yields a partial name for each path; renames all when the block ends, removes all on error.
+
+  A path whose partial file is not there in the end has its earlier file removed.
+  """
   partials = [partial_path(path) for path in paths]
   with explain_os_errors(paths[0].parent):
     paths[0].parent.mkdir(parents=True, exist_ok=True)
     try:
       yield partials
       for partial, path in zip(partials, paths, strict=True):
-        os.replace(partial, path)
+        if partial.exists():
+          os.replace(partial, path)
+        else:
+          path.unlink(missing_ok=True)
     finally:
       for partial in partials:
         with contextlib.suppress(OSError):

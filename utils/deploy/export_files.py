@@ -16,9 +16,14 @@ from secateurs.utils.deploy.exportable import (
   nb_parity_images,
   parity_inputs,
 )
+from secateurs.utils.deploy.faults.known import known_faults
+from secateurs.utils.deploy.faults.repair import repair
+from secateurs.utils.deploy.faults.rewritings import LayerCall, rewritten
+from secateurs.utils.deploy.float_operators import float_operators
 from secateurs.utils.deploy.parity import (
   Agreement,
   Parity,
+  ParityError,
   check_graph_def,
   check_keras,
   check_tflite,
@@ -40,6 +45,9 @@ class Job:
     reference: the model's outputs for them.
     agreement: fraction of decisions that two sets of outputs agree in.
     pb_names: of the GraphDef's inputs and outputs, once it is written.
+    rewritings: calls that TensorFlow Lite files are made with in place of layers' own, which a runtime
+      computes wrongly.
+    notes: sentences about the files that the user must not miss.
   """
 
   model: keras.Model
@@ -50,16 +58,25 @@ class Job:
   reference: Any
   agreement: Agreement = top1_agreement
   pb_names: dict[str, list[str]] = field(default_factory=dict)
+  rewritings: dict[keras.layers.Layer, LayerCall] = field(default_factory=dict)
+  notes: list[str] = field(default_factory=list)
 
   @cached_property
   def function(self) -> Any:
     """The function of batch 1 that gives the TensorFlow Lite files."""
-    return trace(self.model, self.specs, batch=1)
+    with rewritten(self.rewritings):
+      return trace(self.model, self.specs, batch=1)
 
   @cached_property
   def float_content(self) -> bytes:
     """The content of the float TensorFlow Lite file, from which others may be made."""
     return convert(self.function, self.model.name)
+
+  def rewrite(self, calls: dict[keras.layers.Layer, LayerCall]) -> None:
+    """Has the TensorFlow Lite files made with other calls of layers from now on."""
+    self.rewritings.update(calls)
+    for made in ('function', 'float_content'):
+      self.__dict__.pop(made, None)
 
 
 def export_job(
@@ -80,7 +97,9 @@ def export_job(
     calibration = calibration_images(calibration, specs)
   images = parity_inputs(parity_images, calibration, specs, nb_parity_images(model))
   reference = keras_outputs(model, images)
-  return Job(model, quantized, specs, calibration, images, reference, agreement)
+  job = Job(model, quantized, specs, calibration, images, reference, agreement)
+  job.rewrite(known_faults(model))
+  return job
 
 
 def _write_keras(job: Job, partial: Path, name: str) -> Parity:
@@ -111,8 +130,28 @@ def _write_pb(job: Job, partial: Path, name: str) -> Parity:
 
 
 def _write_tflite(job: Job, partial: Path, name: str) -> Parity:
-  partial.write_bytes(job.float_content)
-  return check_tflite(partial, job.reference, job.images, name=name, agreement=job.agreement)
+  """Where the runtime computes a layer wrongly, the file is made with an equal one, if there is one."""
+
+  def written() -> Parity:
+    partial.write_bytes(job.float_content)
+    return check_tflite(partial, job.reference, job.images, name=name, agreement=job.agreement)
+
+  try:
+    return written()
+  except ParityError as error:
+    if len(job.model.inputs) != 1 or len(job.model.inputs[0].shape) != 4:
+      raise  # Only networks of images are searched.
+    found = repair(job.model, job.images)
+    if found.fault is not None:
+      raise ParityError(
+        f'the installed TensorFlow Lite computes layer {found.fault} differently from Keras, and no '
+        'equal form of it is known that it computes rightly (docs/runtime_faults.md)'
+      ) from error
+    if not found.calls:
+      raise
+    job.rewrite(found.calls)
+    job.notes.extend(found.notes)
+  return written()
 
 
 def _write_sparse(job: Job, partial: Path, name: str) -> Parity:
@@ -123,12 +162,17 @@ def _write_sparse(job: Job, partial: Path, name: str) -> Parity:
 def _write_int8(job: Job, partial: Path, name: str) -> Parity:
   """From the twin that simulates 8 bits, compared with it, or else from the model's own ranges."""
   if job.quantized is None:
-    partial.write_bytes(convert(job.function, job.model.name, job.calibration))
-    return check_tflite(partial, job.reference, job.images, name=name, agreement=job.agreement)
-  twin = trace(job.quantized, job.specs, batch=1)
-  partial.write_bytes(convert(twin, job.model.name, simulated=True))
-  reference = keras_outputs(job.quantized, job.images)
-  return check_tflite(partial, reference, job.images, name=name, agreement=job.agreement)
+    content, reference = convert(job.function, job.model.name, job.calibration), job.reference
+  else:
+    with rewritten(known_faults(job.quantized)):
+      twin = trace(job.quantized, job.specs, batch=1)
+    content = convert(twin, job.model.name, simulated=True)
+    reference = keras_outputs(job.quantized, job.images)
+  partial.write_bytes(content)
+  parity = check_tflite(partial, reference, job.images, name=name, agreement=job.agreement)
+  if left := float_operators(content):
+    job.notes.append(f'{name} is not full-integer: {left}')
+  return parity
 
 
 Writer = Callable[[Job, Path, str], Parity]

@@ -3,6 +3,7 @@
 `ai_edge_litert` is taken when it is installed, else `tf.lite`; both offer the same class.
 """
 
+import importlib.metadata
 import importlib.util
 import os
 from collections.abc import Sequence
@@ -19,6 +20,18 @@ from secateurs.utils.quiet import quiet_native
 PREDICT_BATCH = 16
 """Images per invocation in `predict`: with two threads 1.2 to 1.8 times as fast as one by one,
 with one thread equal, and a bigger batch gained nothing more but memory (ResNet-20)."""
+
+
+def runtimes() -> dict[str, type]:
+  """The interpreters that are installed, by name and version."""
+  import tensorflow as tf
+
+  found = {f'TensorFlow Lite in tensorflow {tf.__version__}': tf.lite.Interpreter}
+  if importlib.util.find_spec('ai_edge_litert') is not None:
+    from ai_edge_litert.interpreter import Interpreter
+
+    found[f'ai-edge-litert {importlib.metadata.version("ai-edge-litert")}'] = Interpreter
+  return found
 
 
 def _interpreter_class() -> type:
@@ -222,6 +235,10 @@ class TFLiteModel:
   def invoke_once(self) -> None:
     """Runs the graph once on what the input tensor holds, and nothing else."""
     self._interpreter.invoke()
+
+  def operator_names(self) -> list[str]:
+    """Kinds of all operators, `DELEGATE` for each piece that a delegate runs."""
+    return [one['op_name'] for one in self._interpreter._get_ops_details()]
 
   def weights(self) -> dict[str, np.ndarray]:
     """Returns the constant tensors of the graph by name, as stored (integers in an int8 file)."""

@@ -67,13 +67,13 @@ def find(key: str, prefix: Path) -> Export | None:
   os.utime(folder)
   optional = {kind: files.get(kind) for kind in ('tflite_int8', 'tflite_sparse')}
   named = {kind: files[kind] for kind in ('keras', 'pb', 'tflite')}
-  return Export(**named, **optional, further={}, **record)
+  return Export(**named, **optional, further={}, **{'left_out': {}, 'notes': [], **record})
 
 
 def keep(key: str, export: Export) -> None:
   """Keeps the files of an export, where it took long; a full disk is no error."""
   root = _folder()
-  if root is None or export.seconds < _LEAST_SECONDS or export.further:
+  if root is None or export.seconds < _LEAST_SECONDS or export.further or export.left_out:
     return
   try:
     root.mkdir(parents=True, exist_ok=True)
@@ -88,6 +88,7 @@ def keep(key: str, export: Export) -> None:
         'pb_input': export.pb_input,
         'pb_output': export.pb_output,
         'seconds': export.seconds,
+        'notes': export.notes,
       }
       (partial / _RECORD).write_text(json.dumps(record), encoding='utf-8')
       os.rename(partial, root / key)

@@ -230,8 +230,12 @@ def _latency_row(
   ]
   values = [entry.get(key) for entry in entries]
   label = f'{_start(prefix)}{name}, {threads} thread{"s" if threads > 1 else ""}'
+  if any(entry.get('settled') is False for entry in entries):
+    label += ', not settled'
   row = plain_row(f'latency/{threads}/{key}', label, show, values, prefix)
-  row = with_ratio(row, values, TIMING_NOISE, more_is_better=key == 'fps')
+  # Half an interval is how far each median may be off.
+  spreads = [(entry.get('spread') or 0) / 2 for entry in (entries[0], entries[2])]
+  row = with_ratio(row, values, max(TIMING_NOISE, sum(spreads)), more_is_better=key == 'fps')
   return replace(row, within_noise=row.better is None and row.share not in (None, 1))
 
 

@@ -55,6 +55,8 @@ class Latency(_Closed):
   p90_ms: Number
   fps: Number  # images per second at the median
   frames: NotRequired[Whole]  # timed
+  spread: NotRequired[Number]  # width of the median's 95 % interval, as a fraction of the median
+  settled: NotRequired[bool]  # whether that is at most 3 %
 
 
 class Evaluated(_Closed, total=False):
@@ -113,6 +115,10 @@ class Block(Evaluated, total=False):
   sparse: Sparse | None
   quant: Quant | None
   packed: Packed | None
+  operators: dict[str, Whole]  # of the float file, by kind
+  delegate_partitions: Whole | None  # pieces of it that delegates run
+  left_out: dict[str, str]  # formats that could not be exported, and why
+  file_notes: list[str]  # what else is to be known of the exported files
 
 
 class Achieved(_Closed, total=False):

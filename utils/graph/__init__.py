@@ -18,6 +18,7 @@ __getattr__, __dir__, __all__ = lazy_names(
     '.rules.channels': ('Channels',),
     '.rules.custom': ('PassThrough', 'PerChannel'),
     '.rules.registry': ('register_layer_rule',),
+    '.slicing.rule_check': ('check_layer_rule',),
     '.slicing.corrections': ('correct_norms',),
     '.slicing.depth': ('drop_block', 'residual_blocks'),
     '.slicing.planning': ('HeldBack', 'Plan'),

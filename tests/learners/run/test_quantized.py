@@ -8,10 +8,11 @@ import tensorflow as tf
 import tf_keras as keras
 
 from secateurs.learners import learners
-from secateurs.utils.deploy import export_model
+from secateurs.utils.deploy import TFLiteModel, export_model
 from secateurs.utils.errors import UserError
 from secateurs.utils.graph import save_model, slice_model
 from secateurs.utils.training.engine import loop
+from secateurs.utils.training.models.int8_form import int8_form
 from secateurs.utils.training.models.quantization import calibrate, quantized_twin, zero_masks
 
 L = keras.layers
@@ -183,3 +184,38 @@ def test_weights_that_are_rounded_already_are_not_rounded_again(make, baseline):
   learner = make('uniform-quant', run={'warm_start_path': baseline}, quantization=QAT)
   with pytest.raises(UserError, match='--enbl_qat trains another 8-bit twin of what uniform-quant'):
     learner.train()
+
+
+def gate(x):
+  factor = tf.sigmoid(L.Conv2D(4, 1)(tf.reduce_mean(x, [1, 2], keepdims=True)))
+  return L.Conv2D(4, 3)(x * factor)
+
+
+def raised(x):
+  return L.ReLU()(L.BatchNormalization()(L.Conv2DTranspose(4, 3, 2, use_bias=False)(x)))
+
+
+@pytest.mark.parametrize('middle', [gate, raised, L.PReLU(shared_axes=[1, 2])], ids=str)
+def test_whole_networks_have_a_form_in_8_bits(middle, tmp_path):
+  """Operations on tensors, transposed convolutions, and preprocessing: nothing stays float."""
+  rng = np.random.default_rng(0)
+  images = rng.uniform(0, 255, (64, 8, 8, 3)).astype(np.float32)
+  norm = L.Normalization(mean=[100.0, 120, 140], variance=[1000.0, 2000, 3000])
+  x = inputs = L.Input((8, 8, 3))
+  x = norm(L.Rescaling(0.5, 3.0)(x))
+  x = middle(L.Conv2D(4, 3, activation='relu')(x))
+  model = keras.Model(inputs, L.Dense(3)(L.GlobalAveragePooling2D()(x)))
+  for weight in model.weights:
+    if 'moving' in weight.name or 'alpha' in weight.name:
+      weight.assign(rng.uniform(0.2, 1.5, weight.shape))
+  expected = model(images).numpy()
+  np.testing.assert_allclose(int8_form(model)(images), expected, atol=1e-4 * np.ptp(expected))
+  twin = quantized_twin(model)
+  twin(images, training=True)  # Which sets the ranges of kernels.
+  calibrate(twin, model, images)
+  found = export_model(model, tmp_path / 'model', quantized=twin, parity_images=images)
+  assert found.left_out == {}
+  assert found.notes == []
+  assert found.tflite_int8.parity.max_diff_steps < 8
+  outputs = TFLiteModel(found.tflite_int8.path).predict(images)
+  assert np.abs(outputs - expected).max() < 0.1 * np.ptp(expected)

@@ -118,3 +118,17 @@ def test_inputs_that_vary_less_than_sums_are_rounded_keep_their_weights():
   moments, prior = sums.moments(True), rng.normal(size=(40, 3))
   assert not moments.gram.any()
   np.testing.assert_allclose(refit(moments, np.ones(40, bool), 1e-4, prior), prior, rtol=1e-6)
+
+
+def test_refit_within_a_support_solves_each_output_over_its_own_weights():
+  rng = np.random.default_rng(0)
+  x, y = rng.normal(size=(60, 6)), rng.normal(size=(60, 3))
+  sums = NormalEquations.empty(6, 3)
+  sums.add(x, y)
+  kept, support = np.arange(6) < 5, rng.random((6, 3)) < 0.6
+  found = refit(sums.moments(False), kept, 0.0, support=support)
+  for column in range(3):
+    rows = kept & support[:, column]
+    expected = np.linalg.lstsq(x[:, rows], y[:, column], rcond=None)[0]
+    np.testing.assert_allclose(found[rows, column], expected, atol=1e-9)
+    assert not found[~rows, column].any()

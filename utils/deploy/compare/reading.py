@@ -1,5 +1,6 @@
 """Finds the reports of runs."""
 
+import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ def find_reports(folders: Iterable[str | Path]) -> dict[Path, dict[str, Any]]:
   """
   found: dict[Path, dict[str, Any]] = {}
   for folder in map(Path, folders):
-    paths = [folder] if folder.is_file() else sorted(folder.glob('**/report.json'))
+    paths = [folder] if folder.is_file() else _without_links(folder)
     if not paths:
       raise UserError(
         f'{folder} holds no report.json: give run folders of finished runs, such as '
@@ -31,3 +32,12 @@ def find_reports(folders: Iterable[str | Path]) -> dict[Path, dict[str, Any]]:
           'made it again, or do not name it.'
         ) from error
   return found
+
+
+def _without_links(folder: Path) -> list[Path]:
+  """All reports below a folder; of a chain only the last one, which holds the others."""
+  paths = sorted(folder.glob('**/report.json'))
+  for summary in sorted(folder.glob('**/chain.json')):
+    last = summary.parent / json.loads(summary.read_text('utf-8'))['report']
+    paths = [path for path in paths if path == last or summary.parent not in path.parents]
+  return paths

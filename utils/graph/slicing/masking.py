@@ -88,18 +88,18 @@ def _masked_inputs(calls: list[tuple[Trace, Cut]]) -> contextlib.AbstractContext
 
 
 def _masked_list(calls: list[tuple[Trace, Cut]]) -> contextlib.AbstractContextManager:
-  """Zeros the inputs of a layer's calls that takes a list of tensors."""
+  """Zeros the inputs of a layer's calls that takes a tensor or a list of tensors."""
   layer = calls[0][0].call.layer
   turns = itertools.cycle([(trace, cut, trace.rule.summed(trace)) for trace, cut in calls])
   own = layer.call
 
-  def call(inputs: list[tf.Tensor], **kwargs: Any) -> Any:
+  def call(inputs: tf.Tensor | list[tf.Tensor], **kwargs: Any) -> Any:
     trace, cut, summed = next(turns)
     masked_values = [
       value * _mask(cut.ins[number], trace.ins[number].axis, value) if number in summed else value
-      for number, value in enumerate(inputs)
+      for number, value in enumerate(tf.nest.flatten(inputs))
     ]
-    return own(masked_values, **kwargs)
+    return own(tf.nest.pack_sequence_as(inputs, masked_values), **kwargs)
 
   return _replaced(layer, 'call', call)
 

@@ -41,6 +41,16 @@ class DivergenceError(UserError):
   """The loss became infinite or NaN; the weights in memory are lost, those on disk are not."""
 
 
+def way_on(phase: str) -> str:
+  """How a run goes on with another learning rate, which a checkpoint of this one would refuse."""
+  if phase == 'train':
+    return 'with --lrn_rate_init, in another --run_dir, as this one has a run at the old rate'
+  return (
+    'with --lrn_rate_ft or the flag of this phase, and add --restart compression, which keeps the '
+    'baseline'
+  )
+
+
 class TrainStep:
   """One optimizer step, compiled on first use; `hooks` documents the order of its parts.
 
@@ -184,8 +194,8 @@ def run(
     if nb_finite < wanted:
       raise DivergenceError(
         f'The loss became infinite or NaN in phase {phase} at step {done + nb_finite + 1} with '
-        f'learning rate {step.learning_rate:.3g}: lower the learning rate and start again; the last '
-        'good checkpoint was kept.'
+        f'learning rate {step.learning_rate:.3g}: lower the learning rate ({way_on(phase)}); the '
+        'last good checkpoint was kept.'
       )
     if done > start:  # The first call compiles; it says nothing about speed.
       chunk = max(1, min(2 * chunk, int(_SECONDS_PER_CALL * wanted / max(seconds, 1e-6))))

@@ -75,9 +75,22 @@ class MaskSet(Masks):
     backups: float32 variables with the unpruned weights.
   """
 
-  def __init__(self, variables: Sequence[tf.Variable], pattern: Pattern | None = None) -> None:
+  def __init__(
+    self,
+    variables: Sequence[tf.Variable],
+    pattern: Pattern | None = None,
+    allowed: Sequence[np.ndarray | None] | None = None,
+  ) -> None:
+    """Masks nothing yet.
+
+    Args:
+      variables: what is masked.
+      pattern: where zeros may lie; default: anywhere.
+      allowed: for each variable a bool array of its shape with what may ever stay, or None for all.
+    """
     super().__init__(variables)
     self._pattern = pattern or Unstructured()
+    self._allowed = list(allowed or [None] * len(self.variables))
     self.backups = [tf.Variable(v, trainable=False) for v in self.variables]
 
   def update(self, sparsities: Sequence[float], *, revive: bool = True) -> None:
@@ -87,11 +100,13 @@ class MaskSet(Masks):
     `revive` is unset: then what has gone counts as zero. With several processes all take the chief's
     choice.
     """
-    for variable, mask, backup, sparsity in zip(
-      self.variables, self.masks, self.backups, sparsities, strict=True
+    for variable, mask, backup, sparsity, allowed in zip(
+      self.variables, self.masks, self.backups, sparsities, self._allowed, strict=True
     ):
       unpruned = np.where(mask.numpy() > 0, variable.numpy(), backup.numpy() if revive else 0)
       kept = self._pattern.mask(unpruned, nb_kept(unpruned.size, sparsity))
+      if allowed is not None:
+        kept &= allowed
       backup.assign(unpruned)
       mask.assign(kept.astype(np.float32))
       variable.assign(np.where(kept, unpruned, 0))

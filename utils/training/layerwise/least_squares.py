@@ -207,7 +207,11 @@ def _row_blocks(size: int) -> list[slice]:
 
 
 def refit(
-  moments: Moments, kept: np.ndarray, ridge: float, prior: np.ndarray | None = None
+  moments: Moments,
+  kept: np.ndarray,
+  ridge: float,
+  prior: np.ndarray | None = None,
+  support: np.ndarray | None = None,
 ) -> np.ndarray:
   """The best weights when only some rows stay: W [p, q], zero in the others.
 
@@ -216,8 +220,16 @@ def refit(
     kept: bool array [p].
     ridge: see `solve`.
     prior: [p, q], see `solve`.
+    support: bool array [p, q], which weights may differ from zero; default: all in the rows that stay.
   """
   weights = np.zeros_like(moments.cross)
+  if support is not None and not support[kept].all():
+    for column in range(weights.shape[1]):  # Each output has its own unknowns.
+      rows = kept & support[:, column]
+      inner = None if prior is None else prior[rows, column : column + 1]
+      gram, cross = moments.gram[np.ix_(rows, rows)], moments.cross[rows, column : column + 1]
+      weights[rows, column : column + 1] = solve(gram, cross, ridge, inner)
+    return weights
   inner = None if prior is None else prior[kept]
   weights[kept] = solve(moments.gram[np.ix_(kept, kept)], moments.cross[kept], ridge, inner)
   return weights

@@ -8,6 +8,7 @@ about zero, so that zeros stay zeros.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -19,11 +20,11 @@ from secateurs.utils.errors import UserError
 from secateurs.utils.graph.flat.l2_norm import L2Norm
 from secateurs.utils.graph.flat.selection import ChannelSelection
 from secateurs.utils.training.engine.masks import Masks
+from secateurs.utils.training.models.int8_form import OPERATIONS, RANGE, int8_form
 from secateurs.utils.training.models.weights import layer_kernels
 
 _INPUT = 'quantize_layer'  # What rounds the input.
 _BATCH = 50
-_OPERATIONS = ('TFOpLambda', 'SlicingOpLambda')  # What a saved ChannelSelection is loaded as.
 
 
 def quantized_twin(model: keras.Model) -> keras.Model:
@@ -40,14 +41,16 @@ def quantized_twin(model: keras.Model) -> keras.Model:
   """
   from tensorflow_model_optimization.quantization import keras as quantization
 
-  from secateurs.utils.graph.flat.quantization import NoOpQuantizeConfig
+  from secateurs.utils.graph.flat.quantization import NoOpQuantizeConfig, OutputQuantizeConfig
 
+  configs = {one.__name__: one for one in (NoOpQuantizeConfig, OutputQuantizeConfig)}
   try:
+    model = int8_form(model)
     twin = keras.models.clone_model(model)
     twin.set_weights(model.get_weights())
     keras.backend.reset_uids()  # Its new layers are numbered alike each time: checkpoints find them.
     annotated = keras.models.clone_model(twin, clone_function=_annotated)
-    with quantization.quantize_scope({'NoOpQuantizeConfig': NoOpQuantizeConfig}):
+    with quantization.quantize_scope(configs):
       return quantization.quantize_apply(annotated)
   except (RuntimeError, ValueError, NotImplementedError) as error:
     raise UserError(
@@ -68,7 +71,7 @@ def calibrate(twin: keras.Model, model: keras.Model, images: Any) -> None:
     model: functional, float32.
     images: inputs [n, ...].
   """
-  ranges = {}
+  model, ranges = int8_form(model), {}
   for layer in twin.layers:
     ends = {w.name.split(':')[0].rpartition('_')[2]: w for w in layer.weights if _is_range(w)}
     if ends:
@@ -103,12 +106,15 @@ def _annotated(layer: keras.layers.Layer) -> keras.layers.Layer:
   """The layer, marked for 8 bits; choices of channels are marked to need no range of their own."""
   from tensorflow_model_optimization.quantization.keras import quantize_annotate_layer
 
-  from secateurs.utils.graph.flat.quantization import NoOpQuantizeConfig
+  from secateurs.utils.graph.flat.quantization import NoOpQuantizeConfig, OutputQuantizeConfig
 
-  if isinstance(layer, keras.layers.InputLayer) or type(layer).__name__ in _OPERATIONS:
+  if isinstance(layer, keras.layers.InputLayer) or type(layer).__name__ in OPERATIONS:
     return layer
-  chooses = isinstance(layer, (ChannelSelection, L2Norm))
-  return quantize_annotate_layer(layer, NoOpQuantizeConfig() if chooses else None)
+  if isinstance(layer, (ChannelSelection, L2Norm)):
+    return quantize_annotate_layer(layer, NoOpQuantizeConfig())
+  if isinstance(layer, keras.layers.PReLU) or layer.name.endswith(RANGE):
+    return quantize_annotate_layer(layer, OutputQuantizeConfig())
+  return quantize_annotate_layer(layer)
 
 
 def wrapped(layer: keras.layers.Layer) -> keras.layers.Layer:
@@ -116,7 +122,17 @@ def wrapped(layer: keras.layers.Layer) -> keras.layers.Layer:
   return getattr(layer, 'layer', layer)
 
 
-def zero_masks(model: keras.Model) -> Masks | None:
-  """Masks that keep the zeros of a quantized twin's kernels, or None where it has none."""
-  kernels = [k for _, k in layer_kernels(model) if not bool(tf.reduce_all(k != 0))]
+def zero_masks(model: keras.Model, others: Sequence[Masks] = ()) -> Masks | None:
+  """Masks that keep the zeros of a network's kernels, or None where it has none.
+
+  Args:
+    model: a network, or a twin that simulates 8 bits.
+    others: masks whose variables are left to them.
+  """
+  taken = {variable.ref() for masks in others for variable in masks.variables}
+  kernels = [
+    kernel
+    for _, kernel in layer_kernels(model)
+    if kernel.ref() not in taken and not bool(tf.reduce_all(kernel != 0))
+  ]
   return Masks(kernels, [tf.cast(k != 0, tf.float32) for k in kernels]) if kernels else None

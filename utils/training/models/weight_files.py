@@ -83,7 +83,7 @@ def _read_h5_weights(path: Path) -> dict[str, np.ndarray] | None:
         for name in names:
           owner, _, short = name.split(':')[0].rpartition('/')
           key = f'{owner.rpartition("/")[2] if nested else layer}/{_modern(short)}'
-          weights[key] = file[layer][name][()]
+          weights[key if key not in weights else name.split(':')[0]] = file[layer][name][()]
       return weights
   except (OSError, KeyError):
     return None  # Whatever it is, loading it as a model reports what is wrong.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -21,17 +22,40 @@ def named_weights(model: keras.Model) -> dict[str, tf.Variable]:
   """All weights of a model as `<layer>/<weight>`, such as `stem_conv/kernel`.
 
   Nested models count as their layers. A weight whose short name its layer has twice keeps its full
-  name.
+  name, in which the numbers of layers inside the layer begin at none: tf_keras counts them on whenever
+  such a layer is made.
   """
   weights: dict[str, tf.Variable] = {}
   for layer in leaf_layers(model):
+    counted = _Renumbered()
     for weight in layer.weights:
       path = weight.name.split(':')[0]
+      renumbered = counted(path)
       name = f'{layer.name}/{path.rsplit("/", 1)[-1]}'
+      if name in weights and weights[name] is not weight:
+        name = renumbered
       if name in weights and weights[name] is not weight:
         name = path
       weights[name] = weight
   return weights
+
+
+class _Renumbered:
+  """Counts the equally named parts of paths in the order in which they come."""
+
+  def __init__(self) -> None:
+    self._numbers: dict[str, dict[str, int]] = {}
+
+  def __call__(self, path: str) -> str:
+    """Such as `block/conv2d/kernel` for the first `block/conv2d_7/kernel`."""
+    first, *middle, last = path.split('/')
+    return '/'.join([first, *map(self._part, middle), last]) if middle else path
+
+  def _part(self, part: str) -> str:
+    base = re.sub(r'_\d+$', '', part)
+    numbers = self._numbers.setdefault(base, {})
+    number = numbers.setdefault(part, len(numbers))
+    return f'{base}_{number}' if number else base
 
 
 def leaf_layers(model: keras.Model) -> list[keras.layers.Layer]:
@@ -76,6 +100,8 @@ def assign_weights(
 ) -> None:
   """Puts values into variables of the same names and shapes; all or nothing.
 
+  Where the names differ but the shapes are the same in the same order, that order counts.
+
   Args:
     variables: where to put them, by name.
     values: what to put; names that `variables` lacks are a mistake, too.
@@ -84,6 +110,8 @@ def assign_weights(
   Raises:
     UserError: names or shapes differ; each is listed, expected against found.
   """
+  if set(variables) != set(values) and (ordered := _by_order(variables, values)) is not None:
+    values = ordered
   problems = []
   for name, variable in variables.items():
     expected = tuple(variable.shape)
@@ -115,6 +143,22 @@ def copy_weights(source: keras.Model, target: keras.Model) -> None:
   """
   values = {name: weight.numpy() for name, weight in named_weights(source).items()}
   assign_weights(named_weights(target), values, source.name)
+
+
+def _by_order(
+  variables: Mapping[str, tf.Variable], values: Mapping[str, np.ndarray]
+) -> dict[str, np.ndarray] | None:
+  """Values by the variables' names, where all shapes follow each other alike; None elsewhere.
+
+  Names that both have must lie at the same places.
+  """
+  if len(variables) != len(values):
+    return None
+  for (name, variable), (given, value) in zip(variables.items(), values.items(), strict=True):
+    known = given in variables or name in values
+    if tuple(variable.shape) != tuple(value.shape) or (known and name != given):
+      return None
+  return dict(zip(variables, values.values(), strict=True))
 
 
 def existing(path: Path) -> Path:

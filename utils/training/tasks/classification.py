@@ -171,11 +171,11 @@ class Classification(Task):
     return (np.exp(log_p) * (log_p - log_q)).sum(axis=-1)
 
   def guess_note(self, evaluation: Evaluation) -> str | None:
-    """Whether the accuracy is that of chance, within three standard errors."""
+    """Whether the accuracy is that of chance, within three standard errors; few samples say little."""
     chance = 1 / self.nb_classes
     noise = math.sqrt(chance * (1 - chance) / max(evaluation.nb_samples, 1))
     accuracy = evaluation.score.value
-    if accuracy > chance + 3 * noise:
+    if accuracy > min(chance + 3 * noise, (1 + chance) / 2):
       return None
     return (
       f'The baseline guesses: its accuracy of {100 * accuracy:.2f} % is that of chance among '

@@ -1,0 +1,186 @@
+"""Tables of latencies: segments, closed form, files of other devices; times are faked but for one."""
+
+import shutil
+import subprocess
+
+import numpy as np
+import pytest
+import tf_keras as keras
+
+from secateurs.utils.deploy.latency_table import cli, elsewhere, measure
+from secateurs.utils.deploy.latency_table.grid import input_grid, output_grid
+from secateurs.utils.deploy.latency_table.prediction import LatencyForm, segment_sum
+from secateurs.utils.deploy.latency_table.segments import build, network_key, segments_of
+from secateurs.utils.deploy.latency_table.table import LatencyTable, SegmentTimes, read_table
+from secateurs.utils.errors import UserError
+from secateurs.utils.graph import ChannelGraph, Plan
+from secateurs.utils.graph.flat.walk import flatten_model
+
+L = keras.layers
+
+
+def network():
+  x = inputs = L.Input((8, 8, 3))
+  x = L.ReLU()(L.BatchNormalization()(L.Conv2D(16, 3, padding='same', name='stem')(x)))
+  for block in range(2):
+    y = L.Conv2D(24, 1, name=f'expand{block}')(x)
+    y = L.ReLU(6.0)(L.DepthwiseConv2D(3, padding='same', name=f'dw{block}')(y))
+    y = L.Conv2D(16, 1, name=f'project{block}')(y)
+    x = L.ReLU()(L.Add()([x, L.BatchNormalization()(y)]))
+  return keras.Model(inputs, L.Dense(4, name='logits')(L.GlobalAveragePooling2D()(x)))
+
+
+@pytest.fixture(scope='module')
+def graph():
+  return ChannelGraph(network())
+
+
+def fake_times(table, segment, inputs, outputs):
+  """Linear in both numbers of channels."""
+  del table
+  weight = 1 + int(segment.key[:4], 16) % 7
+  made = outputs if segment.makes else [1]
+  ms = [[weight * (1 + taken) * (2 + one) for one in made] for taken in inputs]
+  return SegmentTimes(segment.text, inputs, made, ms)
+
+
+@pytest.fixture
+def table(graph, monkeypatch, tmp_path):
+  monkeypatch.setattr(measure, '_times', fake_times)
+  monkeypatch.setattr(measure, '_time', lambda contents, *_: [(1.0, 0.0)] * len(contents))
+  monkeypatch.setattr(measure, 'fit_scale', lambda *_: measure.scale_of([1, 2], [3.5, 5.5]))
+  made = LatencyTable('here', 'a runtime', 1, 'float')
+  measure.make_table(made, graph, tmp_path / 'table.json', lambda _: None)
+  return made
+
+
+def test_segments_hold_what_is_fused_and_equal_layers_have_one_key(graph):
+  flat = graph.traced.flat
+  segments = segments_of(flat)
+  assert sorted(id(call) for one in segments for call in one.calls) == sorted(map(id, flat.calls))
+  texts = [one.text for one in segments]
+  assert texts[0] == 'Conv2D 3x3 1x1 at 8x8 + BatchNormalization + ReLU'
+  assert texts[2] == 'DepthwiseConv2D 3x3 1x1 at 8x8 + ReLU'
+  keys = [one.key for one in segments]
+  assert keys[1] == keys[5]
+  assert keys[2] == keys[6]
+  assert keys[4] == keys[8]  # The additions.
+  assert keys[3] == keys[1]  # Both are 1x1 convolutions on the same map.
+  assert len(set(keys)) == 6
+  other = segments_of(flatten_model(network()))
+  assert network_key(other) == network_key(segments)
+
+
+def test_segments_are_built_at_other_widths(graph):
+  for segment in segments_of(graph.traced.flat):
+    model = build(segment, 5, 8)
+    assert model.output_shape[-1] == 8
+    if segment.makes:
+      assert model.input_shape[-1] == 5
+
+
+def test_grids_by_hand():
+  assert output_grid(16) == [4, 8, 12, 16]
+  assert output_grid(10) == [4, 8, 10]
+  assert output_grid(3) == [3]
+  assert output_grid(960) == [*range(60, 960, 60), 960]
+  assert input_grid(64) == [16, 32, 48, 64]
+  assert input_grid(3) == [3]
+
+
+def test_the_closed_form_equals_planning(graph, table):
+  groups = [group for group in graph.groups if group.prunable and group.free.all()]
+  assert len(groups) == 3
+
+  def plan(gone):
+    alive = np.ones(len(graph.traced.why), bool)
+    for group, less in zip(groups, gone, strict=True):
+      alive[group.roots] = np.arange(group.size) < group.size - less
+    return Plan(graph, alive, {})
+
+  form = LatencyForm(table, graph, plan([0, 0, 0]), [plan(row) for row in np.eye(3, dtype=int)])
+  rng = np.random.default_rng(0)
+  for _ in range(20):
+    gone = rng.integers(0, 12, 3)
+    assert form(gone) == pytest.approx(1.5 + 2 * segment_sum(table, graph, plan(gone)))
+
+
+def test_tables_resume_and_are_read_again(graph, table, tmp_path, monkeypatch):
+  path = tmp_path / 'table.json'
+  again = read_table(path)
+  assert again == table
+  monkeypatch.setattr(measure, '_times', None)  # All segments are known.
+  measure.make_table(again, graph, path, lambda _: None)
+  # A segment is timed as widely as the widest layer that it stands for.
+  conv = next(one for one in table.segments.values() if 'Conv2D 1x1' in one.text)
+  assert (conv.inputs[-1], conv.outputs[-1]) == (24, 24)
+
+
+def test_tables_of_another_network_or_version_are_refused(table, tmp_path):
+  inputs = L.Input((8, 8, 3))
+  other = ChannelGraph(keras.Model(inputs, L.Conv2D(8, 5, name='five')(inputs)))
+  whole = Plan(other, np.ones(len(other.traced.why), bool), {})
+  with pytest.raises(UserError, match=r'lacks 1 layers of .*, such as Conv2D 5x5 1x1 at 8x8'):
+    LatencyForm(table, other, whole, [])
+  with pytest.raises(
+    UserError, match=r'--cp_latency_table .*none\.json does not exist: make it with'
+  ):
+    read_table(tmp_path / 'none.json', 'cp_latency_table')
+  (tmp_path / 'odd.json').write_text('{"schema": 1}')
+  with pytest.raises(UserError, match='is no table of latencies'):
+    read_table(tmp_path / 'odd.json')
+
+
+def test_scale_recovers_factor_and_offset():
+  sums = np.array([1.0, 2.0, 3.0])
+  found = measure.scale_of(sums, 0.5 + 1.5 * sums)
+  assert (found.factor, found.offset) == (pytest.approx(1.5), pytest.approx(0.5))
+  assert measure.scale_of(sums, 2 * sums - 0.1).offset == 0.0
+
+
+BENCHMARK = """#!/bin/sh
+case "$1" in *network_*) us=500 ;; *empty*) us=2 ;; *) us=12.5 ;; esac
+echo "Inference timings in us: Init: 100, First inference: 9, Inference (avg): $us"
+"""
+
+
+def test_files_for_another_device_are_timed_by_the_script_and_collected(tmp_path, capsys):
+  inputs = L.Input((6, 6, 3))
+  x = L.Conv2D(8, 3, name='a')(inputs)
+  model = keras.Model(inputs, L.Dense(2)(L.GlobalAveragePooling2D()(x)))
+  model.save(tmp_path / 'm.keras')
+  folder, out = tmp_path / 'files', tmp_path / 'phone.json'
+  arguments = [str(tmp_path / 'm.keras'), '--out', str(out)]
+  assert cli.main([*arguments, '--collect', str(folder)]) == 1
+  assert 'give the folder that --emit wrote' in capsys.readouterr().err
+  assert cli.main([*arguments, '--emit', str(folder)]) == 0
+  assert cli.main([*arguments, '--collect', str(folder)]) == 1
+  assert 'has no time of benchmark_model: run' in capsys.readouterr().err
+  benchmark = tmp_path / 'benchmark'
+  benchmark.write_text(BENCHMARK)
+  benchmark.chmod(0o755)
+  subprocess.run(
+    [folder / 'run.sh'], env={'BENCHMARK': str(benchmark), 'PATH': '/usr/bin:/bin'}, check=True
+  )
+  assert cli.main([*arguments, '--collect', str(folder), '--device', 'a phone']) == 0
+  table = read_table(out)
+  assert (table.device, table.call_ms) == ('a phone', 0.002)
+  assert all(ms == pytest.approx(0.0105) for one in table.segments.values() for ms in one.ms[0])
+  (scale,) = table.networks.values()
+  assert scale.measured == [0.5] * 4
+  shutil.rmtree(folder / elsewhere.RESULTS)
+
+
+def test_a_small_table_is_timed_here(tmp_path):
+  inputs = L.Input((6, 6, 3))
+  x = L.Conv2D(8, 3, name='a')(inputs)
+  graph = ChannelGraph(keras.Model(inputs, L.Dense(2)(L.GlobalAveragePooling2D()(x))))
+  said = []
+  table = LatencyTable('here', 'a runtime', 1, 'int8')
+  measure.make_table(table, graph, tmp_path / 'table.json', said.append, step=2)
+  assert said[0] == '3 layers to time, 6 files'
+  assert len(table.segments) == 3
+  assert 0 < table.call_ms < 5
+  (scale,) = table.networks.values()
+  assert scale.factor > 0
+  assert len(scale.measured) == len(measure.FRACTIONS)

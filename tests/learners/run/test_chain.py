@@ -1,0 +1,103 @@
+"""--chain: links run in order, resume, and end in one report."""
+
+import json
+
+import pytest
+
+from secateurs.learners import cli
+from secateurs.learners.run.chain import Link, read_chain
+from secateurs.nets.model_helper import LENET_AT_DIGITS
+from secateurs.utils.deploy.compare.reading import find_reports
+from secateurs.utils.errors import UserError
+from secateurs.utils.training.engine import loop
+
+CHAIN = """links:
+  - learner: l1
+    epochs: 0.5
+    flags: {fp_repair: none, fp_prune_ratio: 0.25}
+  - learner: weight-sparse
+    flags: {ws_prune_ratio: 0.5, nb_epochs_ft: 0.5, ws_schedule: one-shot}
+"""
+
+
+def test_a_chain_by_hand(tmp_path):
+  (tmp_path / 'c.yaml').write_text(CHAIN + '  - full-prec\n')
+  first, second, third = read_chain(str(tmp_path / 'c.yaml'))
+  assert first.arguments() == [
+    '--learner=l1',
+    '--nb_epochs_ft=0.5',
+    '--fp_repair=none',
+    '--fp_prune_ratio=0.25',
+  ]
+  assert (second.folder, third) == ('link2_weight-sparse', Link(3, 'full-prec', {}))
+  assert Link(1, 'a', {'x': True, 'y': False}).arguments()[1:] == ['--x', '--noy']
+
+
+@pytest.mark.parametrize(
+  ('text', 'message'),
+  [
+    ('links: []', 'was expected to hold `links:` and a list of learners'),
+    ('steps: [a]', 'was expected to hold `links:`'),
+    ('links: [{epochs: 1}]', 'link 1 is .* but learner and, if wanted, epochs and flags'),
+    ('links: [{learner: a, flags: [b]}]', 'flags of link 1 are'),
+    ('links: [{learner: a, flags: {run_dir: b}}]', 'link 1 sets --run_dir, which the chain sets'),
+  ],
+)
+def test_files_that_mean_nothing_are_refused(tmp_path, text, message):
+  (tmp_path / 'c.yaml').write_text(text)
+  with pytest.raises(UserError, match=message):
+    read_chain(str(tmp_path / 'c.yaml'))
+
+
+@pytest.fixture
+def command(tmp_path, baseline, monkeypatch):
+  """Runs the command line in this process."""
+  monkeypatch.chdir(tmp_path)
+  (tmp_path / 'c.yaml').write_text(CHAIN)
+
+  def run(*arguments):
+    given = ['--run_dir', 'chain', '--warm_start_path', baseline, '--bench_frames', '5']
+    return cli._run(lambda: LENET_AT_DIGITS, ['x', '--chain', 'c.yaml', *given, *arguments])
+
+  return run
+
+
+def test_a_chain_runs_resumes_and_is_one_row(command, tmp_path, monkeypatch, capsys):
+  run, seen = loop.TrainStep.run, []
+
+  def die_in_the_second_link(self, batches, nb_steps):
+    seen.append(nb_steps)
+    if (tmp_path / 'chain' / 'link2_weight-sparse').is_dir():
+      raise KeyboardInterrupt
+    return run(self, batches, nb_steps)
+
+  with monkeypatch.context() as patch:
+    patch.setattr(loop.TrainStep, 'run', die_in_the_second_link)
+    with pytest.raises(KeyboardInterrupt):
+      command()
+  trained = (tmp_path / 'chain' / 'link1_l1').stat().st_mtime_ns
+  capsys.readouterr()
+  assert command() == 0
+  out = capsys.readouterr().out
+  assert 'Link 1 of 2: l1' in out
+  assert 'the whole chain' in out
+  assert (tmp_path / 'chain' / 'link1_l1').stat().st_mtime_ns == trained
+  summary = json.loads((tmp_path / 'chain' / 'chain.json').read_text())
+  assert [row['link'] for row in summary['links']] == ['link1_l1', 'link2_weight-sparse']
+  assert summary['seconds_total'] == pytest.approx(sum(r['seconds'] for r in summary['links']))
+  (path,) = find_reports([tmp_path / 'chain'])
+  report = json.loads(path.read_text())
+  assert [link['learner'] for link in report['links']] == ['filter-pruned', 'weight-sparse']
+  assert report['compressed']['sparsity'] == pytest.approx(0.5, abs=0.02)
+  layers = {row['name']: row['out_channels'] for row in report['layers']}
+  assert layers['conv2'] == [12, 12]
+
+
+def test_flags_of_all_links_are_checked_before_work(command, tmp_path):
+  (tmp_path / 'c.yaml').write_text(CHAIN.replace('ws_prune_ratio: 0.5', 'cp_nb_batches: 3'))
+  with pytest.raises(UserError, match='--cp_nb_batches is a flag of learner chn-pruned'):
+    command()
+  (tmp_path / 'c.yaml').write_text(CHAIN)
+  with pytest.raises(UserError, match='--chain runs with --exec_mode train, but eval was given'):
+    command('--exec_mode', 'eval')
+  assert not (tmp_path / 'chain').exists()

@@ -1,0 +1,1 @@
+"""What a TensorFlow Lite runtime computes wrongly: finding the layer, and going around it."""

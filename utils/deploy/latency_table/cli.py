@@ -1,0 +1,82 @@
+"""Makes a table of latencies of a model's layers, on this machine or on another device."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from secateurs.utils import processor
+from secateurs.utils.errors import UserError
+from secateurs.utils.quiet import quiet_tensorflow
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+  """Runs the command line; returns the exit code."""
+  parser = argparse.ArgumentParser(
+    prog='python -m secateurs.utils.deploy.latency_table',
+    description='Times each layer of a model at several numbers of channels. The table is what '
+    '--<prefix>latency_table of the channel learners reads. A file that exists is added to: layers '
+    'that it has are not timed again, so that an interrupted command resumes.',
+  )
+  parser.add_argument('model', help='a .keras or .h5 file (tf_keras, functional or Sequential)')
+  parser.add_argument('--out', type=Path, default=Path('latency_table.json'), help='the table')
+  parser.add_argument('--threads', type=int, default=1, help='threads of the interpreter')
+  parser.add_argument('--int8', action='store_true', help='time full-integer files')
+  parser.add_argument(
+    '--emit',
+    type=Path,
+    metavar='DIR',
+    help='time nothing; write the files and a script that runs them on a phone or a Raspberry Pi',
+  )
+  parser.add_argument(
+    '--collect', type=Path, metavar='DIR', help='read what that script has left there'
+  )
+  parser.add_argument('--device', help='name of the device, with --collect')
+  options = parser.parse_args(argv)
+  if options.threads < 1:
+    parser.error('--threads must be at least 1')
+  try:
+    _run(options)
+  except UserError as error:
+    print(f'error: {error}', file=sys.stderr)
+    return 1
+  except KeyboardInterrupt:
+    print('Interrupted: run the same command again to resume.', file=sys.stderr)
+    return 130
+  return 0
+
+
+def _run(options: argparse.Namespace) -> None:
+  quiet_tensorflow()
+  from secateurs.utils.deploy.interpreter import runtimes
+  from secateurs.utils.deploy.latency_table import elsewhere
+  from secateurs.utils.deploy.latency_table.measure import make_table
+  from secateurs.utils.deploy.latency_table.table import LatencyTable, read_table
+  from secateurs.utils.graph import ChannelGraph, load_model
+
+  graph = ChannelGraph(load_model(options.model))
+  kind = 'int8' if options.int8 else 'float'
+  here = options.collect is None
+  device = processor.describe() if here else options.device or 'another device'
+  runtime = list(runtimes())[-1] if here else 'benchmark_model of TensorFlow Lite'
+  table = LatencyTable(device, runtime, options.threads, kind)
+  if options.emit is not None:
+    elsewhere.emit(graph, options.emit, kind, options.threads, print)
+    return
+  if options.out.is_file():
+    known = read_table(options.out)
+    same = [(one.device, one.runtime, one.threads, one.kind) for one in (known, table)]
+    if same[0] != same[1]:
+      raise UserError(
+        f'{options.out} is a table of {", ".join(map(str, same[0]))}, but now it is '
+        f'{", ".join(map(str, same[1]))}: give another --out.'
+      )
+    table = known
+  if options.collect is None:
+    make_table(table, graph, options.out, print)
+  else:
+    elsewhere.collect(table, graph, options.collect)
+    table.write(options.out)
+  print(f'wrote {options.out}')
