@@ -7,18 +7,19 @@ import importlib.util
 import inspect
 import sys
 from pathlib import Path
+from typing import Any
 
 import tf_keras as keras
 
 from secateurs.utils.errors import UserError
-from secateurs.utils.training.models.weights import load_model
+from secateurs.utils.training.models.weights import load_given
 
 # Messages of tf_keras for an unknown class, in functional, Sequential and HDF5 files.
 _SIGNS_OF_OWN_LAYERS = ('Could not locate class', "of type <class 'str'>", 'nknown layer')
 
 
 def use_custom_objects(module: str) -> None:
-  """Registers the classes and functions of a module with tf_keras.
+  """Registers the classes and functions of a module with tf_keras, those of Keras 3 with that.
 
   Args:
     module: a dotted name, or the path of a .py file.
@@ -45,11 +46,22 @@ def use_custom_objects(module: str) -> None:
     for name, value in vars(loaded).items()
     if not name.startswith('_') and (inspect.isclass(value) or inspect.isfunction(value))
   }
-  keras.utils.get_custom_objects().update(objects)
+  of_keras3 = {name: value for name, value in objects.items() if _is_of_keras3(value)}
+  if of_keras3:
+    import keras as keras3
+
+    keras3.saving.get_custom_objects().update(of_keras3)
+  others = {name: value for name, value in objects.items() if name not in of_keras3}
+  keras.utils.get_custom_objects().update(others)
 
 
-def read_model(path: str, custom_objects: str | None) -> keras.Model:
-  """Loads a model file.
+def _is_of_keras3(value: object) -> bool:
+  bases = value.__mro__ if inspect.isclass(value) else ()
+  return any(base.__module__.split('.')[0] == 'keras' for base in bases)
+
+
+def read_model(path: str, custom_objects: str | None) -> Any:
+  """Loads a model file, as a model of the Keras that wrote it.
 
   Raises:
     UserError: the file is not a model, or a class in it is unknown.
@@ -57,7 +69,7 @@ def read_model(path: str, custom_objects: str | None) -> keras.Model:
   if custom_objects:
     use_custom_objects(custom_objects)
   try:
-    return load_model(path)
+    return load_given(path)
   except UserError as error:
     if any(sign in str(error) for sign in _SIGNS_OF_OWN_LAYERS):
       raise UserError(

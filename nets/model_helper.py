@@ -15,6 +15,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 from secateurs.nets import densenet, detectors, lenet, mobilenet, resnet, ssd, vgg, xception
+from secateurs.nets.compiled import CompiledOptimizer
 from secateurs.nets.datasets import (
   cifar10,
   coco,
@@ -30,6 +31,7 @@ from secateurs.nets.datasets.samples import input_specs, labels_of
 from secateurs.nets.datasets.tasked import data_set_of
 from secateurs.nets.datasets.texts import numbered
 from secateurs.nets.given_task import Wanted, network_and_task, precision_notes
+from secateurs.nets.kinds import given
 from secateurs.nets.network import Network, Weights, unchanged
 from secateurs.utils.config import Config
 from secateurs.utils.deploy import read_history
@@ -56,6 +58,7 @@ class Recipe:
     momentum: of SGD and Muon.
     weight_decay: factor of the L2 term over everything but BN.
     batch_size_eval: samples of an evaluation's batch.
+    optimizer: that a model of the user's was compiled with, for the training after compression.
   """
 
   batch_size: int
@@ -66,6 +69,7 @@ class Recipe:
   momentum: float = 0.9
   weight_decay: float = 2e-4
   batch_size_eval: int = 500
+  optimizer: CompiledOptimizer | None = None
 
 
 CIFAR10_RECIPE = Recipe(128, 250, 0.1, (100, 150, 200))
@@ -91,6 +95,7 @@ class ModelHelper:
     callbacks: tf_keras callbacks that training calls.
     configs: what network and data were made from, where flags gave it.
     own_notes: what the reader of a report must know beside the data's notes.
+    keras3: whether the network came as a model of Keras 3, and its result goes out as one.
   """
 
   def __init__(
@@ -106,6 +111,7 @@ class ModelHelper:
     self._build, self._own_weights = build, own_weights
     self.task: Task = Classification(dataset.nb_classes) if task is None else task
     self.own_notes: list[str] = []
+    self.keras3 = False
     self.callbacks: Sequence[keras.callbacks.Callback] = ()
     self.configs: tuple[Config, ...] = ()
     self._history: list[dict[str, Any]] = []
@@ -131,6 +137,7 @@ class ModelHelper:
     steps_per_epoch: int | None = None,
     validation_steps: int | None = None,
     callbacks: Sequence[keras.callbacks.Callback] | None = None,
+    layers: Mapping[Any, Any] | None = None,
   ) -> ModelHelper:
     """A trained model of the user's on the user's data, for any learner.
 
@@ -152,7 +159,8 @@ class ModelHelper:
     epoch's number. Of several processes the first one's are called.
 
     Args:
-      model: a tf_keras model, functional or Sequential, nested or not. It stays as it is.
+      model: of tf_keras or Keras 3, functional or Sequential, nested or not. It stays as it is. What it
+        was compiled with is the default of the training after compression.
       train: (inputs, targets) or (inputs, targets, weights of samples) as arrays, or a tf.data.Dataset
         of such, in batches or not; as the model sees them, augmented if at all. Inputs and targets may
         be dictionaries by name. Or a whole data set of `nets.datasets`, without `evaluation`.
@@ -175,11 +183,15 @@ class ModelHelper:
       steps_per_epoch: batches of an epoch of a training pipeline; needed where it never ends.
       validation_steps: the same for evaluation.
       callbacks: objects of tf_keras.callbacks.Callback.
+      layers: tf_keras classes for layer classes of your own in a model of Keras 3, see
+        `utils.keras3.to_tf_keras`.
 
     Raises:
       UserError: the model cannot be opened up, the data does not fit it, or a function does not.
     """
-    callbacks, criteria = checked_callbacks(callbacks), Criteria(loss, metrics)
+    callbacks, taken = checked_callbacks(callbacks), given(model, layers)
+    criteria = Criteria(loss, {**taken.compiled.metrics, **(metrics or {})})
+    model, recipe = taken.model, taken.recipe(recipe or FOLDER_RECIPE)
     part = classifying_part(as_functional(model), output)
     if output is not None or len(getattr(part, 'outputs', None) or ()) == 1:
       train, evaluation = labels_of(train, output), labels_of(evaluation, output)
@@ -209,7 +221,7 @@ class ModelHelper:
       )
     helper = GivenModelHelper(network, dataset, chosen, name or model.name, recipe)
     helper.callbacks, helper._history = callbacks, list(history or [])
-    helper.own_notes += precision_notes(part)
+    helper.keras3, helper.own_notes = taken.keras3, [*taken.notes, *precision_notes(part)]
     if class_names is not None:
       helper.own_notes.append(f'Labels were numbered in sorted order: {", ".join(class_names)}.')
     return helper
@@ -238,8 +250,11 @@ class ModelHelper:
 
   def identity(self) -> dict[str, str]:
     """What distinguishes this network from others of the same name, for resumed runs."""
-    names = getattr(self.dataset, 'class_names', None)
-    return {**self.task.identity(), **({} if names is None else {'classes': _listed(names)})}
+    names, compiled = getattr(self.dataset, 'class_names', None), self.recipe.optimizer
+    further = {} if names is None else {'classes': _listed(names)}
+    if compiled is not None:
+      further['optimizer'] = compiled.describe()
+    return {**self.task.identity(), **further}
 
   def own_weights(self, weights: Weights) -> Weights:
     """Weights by the network's own names, from those of any source that it knows."""

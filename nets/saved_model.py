@@ -35,7 +35,9 @@ class SavedModelConfig(DataConfig):
   """Your model, and how your images are handed to it."""
 
   model: str | None = option(
-    None, 'Model file: .keras, .h5 or a SavedModel folder of tf_keras.', affects_result=False
+    None,
+    'Model file: .keras or .h5 of Keras 3 or tf_keras, or a SavedModel folder of tf_keras.',
+    affects_result=False,
   )
   custom_objects: str | None = option(
     None, 'Module (dotted name or .py file) that defines layers of your own.'

@@ -6,42 +6,78 @@ import json
 import os
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import tf_keras as keras
 
 from secateurs.utils.errors import UserError
+from secateurs.utils.keras3.kinds import is_keras3, load_keras3
 from secateurs.utils.untrusted import refuse_code
 
 
 def load_model(path: str | os.PathLike, name: str | os.PathLike | None = None) -> keras.Model:
-  """Loads a whole tf_keras model for inference from .keras, .h5 or a SavedModel folder.
+  """Loads a whole model for inference from .keras, .h5 or a SavedModel folder.
+
+  A model of Keras 3 is rebuilt in tf_keras and proved equal, see `utils.keras3`.
 
   Args:
     path: where it lies.
     name: what messages call it, where it is a copy.
 
   Raises:
-    UserError: the file is missing, damaged or of Keras 3, needs a class that is not known here, would
-      run code (found in its config before it is loaded), or holds weights only.
+    UserError: the file is missing or damaged, needs a class that is not known here, would run code
+      (found in its config before it is loaded), or holds weights only.
   """
-  path, name = Path(path), name or path
+  model = _loaded(path, name or path, with_training=False)
+  if not is_keras3(model):
+    return model
+  from secateurs.utils.keras3 import to_tf_keras
+
+  return to_tf_keras(model)
+
+
+def load_given(path: str | os.PathLike, name: str | os.PathLike | None = None) -> Any:
+  """Loads a whole model as a model of the Keras that wrote it, compiled as it was where that works.
+
+  Raises:
+    UserError: as of `load_model`, but for what has no counterpart in the other Keras.
+  """
+  return _loaded(path, name or path, with_training=True)
+
+
+def _loaded(path: str | os.PathLike, name: str | os.PathLike, with_training: bool) -> Any:
+  path = Path(path)
   if not path.exists():
     raise UserError(f'{name} does not exist: give the path of a model file.')
+  load = _load_tf_keras
   try:
     refuse_code(path, name)
-    version = keras_version(path)
-    if version is None or int(version.split('.')[0]) < 3:
-      return keras.models.load_model(path, compile=False)
+    if saved_by_keras3(path):
+      load = load_keras3
+    if with_training and not path.is_dir():
+      try:
+        return load(path, with_training=True)
+      except Exception:  # Losses and metrics of the user's own, of many types: the model alone.
+        return load(path)
+    return load(path)
   except UserError:
     raise
-  except (
-    Exception
-  ) as error:  # tf_keras, h5py and zipfile raise many types for what they cannot read.
+  except Exception as error:  # Keras, h5py and zipfile raise many types for what they cannot read.
     raise _explained(error, name) from error
-  raise UserError(
-    f'{name} was saved by Keras {version}, but a file of tf_keras (Keras 2) was expected: build the '
-    'model with `import tf_keras as keras`, give it the weights and save it again.'
-  )
+
+
+def _load_tf_keras(path: Path, *, with_training: bool = False) -> keras.Model:
+  return keras.models.load_model(path, compile=with_training)
+
+
+def saved_by_keras3(path: str | os.PathLike) -> bool:
+  """Whether a .keras or .h5 file was written by Keras 3.
+
+  Raises:
+    Exception: of many types, if the file is damaged.
+  """
+  version = keras_version(Path(path))
+  return version is not None and int(version.split('.')[0]) >= 3
 
 
 def keras_version(path: Path) -> str | None:
@@ -79,7 +115,7 @@ def _explained(error: Exception, name: str | os.PathLike) -> UserError:
       'the file as --warm_start_path of a run of the same network.'
     )
   return UserError(
-    f'{name} cannot be loaded as a tf_keras model ({first_line(error)}): a whole model saved as '
+    f'{name} cannot be loaded as a Keras model ({first_line(error)}): a whole model saved as '
     '.keras, .h5 or SavedModel was expected, with classes of your own registered '
     '(keras.utils.register_keras_serializable).'
   )

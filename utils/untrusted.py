@@ -87,8 +87,9 @@ def configs(path: Path) -> Iterator[Any]:
 
   if h5py.is_hdf5(path):
     with h5py.File(path) as file:
-      if 'model_config' in file.attrs:
-        yield json.loads(file.attrs['model_config'])
+      for key in ('model_config', 'training_config'):
+        if key in file.attrs:
+          yield json.loads(file.attrs[key])
 
 
 def _configs_of_folder(path: Path) -> Iterator[Any]:

@@ -145,13 +145,14 @@ class TrainConfig(Config):
   )
   lrn_rate_ft: float | None = option(
     None,
-    "Peak learning rate of compression's training; default: a tenth of lrn_rate_init.",
+    "Peak learning rate of compression's training; default: that of a compiled model, else a tenth of "
+    'lrn_rate_init.',
     low=0.0,
   )
   optimizer_ft: str = option(
     'sgd',
     'Optimizer of the training after compression: sgd (with momentum) or muon (orthogonalised updates '
-    "of convolutions' kernels; learns more in few epochs).",
+    "of convolutions' kernels; learns more in few epochs); a compiled model's own, if not given.",
     choices=('sgd', 'muon'),
   )
   lrn_rate_muon: float = option(

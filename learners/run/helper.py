@@ -23,6 +23,16 @@ class Dataset(Protocol):
   augments: bool
 
 
+class Optimizer(Protocol):
+  """An optimizer by its settings, as a model was compiled with it; `lrn_rate` is its peak."""
+
+  kind: str
+  lrn_rate: float
+
+  def make(self, schedule: Any) -> keras.optimizers.Optimizer:
+    """A new one with a schedule of rates."""
+
+
 class Recipe(Protocol):
   """How a network is usually trained."""
 
@@ -34,12 +44,14 @@ class Recipe(Protocol):
   momentum: float
   weight_decay: float
   batch_size_eval: int
+  optimizer: Optimizer | None
 
 
 class Helper(Protocol):
   """A network, its data, its task and its recipe; whom training calls.
 
-  `configs` are those that network and data were made from, if any.
+  `configs` are those that network and data were made from, if any; `keras3` says whether the network
+  came as a model of Keras 3.
   """
 
   net: str
@@ -49,6 +61,7 @@ class Helper(Protocol):
   task: Task
   callbacks: Sequence[keras.callbacks.Callback]
   configs: Sequence[Config]
+  keras3: bool
 
   def build_model(self, seed: int) -> keras.Model:
     """A new functional model that gives the task's outputs, with weights that follow from the seed."""

@@ -199,8 +199,9 @@ class Learner:
     identity.require_agreement(self.settings)
     if self.settings.run.enbl_bf16 and not self.settings.bf16:
       say(FLOAT32_NOTE)
-    if self.rates.batch_note:
-      say(self.rates.batch_note)
+    for note in (self.rates.batch_note, *getattr(self.helper, 'own_notes', ())):
+      if note:
+        say(note)
     distributed.from_chief(self.files.require_writable)  # Fail now rather than after hours.
     lock.acquire(self.files.save_path.parent)
     self.session = Session(self.settings, self.files, self.State, self.began or time.time())

@@ -24,6 +24,7 @@ from secateurs.learners.run import (
 from secateurs.learners.run.console import say
 from secateurs.learners.run.estimate import Need
 from secateurs.learners.run.files import with_ending
+from secateurs.learners.run.kinds import in_kind
 from secateurs.learners.run.learner import Learner
 from secateurs.learners.run.phases import Phase, Result
 from secateurs.learners.run.plans import CutPlan
@@ -107,7 +108,7 @@ class MeasuredLearner(Learner):
     report = reporting.publish(self.settings, self.files, self.session.state, self.phases())
     files = distributed.from_chief(self.files.exported)
     model = self.helper.task.deployable(self.settings.in_float32(self.model))
-    return Result(model, report, files, self.files.plan)
+    return Result(in_kind(model, self.helper), report, files, self.files.plan)
 
   def dry_run(self) -> None:
     """Checks and prints what `train` would do, with an estimate of its time; nothing is trained.

@@ -18,6 +18,7 @@ from secateurs.learners.run.configs import RunConfig
 from secateurs.learners.run.console import say
 from secateurs.learners.run.files import with_ending
 from secateurs.learners.run.helper import Helper
+from secateurs.learners.run.kinds import further_files
 from secateurs.learners.run.settings import Settings
 from secateurs.utils import nested
 from secateurs.utils.deploy import TFLiteModel, export_model, kept, measure_latency, model_block
@@ -88,7 +89,11 @@ def measure(
         calibration=calibration,
         int8=run.export_int8,
         sparse=sparse,
-        further={**helper.task.further_formats(), **(further or {})},
+        further={
+          **helper.task.further_formats(),
+          **further_files(deployable, helper),
+          **(further or {}),
+        },
         quantized=None if quantized is None else helper.task.deployable(quantized),
         agreement=agreement,
       )

@@ -11,6 +11,7 @@ import tf_keras as keras
 from secateurs.learners.run import measuring
 from secateurs.learners.run.console import say
 from secateurs.learners.run.files import RunFiles, with_ending
+from secateurs.learners.run.kinds import further_files
 from secateurs.learners.run.settings import Settings
 from secateurs.utils import nested
 from secateurs.utils.deploy import Export, export_model, file_size, measure_latency, verification
@@ -87,7 +88,11 @@ def export(
       int8=run.export_int8,
       sparse='tflite_sparse' in files.exported(),
       quantized=quantized,
-      further={**settings.helper.task.further_formats(), **further},
+      further={
+        **settings.helper.task.further_formats(),
+        **further_files(model, settings.helper),
+        **further,
+      },
       agreement=settings.helper.task.agreement,
     )
   )

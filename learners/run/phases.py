@@ -8,8 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import tf_keras as keras
-
 from secateurs.utils.errors import UserError
 from secateurs.utils.files import atomic_path, explain_os_errors
 
@@ -63,13 +61,14 @@ class Result:
   """What a finished run gives.
 
   Attributes:
-    model: the compressed model, float32.
+    model: the compressed model, float32, of Keras 3 if the network came so.
     report: content of report.json.
-    files: the exported files by format: keras, pb, tflite and, if asked for, tflite_int8.
+    files: the exported files by format: keras, pb, tflite, keras3 if the network came as a model of
+      Keras 3, and, if asked for, tflite_int8.
     plan: plan.json, what was cut.
   """
 
-  model: keras.Model
+  model: Any
   report: dict[str, Any]
   files: dict[str, Path]
   plan: Path
@@ -77,7 +76,8 @@ class Result:
   def export(self, path: str | Path) -> Path:
     """Copies the exported file of the path's ending: .tflite, .keras or .pb.
 
-    `<name>_int8.tflite` and `<name>_sparse.tflite` mean those files.
+    `<name>_int8.tflite` and `<name>_sparse.tflite` mean those files; .keras is the file of Keras 3
+    where the network came so (the one of tf_keras is `files['keras']`).
 
     Raises:
       UserError: there is no such file.
@@ -87,6 +87,8 @@ class Result:
     for other in ('int8', 'sparse', 'quant'):
       if path.stem.endswith(f'_{other}'):
         kind = f'{kind}_{other}'
+    if kind == 'keras' and 'keras3' in self.files:
+      kind = 'keras3'
     if kind not in self.files:
       raise UserError(
         f'{path} cannot be exported: the run has made {", ".join(self.files)}; take an ending of '

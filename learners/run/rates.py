@@ -6,7 +6,9 @@ import math
 
 import tf_keras as keras
 
+from secateurs.learners.run.helper import Optimizer
 from secateurs.learners.run.settings import Settings
+from secateurs.utils.config import Default
 from secateurs.utils.training import distributed
 from secateurs.utils.training.engine.masks import Masks
 from secateurs.utils.training.engine.muon import Muon
@@ -53,9 +55,17 @@ class Rates:
 
   @property
   def weight_decay(self) -> float:
-    """Factor of the L2 term."""
+    """Factor of the L2 term; an optimizer that a model was compiled with has its own, if any."""
     given = self._config.loss_w_dcy
+    if given is None and self.compiled_optimizer is not None:
+      return 0.0
     return self._recipe.weight_decay if given is None else given
+
+  @property
+  def compiled_optimizer(self) -> Optimizer | None:
+    """What the user's model was compiled with, where no flag names another optimizer."""
+    unset = isinstance(self._config.optimizer_ft, Default)
+    return getattr(self._recipe, 'optimizer', None) if unset else None
 
   @property
   def momentum(self) -> float:
@@ -112,13 +122,17 @@ class Rates:
   def fine_tune_peak(self) -> float:
     """Peak rate of compression's training, for this run's batch size.
 
-    With distillation the default is divided by sqrt(1 + loss_w_dst): the teacher's gradient comes on
-    top of the labels', and a rate that suits the labels alone makes training diverge.
+    By default it is the rate that the model was compiled with, times the processes; without one, a
+    fraction of the recipe's. With distillation the default is divided by sqrt(1 + loss_w_dst): the
+    teacher's gradient comes on top of the labels', and a rate that suits the labels alone makes
+    training diverge.
     """
     given = self._config.lrn_rate_ft
     if given is not None:
       return self.scaled(given)
     peak = self.lrn_rate_init * self.fine_tune_factor
+    if self.compiled_optimizer is not None:
+      peak = self.compiled_optimizer.lrn_rate * distributed.size()
     if self._settings.distillation.enbl_dst:
       peak /= math.sqrt(1.0 + self._settings.distillation.loss_w_dst)
     return peak
@@ -155,6 +169,8 @@ class Rates:
     peak = self.fine_tune_peak() if peak is None else peak
     course = PiecewiseConstant(peak, []) if constant else Cosine(peak, nb_steps)
     schedule = self.warmed_up(course, nb_steps)
+    if self.compiled_optimizer is not None:
+      return self.compiled_optimizer.make(schedule)
     if self._config.optimizer_ft == 'sgd':
       return self.sgd(schedule)
     growth = math.sqrt(self.batch_size_total / self._recipe.batch_size)

@@ -132,6 +132,31 @@ def test_vocabularies_and_bounds_are_copied():
   assert slice_model(model, {'table': [0, 3]})(given).shape == (1, 2)
 
 
+def again(model):
+  """The model from its config and its weights alone, as tf_keras clones it."""
+  copy = keras.Model.from_config(model.get_config())
+  copy.set_weights(model.get_weights())
+  return copy
+
+
+def test_what_was_adapted_survives_whoever_rebuilds_the_network():
+  words, image = keras.Input((2,), dtype='string'), keras.Input((6, 6, 3))
+  lookup = L.StringLookup(output_mode='tf_idf')
+  lookup.adapt([['a', 'b'], ['b', 'c']])
+  bins = L.Discretization(num_bins=3)
+  bins.adapt(np.arange(30.0).reshape(-1, 1))
+  x = L.Concatenate()(
+    [lookup(words), tf.cast(L.Flatten()(bins(adapted(6, 6, 3)(image))), tf.float32)]
+  )
+  model = keras.Model([words, image], x)
+  same = slice_model(model, {})
+  given = [
+    tf.constant([['a', 'c']]),
+    255 * np.random.default_rng(1).random((1, 6, 6, 3), np.float32),
+  ]
+  np.testing.assert_allclose(again(same)(given), model(given), rtol=1e-6)
+
+
 class Hidden(L.Layer):
   """Keeps a factor that is neither a weight nor in its config."""
 
@@ -156,6 +181,20 @@ def test_a_copy_that_lost_its_state_is_noticed():
   with pytest.raises(UserError, match=r"layer 'hidden' \(Hidden\) gives other outputs"):
     slice_model(model, {})
   slice_model(around(Noisy()), {})
+
+
+def test_a_cut_layer_is_proved_whole():
+  class HiddenScale(Hidden):
+    """Cuttable by a rule."""
+
+  register_layer_rule(HiddenScale, PassThrough())
+  hidden = HiddenScale(name='hidden')
+  model = around(hidden)
+  first = next(layer for layer in model.layers if hasattr(layer, 'kernel'))
+  assert slice_model(model, {first.name: [0]}).get_layer(first.name).kernel.shape[-1] == 1
+  hidden.factor = 3.0
+  with pytest.raises(UserError, match=r"layer 'hidden' \(HiddenScale\) gives other outputs"):
+    slice_model(model, {first.name: [0]})
 
 
 def test_blocks_of_a_resnet_are_dropped():

@@ -103,3 +103,12 @@ def test_the_guide_of_tasks_lists_the_tested_kinds():
   listed = (ROOT / 'docs' / 'tasks.md').read_text().partition('## Tested kinds')[2]
   assert len(names) > 30
   assert re.findall(r'`(\w+)` \|', listed) == names
+
+
+@pytest.mark.slow
+def test_the_guide_of_keras3(tmp_path):
+  run, mapping = code_blocks('keras3.md')
+  code = run.replace('nb_epochs_ft=2', f'nb_epochs_ft=2, run_dir={str(tmp_path)!r}, bench_frames=2')
+  out = python('-c', code.replace('/tmp/small', str(tmp_path / 'small')) + mapping)
+  assert 'Taken over from the compiled model' in out
+  assert (tmp_path / 'small.keras').stat().st_size > 1000

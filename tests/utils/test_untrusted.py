@@ -143,5 +143,5 @@ def test_files_without_a_config_reach_the_loader(tmp_path):
     pass
   shutil.copy(tmp_path / 'm.h5', tmp_path / 'n.keras')
   for name in ('m.h5', 'n.keras'):
-    with pytest.raises(UserError, match='cannot be loaded as a tf_keras model'):
+    with pytest.raises(UserError, match='cannot be loaded as a Keras model'):
       load_model(tmp_path / name)

@@ -26,6 +26,7 @@ from secateurs.utils.deploy.parity import (
   ParityError,
   check_graph_def,
   check_keras,
+  check_keras3,
   check_tflite,
   keras_outputs,
   top1_agreement,
@@ -178,8 +179,20 @@ def _write_int8(job: Job, partial: Path, name: str) -> Parity:
 Writer = Callable[[Job, Path, str], Parity]
 """Writes a format to a partial path under which messages call it by a name, and compares it."""
 
+
+def keras3_writer(three: Any) -> Writer:
+  """Writes a model that was rebuilt in Keras 3, and compares what is loaded again."""
+
+  def write(job: Job, partial: Path, name: str) -> Parity:
+    three.save(partial)
+    return check_keras3(partial, job.reference, job.images, name=name)
+
+  return write
+
+
 ENDINGS = {
   'keras': '.keras',
+  'keras3': '_keras3.keras',
   'pb': '.pb',
   'tflite': '.tflite',
   'tflite_int8': '_int8.tflite',

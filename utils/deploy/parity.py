@@ -242,3 +242,18 @@ def check_keras(
   model = keras.models.load_model(path, compile=False)
   parity = compare_outputs(reference, keras_outputs(model, images), None, agreement)
   return require_parity(name or Path(path).name, parity)
+
+
+def check_keras3(
+  path: str | os.PathLike, reference: np.ndarray, images: np.ndarray, *, name: str | None = None
+) -> Parity:
+  """Compares a reloaded `.keras` file of Keras 3 with the tf_keras model's outputs.
+
+  Raises:
+    ParityError: the file differs by more than FLOAT_TOLERANCE of the output's range.
+  """
+  import keras as keras3
+
+  model = keras3.saving.load_model(path, compile=False)
+  parity = compare_outputs(reference, keras_outputs(model, images))
+  return require_parity(name or Path(path).name, parity)

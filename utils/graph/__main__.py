@@ -19,7 +19,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     prog='python -m secateurs.utils.graph',
     description='Shows the channel groups of a model and cuts each by the L1 norm of its filters.',
   )
-  parser.add_argument('model', help='a .keras or .h5 file (tf_keras, functional or Sequential)')
+  parser.add_argument(
+    'model', help='a .keras or .h5 file (tf_keras or Keras 3, functional or Sequential)'
+  )
   goal = parser.add_mutually_exclusive_group()
   goal.add_argument('--ratio', type=float, help='share of channels to drop, in [0, 1]')
   goal.add_argument('--macs', type=float, help='target in MACs; below 1 a share of the original')
@@ -36,7 +38,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     default='width',
     help='width (default) narrows the heads of an attention, whole drops some',
   )
-  parser.add_argument('--out', help='where to write the smaller model (.keras or .h5)')
+  parser.add_argument(
+    '--out', help='where to write the smaller model (.keras or .h5; .keras for one of Keras 3)'
+  )
   parser.add_argument('--plot', help='where to draw the groups (.png, .svg, .pdf)')
   args = parser.parse_args(argv)
   try:
@@ -69,8 +73,11 @@ def _run(args: argparse.Namespace) -> None:
     save_model,
   )
   from secateurs.utils.graph.show.tables import count_table
+  from secateurs.utils.model_files import saved_by_keras3
 
-  model = load_model(args.model)
+  model, save = load_model(args.model), save_model
+  if saved_by_keras3(args.model):
+    from secateurs.utils.keras3 import save_keras3 as save
   graph = ChannelGraph(model, args.norms, args.heads)
   print(graph)
   if args.norms == 'cut':
@@ -93,7 +100,7 @@ def _run(args: argparse.Namespace) -> None:
     print(f'x{after.params / max(before.params, 1):.4f} of the original')
     for one in plan.held_back:
       print(f'kept: element {one.element} of group {one.group}, {one.reason}')
-    print(f'wrote {save_model(small, args.out)}')
+    print(f'wrote {save(small, args.out)}')
   if args.plot:
     from secateurs.utils.graph.show.plotting import plot_groups
 

@@ -70,17 +70,6 @@ def test_missing_and_damaged_files(tmp_path):
       read_weights(tmp_path / name)
 
 
-@pytest.mark.parametrize('name', ['new.keras', 'new.h5'])
-def test_keras3_files_are_told(tmp_path, name):
-  import keras as keras3
-
-  inputs = keras3.Input((3,))
-  keras3.Model(inputs, keras3.layers.Dense(2)(inputs)).save(tmp_path / name)
-  for read in (load_model, read_weights):
-    with pytest.raises(UserError, match=rf'{name} was saved by Keras 3'):
-      read(tmp_path / name)
-
-
 @keras.utils.register_keras_serializable('tests')
 class Block(keras.layers.Layer):
   """Makes sublayers without names, which tf_keras counts on and on."""

@@ -14,7 +14,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 from secateurs.utils.errors import UserError
-from secateurs.utils.graph.flat.state import copy_state
+from secateurs.utils.graph.flat.state import copy_state, held_state
 from secateurs.utils.graph.flat.walk import FlatModel, Ref
 
 KERNELS = ('kernel', 'depthwise_kernel', 'pointwise_kernel')
@@ -59,7 +59,8 @@ class Recipe:
   ):
     self.layer = layer
     self.name = name
-    self.weights = weights
+    self._held = held_state(layer)
+    self.weights = [] if self._held else weights
     self._initializers: dict[str, Any] = {}
     self._known = known
     self._changes = changes
@@ -80,7 +81,7 @@ class Recipe:
       config['name'] = self.name
       if self._known:
         self._use_objects(config)
-      config.update(self._changes)
+      config.update(self._held | self._changes)
       return type(layer).from_config(config)
     except Exception as error:
       reason = (str(error).strip().splitlines() or [''])[0].rstrip('.')
@@ -110,6 +111,9 @@ class Recipe:
     made = {_WEIGHT_OF.get(k, k.removesuffix('_initializer')) for k in self._initializers}
     names = weight_names(layer)
     if self._known and set(names) <= made:
+      return
+    if self._held:
+      copy_state(self.layer, layer)
       return
     mine = variables(layer)
     if len(mine) != len(self.weights):

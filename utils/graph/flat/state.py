@@ -15,6 +15,41 @@ _TOLERANCE = 1e-4
 _OPEN_SIZE = 8
 
 
+def held_state(layer: keras.layers.Layer) -> dict[str, Any]:
+  """What a layer has adapted to, as entries of its config; empty for layers that adapt to nothing.
+
+  tf_keras leaves it out of the config, so that it is lost wherever a network is made from its config
+  and its weights: a Normalization computes with tensors that were made of its weights once. A copy
+  that has it in its config keeps it from then on.
+  """
+  if isinstance(layer, keras.layers.Normalization):
+    if getattr(layer, 'adapt_mean', None) is None:
+      return {}
+    return {
+      'mean': layer.adapt_mean.numpy().tolist(),
+      'variance': layer.adapt_variance.numpy().tolist(),
+    }
+  if isinstance(layer, keras.layers.Discretization):
+    bounds = [float(bound) for bound in layer.bin_boundaries or ()]
+    return {'bin_boundaries': bounds, 'num_bins': None} if bounds else {}
+  if hasattr(layer, 'get_vocabulary') and 'vocabulary' in layer.get_config():
+    return _held_vocabulary(layer)
+  return {}
+
+
+def _held_vocabulary(layer: keras.layers.Layer) -> dict[str, Any]:
+  words = layer.get_vocabulary(include_special_tokens=False)
+  if not words:
+    return {}
+  held: dict[str, Any] = {
+    'vocabulary': [getattr(word, 'item', lambda word=word: word)() for word in words]
+  }
+  weights = getattr(getattr(layer, '_lookup_layer', layer), 'idf_weights', None)
+  if weights is not None:
+    held['idf_weights'] = np.asarray(weights)[-len(words) :].tolist()
+  return held
+
+
 def copy_state(layer: keras.layers.Layer, copy: keras.layers.Layer) -> None:
   """Brings a copy whose weights are set to the layer's state: what was adapted, vocabularies.
 

@@ -93,8 +93,8 @@ def require_functional(model: Any) -> keras.Model:
     if 'keras' in bases:
       raise UserError(
         f'Model {getattr(model, "name", "")!r} is a Keras 3 model ({module}), expected a tf_keras'
-        ' (Keras 2) model: build it with `import tf_keras as keras` (or set TF_USE_LEGACY_KERAS=1)'
-        ' and copy the weights.'
+        ' (Keras 2) one here: convert it with secateurs.utils.keras3.to_tf_keras(model), and what'
+        ' comes out of it with to_keras3.'
       )
     raise UserError(
       f'Expected a tf_keras model, got {type(model).__module__}.{type(model).__name__}:'

@@ -13,6 +13,7 @@ from secateurs.utils.errors import UserError
 from secateurs.utils.graph.flat.rebuild import (
   Recipe,
   fill,
+  layer_values,
   new_inputs,
   new_model,
   shrink,
@@ -136,10 +137,24 @@ class _Builder:
     recipe.finish(layer)
     whole = all(kept.all() for kept in (*cut.ins, *cut.outs, *cut.inside.values()))
     by_state = type(trace.rule) is Rule or not trace.rule.by_initializers
-    if whole and by_state:
-      prove_copy(trace.call.layer, layer, args, kwargs)
+    if by_state:
+      self._prove(trace, (layer, args, kwargs) if whole else None)
     self.layers[name] = layer
     return result
+
+  def _prove(self, trace: Trace, copied: tuple[Any, Any, Any] | None) -> None:
+    """Compares the copy of a layer of no known class with it; one that was cut by a whole copy."""
+    call = trace.call
+    if copied is None:
+      shapes, dtypes = self.flat.shapes, self.flat.dtypes
+      given = {n: keras.Input(batch_shape=shapes[n], dtype=dtypes[n]) for n in call.inputs}
+      args, kwargs = fill(call.args, given), fill(call.kwargs, given)
+      recipe = Recipe(call.layer, call.name, {}, layer_values(call.layer, {}), {}, known=False)
+      layer = recipe.make()
+      layer(*args, **kwargs)
+      recipe.finish(layer)
+      copied = (layer, args, kwargs)
+    prove_copy(call.layer, *copied)
 
   def _recipe(self, trace: Trace, cut: Cut) -> Recipe:
     layer, name = trace.call.layer, trace.call.name

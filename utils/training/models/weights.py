@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -84,8 +85,19 @@ def kernels_by_name(model: keras.Model) -> dict[str, tf.Variable]:
   return kernels
 
 
+def load_given(path: str | Path) -> Any:
+  """Loads a whole model in the Keras that wrote it; with several processes, the chief's file.
+
+  Raises:
+    UserError: there is no such file, or it cannot be loaded; see `model_files.load_given`.
+  """
+  path = distributed.from_chief(lambda: existing(Path(path)))
+  with distributed.chiefs_file(path) as copy:
+    return model_files.load_given(copy, path)
+
+
 def load_model(path: str | Path) -> keras.Model:
-  """Loads a whole tf_keras model for inference; with several processes, the chief's file.
+  """Loads a whole model for inference, of either Keras; with several processes, the chief's file.
 
   Raises:
     UserError: there is no such file, or it cannot be loaded; see `model_files.load_model`.

@@ -1,0 +1,59 @@
+"""Tells models of Keras 3 from others, without loading Keras 3."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from secateurs.utils.errors import UserError
+from secateurs.utils.untrusted import refuse_code
+
+if TYPE_CHECKING:
+  import keras
+
+
+def is_keras3(value: Any) -> bool:
+  """True for an object of a class of Keras 3: a model, a layer, a loss, an optimizer."""
+  return any(base.__module__.split('.')[0] == 'keras' for base in type(value).__mro__)
+
+
+def load_keras3(path: str | os.PathLike, *, with_training: bool = False) -> keras.Model:
+  """Loads a .keras or .h5 file of Keras 3; nothing in it runs.
+
+  Args:
+    path: where it lies.
+    with_training: whether its optimizer, loss and metrics are wanted, too, where it has them.
+
+  Raises:
+    UserError: the file would run code.
+    Exception: of many types, if the file cannot be read.
+  """
+  import keras
+
+  refuse_code(path)
+  return keras.saving.load_model(os.fspath(path), compile=with_training)
+
+
+def require_layers(model: Any) -> Any:
+  """The functional model of Keras 3 that a model is, or has inside.
+
+  Raises:
+    UserError: it is neither functional nor a built Sequential model.
+  """
+  import keras
+
+  name = getattr(model, 'name', type(model).__name__)
+  if isinstance(model, keras.Sequential):
+    if not model.built or getattr(model, '_functional', None) is None:
+      raise UserError(
+        f'Sequential model {name!r} of Keras 3 has no input shape yet, expected a built model: add a '
+        'keras.Input or call model.build(input_shape) first.'
+      )
+    return model._functional
+  if getattr(model, '_nodes_by_depth', None):
+    return model
+  raise UserError(
+    f'Model {name!r} is a subclassed model ({type(model).__name__}) of Keras 3, expected a functional '
+    'or Sequential one: its layers are called in Python code that no tool can follow, so rewrite it as '
+    'keras.Model(inputs, outputs).'
+  )

@@ -1,0 +1,121 @@
+"""Compares two models on random numbers, each of either Keras."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from secateurs.utils.errors import UserError
+
+TOLERANCE = 1e-5
+"""Largest difference, as a fraction of the output's range."""
+_SIZES = (32, 96, 224)
+
+
+def prove_equal(given: Any, made: Any, what: str) -> float:
+  """Runs both on the same random inputs and returns the largest difference.
+
+  Half of the samples are normally distributed, half uniform in [0, 255], as pixels are.
+
+  Args:
+    given: the model that is right.
+    made: the model that must equal it.
+    what: the latter, in a few words for the message.
+
+  Returns:
+    The largest difference of any output as a fraction of that output's range.
+
+  Raises:
+    UserError: they differ by more than `TOLERANCE`.
+  """
+  inputs = random_inputs(given)
+  expected, found = outputs(given, inputs), outputs(made, inputs)
+  worst = 0.0
+  for one, other in zip(expected, found, strict=True):
+    if one.shape != other.shape:
+      raise UserError(
+        f'{what} gives {other.shape} where {one.shape} was expected: please report this.'
+      )
+    if one.size:
+      worst = max(worst, difference(one, other))
+  if not worst <= TOLERANCE:
+    raise UserError(
+      f'{what} differs from the model that it was made from by {worst:.1e} of the range of its '
+      f'outputs, at most {TOLERANCE:.0e} was expected: please report this, with the model.'
+    )
+  return worst
+
+
+def difference(one: np.ndarray, other: np.ndarray) -> float:
+  """Largest difference as a fraction of the range of `one`; infinite where one alone is finite."""
+  one, other = np.asarray(one, np.float64), np.asarray(other, np.float64)
+  finite = np.isfinite(one)
+  if (finite != np.isfinite(other)).any():
+    return float('inf')
+  if not finite.any():
+    return 0.0
+  one, other = one[finite], other[finite]
+  span = max(float(one.max() - one.min()), 1e-3 * float(np.abs(one).max()), 1e-30)
+  return float(np.abs(one - other).max()) / span
+
+
+def random_inputs(model: Any, nb_samples: int = 2) -> list[np.ndarray]:
+  """One array for each input of a model; an open size is one that the model takes."""
+  rng = np.random.default_rng(0)
+  error: Exception | None = None
+  shapes = [tuple(tensor.shape) for tensor in model.inputs]
+  kinds = [tf.as_dtype(tensor.dtype) for tensor in model.inputs]
+  for size in _SIZES:
+    arrays = [
+      _numbers(rng, [nb_samples, *(size if axis is None else axis for axis in shape[1:])], kind)
+      for shape, kind in zip(shapes, kinds)
+    ]
+    if all(None not in shape[1:] for shape in shapes):
+      return arrays
+    try:
+      outputs(model, arrays)
+    except Exception as problem:  # Too small for the model: of many types.
+      error = problem
+    else:
+      return arrays
+  raise UserError(
+    f'Model {model.name} works on none of the sizes {_SIZES} that it leaves open ({error}): give it '
+    'an input of fixed size.'
+  )
+
+
+def _numbers(rng: np.random.Generator, shape: list[int], kind: tf.DType) -> np.ndarray:
+  if kind.is_floating:
+    values = rng.normal(size=shape)
+    values[1::2] = rng.uniform(0, 255, values[1::2].shape)
+    return values.astype(kind.as_numpy_dtype)
+  if kind == tf.string:
+    return rng.choice(['a', 'b', 'c'], shape).astype(object)
+  if kind.is_bool:
+    return rng.integers(0, 2, shape).astype(bool)
+  if kind == tf.uint8:
+    return rng.integers(0, 256, shape).astype(np.uint8)
+  return rng.integers(0, 2, shape).astype(kind.as_numpy_dtype)
+
+
+def outputs(model: Any, arrays: list[np.ndarray]) -> list[np.ndarray]:
+  """A model's outputs at inference, flattened, on inputs in the order of `model.inputs`."""
+  structure = getattr(model, '_inputs_struct', None)
+  if structure is None:
+    structure = getattr(model, '_nested_inputs', None)
+  if isinstance(structure, (dict, list, tuple)):
+    packed = tf.nest.pack_sequence_as(structure, arrays)
+  else:
+    packed = arrays[0] if len(arrays) == 1 else arrays
+  found = model(packed, training=False)
+  return [_to_numpy(one) for one in tf.nest.flatten(found)]
+
+
+def _to_numpy(value: Any) -> np.ndarray:
+  if tf.is_tensor(value):
+    return tf.cast(value, tf.float32).numpy()
+  import keras
+
+  return np.asarray(keras.ops.convert_to_numpy(value), np.float32)
