@@ -14,7 +14,7 @@ SAME = {**{name: name for name in _SAME.split()}, 'silu': 'swish', 'swish': 'swi
 
 def hard_sigmoid(x: Any) -> Any:
   """relu6(x + 3) / 6; the function of this name in tf_keras is another."""
-  return tf.nn.relu6(x + 3.0) * (1.0 / 6.0)
+  return tf.nn.relu6(x + 3.0) / 6.0
 
 
 def hard_silu(x: Any) -> Any:
