@@ -163,7 +163,7 @@ def main(argv: Sequence[str] | None = None) -> int:
   parser.add_argument('--fast', action='store_true', help=f'only {", ".join(FAST)}')
   parser.add_argument('--json', type=Path, help='file for all numbers')
   parser.add_argument('--merge', nargs='+', type=Path, help='only write the table of these files')
-  parser.add_argument('--docs', type=Path, help='page whose table is written anew')
+  parser.add_argument('--docs', type=Path, help='page whose table is replaced')
   args = parser.parse_args(argv)
   rows = [row for path in args.merge or () for row in json.loads(path.read_text(encoding='utf-8'))]
   rows.sort(key=lambda row: list(FAMILIES).index(row['family']))
