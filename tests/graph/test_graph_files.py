@@ -191,7 +191,7 @@ def test_other_kinds_of_models(tmp_path):
 
   with pytest.raises(UserError, match='subclassed model'):
     ChannelGraph(Subclassed())
-  with pytest.raises(UserError, match=r'Keras 3 model .* to_tf_keras'):
+  with pytest.raises(UserError, match=r'Keras 3 model .*to_tf_keras'):
     ChannelGraph(keras3.Sequential([keras3.Input((4,)), keras3.layers.Dense(2)]))
   with pytest.raises(UserError, match='Expected a tf_keras model'):
     ChannelGraph('model.keras')
