@@ -123,7 +123,7 @@ def test_digit_scenes_are_complete_and_always_the_same(scenes):
   boxes = split.objects[:, :4]
   assert (boxes >= 0).all()
   assert (boxes <= 1).all()
-  assert ((boxes[:, 2:] - boxes[:, :2]).min(0) > 4 / 96).all()
+  assert ((boxes[:, 2:] - boxes[:, :2]).min(0) > [10 / 96, 2.5 / 96]).all()  # Of a slim 1.
   assert set(split.objects[:, 4]) == set(range(10))
   counts = np.diff(split.offsets)
   assert counts.min() >= 1

@@ -30,6 +30,8 @@ class Suppression:
 def suppressed(boxes: tf.Tensor, scores: tf.Tensor, how: Suppression) -> tf.Tensor:
   """Detections of a batch, by TensorFlow's own kernel; runs in graph mode.
 
+  Boxes are cut to the image first.
+
   Args:
     boxes: float [n, a, 4].
     scores: probabilities of the classes without the background, float [n, a, c].
@@ -40,13 +42,13 @@ def suppressed(boxes: tf.Tensor, scores: tf.Tensor, how: Suppression) -> tf.Tens
     zero with class NOTHING.
   """
   found = tf.image.combined_non_max_suppression(
-    boxes[:, :, None],
+    tf.clip_by_value(boxes, 0.0, 1.0)[:, :, None],
     scores,
     how.per_class,
     how.total,
     iou_threshold=how.iou,
     score_threshold=how.score,
-    clip_boxes=True,
+    clip_boxes=False,
   )
   there = tf.range(how.total)[None] < found.valid_detections[:, None]
   classes = tf.where(there, found.nmsed_classes, NOTHING)
