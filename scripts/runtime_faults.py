@@ -1,16 +1,20 @@
 """Finds what the installed TensorFlow Lite runtimes compute wrongly, one layer at a time.
 
-Usage: python scripts/runtime_faults.py [--every 1] [--out docs/runtime_faults.md]
+Usage: python scripts/runtime_faults.py [--out docs/runtime_faults.md] [--kept FILE] [--seconds N]
 
-Each setting of each layer is a network of one layer, converted as float and as full-integer file, and
-run by every runtime that is installed. A wrong one is converted again with its rewriting.
+Each setting of each layer is a network of one layer, converted as float and as full-integer file, and run
+by every runtime that is installed. A wrong one is converted again with its rewriting. Results are kept in
+a file, one setting a line: the same command resumes, and with --seconds it stops after so long without
+writing the page.
 """
 
 from __future__ import annotations
 
 import argparse
 import itertools
+import json
 import platform
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -117,42 +121,58 @@ def verdict(runtime: type, content: bytes, images: np.ndarray, expected: np.ndar
   return 'right' if largest <= limit else 'wrong'
 
 
-def sweep(every: int) -> tuple[dict, dict]:
-  """Verdicts by (runtime, layer, form) -> {verdict: settings}; and those with rewriting."""
-  found, repaired = defaultdict(lambda: defaultdict(list)), defaultdict(int)
-  for number, (size, kind, arguments) in enumerate(itertools.islice(settings(), 0, None, every)):
-    images = np.random.default_rng(0).standard_normal((4, *size, 3), np.float32)
-    inputs = keras.Input((*size, 3))
-    try:
-      model = keras.Model(inputs, getattr(keras.layers, kind)(**arguments)(inputs))
-      expected = model(images).numpy()
-    except (ValueError, RuntimeError):
-      continue  # The kernel is larger than the image.
-    judge_all(found, repaired, model, images, expected, (size, kind, arguments))
-    if number % 100 == 99:
-      print(f'{number + 1} settings', flush=True)
-      keras.backend.clear_session()
-  return found, repaired
+def sweep(kept: Path, seconds: float) -> list[dict[str, Any]] | None:
+  """Verdicts of all settings, one for each file and runtime; None where the time is over before."""
+  known = [json.loads(line) for line in kept.read_text().splitlines()] if kept.is_file() else []
+  began, todo = time.monotonic(), list(settings())[len(known) :]
+  with kept.open('a', encoding='utf-8') as file:
+    for number, setting in enumerate(todo, 1):
+      if time.monotonic() - began > seconds:
+        return None
+      known.append(judged(*setting))
+      file.write(json.dumps(known[-1]) + '\n')
+      file.flush()
+      if number % 100 == 0:
+        print(f'{len(known)} of {len(known) + len(todo) - number} settings', flush=True)
+        keras.backend.clear_session()
+  return [verdict for setting in known for verdict in setting]
 
 
-def judge_all(
-  found: dict, repaired: dict, model: keras.Model, images: np.ndarray, expected: Any, setting: tuple
-) -> None:
-  """Adds the verdicts over one setting."""
-  size, kind, arguments = setting
+def judged(size: tuple[int, int], kind: str, arguments: dict[str, Any]) -> list[dict[str, Any]]:
+  """The verdicts over one setting; none where Keras refuses it."""
+  images = np.random.default_rng(0).standard_normal((4, *size, 3), np.float32)
+  inputs = keras.Input((*size, 3))
+  try:
+    model = keras.Model(inputs, getattr(keras.layers, kind)(**arguments)(inputs))
+    expected = model(images).numpy()
+  except (ValueError, RuntimeError):
+    return []  # The kernel is larger than the image.
   specs = check_exportable(model)
   plain = trace(model, specs, 1)
   with rewritten(known_faults(model)):
     safe = trace(model, specs, 1)
+  found = []
   for form, calibration in (('float', None), ('int8', images)):
     content = attempt(lambda c=calibration: convert(plain, model.name, c))
     for name, runtime in runtimes().items():
       result = 'fails' if content is None else verdict(runtime, content, images, expected)
-      found[name, kind, form][result].append((size, arguments))
+      again = result
       if result != 'right':
-        again = attempt(lambda c=calibration: convert(safe, model.name, c))
-        right = again is not None and verdict(runtime, again, images, expected) == 'right'
-        repaired[name, kind, form] += right
+        new = attempt(lambda c=calibration: convert(safe, model.name, c))
+        again = 'fails' if new is None else verdict(runtime, new, images, expected)
+      found.append(
+        {
+          'runtime': name,
+          'layer': kind,
+          'form': form,
+          'image': 'x'.join(map(str, size)),
+          'setting': words({k: v for k, v in arguments.items() if k not in ('filters', 'strides')}),
+          'strides': arguments.get('strides', 1),
+          'result': result,
+          'rewritten': again,
+        }
+      )
+  return found
 
 
 def attempt(make: Callable[[], bytes]) -> bytes | None:
@@ -163,34 +183,33 @@ def attempt(make: Callable[[], bytes]) -> bytes | None:
     return None
 
 
-def table(found: dict, repaired: dict) -> str:
+def table(verdicts: list[dict[str, Any]]) -> str:
   """The tables of the page, one for each runtime."""
   lines: list[str] = []
   for name in runtimes():
+    mine = [one for one in verdicts if one['runtime'] == name]
     lines += [
       f'## {name}',
       '',
       '| layer | file | settings | right | wrong | fails | right after rewriting |',
       '|---|---|---|---|---|---|---|',
     ]
+    for kind, form in dict.fromkeys((one['layer'], one['form']) for one in mine):
+      rows = [one for one in mine if (one['layer'], one['form']) == (kind, form)]
+      counts = [sum(one['result'] == key for one in rows) for key in ('right', 'wrong', 'fails')]
+      bad = [one for one in rows if one['result'] != 'right']
+      again = sum(one['rewritten'] == 'right' for one in bad) if bad else ''
+      shown = ' | '.join(map(str, counts))
+      lines.append(f'| {kind} | {form} | {len(rows)} | {shown} | {again} |')
     wrong = defaultdict(set)
-    for (runtime, kind, form), results in found.items():
-      if runtime != name:
-        continue
-      counts = [len(results[one]) for one in ('right', 'wrong', 'fails')]
-      again = repaired[runtime, kind, form] if counts[1] + counts[2] else ''
-      lines.append(
-        f'| {kind} | {form} | {sum(counts)} | {" | ".join(map(str, counts))} | {again} |'
-      )
-      for size, arguments in results['wrong'] + results['fails']:
-        rest = {k: v for k, v in arguments.items() if k not in ('filters', 'strides')}
-        key = (kind, 'x'.join(map(str, size)), words(rest))
-        wrong[key].add(arguments.get('strides', 1))
-    lines += ['', 'Wrong are:', ''] if wrong else ['', 'None is wrong.', '']
+    for one in mine:
+      if one['result'] != 'right':
+        wrong[one['layer'], one['image'], one['setting']].add(one['strides'])
+    lines += ['', 'Wrong, or failing, are:' if wrong else 'None is wrong.', '']
     lines += ['| layer | image | settings | strides |', '|---|---|---|---|'] if wrong else []
     lines += [
-      f'| {kind} | {size} | {text} | {", ".join(map(str, sorted(strides)))} |'
-      for (kind, size, text), strides in sorted(wrong.items())
+      f'| {kind} | {image} | {text} | {", ".join(map(str, sorted(strides)))} |'
+      for (kind, image, text), strides in sorted(wrong.items())
     ]
     lines.append('')
   return '\n'.join(lines).strip()
@@ -207,9 +226,13 @@ def words(arguments: dict[str, Any]) -> str:
 def main() -> None:
   """Sweeps, and writes the page."""
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-  parser.add_argument('--every', type=int, default=1, help='try only each n-th setting')
+  parser.add_argument('--kept', type=Path, default=Path('runtime_faults.jsonl'))
+  parser.add_argument('--seconds', type=float, default=float('inf'))
   parser.add_argument('--out', type=Path, default=ROOT / 'docs' / 'runtime_faults.md')
   options = parser.parse_args()
+  verdicts = sweep(options.kept, options.seconds)
+  if verdicts is None:
+    return
   page = PAGE.format(
     tolerance=FLOAT_TOLERANCE,
     steps=_INT8_STEPS,
@@ -217,7 +240,7 @@ def main() -> None:
     strides=', '.join(map(str, STRIDES)),
     sizes=', '.join(f'{h}x{w}' for h, w in SIZES),
     platform=f'Processor: {describe()}; Python {platform.python_version()}',
-    tables=table(*sweep(options.every)),
+    tables=table(verdicts),
   )
   options.out.write_text(page, encoding='utf-8')
 
