@@ -2,9 +2,9 @@
 
 Usage: python scripts/runtime_faults.py [--out docs/runtime_faults.md] [--kept FILE] [--seconds N]
 
-Each setting of each layer is a network of one layer, converted as float and as full-integer file, and run
-by every runtime that is installed. A wrong one is converted again with its rewriting. Results are kept in
-a file, one setting a line: the same command resumes, and with --seconds it stops after so long without
+Each setting of each layer is a network of one layer, converted as float and as full-integer file, and
+run by every installed runtime. A wrong one is converted again with its rewriting. Results are kept in a
+file, one setting a line: the same command resumes, and with --seconds it stops after so long without
 writing the page.
 """
 
