@@ -37,8 +37,8 @@ from secateurs.utils.processor import describe  # noqa: E402
 from secateurs.utils.quiet import quiet_native  # noqa: E402
 
 ROOT = Path(__file__).parents[1]
-SIZES = ((17, 18), (16, 16))
-KERNELS = [(k, k) for k in range(1, 6)] + [(1, 3), (3, 1), (1, 5), (5, 1), (2, 3), (3, 2)]
+SIZES = ((17, 18),)
+KERNELS = [(k, k) for k in range(1, 6)] + [(1, 3), (3, 1), (2, 3)]
 STRIDES = (1, 2, 3, 4, 6)
 DILATIONS = (2, 3)
 _INT8_STEPS = 8.0
