@@ -1,17 +1,20 @@
 """Operators and delegate partitions of exported files."""
 
 import numpy as np
+import pytest
 import tensorflow as tf
 import tf_keras as keras
 
+from secateurs.utils.deploy.convert import tflite_bytes
 from secateurs.utils.deploy.export import export_model
 from secateurs.utils.deploy.operators import operators_of, partition_note
+from secateurs.utils.graph import slice_model
 
 
 def shuffled(first):
   """Halves of a split, equal or not, that meet again."""
   image = keras.Input((8, 8, 8))
-  x = keras.layers.Conv2D(16, 1)(image)
+  x = keras.layers.Conv2D(16, 1, name='first')(image)
   left, right = tf.split(x, [first, 16 - first], axis=-1) if first != 8 else tf.split(x, 2, axis=-1)
   x = tf.concat([keras.layers.Conv2D(8, 3, padding='same')(left), right], -1)
   return keras.Model(image, keras.layers.Dense(3)(keras.layers.GlobalAveragePooling2D()(x)))
@@ -32,3 +35,13 @@ def test_operators_and_partitions_are_counted(tmp_path):
   assert partition_note(blocks[1], blocks[0]) is None
   assert partition_note({}, blocks[1]) is None
   assert np.isfinite(file.parity.max_rel_diff)
+
+
+@pytest.mark.parametrize(('kept', 'kind'), [((4, 4), 'SPLIT'), ((5, 3), 'SPLIT_V')])
+def test_equal_parts_keep_the_fast_operator(kept, kind, tmp_path):
+  model = shuffled(8)
+  left, right = kept
+  small = slice_model(model, {'first': [*range(left), *range(8, 8 + right)]})
+  (tmp_path / 'small.tflite').write_bytes(tflite_bytes(small))
+  kinds = operators_of(tmp_path / 'small.tflite').kinds
+  assert {name for name in kinds if name.startswith('SPLIT')} == {kind}

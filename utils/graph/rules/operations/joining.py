@@ -89,12 +89,13 @@ class Split(Rule):
     return [Channels(channels.axis, part) for part in np.split(channels.labels, ends)]
 
   def rewrite(self, cut: Cut) -> tuple[tuple, dict[str, Any]]:
-    """The new sizes."""
+    """The new sizes; the number of parts where all are equal: runtimes have a fast operator for it."""
     call = cut.trace.call
     axis = integers(argument(call, 'axis', 0))[0] % cut.rank_in(0)
     if cut.ins[0].all() or axis != cut.trace.ins[0].axis:
       return call.args, call.kwargs
-    return with_argument(call, 'num_or_size_splits', [int(out.sum()) for out in cut.outs])
+    sizes = [int(out.sum()) for out in cut.outs]
+    return with_argument(call, 'num_or_size_splits', sizes if len(set(sizes)) > 1 else len(sizes))
 
   def constant(self, trace: Trace, ins: list[Constant]) -> list[Constant]:
     """Parts of the constants."""
