@@ -94,3 +94,16 @@ def test_a_twin_rounds_what_an_integer_runtime_holds(model):
   before = float(low)
   twin(10 * images, training=True)
   assert float(low) == pytest.approx(0.99 * before + 0.01 * 10 * images.min(), rel=1e-4)
+
+
+def test_ranges_of_a_graph_for_single_samples():
+  """A transposed convolution's file has its number of samples built in."""
+  inputs = keras.Input((4, 4, 2))
+  up = keras.layers.Conv2DTranspose(3, 2, 2)(inputs)
+  x = keras.layers.Concatenate()([keras.layers.UpSampling2D()(inputs), up])
+  model = keras.Model(inputs, keras.layers.Conv2D(2, 1)(x))
+  images = np.random.default_rng(0).normal(size=(20, 4, 4, 2)).astype(np.float32)
+  found = activation_ranges(tflite_bytes(model), images)
+  ends = [(one['min'].item(), one['max'].item()) for one in found.values()]
+  outputs = model(images).numpy()
+  assert any(np.allclose(end, (outputs.min(), outputs.max()), atol=1e-5) for end in ends)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import numpy as np
 
 from secateurs.utils import nested
 from secateurs.utils.deploy.interpreter import open_interpreter
+from secateurs.utils.quiet import quiet_native
 
 _BATCH = 16
 
@@ -31,11 +33,10 @@ def activation_ranges(content: bytes, images: Any) -> dict[str, dict[str, np.nda
   inputs = interpreter.get_input_details()
   wanted = _activations(content)
   found: dict[str, dict[str, np.ndarray]] = {}
-  for start in range(0, nested.size(images), _BATCH):
-    batch = nested.parts(nested.rows(images, slice(start, start + _BATCH)))
-    for given, part in zip(inputs, batch, strict=True):
-      interpreter.resize_tensor_input(given['index'], part.shape)
-    interpreter.allocate_tensors()
+  size = _batch_size(interpreter)
+  for start in range(0, nested.size(images), size):
+    batch = nested.parts(nested.rows(images, slice(start, start + size)))
+    _resize(interpreter, len(batch[0]))
     for given, part in zip(inputs, batch, strict=True):
       interpreter.set_tensor(given['index'], np.asarray(part, given['dtype']))
     interpreter.invoke()
@@ -44,6 +45,21 @@ def activation_ranges(content: bytes, images: Any) -> dict[str, dict[str, np.nda
         continue
       _widen(found, details['name'], interpreter.get_tensor(details['index']))
   return found
+
+
+def _batch_size(interpreter: Any) -> int:
+  """Samples of a call: 1 where the graph is built for single ones, as by a transposed convolution."""
+  with quiet_native(), contextlib.suppress(RuntimeError, ValueError):
+    _resize(interpreter, _BATCH)
+    if all(one['shape'][0] == _BATCH for one in interpreter.get_output_details()):
+      return _BATCH
+  return 1
+
+
+def _resize(interpreter: Any, batch: int) -> None:
+  for given in interpreter.get_input_details():
+    interpreter.resize_tensor_input(given['index'], [batch, *given['shape'][1:]])
+  interpreter.allocate_tensors()
 
 
 def _widen(found: dict[str, dict[str, np.ndarray]], name: str, values: np.ndarray) -> None:
