@@ -16,6 +16,7 @@ import tf_keras as keras
 
 from secateurs.nets import densenet, detectors, lenet, mobilenet, resnet, ssd, vgg, xception
 from secateurs.nets.compiled import CompiledOptimizer
+from secateurs.nets.compiled_loss import loss_of
 from secateurs.nets.datasets import (
   cifar10,
   coco,
@@ -201,7 +202,7 @@ class ModelHelper:
       train,
       wanted=task,
       criteria=criteria,
-      loss=getattr(model, 'loss', None),
+      loss=loss_of(model, output),
       loss_weights=loss_weights,
       judge=judge,
       shape=shape,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+from secateurs.nets.compiled_loss import loss_in_file
 from secateurs.nets.datasets import array_files, cifar10, ilsvrc12, image_folder
 from secateurs.nets.datasets.images import DataConfig, ImageSource
 from secateurs.nets.given_model import read_model
@@ -77,6 +78,8 @@ def _make(config: SavedModelConfig) -> ModelHelper:
   if config.model is None:
     raise UserError('No model was named: give --model FILE (.keras, .h5, or a SavedModel folder).')
   model = read_model(config.model, config.custom_objects)
+  if getattr(model, 'loss', None) is None:
+    model.loss = loss_in_file(config.model)  # Files are loaded without it.
   if config.data_set == 'arrays':
     data, shape = array_files.load(config.data_dir_local), None
   else:

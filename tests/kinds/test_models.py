@@ -134,3 +134,14 @@ def test_distillation_and_8_bits(kind, tmp_path):
 def test_quantization_learners(kind, learner, tmp_path):
   _, result = run(KINDS[kind], learner, tmp_path, run={'nb_smpls_calib': 16})
   assert result.report['compressed']['score']['value'] is not None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('kind', ['tokens', 'bytes_of_pixels', 'two_inputs', 'volumes'])
+def test_full_integer_files(kind, tmp_path):
+  _, result = run(
+    KINDS[kind], 'weight-sparse', tmp_path, run={'export_int8': True, 'nb_smpls_calib': 16}
+  )
+  original, int8 = result.report['original'], result.report['compressed']['int8']
+  assert int8['score']['name'] == original['score']['name']
+  assert int8['bytes'] < original['tflite_bytes']

@@ -37,6 +37,8 @@ def test_the_task_is_named_where_the_model_leaves_it_open(folder):
     assert helper.task.name == task
     assert (helper.nb_samples('train'), helper.nb_samples('eval')) == (20, 8)
     assert len(next(iter(helper.train_batches(5, 0)))) == 3
+  line.compile('sgd', 'mae')  # Which the file says.
+  assert make(folder, line).task.criteria.loss_name == 'mean_absolute_error'
   with pytest.raises(UserError, match=r'--task takes one of classification, binary'):
     make(folder, line, task='guessing')
 

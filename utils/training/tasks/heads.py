@@ -1,4 +1,4 @@
-"""Auxiliary heads: how well a feature map tells what the network should give.
+"""Auxiliary heads: how much a feature map says about what the network should give.
 
 Zhuang et al. 2018, "Discrimination-aware Channel Pruning for Deep Neural Networks", section 3.2: BN,
 ReLU, global average pooling and a linear layer. Deviations: heads start from a regression on the maps
