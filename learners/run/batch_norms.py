@@ -11,7 +11,7 @@ import dataclasses
 
 import tf_keras as keras
 
-from secateurs.learners.run.console import say
+from secateurs.learners.run.console import say, with_eta
 from secateurs.learners.run.judging import Judge, judging_samples, judging_split
 from secateurs.learners.run.settings import Settings
 from secateurs.learners.run.state import BatchNormState
@@ -66,7 +66,8 @@ def reestimate_where_better(
     batch_size, settings.stream_seed(PHASE), augment='none', shard=distributed.shard()
   )
   before, saved = judge(), [weight.numpy() for weight in moving]
-  reestimate(model, (batch[0] for batch in batches.take(nb_batches)))
+  images = (batch[0] for batch in batches.take(nb_batches))
+  reestimate(model, with_eta(images, nb_batches, PHASE))
   after = judge()
   taken = after.score.goodness > before.score.goodness
   if not taken:

@@ -15,7 +15,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 from secateurs.learners.run.configs import RunConfig
-from secateurs.learners.run.console import say
+from secateurs.learners.run.console import say, with_eta
 from secateurs.learners.run.files import with_ending
 from secateurs.learners.run.helper import Helper
 from secateurs.learners.run.kinds import further_files
@@ -171,9 +171,10 @@ def evaluate_tflite(path: Path, helper: Helper, run: RunConfig) -> Evaluation:
   with distributed.chiefs_file(path) as copy:
     interpreter = TFLiteModel(copy, nb_threads=max(run.threads))
     size = min(_batch_size(helper, run), _FILE_BATCH)  # It runs 16 images at a time in any case.
+    batches = helper.eval_batches('eval', size, shard=distributed.shard())
     return evaluate_function(
       lambda inputs: helper.task.trained_outputs(interpreter.predict(nested.as_numpy(inputs))),
-      helper.eval_batches('eval', size, shard=distributed.shard()),
+      with_eta(batches, -(-helper.nb_samples('eval') // size), f'evaluate {path.name}'),
       helper.task,
     )
 

@@ -17,7 +17,7 @@ def test_a_peak_that_is_over_is_sampled():
     found = sampler.read()
   assert grown - before > 150 * memory.MEGABYTE
   assert found > before + 150 * memory.MEGABYTE
-  assert memory.peak() >= found
+  assert memory.peak() > 0.99 * found  # The system counts both to some pages.
 
 
 def test_a_container_has_less_free_than_its_machine(tmp_path, monkeypatch):
