@@ -9,6 +9,8 @@ from strided_networks import NETS, conv, logits, residual_net, stem
 from secateurs.learners import get_learner
 from secateurs.learners.channels import widths
 from secateurs.learners.dis_chn_pruned import DcpConfig, DisChnPrunedLearner
+from secateurs.learners.run import budget
+from secateurs.learners.run.budget import Budget
 from secateurs.learners.run.configs import RunConfig, TrainConfig
 from secateurs.nets.model_helper import ModelHelper
 from secateurs.utils.errors import UserError
@@ -186,6 +188,21 @@ def test_a_small_cache_takes_fewer_images_and_says_so(learn, helper, capsys):
   assert 16 <= nb < 1000
   told = f'has room for the feature maps of {nb} images'
   assert capsys.readouterr().out.count(told) == 1  # They are read once for all blocks.
+
+
+def test_maps_on_disk_and_batches_in_pieces_give_the_same_network(learn, monkeypatch):
+  def outcome(folder):
+    learner = learn(folder, nb_iters_block=2, nb_iters_layer=2, nb_smpls_layer=64)
+    learner.run_phases(until='reconstruct')
+    return learner.state.kept, learner.model.get_weights()
+
+  kept, weights = outcome('memory')
+  monkeypatch.setattr(budget, '_FOR_CACHES', 0.0)
+  monkeypatch.setattr(Budget, 'pieces', lambda *args, caches=False, **options: 3 if caches else 1)
+  found, others = outcome('disk')
+  assert found == kept
+  for one, other in zip(weights, others, strict=True):
+    np.testing.assert_allclose(other, one, atol=2e-3)
 
 
 class Killed(BaseException):
