@@ -110,7 +110,7 @@ class BlockSelection:
       dropped=dropped_inputs(self.units, unit_masks(self.units, self.kept)),
       phase=f'block{self.block.number}_select of layer {unit.name}',
       nb_pieces=self.budget.pieces(
-        objective.maps, min(self.greedy.batch_size, len(self.targets)), caches=True
+        objective.maps, min(self.greedy.batch_size, nested.size(self.targets)), caches=True
       ),
     )
     target = self.counts[unit.name]
@@ -118,8 +118,8 @@ class BlockSelection:
       pruning.run(target)
     else:
       pruning.keep_all()
-    for maps in wanted.values():
-      if maps not in now.tensors.values():
+    for number, maps in wanted.items():
+      if number not in before.tensors:
         maps.clear()
     kept = np.flatnonzero(pruning.mask).tolist()
     self.kept[unit.name] = kept

@@ -210,7 +210,7 @@ class Classification(Task):
     """BN, ReLU, global average pooling and a linear layer."""
     return heads.make_head(shape, (self.nb_classes,), name, seed)
 
-  def start_head(self, head: keras.Model, maps: np.ndarray, targets: np.ndarray) -> None:
+  def start_head(self, head: keras.Model, maps: heads.Rows, targets: np.ndarray) -> None:
     """By a logistic regression on the pooled maps."""
     heads.start_head(head, maps, targets)
 

@@ -18,6 +18,7 @@ from secateurs.utils.detection.boxes import decode
 from secateurs.utils.detection.hits import ALL_AREAS, CLASS, coco_pairs, hits_by_class, voc_pairs
 from secateurs.utils.detection.suppression import Suppression, suppressed, suppressed_plainly
 from secateurs.utils.errors import UserError
+from secateurs.utils.training.tasks import heads
 from secateurs.utils.training.tasks.pictures import NB_PANELS, Picture, boxed
 from secateurs.utils.training.tasks.scores import Evaluation, Score
 from secateurs.utils.training.tasks.task import Task
@@ -268,13 +269,10 @@ class Detection(Task):
     x = L.Dense(nb_classes, kernel_initializer=start, dtype='float32', name='logits')(x)
     return keras.Model(inputs, x, name=name)
 
-  def start_head(self, head: keras.Model, maps: np.ndarray, targets: np.ndarray) -> None:
+  def start_head(self, head: keras.Model, maps: heads.Rows, targets: np.ndarray) -> None:
     """Normalisation takes the maps' mean and variance."""
     del targets
-    norm = head.get_layer('norm')
-    axes = tuple(range(maps.ndim - 1))
-    norm.moving_mean.assign(maps.mean(axes, np.float64))
-    norm.moving_variance.assign(maps.var(axes, np.float64))
+    heads.fit_norm(head.get_layer('norm'), maps)
 
   def identity(self) -> dict[str, str]:
     """The task's name and metric."""

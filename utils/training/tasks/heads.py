@@ -8,7 +8,7 @@ and the linear layer's maps are resized to the output's.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
@@ -86,11 +86,10 @@ def start_head(head: keras.Model, maps: Rows, targets: np.ndarray, *, classes: b
     classes: whether targets are classes, or yes and no for each output; else they are numbers.
   """
   norm, linear = head.get_layer('norm'), head.get_layer('logits')
-  parts = [slice(first, first + _BATCH) for first in range(0, len(maps), _BATCH)]
-  _normalize(norm, (maps[part] for part in parts))
+  fit_norm(norm, maps)
   before = keras.Model(head.input, linear.input)
   read = np.concatenate(
-    [before(np.asarray(maps[part], np.float32), training=False).numpy() for part in parts]
+    [before(np.asarray(maps[p], np.float32), training=False).numpy() for p in _parts(maps)]
   )
   rows, wanted = _rows(read, targets, int(linear.kernel.shape[-1]), classes)
   mean, size = rows.mean(axis=0), np.maximum(rows.std(axis=0), _LEAST_SPREAD)
@@ -103,16 +102,22 @@ def start_head(head: keras.Model, maps: Rows, targets: np.ndarray, *, classes: b
   linear.bias.assign(bias - mean @ kernel)
 
 
-def _normalize(norm: L.BatchNormalization, pieces: Iterable[np.ndarray]) -> None:
+def fit_norm(norm: L.BatchNormalization, maps: Rows) -> None:
+  """Gives normalisation the mean and variance of maps [n, ..., c], some rows at a time."""
   count, total, squares = 0, 0.0, 0.0
-  for piece in pieces:
-    rows = np.asarray(piece, np.float32).reshape(-1, piece.shape[-1])
+  for part in _parts(maps):
+    rows = np.asarray(maps[part], np.float32)
+    rows = rows.reshape(-1, rows.shape[-1])
     count += len(rows)
     total = total + rows.sum(axis=0, dtype=np.float64)
     squares = squares + np.einsum('ij,ij->j', rows, rows, dtype=np.float64)
   mean = total / count
   norm.moving_mean.assign(mean)
   norm.moving_variance.assign(np.maximum(squares / count - mean**2, 0.0))
+
+
+def _parts(maps: Rows) -> list[slice]:
+  return [slice(first, first + _BATCH) for first in range(0, len(maps), _BATCH)]
 
 
 def _rows(

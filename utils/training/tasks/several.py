@@ -239,7 +239,7 @@ class SeveralOutputs(Task):
     made = [task.make_head(shape, f'{name}_{one}', seed) for one, task in self._parts()]
     return keras.Model(inputs, [head(inputs) for head in made], name=name)
 
-  def start_head(self, head: keras.Model, maps: np.ndarray, targets: Any) -> None:
+  def start_head(self, head: keras.Model, maps: Any, targets: Any) -> None:
     """As each task does."""
     for one, task, part in self._parts(tuple(targets)):
       task.start_head(head.get_layer(f'{head.name}_{one}'), maps, part)

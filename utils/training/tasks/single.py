@@ -171,7 +171,7 @@ class SingleTask(Task):
     """BN, ReLU, global average pooling (or none, for outputs with positions) and a linear layer."""
     return heads.make_head(shape, self.shape, name, seed)
 
-  def start_head(self, head: keras.Model, maps: np.ndarray, targets: np.ndarray) -> None:
+  def start_head(self, head: keras.Model, maps: heads.Rows, targets: np.ndarray) -> None:
     """By a logistic or a linear regression on what the linear layer reads."""
     heads.start_head(head, maps, targets, classes=self.fits_classes)
 

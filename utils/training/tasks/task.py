@@ -208,8 +208,8 @@ class Task(abc.ABC):
     """
     raise NotImplementedError(f'Task {self.name} has no auxiliary heads.')
 
-  def start_head(self, head: keras.Model, maps: np.ndarray, targets: np.ndarray) -> None:
-    """Gives a new head weights that suit the maps [n, ...] of some samples."""
+  def start_head(self, head: keras.Model, maps: Any, targets: np.ndarray) -> None:
+    """Gives a new head weights that suit the maps [n, ...] of some samples, read by slices."""
     del head, maps, targets
 
   # Checks.
