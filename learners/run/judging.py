@@ -13,11 +13,13 @@ from secateurs.utils import nested
 from secateurs.utils.graph.counts.memory import inference_batch
 from secateurs.utils.graph.flat.walk import flatten_model
 from secateurs.utils.training import distributed
+from secateurs.utils.training.layerwise.maps import as_half
 from secateurs.utils.training.tasks.evaluation import evaluate_function, summed, zeros
 from secateurs.utils.training.tasks.scores import Evaluation
 from secateurs.utils.training.tasks.task import Task
 
 _BATCH = 250
+_MAX_BYTES = 256 << 20
 _NOTE = 'Ratios are judged on training images; --nb_smpls_val holds others out.'
 
 
@@ -35,6 +37,7 @@ def judging_samples(helper: Helper, nb_samples: int) -> tuple[Any, Any]:
   """Inputs [n, ...] and targets [n, ...] to judge on: at most so many of `judging_split`.
 
   They are spread evenly over the split, which may be ordered by classes; all processes get the same.
+  Inputs that would take more than 256 MB are kept in float16.
   """
   split = judging_split(helper)
   batch = min(nb_samples, _BATCH)
@@ -42,7 +45,9 @@ def judging_samples(helper: Helper, nb_samples: int) -> tuple[Any, Any]:
   size = -(-helper.nb_samples(split) // stride)  # Less than twice what is wanted.
   parts, seen = [], 0
   for inputs, targets, *_ in helper.eval_batches(split, batch, shard=(0, stride)):
-    count = nested.size(inputs)
+    count, inputs = nested.size(inputs), nested.as_numpy(inputs)
+    if nb_samples * sum(one.nbytes for one in nested.parts(inputs)) > count * _MAX_BYTES:
+      inputs = tf.nest.map_structure(as_half, inputs)
     places = np.arange(seen, seen + count)
     chosen = (places + 1) * nb_samples // size > places * nb_samples // size
     parts.append(nested.rows(nested.as_numpy((inputs, targets)), chosen))

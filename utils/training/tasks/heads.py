@@ -85,6 +85,8 @@ def start_head(head: keras.Model, maps: Rows, targets: np.ndarray, *, classes: b
     targets: class numbers [n] or [n, ...], or numbers for each output [n, ..., outputs].
     classes: whether targets are classes, or yes and no for each output; else they are numbers.
   """
+  if not len(maps):  # A process may have no sample.
+    return
   norm, linear = head.get_layer('norm'), head.get_layer('logits')
   fit_norm(norm, maps)
   before = keras.Model(head.input, linear.input)
