@@ -53,6 +53,7 @@ class Learner:
     session: state and checkpoints, once the run was resumed or begun.
     model: the network that the phases work on, in the precision of the training.
     teacher: with --enbl_dst, the network that is learned from, once a phase has asked for it.
+    estimated: bytes that the run was expected to need.
     began: when the process began whose time counts as the run's, in seconds since the epoch; None for
       the moment in which the run is resumed or begun.
   """
@@ -103,6 +104,7 @@ class Learner:
     self.model: keras.Model | None = None
     self.teacher: keras.Model | None = None
     self.began: float | None = None
+    self.estimated = 0
 
   # What a subclass gives.
 
@@ -222,7 +224,9 @@ class Learner:
     self.prepare()
     if self.session.saved is None:
       checks.require_none(checks.problems(self.preflight()))
-    say(estimate.describe(self.memory_needs(), self.budget.limit, self._asked_limit))
+    needs = self.memory_needs()
+    self.estimated = estimate.largest(needs).bytes
+    say(estimate.describe(needs, self.budget.limit, self._asked_limit))
     if self.session.saved is None:
       return
     self.session.restore(

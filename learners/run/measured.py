@@ -29,6 +29,7 @@ from secateurs.learners.run.learner import Learner
 from secateurs.learners.run.phases import Phase, Result
 from secateurs.learners.run.plans import CutPlan
 from secateurs.learners.run.reporting import Findings
+from secateurs.utils import memory
 from secateurs.utils.deploy.export_files import Writer
 from secateurs.utils.deploy.verification import Verification
 from secateurs.utils.graph import count
@@ -107,6 +108,10 @@ class MeasuredLearner(Learner):
   def _publish(self) -> Result:
     report = reporting.publish(self.settings, self.files, self.session.state, self.phases())
     files = distributed.from_chief(self.files.exported)
+    say(
+      f'Peak memory: {memory.peak() / memory.MEGABYTE:,.0f} MB, estimated before: '
+      f'{self.estimated / memory.MEGABYTE:,.0f} MB.'
+    )
     model = self.helper.task.deployable(self.settings.in_float32(self.model))
     return Result(in_kind(model, self.helper), report, files, self.files.plan)
 
