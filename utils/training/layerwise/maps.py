@@ -6,6 +6,7 @@ the same from both, so that results do not depend on the memory.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import shutil
 import tempfile
@@ -53,8 +54,8 @@ class MapStore:
     """Whether so many bytes more fit into memory."""
     return self._room is None or self.used + size <= self._room
 
-  def file(self, size: int) -> int:
-    """A file for so many bytes, as its descriptor.
+  def file(self, size: int, file: int | None = None) -> int:
+    """A file that has room for so many bytes more, as its descriptor: a new one, or a given one.
 
     Raises:
       UserError: the disk has not so many left, or the folder cannot be written.
@@ -64,8 +65,10 @@ class MapStore:
       folder.mkdir(parents=True, exist_ok=True)
       free = shutil.disk_usage(folder).free
       if free >= size + _MARGIN:
-        with tempfile.TemporaryFile(dir=folder) as file:
-          return os.dup(file.fileno())
+        if file is not None:
+          return file
+        with tempfile.TemporaryFile(dir=folder) as opened:
+          return os.dup(opened.fileno())
       reason = f'{free >> 20} MB are left there'
     except OSError as error:
       reason = error.strerror or str(error)
@@ -86,6 +89,8 @@ class Maps:
     self._store = store
     self._parts: list[_Part] = []
     self._starts = [0]
+    self._file: int | None = None  # One for all parts that are not in memory.
+    self._end = 0
 
   def __len__(self) -> int:
     return self._starts[-1]
@@ -99,7 +104,16 @@ class Maps:
     """Adds samples [m, ...]."""
     if not len(array):
       return
-    self._parts.append(_Part(self._store, as_half(array)))
+    half, store = as_half(array), self._store
+    if store.has_room(half.nbytes):
+      self._parts.append(_Part(half.dtype, half, 0))
+      store.used += half.nbytes
+    else:
+      self._file = store.file(half.nbytes, self._file)
+      _write(self._file, half, self._end)
+      self._parts.append(_Part(half.dtype, None, self._end))
+      self._end += half.nbytes
+      store.on_disk += half.nbytes
     self._starts.append(self._starts[-1] + len(array))
     self.shape = array.shape[1:]
 
@@ -124,7 +138,11 @@ class Maps:
     owner = np.searchsorted(self._starts, places, side='right') - 1
     for number in np.unique(owner):
       mine = np.flatnonzero(owner == number)
-      self._parts[number].read(places[mine] - self._starts[number], found, mine)
+      part, inside = self._parts[number], places[mine] - self._starts[number]
+      if part.array is None:
+        _read(self._file, part, inside, found, mine)
+      else:
+        found[mine] = part.array[inside]
     return found
 
   def gather(self, places: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
@@ -135,51 +153,40 @@ class Maps:
 
   def clear(self) -> None:
     """Lets all samples go."""
-    for part in self._parts:
-      part.close()
-    self._parts, self._starts = [], [0]
+    self._store.used -= sum(part.array.nbytes for part in self._parts if part.array is not None)
+    self._store.on_disk -= self._end
+    if self._file is not None:
+      os.close(self._file)
+    self._parts, self._starts, self._file, self._end = [], [0], None, 0
 
   def __del__(self) -> None:
     self.clear()
 
 
+@dataclasses.dataclass(frozen=True)
 class _Part:
-  """Some samples, as an array or in a file."""
+  """Some samples: an array, or where they begin in the file."""
 
-  def __init__(self, store: MapStore, array: np.ndarray) -> None:
-    self.dtype, self._shape, self._size = array.dtype, array.shape[1:], array.nbytes
-    self._store, self._array, self._file = store, None, None
-    if store.has_room(array.nbytes):
-      self._array = array
-      store.used += array.nbytes
-      return
-    self._file = store.file(array.nbytes)
-    store.on_disk += array.nbytes
-    view, done = memoryview(np.ascontiguousarray(array)).cast('B'), 0
+  dtype: np.dtype
+  array: np.ndarray | None
+  offset: int
+
+
+def _write(file: int, array: np.ndarray, offset: int) -> None:
+  view, done = memoryview(np.ascontiguousarray(array)).cast('B'), 0
+  while done < len(view):
+    done += os.pwrite(file, view[done:], offset + done)
+
+
+def _read(file: int, part: _Part, places: np.ndarray, found: np.ndarray, at: np.ndarray) -> None:
+  """Copies the part's samples at `places` to `found[at]`."""
+  row = np.empty(found.shape[1:], part.dtype)
+  view = memoryview(row).cast('B')
+  for place, target in zip(places, at, strict=True):
+    offset, done = part.offset + int(place) * len(view), 0
     while done < len(view):
-      done += os.pwrite(self._file, view[done:], done)
-
-  def read(self, places: np.ndarray, found: np.ndarray, at: np.ndarray) -> None:
-    """Copies samples at `places` to `found[at]`."""
-    if self._file is None:
-      found[at] = self._array[places]
-      return
-    row = np.empty(self._shape, self.dtype)
-    view = memoryview(row).cast('B')
-    for place, target in zip(places, at, strict=True):
-      done = 0
-      while done < len(view):
-        done += os.preadv(self._file, [view[done:]], int(place) * len(view) + done)
-      found[target] = row
-
-  def close(self) -> None:
-    """Lets the samples go."""
-    if self._file is not None:
-      os.close(self._file)
-      self._store.on_disk -= self._size
-    elif self._array is not None:
-      self._store.used -= self._size
-    self._array = self._file = None
+      done += os.preadv(file, [view[done:]], offset + done)
+    found[target] = row
 
 
 def as_half(array: np.ndarray) -> np.ndarray:
