@@ -62,7 +62,7 @@ def problem(build, trunk='couple', unit_number=1, method=None):
   block = next(b for b in find_blocks(flat, 1, [unit]) if b.units)
   inside = block.tensor is not None and all(first_calls(flat)[r] < block.end for r in unit.readers)
   end = block.tensor if inside else flat.outputs[0]
-  branch = randomize(make_head(flat.shapes[end], 10, 'branch', 0)) if inside else None
+  branch = randomize(make_head(flat.shapes[end], (10,), 'branch', 0)) if inside else None
   outputs = [flat.calls_by_layer()[name][0].outputs[0] for name in unit.readers]
   before, now = Frontier(flatten_model(original), images), Frontier(flat, images)
   for frontier in (before, now):

@@ -18,18 +18,18 @@ def test_a_branch_starts_from_a_good_classifier():
   labels = rng.integers(0, 3, 200)
   maps = rng.normal(5, 3, (200, 4, 4, 6)).astype(np.float32)
   maps[np.arange(200), :, :, labels] += 4
-  branch = make_head((None, 4, 4, 6), 5, 'branch', seed=0)
+  branch = make_head((None, 4, 4, 6), (5,), 'branch', seed=0)
   before = (np.argmax(branch(maps), -1) == labels).mean()
   start_head(branch, maps, labels)
   found = np.argmax(branch(maps, training=False), -1)
   assert (found == labels).mean() > 0.95 > before
   normed = branch.get_layer('norm')(maps, training=False).numpy()
   np.testing.assert_allclose(normed.mean((0, 1, 2)), 0, atol=1e-2)
-  two = make_head((None, 4, 4, 6), 5, 'two', seed=0)
+  two = make_head((None, 4, 4, 6), (5,), 'two', seed=0)
   start_head(two, maps[labels < 2], labels[labels < 2])
   found = np.argmax(two(maps[labels < 2], training=False), -1)
   assert (found == labels[labels < 2]).mean() > 0.95
-  one = make_head((None, 4, 4, 6), 5, 'one', seed=0)
+  one = make_head((None, 4, 4, 6), (5,), 'one', seed=0)
   kernel = one.get_layer('logits').kernel.numpy()
   start_head(one, maps[labels == 0], labels[labels == 0])
   np.testing.assert_array_equal(one.get_layer('logits').kernel, kernel)
@@ -38,7 +38,7 @@ def test_a_branch_starts_from_a_good_classifier():
 def test_a_branch_makes_nothing_of_dead_maps():
   rng = np.random.default_rng(0)
   maps, more = (rng.normal(0, 1e-7, (200, 4, 4, 6)).astype(np.float32) for _ in range(2))
-  branch = make_head((None, 4, 4, 6), 5, 'branch', seed=0)
+  branch = make_head((None, 4, 4, 6), (5,), 'branch', seed=0)
   start_head(branch, maps, rng.integers(0, 3, 200))
   # What enters training may vary far more than what the branch was fit to.
   logits = branch(more * 100, training=False).numpy()

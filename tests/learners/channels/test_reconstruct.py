@@ -92,7 +92,7 @@ def test_residual_compensation_lowers_the_error_behind_the_addition(name, monkey
     prune(model, working, first, counts, images(4), Method(refit_all=False))
     with monkeypatch.context() as patch:
       if not compensate:
-        patch.setattr(Features, '_lost', lambda self, target: None)
+        patch.setattr(Features, '_lost', lambda self, target: [])
       prune(model, working, last, counts, images(8), Method(refit_all=False, nb_points=40))
     outs = [
       keras.Model(m.input, m.get_layer(f'{name}_add').output)(images(1, seed=9)[0]).numpy()
