@@ -76,7 +76,7 @@ def build(name: str, size: int) -> tuple[Any, np.ndarray]:
   keras3.utils.set_random_seed(0)
   options = {'weights': None, 'input_shape': (size, size, 3), 'classes': 10}
   model = getattr(keras3.applications, name)(classifier_activation=None, **options)
-  images = rng.uniform(0, 255, (2, size, size, 3)).astype(np.float32)
+  images = rng.uniform(0, 255, (16, size, size, 3)).astype(np.float32)
   norms = [one for one in model.layers if hasattr(one, 'moving_mean')]
   momenta = [one.momentum for one in norms]
   for layer in norms:
@@ -92,7 +92,7 @@ def build(name: str, size: int) -> tuple[Any, np.ndarray]:
   model(images, training=True)  # With momentum 0 the statistics become this batch's.
   for layer, momentum in zip(norms, momenta):
     layer.momentum = momentum
-  return model, images
+  return model, images[:2]
 
 
 def check(name: str, folder: Path) -> dict[str, Any]:

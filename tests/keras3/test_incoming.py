@@ -313,6 +313,15 @@ def test_a_difference_is_found():
     prove_equal(model, made, 'the copy')
 
 
+def test_rounding_that_a_model_amplifies_is_no_difference():
+  def sensitive(factor):
+    return model_of(lambda x: ops.sin(factor * ops.mean(x, (1, 2)) + 1))
+
+  prove_equal(sensitive(2e5), sensitive(2e5 * (1 + 1e-7)), 'it')
+  with pytest.raises(UserError, match='differs'):
+    prove_equal(sensitive(1.0), sensitive(1.0 + 1e-4), 'it')
+
+
 def test_notes_say_what_was_left_out():
   notes = []
   to_tf_keras(model_of(LAYERS['Random only here']), notes=notes)
