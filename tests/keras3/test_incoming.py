@@ -298,11 +298,19 @@ def test_kinds_of_models():
     to_tf_keras(keras3.Sequential([L.Dense(2)]))
 
   class Own(keras3.Model):
-    def call(self, x):
-      return x
+    def __init__(self):
+      super().__init__(name='own')
+      self.first, self.second = L.Dense(4, name='first'), L.Dense(2, name='second')
 
-  with pytest.raises(UserError, match='is a subclassed model'):
-    to_tf_keras(Own())
+    def call(self, x, training=None):
+      return self.second(ops.relu(self.first(x)))
+
+  model = Own()
+  with pytest.raises(UserError, match='is a subclassed model .* call it once'):
+    to_tf_keras(model)
+  x = np.ones((2, 3), np.float32)
+  expected = np.asarray(model(x))
+  np.testing.assert_allclose(to_tf_keras(model)(x), expected, atol=1e-6)
 
 
 def test_a_difference_is_found():

@@ -13,7 +13,7 @@ import tf_keras as keras
 from secateurs.utils.errors import UserError
 from secateurs.utils.keras3 import layers_in
 from secateurs.utils.keras3.compiled import compile_like
-from secateurs.utils.keras3.kinds import load_keras3, require_layers
+from secateurs.utils.keras3.kinds import load_keras3, require_layers, traced
 from secateurs.utils.keras3.opened import opened, unreached
 from secateurs.utils.keras3.operations_in import ARITHMETIC, OPERATIONS
 from secateurs.utils.keras3.proof import prove_equal
@@ -34,8 +34,8 @@ def to_tf_keras(
   operations of keras.ops become operations of TensorFlow.
 
   Args:
-    model: a functional or Sequential model of Keras 3, or the path of its .keras or .h5 file. It
-      stays as it is.
+    model: a model of Keras 3, functional, Sequential, or subclassed if its call can be traced, or the
+      path of its .keras or .h5 file. It stays as it is.
     layers: for layer classes of your own: class, or its name -> tf_keras class with the same config
       and weights, or a function that is given the layer and returns a tf_keras layer. Classes that
       are registered under the same name with both need none.
@@ -52,8 +52,9 @@ def to_tf_keras(
   if isinstance(model, (str, os.PathLike)):
     model = load_keras3(model)
   notes = [] if notes is None else notes
-  made = _Import(layers or {}, notes).model(model)
-  prove_equal(model, made, f'Model {model.name!r}, rebuilt in tf_keras,')
+  given = traced(model)
+  made = _Import(layers or {}, notes).model(given)
+  prove_equal(given, made, f'Model {model.name!r}, rebuilt in tf_keras,')
   compile_like(made, model, notes)
   return made
 

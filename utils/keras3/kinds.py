@@ -34,6 +34,27 @@ def load_keras3(path: str | os.PathLike, *, with_training: bool = False) -> kera
   return keras.saving.load_model(os.fspath(path), compile=with_training)
 
 
+def traced(model: Any) -> Any:
+  """A subclassed model as the functional model that its call amounts to; any other as it is.
+
+  The layers are those of the model. A call that needs numbers, or something else than keras.layers and
+  keras.ops, cannot be traced: then the model comes back, and is refused where it is opened up.
+  """
+  import keras
+
+  shapes = getattr(model, '_build_shapes_dict', None)
+  if getattr(model, '_nodes_by_depth', None) or isinstance(model, keras.Sequential) or not shapes:
+    return model
+  (shape, *others) = shapes.values()
+  if others or not isinstance(shape, (list, tuple)) or not isinstance(shape[-1], int):
+    return model  # Several inputs.
+  try:
+    inputs = keras.Input(tuple(shape[1:]))
+    return keras.Model(inputs, model.call(inputs), name=model.name)
+  except Exception:  # Whatever a call raises on tensors without numbers.
+    return model
+
+
 def require_layers(model: Any) -> Any:
   """The functional model of Keras 3 that a model is, or has inside.
 
@@ -53,7 +74,7 @@ def require_layers(model: Any) -> Any:
   if getattr(model, '_nodes_by_depth', None):
     return model
   raise UserError(
-    f'Model {name!r} is a subclassed model ({type(model).__name__}) of Keras 3, expected a functional '
-    'or Sequential one: its layers are called in Python code that no tool can follow, so rewrite it as '
-    'keras.Model(inputs, outputs).'
+    f'Model {name!r} is a subclassed model ({type(model).__name__}) of Keras 3 that cannot be traced, '
+    'expected one that was called on data and whose call uses keras.layers and keras.ops alone: call '
+    'it once, or rewrite it as keras.Model(inputs, outputs).'
   )
