@@ -306,7 +306,7 @@ def test_kinds_of_models():
       return self.second(ops.relu(self.first(x)))
 
   model = Own()
-  with pytest.raises(UserError, match='is a subclassed model .* call it once'):
+  with pytest.raises(UserError, match=r'is a subclassed model .* call it once'):
     to_tf_keras(model)
   x = np.ones((2, 3), np.float32)
   expected = np.asarray(model(x))
