@@ -79,7 +79,7 @@ def _boxes(title: str, data: Mapping[str, Any]) -> str:
   images = _grey_or_colours(data['images'])
   names = (('targets', 'objects'), *((name, label) for name, label, _ in _LABELS))
   height, width = images.shape[1:3]
-  figure = Figure(figsize=(1.7 * len(images), 1.7 * len(names) + 0.3), dpi=110)
+  figure = Figure(figsize=(1.7 * len(images), 1.7 * len(names) + 0.3), dpi=80)
   panels = figure.subplots(len(names), len(images), squeeze=False)
   for row, (name, label) in zip(panels, names, strict=True):
     row[0].set_ylabel(label, color=TEXT)

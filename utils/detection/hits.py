@@ -144,7 +144,8 @@ def coco_pairs(
   least = np.minimum(np.asarray(thresholds), 1 - 1e-10)
   free = np.ones((len(thresholds), len(given)), bool)
   rows = np.arange(len(thresholds))
-  for d in range(len(found) if len(given) else 0):
+  near = overlap.max(1, initial=0.0) >= least.min()  # Most detections are far from every object.
+  for d in np.flatnonzero(near):
     fits = free & (overlap[d][None] >= least[:, None])
     wanted = fits & ~skipped
     wanted = np.where(wanted.any(1, keepdims=True), wanted, fits)
