@@ -105,7 +105,7 @@ class ChannelPrunedLearner(WidthLearner):
       self.map_store,
       alternating=config.scheme == 'alternating',
       scalar=config.repair == 'scalar',
-      keep_zeros=self.settings.training.keep_zeros,
+      keep_zeros=self.keeps_zeros,
     )
 
   def _nb_batches(self) -> int:

@@ -195,7 +195,7 @@ class DisChnPrunedLearner(BlockLearner):
       selection='backward',
       refit_all=True,
       ridge=_RIDGE,
-      keep_zeros=settings.training.keep_zeros,
+      keep_zeros=self.keeps_zeros,
       seed=settings.run.seed,
       nb_points=nb_points(nb_batches),
       store=self.map_store,

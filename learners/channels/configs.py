@@ -135,7 +135,7 @@ class RefitConfig(Config):
     *,
     alternating: bool = False,
     scalar: bool = False,
-    keep_zeros: bool = True,
+    keep_zeros: bool = False,
   ) -> Method:
     """How channels are chosen and layers refit.
 

@@ -169,7 +169,7 @@ class FilterLearner(ChannelLearner):
     return Method(
       selection=self.config.criterion,
       refit_all=True,
-      keep_zeros=self.settings.training.keep_zeros,
+      keep_zeros=self.keeps_zeros,
       seed=self.settings.run.seed,
       nb_points=nb_points(self._nb_refit_batches()),
       store=self.map_store,

@@ -56,7 +56,7 @@ class Method:
   scalar: bool = False
   refit_all: bool = False
   ridge: float = 1e-4
-  keep_zeros: bool = True
+  keep_zeros: bool = False
   seed: int = 0
   nb_points: int = 10
   scores: Mapping[str, np.ndarray] | None = None

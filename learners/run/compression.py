@@ -79,6 +79,11 @@ class CompressionLearner(MeasuredLearner):
     return model
 
   @property
+  def keeps_zeros(self) -> bool:
+    """Whether the network that was given has zeros that stay."""
+    return self.settings.training.keep_zeros and self.session.state.input_zeros > 0
+
+  @property
   def augmentation(self) -> str:
     """Augmentation policy of training after the baseline."""
     return self.settings.training.augment_ft
