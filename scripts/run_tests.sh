@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Runs linters and tests: ./scripts/run_tests.sh [pytest arguments]; -m "not slow" is the fast lane.
+# Runs linters and tests: ./scripts/run_tests.sh [pytest arguments]; -m "not slow" is the fast lane,
+# --exhaustive adds those of many alike that the suite leaves out.
 # Test files run in parallel, one per core (up to four); -n 0 runs them one after the other.
 set -euo pipefail
 cd "$(dirname "$0")/.."

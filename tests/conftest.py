@@ -20,6 +20,22 @@ def _own_cache(tmp_path_factory):
   patch.undo()
 
 
+def pytest_addoption(parser):
+  parser.addoption(
+    '--exhaustive', action='store_true', help='run all of the tests that are alike, too'
+  )
+
+
+def pytest_collection_modifyitems(config, items):
+  """Leaves out what only --exhaustive runs."""
+  if config.getoption('--exhaustive'):
+    return
+  left_out = [item for item in items if item.get_closest_marker('exhaustive')]
+  if left_out:
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if not item.get_closest_marker('exhaustive')]
+
+
 @pytest.fixture(scope='session')
 def cifar10_folder() -> Path:
   """The folder of real CIFAR-10, from SECATEURS_TEST_CIFAR10."""

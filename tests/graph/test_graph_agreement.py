@@ -50,8 +50,14 @@ def test_a_choice_is_always_accepted(seed):
   agree(randomize(random_network(seed), seed), seed)
 
 
+SEEDS = [
+  pytest.param(first, marks=[pytest.mark.exhaustive] if first >= 150 else [])
+  for first in range(100, 600, 50)
+]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize('first', range(100, 600, 50))
+@pytest.mark.parametrize('first', SEEDS)
 def test_random_networks_are_chosen_sliced_saved_and_sliced_again(first, tmp_path):
   for seed in range(first, first + 50):
     keras.backend.clear_session()

@@ -16,19 +16,17 @@ ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / 'nets' / 'recipes'
 RECIPES = sorted(p.stem for p in FOLDER.glob('*.flags') if 'smoke' not in p.stem)
 # Those that differ from one of these in a ratio alone run in no more than one of the tests.
-SMOKES = [
-  'agp_mobilenet_v1_90',
+SMOKES = ['agp_mobilenet_v1_90', 'cp_vgg16_5x', 'dcp_resnet56', 'growing_resnet56']
+LARGE_SMOKES = [
   'cp_resnet50_2x',
-  'cp_vgg16_5x',
   'dcp_mobilenet_v2',
   'dcp_resnet18_50',
   'dcp_resnet50_50',
-  'dcp_resnet56',
   'slimming_vgg19',
-  'growing_resnet56',
   'autopruner_resnet50',
   'chex_resnet18',
 ]
+ALL_SMOKES = [*SMOKES, *(pytest.param(one, marks=pytest.mark.exhaustive) for one in LARGE_SMOKES)]
 # The commands of the documents that the project comes from, launcher and number of processes left out.
 SEEDS = {
   'nets/resnet_at_cifar10_run.py': '--learner dis-chn-pruned --dcp_prune_ratio 0.75',
@@ -72,7 +70,7 @@ def test_a_recipe_is_complete(recipe):
   _, learner = parse(script, f'--flagfile=nets/recipes/{recipe}.flags')
   assert f'--learner={learner}' in text
   assert parse(script, f'--flagfile=nets/recipes/{recipe}_smoke.flags')[1] == learner
-  assert set(SMOKES) <= set(RECIPES)
+  assert {*SMOKES, *LARGE_SMOKES} <= set(RECIPES)
 
 
 @pytest.mark.parametrize('script', SEEDS)
@@ -98,7 +96,7 @@ def phases(log_dir):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('recipe', SMOKES)
+@pytest.mark.parametrize('recipe', ALL_SMOKES)
 def test_a_smoke_run(recipe, tmp_path, request):
   script = entry_script(recipe)
   fixture = 'tiny_ilsvrc12' if 'ilsvrc12' in script else 'cifar10_folder'

@@ -28,7 +28,15 @@ def run_dir(tmp_path_factory):
   return str(tmp_path_factory.mktemp('mobilenet'))
 
 
-@pytest.mark.parametrize('name', sorted(learners()))
+# The others have their tests on small networks.
+FEW = ('full-prec', 'weight-sparse', 'chn-pruned')
+NAMES = [
+  pytest.param(name, marks=[] if name in FEW else [pytest.mark.exhaustive])
+  for name in sorted(learners())
+]
+
+
+@pytest.mark.parametrize('name', NAMES)
 def test_every_learner_compresses_a_mobilenet(name, helper, run_dir):
   cls = get_learner(name)
   learner = cls(
