@@ -1,16 +1,19 @@
 """An equal network whose layers all have a form in 8 bits, for training that simulates it.
 
-tensorflow-model-optimization takes neither Rescaling nor Normalization, gives the results of operations
-on tensors no range, and folds no batch normalisation into a transposed convolution. What it leaves
-out would compute in float32 in the full-integer file. Here
+tensorflow-model-optimization refuses some layers and activations, gives the results of operations on
+tensors no range, and folds a batch normalisation into few layers. What it leaves out would compute in
+float32 in the full-integer file. Here
 
-  - Rescaling and Normalization of maps become a 1x1 depthwise convolution with a bias, frozen;
+  - Rescaling, Normalization, and a batch normalisation after no convolution or dense layer become a
+    1x1 depthwise convolution with a bias;
   - a batch normalisation right after a transposed convolution is folded into it;
+  - an activation that is not simulated becomes a separate layer, whose result gets a range;
   - the result of an operation passes an Activation layer that does nothing but get a range.
 """
 
 from __future__ import annotations
 
+import collections
 from collections.abc import Callable
 from typing import Any
 
@@ -25,6 +28,9 @@ OPERATIONS = ('TFOpLambda', 'SlicingOpLambda')
 RANGE = '_range'
 """How the names of layers end that give operations a range."""
 
+_SIMULATED = ('linear', 'relu', 'softmax', 'sigmoid', 'tanh', 'gelu', 'swish')
+_FOLDING = ('Conv2D', 'DepthwiseConv2D', 'SeparableConv2D', 'Dense')
+
 Copied = tuple[Callable, Any]
 
 
@@ -37,8 +43,11 @@ def int8_form(model: keras.Model) -> keras.Model:
   flat = flatten_model(model)
   folded = _norms_after_transposed(flat)
   norms = {call.name for call, _ in folded.values()}
-  changed = (*OPERATIONS, 'Rescaling', 'Normalization')
-  if not folded and not any(type(call.layer).__name__ in changed for call in flat.calls):
+  affine = _affine(flat) - norms
+  changed = {*folded, *affine}
+  changed |= {call.name for call in flat.calls if type(call.layer).__name__ in OPERATIONS}
+  changed |= {call.name for call in flat.calls if _has_other_activation(call.layer)}
+  if not changed:
     return model
 
   def copy(layer: keras.layers.Layer, name: str, args: tuple, kwargs: dict[str, Any]) -> Copied:
@@ -46,8 +55,10 @@ def int8_form(model: keras.Model) -> keras.Model:
       return _nothing, args[0]
     if name in folded:
       return _folded(layer, name, args, folded[name][0].layer)
-    if type(layer).__name__ in ('Rescaling', 'Normalization') and args[0].shape.rank == 4:
+    if name in affine:
       return _as_depthwise(layer, name, args)
+    if _has_other_activation(layer):
+      return _with_separate_activation(layer, name, args, kwargs)
     made, result = copy_layer(layer, name, args, kwargs)
     if type(layer).__name__ in OPERATIONS and _takes_a_range(result):
       ranged = keras.layers.Activation('linear', name=f'{name}{RANGE}')
@@ -55,6 +66,49 @@ def int8_form(model: keras.Model) -> keras.Model:
     return made, result
 
   return copy_flat(flat, copy=copy)
+
+
+def is_simulated(activation: Any) -> bool:
+  """Whether an activation has a form in 8 bits as it is."""
+  return getattr(activation, '__name__', '') in _SIMULATED
+
+
+def _has_other_activation(layer: keras.layers.Layer) -> bool:
+  """Whether a layer with a kernel ends in an activation that is not simulated."""
+  activation = getattr(layer, 'activation', None)
+  return activation is not None and bool(layer.weights) and not is_simulated(activation)
+
+
+def _with_separate_activation(
+  layer: keras.layers.Layer, name: str, args: tuple, kwargs: dict[str, Any]
+) -> Copied:
+  copy = type(layer).from_config({**layer.get_config(), 'name': name, 'activation': 'linear'})
+  made = copy(*args, **kwargs)
+  copy.set_weights(layer.get_weights())
+  after = keras.layers.Activation(layer.activation, name=f'{name}{RANGE}')
+  return (lambda *a, **k: after(copy(*a, **k))), after(made)
+
+
+def _affine(flat: FlatModel) -> set[str]:
+  """Names of layers on maps that are a scale and an offset for each channel, and are not folded."""
+  makers = {number: call for call in flat.calls for number in call.outputs}
+  readers = collections.Counter(number for call in flat.calls for number in set(call.inputs))
+  found = set()
+  for call in flat.calls:
+    kind, source = type(call.layer).__name__, makers.get(call.inputs[0] if call.inputs else None)
+    if len(flat.shapes[call.outputs[0]]) != 4:
+      continue
+    if kind in ('Rescaling', 'Normalization'):
+      found.add(call.name)
+    elif isinstance(call.layer, keras.layers.BatchNormalization):
+      folds = (
+        source is not None
+        and type(source.layer).__name__ in _FOLDING
+        and source.layer.activation is keras.activations.linear
+        and readers[call.inputs[0]] == 1
+      )
+      found |= set() if folds else {call.name}
+  return found
 
 
 def _nothing(x: Any) -> Any:
@@ -70,7 +124,8 @@ def _as_depthwise(layer: keras.layers.Layer, name: str, args: tuple) -> Copied:
   shape = (1, 1, 1, args[0].shape[-1])
   offset = layer(tf.zeros(shape)).numpy().reshape(-1)
   scale = layer(tf.ones(shape)).numpy().reshape(-1) - offset
-  copy = keras.layers.DepthwiseConv2D(1, name=name, trainable=False)
+  learns = isinstance(layer, keras.layers.BatchNormalization) and layer.trainable
+  copy = keras.layers.DepthwiseConv2D(1, name=name, trainable=learns)
   result = copy(args[0])
   copy.set_weights([scale.reshape(1, 1, -1, 1), offset])
   return copy, result

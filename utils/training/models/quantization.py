@@ -20,9 +20,21 @@ from secateurs.utils.errors import UserError
 from secateurs.utils.graph.flat.l2_norm import L2Norm
 from secateurs.utils.graph.flat.selection import ChannelSelection
 from secateurs.utils.training.engine.masks import Masks
-from secateurs.utils.training.models.int8_form import OPERATIONS, RANGE, int8_form
+from secateurs.utils.training.models.int8_form import OPERATIONS, RANGE, int8_form, is_simulated
 from secateurs.utils.training.models.weights import layer_kernels
 
+# Layers of tf_keras that tfmot refuses though they only move or combine numbers.
+_WITHOUT_KERNEL = (
+  'ELU',
+  'Subtract',
+  'Multiply',
+  'Average',
+  'Maximum',
+  'Minimum',
+  'Resizing',
+  'CenterCrop',
+  'ThresholdedReLU',
+)
 _INPUT = 'quantize_layer'  # What rounds the input.
 _BATCH = 50
 
@@ -112,9 +124,18 @@ def _annotated(layer: keras.layers.Layer) -> keras.layers.Layer:
     return layer
   if isinstance(layer, (ChannelSelection, L2Norm)):
     return quantize_annotate_layer(layer, NoOpQuantizeConfig())
-  if isinstance(layer, keras.layers.PReLU) or layer.name.endswith(RANGE):
+  if layer.name.endswith(RANGE) or _needs_a_range(layer):
     return quantize_annotate_layer(layer, OutputQuantizeConfig())
   return quantize_annotate_layer(layer)
+
+
+def _needs_a_range(layer: keras.layers.Layer) -> bool:
+  """Whether a layer of tf_keras is not simulated, and computes without a kernel."""
+  if isinstance(layer, keras.layers.Activation):
+    return not is_simulated(layer.activation)
+  if isinstance(layer, keras.layers.PReLU):
+    return True
+  return type(layer).__name__ in _WITHOUT_KERNEL
 
 
 def wrapped(layer: keras.layers.Layer) -> keras.layers.Layer:
