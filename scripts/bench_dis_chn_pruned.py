@@ -148,7 +148,7 @@ def main() -> None:
       continue
     branch = None
     if block.tensor is not None:
-      branch = make_head(flats[1].shapes[block.tensor], 10, f'branch{block.number}', 0)
+      branch = make_head(flats[1].shapes[block.tensor], (10,), f'branch{block.number}', 0)
     totals = []
     for unit in block.units:
       steps = steps_of(unit.name, flats, block, branch, data)

@@ -75,7 +75,7 @@ def block_phase() -> tuple:
   model = cifar_resnet(20)
   flat = flatten_model(model)
   block = find_blocks(flat, 3, find_units(ChannelGraph(model), 'couple', ()).units)[1]
-  branch = make_head(flat.shapes[block.tensor], 10, 'branch', 0)
+  branch = make_head(flat.shapes[block.tensor], (10,), 'branch', 0)
   variables = [*model.trainable_variables, *branch.trainable_variables]
   objective = TaskObjective(model, Classification(10))
   return BlockObjective(flat, block, branch, objective), variables
