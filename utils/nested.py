@@ -1,17 +1,36 @@
-"""Inputs and outputs of networks as arrays: one alone, or several in a tuple."""
+"""Inputs and outputs of networks as arrays: one alone, or several in a tuple.
+
+As tf.nest, without loading TensorFlow: pages and comparisons are made without it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
 
 def parts(values: Any) -> list[Any]:
-  """The arrays, in order."""
-  return list(tf.nest.flatten(values))
+  """The arrays, in order; those of a dictionary by its sorted keys."""
+  if isinstance(values, Mapping):
+    return [one for key in sorted(values) for one in parts(values[key])]
+  if isinstance(values, (tuple, list)):
+    return [one for value in values for one in parts(value)]
+  return [values]
+
+
+def mapped(function: Callable[..., Any], *values: Any) -> Any:
+  """What a function gives for each array of a structure, or for those of several alike."""
+  first = values[0]
+  if isinstance(first, Mapping):
+    return {key: mapped(function, *(one[key] for one in values)) for key in first}
+  if isinstance(first, (tuple, list)):
+    found = [mapped(function, *each) for each in zip(*values, strict=True)]
+    if hasattr(first, '_fields'):
+      return type(first)(*found)
+    return tuple(found) if isinstance(first, tuple) else found
+  return function(*values)
 
 
 def one_or_all(values: Sequence[Any]) -> Any:
@@ -26,19 +45,21 @@ def size(values: Any) -> int:
 
 def rows(values: Any, index: Any) -> Any:
   """What an index (a slice, places, a mask) chooses of the samples of each array."""
-  return tf.nest.map_structure(lambda one: one[index], values)
+  return mapped(lambda one: one[index], values)
 
 
 def joined(pieces: Sequence[Any]) -> Any:
   """Pieces of samples, one after the other."""
-  return tf.nest.map_structure(lambda *arrays: np.concatenate(arrays), *pieces)
+  return mapped(lambda *arrays: np.concatenate(arrays), *pieces)
 
 
 def as_numpy(values: Any) -> Any:
   """Tensors as arrays."""
-  return tf.nest.map_structure(np.asarray, values)
+  return mapped(np.asarray, values)
 
 
 def as_tensors(values: Any) -> Any:
   """Arrays as tensors."""
-  return tf.nest.map_structure(tf.convert_to_tensor, values)
+  import tensorflow as tf  # Where no tensors are wanted, it need not be loaded.
+
+  return mapped(tf.convert_to_tensor, values)

@@ -89,13 +89,14 @@ class Judge:
   def _sum(self) -> dict[str, tf.Tensor]:
     totals = zeros(self._task)
     rank, size = distributed.shard()
-    total, batch = tf.shape(nested.parts(self._inputs)[0])[0], self._batch
+    total, batch = tf.shape(tf.nest.flatten(self._inputs)[0])[0], self._batch
     for start in tf.range(tf.minimum(rank * batch, total), total, size * batch):
       # Batches that run at once would each hold their feature maps.
       tf.autograph.experimental.set_loop_options(parallel_iterations=1)
       part = slice(start, start + batch)
-      outputs = self._model(nested.rows(self._inputs, part), training=False)
-      found = self._task.totals(nested.rows(self._targets, part), outputs)
+      given = (self._inputs, self._targets)
+      inputs, targets = tf.nest.map_structure(lambda one: one[part], given)  # noqa: B023
+      found = self._task.totals(targets, self._model(inputs, training=False))
       totals = {name: value + found[name] for name, value in totals.items()}
     return totals
 
