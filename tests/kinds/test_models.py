@@ -112,7 +112,7 @@ def test_runs_under_a_global_policy_of_half_precision(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('kind', ['pixels_of_classes', 'signals_of_numbers', 'two_outputs'])
+@pytest.mark.parametrize('kind', ['pixels_of_classes', 'one_number', 'two_outputs'])
 def test_distillation_and_8_bits(kind, tmp_path):
   _, result = run(
     KINDS[kind],
@@ -125,7 +125,7 @@ def test_distillation_and_8_bits(kind, tmp_path):
   int8 = result.report['compressed']['int8']
   assert int8['score']['name'] == result.report['original']['score']['name']
   assert int8['post_training_score'] is not None
-  assert ('int8_top1_agreement' in result.report['parity']) == (kind != 'signals_of_numbers')
+  assert ('int8_top1_agreement' in result.report['parity']) == (kind != 'one_number')
 
 
 @pytest.mark.slow
@@ -137,7 +137,7 @@ def test_quantization_learners(kind, learner, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('kind', ['tokens', 'bytes_of_pixels', 'two_inputs', 'volumes'])
+@pytest.mark.parametrize('kind', ['tokens', 'bytes_of_pixels', 'two_inputs'])
 def test_full_integer_files(kind, tmp_path):
   _, result = run(
     KINDS[kind], 'weight-sparse', tmp_path, run={'export_int8': True, 'nb_smpls_calib': 16}
