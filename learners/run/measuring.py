@@ -25,6 +25,7 @@ from secateurs.utils.deploy import TFLiteModel, export_model, kept, measure_late
 from secateurs.utils.deploy.export import Export
 from secateurs.utils.deploy.export_files import Writer
 from secateurs.utils.deploy.exportable import NB_PARITY_IMAGES
+from secateurs.utils.deploy.operators import operators_of
 from secateurs.utils.deploy.parity import Agreement
 from secateurs.utils.graph import count
 from secateurs.utils.graph.counts.memory import inference_batch
@@ -111,6 +112,7 @@ def measure(
   block = model_block(
     count=count(model),
     export=export,
+    operators=None if export.tflite is None else operators_of(export.tflite.path),
     evaluation=evaluation.block(),
     int8=int8,
     quant=quant,

@@ -37,7 +37,9 @@ def test_layer_rows_join_by_name_and_show_what_is_gone():
 def test_model_block_takes_what_was_measured():
   size = SimpleNamespace(bytes=10, gzip_bytes=8)
   further = {'tflite_quant': size, 'dc': size}
-  export = SimpleNamespace(tflite=size, tflite_int8=None, tflite_sparse=None, further={})
+  export = SimpleNamespace(
+    tflite=size, tflite_int8=None, tflite_sparse=None, further={}, left_out={}, notes=[]
+  )
   entry = {'threads': 1, 'p50_ms': 1.0, 'p90_ms': 2.0, 'fps': 900.0}
   count = _count(_layer('a', 8, 100))
   evaluation = {'score': score(0.9), 'accuracy': 0.9, 'loss': 0.4}
@@ -57,7 +59,9 @@ def test_model_block_takes_what_was_measured():
   block = model_block(export=export, quant={'loss': 0.5})
   assert block['quant'] == {'loss': 0.5, 'bytes': 10, 'gzip_bytes': 8}
   assert block['packed'] == {'bytes': 10, 'gzip_bytes': 8}
-  export = SimpleNamespace(tflite=size, tflite_int8=size, tflite_sparse=size, further={})
+  export = SimpleNamespace(
+    tflite=size, tflite_int8=size, tflite_sparse=size, further={}, left_out={}, notes=[]
+  )
   int8 = {'score': score(0.8), 'post_training_score': 0.7}
   block = model_block(evaluation=None, export=export, int8=int8, int8_latency=[entry])
   assert block['int8'] == {**int8, 'bytes': 10, 'gzip_bytes': 8, 'latency': [entry]}

@@ -138,10 +138,10 @@ def test_what_is_harmless_is_loaded(tmp_path):
     np.testing.assert_allclose(load_model(tmp_path / name)(inputs), model(inputs), atol=1e-6)
 
 
-def test_files_without_a_config_reach_the_loader(tmp_path):
+def test_files_without_a_config_are_refused(tmp_path):
   with h5py.File(tmp_path / 'm.h5', 'w'):
     pass
   shutil.copy(tmp_path / 'm.h5', tmp_path / 'n.keras')
   for name in ('m.h5', 'n.keras'):
-    with pytest.raises(UserError, match='cannot be loaded as a Keras model'):
+    with pytest.raises(UserError, match='holds weights alone, but a whole model was expected'):
       load_model(tmp_path / name)

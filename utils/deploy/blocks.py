@@ -6,10 +6,10 @@ from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 from secateurs.utils import processor
-from secateurs.utils.deploy.operators import operators_of
 
 if TYPE_CHECKING:
   from secateurs.utils.deploy.export import Export, ExportedFile
+  from secateurs.utils.deploy.operators import Operators
   from secateurs.utils.graph import ModelCount
 
 UNSTRUCTURED_NOTE = (
@@ -25,6 +25,7 @@ def model_block(
   evaluation: Mapping | None = None,
   count: 'ModelCount | None' = None,
   export: 'Export | None' = None,
+  operators: 'Operators | None' = None,
   latency: Sequence[Mapping] | None = None,
   int8: Mapping | None = None,
   int8_latency: Sequence[Mapping] | None = None,
@@ -38,6 +39,7 @@ def model_block(
       loss, metrics, and for classification accuracy, accuracy_top5.
     count: MACs and parameters of the exported model.
     export: its files; gives the sizes.
+    operators: of the float file.
     latency: the float file's entry of `measure_latency`.
     int8: as `evaluation`, of the full-integer file; also post_training_score where that file comes
       from quantisation-aware training.
@@ -51,9 +53,6 @@ def model_block(
   if export is not None:
     if export.tflite is not None:
       block.update(tflite_bytes=export.tflite.bytes, tflite_gzip_bytes=export.tflite.gzip_bytes)
-      operators = operators_of(export.tflite.path)
-      block['operators'] = operators.kinds
-      block['delegate_partitions'] = operators.partitions
     if export.left_out:
       block['left_out'] = dict(export.left_out)
     if export.notes:
@@ -64,6 +63,8 @@ def model_block(
       block['quant'] = {**(quant or {}), **_sizes(export.further['tflite_quant'])}
     if 'dc' in export.further:
       block['packed'] = _sizes(export.further['dc'])
+  if operators is not None:
+    block.update(operators=operators.kinds, delegate_partitions=operators.partitions)
   if latency is not None:
     block['latency'] = [dict(entry) for entry in latency]
   of_int8 = dict(int8 or {})
