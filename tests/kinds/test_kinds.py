@@ -35,10 +35,19 @@ QUICK = {
   ('outputs_in_a_dictionary', 'dis-chn-pruned'),
 }
 REFITTING = ('chn-pruned', 'dis-chn-pruned')  # Every other kind has the one, or the other.
+
+
+def _marks(name, learner, of_the_suite):
+  if (name, learner) in QUICK:
+    return ()
+  return (pytest.mark.slow,) if of_the_suite else (pytest.mark.slow, pytest.mark.exhaustive)
+
+
+# The suite compresses each kind by one learner, the exhaustive one by three.
 CASES = [
-  pytest.param(name, learner, marks=() if (name, learner) in QUICK else pytest.mark.slow)
-  for place, name in enumerate(KINDS)
-  for learner in ('weight-sparse', 'filter-pruned', REFITTING[place % 2])
+  pytest.param(name, learner, marks=_marks(name, learner, place == number % 3))
+  for number, name in enumerate(KINDS)
+  for place, learner in enumerate(('weight-sparse', 'filter-pruned', REFITTING[number % 2]))
 ]
 
 

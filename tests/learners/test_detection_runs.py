@@ -80,7 +80,13 @@ def test_a_detector_is_pruned_exported_and_reported(make, scenes, dense):
   assert result.model.output_shape == (None, 850, 15)
 
 
-@pytest.mark.parametrize('name', [n for n in LEARNERS if n != 'filter-pruned'])
+FEW = ('filter-pruned', 'weight-sparse')
+
+
+@pytest.mark.parametrize(
+  'name',
+  [pytest.param(name, marks=[] if name in FEW else [pytest.mark.exhaustive]) for name in LEARNERS],
+)
 def test_every_learner_takes_a_detector(name, make, scenes, dense):
   learner, _ = run(make, scenes, dense, name)
   report = json.loads((learner.files.log_dir / 'report.json').read_text())
