@@ -39,6 +39,7 @@ def test_gates_of_all_layers_jointly(run):
   assert applied.count_params() == result.model.count_params()
 
 
+@pytest.mark.slow
 def test_groups_are_gated_one_after_another(run):
   learner, result = run(
     groups='b0_*,b*', prune_ratio=0.25, repair='none', pull=10.0, init='variance'
@@ -53,6 +54,7 @@ class Killed(BaseException):
   """Stands for a kill."""
 
 
+@pytest.mark.slow
 def test_a_run_killed_among_its_gates_ends_like_one_that_was_not(run, monkeypatch):
   config = {'groups': 'b0_*,b*', 'nb_updates': 4}
   whole = run('whole', **config)[1]

@@ -50,6 +50,7 @@ def test_structured_zeros_in_place_of_a_slice(run):
   assert learner.state.changes[0]['step'] == 0
 
 
+@pytest.mark.slow
 def test_from_scratch_trains_the_whole_schedule(run):
   learner, result = run(start='scratch', rat=0.03)
   phase = next(p for p in result.report['phases'] if p['name'] == 'explore')
@@ -66,6 +67,7 @@ class Killed(BaseException):
   """Stands for a kill."""
 
 
+@pytest.mark.slow
 def test_a_run_killed_between_changes_ends_like_one_that_was_not(run, monkeypatch):
   config = {'preserve_ratio': 0.5, 'every': 0.2}
   whole = run('whole', **config)[1]

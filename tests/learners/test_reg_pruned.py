@@ -77,6 +77,7 @@ def test_blocks_that_go_take_their_additions_along(run):
   assert kinds(applied).count('Conv2D') == 3
 
 
+@pytest.mark.slow
 def test_zeros_are_cut_and_those_of_shapes_stay_zeros(run):
   learner, result = run(
     penalty='group_lasso',
@@ -95,6 +96,7 @@ def test_zeros_are_cut_and_those_of_shapes_stay_zeros(run):
   assert any('zero over all filters' in note for note in result.report['notes'])
 
 
+@pytest.mark.slow
 def test_from_scratch_starts_with_scales_of_a_half(run):
   learner, result = run(
     penalty='bn_gamma', update='subgradient', factor=1e-3, from_scratch=True, epochs=0.5
@@ -107,6 +109,7 @@ def test_from_scratch_starts_with_scales_of_a_half(run):
   assert iters['finetune'] == learner.rates.fine_tune_steps()
 
 
+@pytest.mark.slow
 def test_channels_of_a_trunk_are_selected_by_their_readers(run):
   _, result = run(trunk='gather', preserve_ratio=0.4, prune_option='auto', epochs=0.5)
   assert 'ChannelSelection' in kinds(result.model) or 'SlicingOpLambda' in kinds(result.model)
@@ -125,6 +128,7 @@ class Killed(BaseException):
   ],
   ids=['growing', 'blocks'],
 )
+@pytest.mark.slow
 def test_a_run_killed_under_pressure_ends_like_one_that_was_not(config, run, monkeypatch):
   whole = run('whole', **config)[1]
   step, calls = loop.TrainStep.run, []
