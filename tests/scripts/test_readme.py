@@ -130,6 +130,8 @@ def test_every_flag_of_the_commands_is_known(capsys):
         del flags[flags.index(flag) : flags.index(flag) + 2]
     experiment = runpy.run_path(str(ROOT / words[1]))['experiment']
     assert cli._run(experiment, ['x', *flags, '--help']) == 0
+    if '--chain' in flags or 'inspect' in flags:
+      continue  # A chain names its learners in its file, and inspect needs none.
     name = flags[flags.index('--learner') + 1]
     learner, method = resolve(name)
     assert name == (learner if method is None else method).name
