@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 from secateurs.learners.channels.reconstruct import Method, nb_points
 from secateurs.learners.channels.units import TRUNKS
 from secateurs.utils.config import Config, option
 from secateurs.utils.errors import UserError
 from secateurs.utils.training.layerwise.maps import MapStore
+
+
+def latency_table_option() -> Any:
+  """The option `latency_table` of learners that have `target_latency`."""
+  return option(
+    None,
+    'Table of latencies of python -m secateurs.utils.deploy.latency_table: the target in latency is '
+    'allocated by it, for the least loss.',
+  )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,11 +62,7 @@ class WidthConfig(ChannelConfig):
     low=0.01,
     high=1.0,
   )
-  latency_table: str | None = option(
-    None,
-    'Table of latencies of python -m secateurs.utils.deploy.latency_table: the target in latency is '
-    'allocated by it, for the least divergence.',
-  )
+  latency_table: str | None = latency_table_option()
   quadruple: bool = option(False, 'Round numbers of kept channels up to multiples of four.')
   nb_rlouts: int = option(
     1,

@@ -6,7 +6,11 @@ import dataclasses
 
 from secateurs.learners.channels.allocations import ALLOCATIONS
 from secateurs.learners.channels.colony import Constants
-from secateurs.learners.channels.configs import ChannelConfig, require_target
+from secateurs.learners.channels.configs import (
+  ChannelConfig,
+  latency_table_option,
+  require_target,
+)
 from secateurs.learners.channels.criteria import of_filters
 from secateurs.learners.channels.filter_units import FILTER_TRUNKS
 from secateurs.learners.channels.hrank import LAYOUTS
@@ -91,11 +95,7 @@ class FpConfig(ChannelConfig):
     low=0.01,
     high=1.0,
   )
-  latency_table: str | None = option(
-    None,
-    'Table of latencies of python -m secateurs.utils.deploy.latency_table: the target in latency is '
-    'allocated by it, for the least loss.',
-  )
+  latency_table: str | None = latency_table_option()
   quadruple: bool = option(False, 'Round numbers of kept filters up to multiples of four.')
   floor: float = option(
     0.1,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import ClassVar
 
-from secateurs.learners.channels.configs import ChannelConfig
+from secateurs.learners.channels.configs import ChannelConfig, latency_table_option, require_target
 from secateurs.learners.channels.filter_config import FILTER_REPAIRS
 from secateurs.learners.pressure.gates import GATE_INITS, STD
 from secateurs.utils.config import option
@@ -88,6 +88,7 @@ class GpConfig(ChannelConfig):
     low=0.01,
     high=1.0,
   )
+  latency_table: str | None = latency_table_option()
   quadruple: bool = option(False, 'Round numbers of kept channels up to multiples of four.')
   floor: float = option(
     0.1, 'Fraction of its channels that each layer keeps at least.', low=0.0, high=1.0
@@ -108,6 +109,7 @@ class GpConfig(ChannelConfig):
 
   def __post_init__(self) -> None:
     super().__post_init__()
+    require_target(self)
     if self.preserve_ratio is not None and self.target_latency is not None:
       raise UserError(
         '--gp_preserve_ratio and --gp_target_latency both say how much stays: leave one of them out.'

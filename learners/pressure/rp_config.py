@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import ClassVar
 
-from secateurs.learners.channels.configs import ChannelConfig
+from secateurs.learners.channels.configs import ChannelConfig, latency_table_option, require_target
 from secateurs.learners.channels.criteria import of_filters
 from secateurs.learners.channels.filter_config import FILTER_REPAIRS
 from secateurs.learners.channels.filter_units import FILTER_TRUNKS
@@ -124,6 +124,7 @@ class RpConfig(ChannelConfig):
     low=0.01,
     high=1.0,
   )
+  latency_table: str | None = latency_table_option()
   nb_blocks: int | None = option(
     None,
     'Residual blocks that go, those of the smallest norms; default: those that are exactly zero.',
@@ -150,6 +151,7 @@ class RpConfig(ChannelConfig):
 
   def __post_init__(self) -> None:
     super().__post_init__()
+    require_target(self)
     unknown = [kind for kind in self.kinds if kind not in (*LASSO_GROUPS, *PENALTIES)]
     if unknown or not self.kinds:
       raise UserError(
