@@ -120,7 +120,7 @@ class GatePrunedLearner(FilterLearner):
   def extra(self) -> dict[str, Any]:
     """The mean gates of each layer, sorted."""
     drawn = {
-      name: [(i / max(len(gates) - 1, 1), gate) for i, gate in enumerate(sorted(gates))]
+      name: [[i / max(len(gates) - 1, 1), gate] for i, gate in enumerate(sorted(gates))]
       for name, gates in self.state.gates.items()
     }
     return super().extra() | {'gates': drawn}

@@ -75,7 +75,7 @@ def regrown(
 
 def over_time(
   changes: Sequence[Mapping], sizes: Mapping[str, int], nb_steps: int
-) -> dict[str, list[tuple[float, float]]]:
+) -> dict[str, list[list[float]]]:
   """Fraction of its channels that each unit has over the training: points by unit name.
 
   Args:
@@ -85,6 +85,6 @@ def over_time(
   """
   found = {}
   for name, size in sizes.items():
-    points = [(one['step'] / nb_steps, one['kept'][name] / size) for one in changes]
-    found[name] = [*([] if points[0][0] == 0 else [(0.0, 1.0)]), *points, (1.0, points[-1][1])]
+    points = [[one['step'] / nb_steps, one['kept'][name] / size] for one in changes]
+    found[name] = [*([] if points[0][0] == 0 else [[0.0, 1.0]]), *points, [1.0, points[-1][1]]]
   return found

@@ -130,10 +130,10 @@ class Pressure:
     return found
 
 
-def cumulative(histogram: Mapping[str, Any]) -> list[tuple[float, float]]:
+def cumulative(histogram: Mapping[str, Any]) -> list[list[float]]:
   """(norm as a fraction of the largest, fraction of the groups up to it) of a histogram."""
   counts, total = histogram['counts'], max(histogram['of'], 1)
-  points = [(0.0, histogram['zeros'] / total)]
+  points = [[0.0, histogram['zeros'] / total]]
   return points + [
-    ((i + 1) / len(counts), sum(counts[: i + 1]) / total) for i in range(len(counts))
+    [(i + 1) / len(counts), sum(counts[: i + 1]) / total] for i in range(len(counts))
   ]
