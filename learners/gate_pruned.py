@@ -13,8 +13,9 @@ The five questions of `channels.questions`: criterion the mean gate, allocation 
 gives r), schedule `gp_groups`, pressure the gates, repair `gp_repair` and fine-tuning.
 
 Deviations. The gates with the highest running means stay, as many as r asks for, and not those of one
-batch that are above 0.5; what is refit approximates the network with its mean gates. The first weights
-have the standard deviation 10 sqrt(2 / n) of the official code (`gp_init`).
+batch that are above 0.5. With `gp_repair least-squares` the original network is cut and refit, so that
+gates only choose; with none the weights are those that were trained with gates, as published. The first
+weights have the standard deviation 10 sqrt(2 / n) of the official code (`gp_init`).
 """
 
 from __future__ import annotations
@@ -196,11 +197,12 @@ class GatePrunedLearner(FilterLearner):
     state.kept |= {name: np.flatnonzero(mask).tolist() for name, mask in kept.items()}
     if all(mask.all() for mask in unit_masks(gates.units, state.kept).values()):
       return
-    model = self.working_model()
-    soft = gates.soften(self.working_model(), group) if config.repair == 'least-squares' else None
+    # A short training with gates disturbs weights more than it teaches them: what is refit are those of
+    # the original network.
+    model = self.original() if config.repair == 'least-squares' else self.working_model()
     state.layers += repair(
       config.repair,
-      lambda: soft,
+      self.original,
       model,
       ChannelGraph(model),
       gates.units,

@@ -15,7 +15,6 @@ from secateurs.learners.pressure import gates as rules
 from secateurs.learners.pressure.gated import gate_places, gated_network
 from secateurs.learners.pressure.gates import ChannelGate
 from secateurs.learners.pressure.gp_config import EACH, JOINTLY, GpConfig
-from secateurs.learners.pressure.owners import READ, layers_of, weight_owners
 from secateurs.utils.errors import UserError
 from secateurs.utils.graph import ChannelGraph
 from secateurs.utils.training import distributed
@@ -135,18 +134,6 @@ class Gates:
         f"outputs' range, where at most {_MAX_DIFFERENCE:.0e} was expected."
       )
     return difference
-
-  def soften(self, model: keras.Model, group: Sequence[Unit]) -> keras.Model:
-    """Multiplies what layers read of the units by the mean gates, in place."""
-    layers = layers_of(model)
-    values = np.concatenate([*(self.means(unit) for unit in group), [1.0]])
-    for one in weight_owners(ChannelGraph(model), group):
-      if one.side == READ:
-        variable = one.variable(layers)
-        shape = [1] * variable.shape.rank
-        shape[one.axis] = len(one.owners)
-        variable.assign(variable * values[one.owners].reshape(shape).astype(np.float32))
-    return model
 
 
 def groups_of(units: Sequence[Unit], groups: str) -> list[list[Unit]]:

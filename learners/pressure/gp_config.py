@@ -96,7 +96,7 @@ class GpConfig(ChannelConfig):
   repair: str = option(
     'least-squares',
     'What follows a cut before any training: none, batch-norm (its statistics are re-estimated), or '
-    'least-squares (layers are refit to the outputs with the mean gates).',
+    'least-squares (the original network is cut, and its layers are refit).',
     choices=FILTER_REPAIRS,
   )
   nb_batches: int | None = option(

@@ -111,19 +111,6 @@ def test_gates_of_0_and_1_are_masks():
     made.require_equal(lambda: randomize(model), units, {n: ~m for n, m in kept.items()}, x)
 
 
-def test_mean_gates_are_folded_into_what_reads_the_channels():
-  model = randomize(residual_net())
-  graph = ChannelGraph(model)
-  units = filter_units(graph, 'keep').units
-  made = Gates(graph, units, GpConfig(), 0)
-  for unit in units:
-    made._by_unit[unit.name].means.assign(np.linspace(0, 1, unit.size))
-    made._by_unit[unit.name].code.assign(np.linspace(0, 1, unit.size))
-  x = images(1)[0]
-  expected = made.network(model, units)(x, training=False)[0][0].numpy()
-  np.testing.assert_allclose(made.soften(model, units)(x), expected, atol=1e-5)
-
-
 def test_groups_of_layers():
   graph = ChannelGraph(residual_net())
   units = filter_units(graph, 'keep').units
