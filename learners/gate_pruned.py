@@ -170,9 +170,7 @@ class GatePrunedLearner(FilterLearner):
         hooks=Hooks(
           constraints=[masks],
           events=[Event(update, every=every)],
-          metrics=lambda: {
-            'open': float(np.mean([(gates.means(unit) > 0.5).mean() for unit in group]))
-          },
+          metrics=lambda: {'open': gates.open_fraction(group)},
         ),
       )
 

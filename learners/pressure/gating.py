@@ -83,10 +83,14 @@ class Gates:
     return gated_network(model, {name: self._by_unit[name] for name in names}, places)
 
   def means(self, unit: Unit) -> np.ndarray:
-    """Mean gates of a unit, [channels], over all processes."""
+    """Mean gates of a unit, [channels], over all processes, which must all ask."""
     means = self._by_unit[unit.name].means
     distributed.mean_variables([means])
     return means.numpy()
+
+  def open_fraction(self, group: Sequence[Unit]) -> float:
+    """Fraction of this process's gates that are open on average."""
+    return float(np.mean([(self._by_unit[u.name].means.numpy() > 0.5).mean() for u in group]))
 
   def update(self, group: Sequence[Unit], targets: Mapping[str, float], progress: float) -> None:
     """Sets hardness and pulls after a fraction of the gates' training."""
