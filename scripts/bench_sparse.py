@@ -22,12 +22,12 @@ quiet_tensorflow()
 
 import numpy as np  # noqa: E402
 
-from secateurs.learners.run.measuring import prunable_kernels  # noqa: E402
 from secateurs.learners.weights.patterns import parse_pattern  # noqa: E402
 from secateurs.learners.weights.xnnpack import xnnpack_kernels  # noqa: E402
 from secateurs.nets.mobilenet import mobilenet_v1  # noqa: E402
 from secateurs.utils.deploy import export_model, measure_latency  # noqa: E402
 from secateurs.utils.training.engine.masks import nb_kept  # noqa: E402
+from secateurs.utils.training.models.weights import kernels_by_name  # noqa: E402
 
 
 def main() -> None:
@@ -41,7 +41,7 @@ def main() -> None:
   with tempfile.TemporaryDirectory() as folder:
     for block in ('1x1', '1x2', '1x4'):
       model = mobilenet_v1((options.size, options.size, 3), 1000, symmetric=True)
-      kernels = prunable_kernels(model)
+      kernels = kernels_by_name(model)
       for name in xnnpack_kernels(model, kernels):
         weights = kernels[name].numpy()
         mask = parse_pattern(block, None).mask(weights, nb_kept(weights.size, options.ratio))
