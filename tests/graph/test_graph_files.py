@@ -123,7 +123,7 @@ def test_command_line(kind, tmp_path, capsys):
     (['m.keras', '--macs', '10', '--out', 's.keras'], 'out of reach'),
     (['three.keras', '--ratio', '0.5', '--out', 's.h5'], 'saved as .keras'),
     (['three_lambda.keras'], 'has a Lambda layer'),
-    (['weights.h5'], 'cannot be loaded as a Keras model'),
+    (['weights.h5'], 'holds weights alone, but a whole model was expected'),
     (['junk.keras'], 'cannot be loaded as a Keras model'),
     (['half.h5'], 'cannot be loaded as a Keras model'),
     (['damaged.keras'], 'cannot be loaded as a Keras model'),
