@@ -4,13 +4,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from secateurs.learners.run.judging import judging_samples
 from secateurs.learners.run.trials import Candidate, best_candidates, read_trials, search
 from secateurs.nets.datasets.given import GivenData
 from secateurs.nets.datasets.ilsvrc12 import Ilsvrc12Config
 from secateurs.nets.datasets.ilsvrc12 import load as load_ilsvrc12
+from secateurs.nets.datasets.samples import InputSpec
 from secateurs.utils.errors import UserError
+from secateurs.utils.training.tasks.classification import Classification
 
 NAMES = ['a', 'b', 'c']
 
@@ -100,7 +103,8 @@ def test_samples_to_judge_on_are_of_all_classes(nb_samples):
   """Data that is ordered by classes, as folders of images are."""
   images = np.arange(60, dtype=np.float32)[:, None, None, None]
   ordered = images, np.repeat(np.arange(4, dtype=np.int32), 15)
-  data = GivenData(ordered, ordered, (1, 1, 1), 4)
+  inputs = [InputSpec('images', (1, 1, 1), tf.float32)]
+  data = GivenData(ordered, ordered, inputs, Classification(4))
   images, labels = judging_samples(data, nb_samples)
   assert len(images) == len(labels) == min(nb_samples, 60)
   np.testing.assert_array_equal(labels, images.ravel() // 15)
