@@ -252,7 +252,7 @@ def test_gram_matrices_are_not_about_the_means():
   batches = list(np.random.default_rng(2).normal(3.0, 1.0, size=(2, 50, 6)).astype(np.float32))
   x = np.concatenate(batches)
   found = gram_matrices(model, ['dense'], batches, seed=0, points=1)
-  np.testing.assert_allclose(found['dense'], x.T @ x / len(x), rtol=1e-5)
+  np.testing.assert_allclose(found['dense'], x.T @ x / len(x), rtol=1e-3)  # Maps are float16.
 
 
 def test_eigenvalues_are_taken_once_a_search(monkeypatch):
