@@ -95,6 +95,19 @@ class WidthConfig(ChannelConfig):
     return 4 if self.quadruple else 1
 
 
+def refuse_two_targets(config: Config) -> None:
+  """Checks that no more than one of `preserve_ratio` and `target_latency` is given.
+
+  Raises:
+    UserError: both are.
+  """
+  if config.preserve_ratio is not None and config.target_latency is not None:
+    raise UserError(
+      f'--{config.prefix}preserve_ratio and --{config.prefix}target_latency both say how much stays: '
+      'leave one of them out.'
+    )
+
+
 def require_target(config: Config) -> None:
   """Checks that a table of latencies came with a target.
 

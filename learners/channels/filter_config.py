@@ -9,6 +9,7 @@ from secateurs.learners.channels.colony import Constants
 from secateurs.learners.channels.configs import (
   ChannelConfig,
   latency_table_option,
+  refuse_two_targets,
   require_target,
 )
 from secateurs.learners.channels.criteria import of_filters
@@ -158,10 +159,7 @@ class FpConfig(ChannelConfig):
   def __post_init__(self) -> None:
     super().__post_init__()
     require_target(self)
-    if self.preserve_ratio is not None and self.target_latency is not None:
-      raise UserError(
-        '--fp_preserve_ratio and --fp_target_latency both say how much stays: leave one of them out.'
-      )
+    refuse_two_targets(self)
     if self.nb_rounds > 1 and self.schedule == 'one-shot':
       raise UserError(
         f'--fp_nb_rounds {self.nb_rounds} needs rounds, but --fp_schedule is one-shot: add '

@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import ClassVar
 
-from secateurs.learners.channels.configs import ChannelConfig, latency_table_option, require_target
 from secateurs.learners.channels.filter_config import FILTER_REPAIRS
+from secateurs.learners.pressure.budget_config import BudgetConfig
 from secateurs.learners.pressure.gates import GATE_INITS, STD
 from secateurs.utils.config import option
 from secateurs.utils.errors import UserError
@@ -15,16 +15,12 @@ JOINTLY, EACH = 'jointly', 'each'
 
 
 @dataclasses.dataclass(frozen=True)
-class GpConfig(ChannelConfig):
+class GpConfig(BudgetConfig):
   """Hyper-parameters of `gate-pruned`."""
 
   prefix = 'gp_'
   # What `filter-pruned` has flags for.
   criterion: ClassVar[str] = 'l1'
-  order: ClassVar[str] = 'best'
-  normalize: ClassVar[str] = 'source'
-  list_layout: ClassVar[str] = 'units'
-  max_drop: ClassVar[float] = 0.0
 
   save_path: str = option(
     './models_gp/model.ckpt', 'Checkpoints of the pruned model.', affects_result=False
@@ -79,20 +75,6 @@ class GpConfig(ChannelConfig):
     low=0.0,
     high=1.0,
   )
-  preserve_ratio: float | None = option(
-    None, 'Fraction of all MACs that stays; replaces gp_prune_ratio.', low=0.0, high=1.0
-  )
-  target_latency: float | None = option(
-    None,
-    "Fraction of the original's measured .tflite latency to reach; replaces gp_prune_ratio.",
-    low=0.01,
-    high=1.0,
-  )
-  latency_table: str | None = latency_table_option()
-  quadruple: bool = option(False, 'Round numbers of kept channels up to multiples of four.')
-  floor: float = option(
-    0.1, 'Fraction of its channels that each layer keeps at least.', low=0.0, high=1.0
-  )
   repair: str = option(
     'least-squares',
     'What follows a cut before any training: none, batch-norm (its statistics are re-estimated), or '
@@ -109,18 +91,8 @@ class GpConfig(ChannelConfig):
 
   def __post_init__(self) -> None:
     super().__post_init__()
-    require_target(self)
-    if self.preserve_ratio is not None and self.target_latency is not None:
-      raise UserError(
-        '--gp_preserve_ratio and --gp_target_latency both say how much stays: leave one of them out.'
-      )
     if self.alpha_last < self.alpha_first:
       raise UserError(
         f'--gp_alpha_last {self.alpha_last:g} is below --gp_alpha_first {self.alpha_first:g}, but '
         'gates grow harder: raise it.'
       )
-
-  @property
-  def step(self) -> int:
-    """Numbers of channels, where not all stay, are multiples of it."""
-    return 4 if self.quadruple else 1

@@ -5,9 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import ClassVar
 
-from secateurs.learners.channels.configs import ChannelConfig, latency_table_option, require_target
+from secateurs.learners.pressure.budget_config import BudgetConfig
 from secateurs.utils.config import option
-from secateurs.utils.errors import UserError
 
 SCRATCH, TRAINED = 'scratch', 'trained'
 ALL, RANDOM = 'all', 'random'
@@ -16,15 +15,11 @@ PR_TRUNKS = ('keep', 'couple')
 
 
 @dataclasses.dataclass(frozen=True)
-class PrConfig(ChannelConfig):
+class PrConfig(BudgetConfig):
   """Hyper-parameters of `prune-regrow`."""
 
   prefix = 'pr_'
   # What `filter-pruned` has flags for.
-  order: ClassVar[str] = 'best'
-  normalize: ClassVar[str] = 'source'
-  list_layout: ClassVar[str] = 'units'
-  max_drop: ClassVar[float] = 0.0
   repair: ClassVar[str] = 'none'
 
   save_path: str = option(
@@ -85,20 +80,6 @@ class PrConfig(ChannelConfig):
     low=0.0,
     high=1.0,
   )
-  preserve_ratio: float | None = option(
-    None, 'Fraction of all MACs that stays; replaces pr_prune_ratio.', low=0.0, high=1.0
-  )
-  target_latency: float | None = option(
-    None,
-    "Fraction of the original's measured .tflite latency to reach; replaces pr_prune_ratio.",
-    low=0.01,
-    high=1.0,
-  )
-  latency_table: str | None = latency_table_option()
-  quadruple: bool = option(False, 'Round numbers of kept channels up to multiples of four.')
-  floor: float = option(
-    0.1, 'Fraction of its channels that each layer keeps at least.', low=0.0, high=1.0
-  )
   slice: bool = option(
     True, 'Slice the pruned channels away at the end; otherwise they stay as structured zeros.'
   )
@@ -106,16 +87,3 @@ class PrConfig(ChannelConfig):
     None, 'Batches of training images that auto measures on; default: 10.', low=1
   )
   batch_size: int = option(64, 'Images of one of these batches.', low=1)
-
-  def __post_init__(self) -> None:
-    super().__post_init__()
-    require_target(self)
-    if self.preserve_ratio is not None and self.target_latency is not None:
-      raise UserError(
-        '--pr_preserve_ratio and --pr_target_latency both say how much stays: leave one of them out.'
-      )
-
-  @property
-  def step(self) -> int:
-    """Numbers of channels, where not all stay, are multiples of it."""
-    return 4 if self.quadruple else 1

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar
 
-from secateurs.learners.channels.configs import ChannelConfig, latency_table_option, require_target
 from secateurs.learners.channels.criteria import of_filters
 from secateurs.learners.channels.filter_config import FILTER_REPAIRS
 from secateurs.learners.channels.filter_units import FILTER_TRUNKS
+from secateurs.learners.pressure.budget_config import BudgetConfig
 from secateurs.utils.config import option
 from secateurs.utils.errors import UserError
 
@@ -25,15 +24,11 @@ PROXIMAL, SUBGRADIENT = 'proximal', 'subgradient'
 
 
 @dataclasses.dataclass(frozen=True)
-class RpConfig(ChannelConfig):
+class RpConfig(BudgetConfig):
   """Hyper-parameters of `reg-pruned`."""
 
   prefix = 'rp_'
   # What `filter-pruned` has flags for.
-  order: ClassVar[str] = 'best'
-  normalize: ClassVar[str] = 'source'
-  list_layout: ClassVar[str] = 'units'
-  max_drop: ClassVar[float] = 0.0
 
   save_path: str = option(
     './models_rp/model.ckpt', 'Checkpoints of the pruned model.', affects_result=False
@@ -115,25 +110,11 @@ class RpConfig(ChannelConfig):
     low=0.0,
     high=1.0,
   )
-  preserve_ratio: float | None = option(
-    None, 'Fraction of all MACs that stays; replaces rp_prune_ratio.', low=0.0, high=1.0
-  )
-  target_latency: float | None = option(
-    None,
-    "Fraction of the original's measured .tflite latency to reach; replaces rp_prune_ratio.",
-    low=0.01,
-    high=1.0,
-  )
-  latency_table: str | None = latency_table_option()
   nb_blocks: int | None = option(
     None,
     'Residual blocks that go, those of the smallest norms; default: those that are exactly zero.',
     low=0,
     used_with={'prune_option': ZEROS},
-  )
-  quadruple: bool = option(False, 'Round numbers of kept channels up to multiples of four.')
-  floor: float = option(
-    0.1, 'Fraction of its channels that each layer keeps at least.', low=0.0, high=1.0
   )
   repair: str = option(
     'least-squares',
@@ -151,16 +132,11 @@ class RpConfig(ChannelConfig):
 
   def __post_init__(self) -> None:
     super().__post_init__()
-    require_target(self)
     unknown = [kind for kind in self.kinds if kind not in (*LASSO_GROUPS, *PENALTIES)]
     if unknown or not self.kinds:
       raise UserError(
         f'--rp_groups takes some of {", ".join(LASSO_GROUPS)}, separated by commas, but '
         f'{self.groups!r} was given.'
-      )
-    if self.preserve_ratio is not None and self.target_latency is not None:
-      raise UserError(
-        '--rp_preserve_ratio and --rp_target_latency both say how much stays: leave one of them out.'
       )
     if self.prune_option == ZEROS:
       self._check_zeros()
@@ -198,8 +174,3 @@ class RpConfig(ChannelConfig):
   def has_layers(self) -> bool:
     """Whether whole residual blocks are penalised."""
     return LAYERS in self.kinds
-
-  @property
-  def step(self) -> int:
-    """Numbers of channels, where not all stay, are multiples of it."""
-    return 4 if self.quadruple else 1
