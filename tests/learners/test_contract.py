@@ -11,6 +11,7 @@ import shutil
 import numpy as np
 import pytest
 import tf_keras as keras
+from killing import Killed, killed
 
 from secateurs.learners import get_learner, learners, register
 from secateurs.learners.run import phase_times, reporting
@@ -39,24 +40,10 @@ def warm(baseline):
   return {'warm_start_path': baseline}
 
 
-class Killed(BaseException):
-  """Stands for a kill: nothing in the program catches it."""
-
-
 def killed_at(monkeypatch, learner, moment):
   """Runs a learner until its n-th training call returns, and stops it there like a kill."""
-  run, calls = loop.TrainStep.run, []
-
-  def run_and_die(self, batches, nb_steps):
-    calls.append(nb_steps)
-    if len(calls) > moment:
-      raise Killed
-    return run(self, batches, nb_steps)
-
-  with monkeypatch.context() as patch:
-    patch.setattr(loop.TrainStep, 'run', run_and_die)
-    with pytest.raises(Killed):
-      learner.train()
+  with killed(monkeypatch, lambda steps: len(steps) > moment):
+    learner.train()
 
 
 @dataclasses.dataclass

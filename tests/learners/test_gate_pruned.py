@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
+from killing import killed
 
 from secateurs.learners.run.plans import apply_plan
-from secateurs.utils.training.engine import loop
 
 
 @pytest.fixture
@@ -50,26 +50,12 @@ def test_groups_are_gated_one_after_another(run):
   assert result.report['parity']['gated_vs_masked'] < 1e-5
 
 
-class Killed(BaseException):
-  """Stands for a kill."""
-
-
 @pytest.mark.slow
 def test_a_run_killed_among_its_gates_ends_like_one_that_was_not(run, monkeypatch):
   config = {'groups': 'b0_*,b*', 'nb_updates': 4}
   whole = run('whole', **config)[1]
-  step, calls = loop.TrainStep.run, []
-
-  def die(self, batches, nb_steps):
-    calls.append(nb_steps)
-    if len(calls) > 9:
-      raise Killed
-    return step(self, batches, nb_steps)
-
-  with monkeypatch.context() as patch:
-    patch.setattr(loop.TrainStep, 'run', die)
-    with pytest.raises(Killed):
-      run('killed', **config)
+  with killed(monkeypatch, lambda steps: len(steps) > 9):
+    run('killed', **config)
   resumed = run('killed', **config)[1]
   for one, other in zip(whole.model.get_weights(), resumed.model.get_weights(), strict=True):
     np.testing.assert_array_equal(one, other)

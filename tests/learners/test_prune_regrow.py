@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
+from killing import killed
 
 from secateurs.utils.errors import UserError
-from secateurs.utils.training.engine import loop
 
 
 @pytest.fixture
@@ -63,26 +63,12 @@ def test_no_steps_are_refused(run):
     run(epochs=0.0)
 
 
-class Killed(BaseException):
-  """Stands for a kill."""
-
-
 @pytest.mark.slow
 def test_a_run_killed_between_changes_ends_like_one_that_was_not(run, monkeypatch):
   config = {'preserve_ratio': 0.5, 'every': 0.2}
   whole = run('whole', **config)[1]
-  step, calls = loop.TrainStep.run, []
-
-  def die(self, batches, nb_steps):
-    calls.append(nb_steps)
-    if sum(calls) > 12:
-      raise Killed
-    return step(self, batches, nb_steps)
-
-  with monkeypatch.context() as patch:
-    patch.setattr(loop.TrainStep, 'run', die)
-    with pytest.raises(Killed):
-      run('killed', **config)
+  with killed(monkeypatch, lambda steps: sum(steps) > 12):
+    run('killed', **config)
   learner, resumed = run('killed', **config)
   for one, other in zip(whole.model.get_weights(), resumed.model.get_weights(), strict=True):
     np.testing.assert_array_equal(one, other)

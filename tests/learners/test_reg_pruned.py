@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 import tf_keras as keras
+from killing import killed
 from networks import pre_activation_net
 
 from secateurs.learners.run.plans import apply_plan
-from secateurs.utils.training.engine import loop
 
 SHORT = {'nb_batches': 2}
 
@@ -116,10 +116,6 @@ def test_channels_of_a_trunk_are_selected_by_their_readers(run):
   assert result.report['parity']['slim_vs_masked'] < 1e-5
 
 
-class Killed(BaseException):
-  """Stands for a kill."""
-
-
 @pytest.mark.parametrize(
   'config',
   [
@@ -131,18 +127,8 @@ class Killed(BaseException):
 @pytest.mark.slow
 def test_a_run_killed_under_pressure_ends_like_one_that_was_not(config, run, monkeypatch):
   whole = run('whole', **config)[1]
-  step, calls = loop.TrainStep.run, []
-
-  def die(self, batches, nb_steps):
-    calls.append(nb_steps)
-    if len(calls) > 4:
-      raise Killed
-    return step(self, batches, nb_steps)
-
-  with monkeypatch.context() as patch:
-    patch.setattr(loop.TrainStep, 'run', die)
-    with pytest.raises(Killed):
-      run('killed', **config)
+  with killed(monkeypatch, lambda steps: len(steps) > 4):
+    run('killed', **config)
   resumed = run('killed', **config)[1]
   for one, other in zip(whole.model.get_weights(), resumed.model.get_weights(), strict=True):
     np.testing.assert_array_equal(one, other)
