@@ -14,8 +14,9 @@ gives r), schedule `gp_groups`, pressure the gates, repair `gp_repair` and fine-
 
 Deviations. The gates with the highest running means stay, as many as r asks for, and not those of one
 batch that are above 0.5. With `gp_repair least-squares` the original network is cut and refit, so that
-gates only choose; with none the weights are those that were trained with gates, as published. The first
-weights have the standard deviation 10 sqrt(2 / n) of the official code (`gp_init`).
+gates only choose; with none the weights are those that were trained with gates, as published. Gradients
+are clipped (`gp_clip_norm`), since gates that flip from batch to batch let losses grow without bound. The
+first weights have the standard deviation 10 sqrt(2 / n) of the official code (`gp_init`).
 """
 
 from __future__ import annotations
@@ -160,10 +161,12 @@ class GatePrunedLearner(FilterLearner):
       gates.update(group, targets, step / nb_steps)
 
     if nb_steps:
+      optimizer = self.rates.fine_tune_optimizer(nb_steps, masks, constant=True)
+      optimizer.global_clipnorm = self.config.clip_norm or None
       self.fit(
         phase,
         GatedObjective(network, self.objective(), gates.pulls(group), list(targets.values())),
-        self.rates.fine_tune_optimizer(nb_steps, masks, constant=True),
+        optimizer,
         nb_steps=nb_steps,
         network=network,
         variables=[*self.model.trainable_variables, *gates.trainable(group)],

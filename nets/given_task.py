@@ -15,7 +15,7 @@ from secateurs.utils.training.models.precision import with_policy
 from secateurs.utils.training.tasks.choice import task_of
 from secateurs.utils.training.tasks.classification import Classification
 from secateurs.utils.training.tasks.criteria import Criteria
-from secateurs.utils.training.tasks.several import SeveralOutputs, require_all
+from secateurs.utils.training.tasks.several import SeveralOutputs, by_output
 from secateurs.utils.training.tasks.single import SingleTask
 from secateurs.utils.training.tasks.task import Task
 
@@ -79,7 +79,7 @@ def network_and_task(
   if isinstance(wanted, str):
     wanted = dict.fromkeys(names, wanted)
   losses = _by_output(loss, names)
-  parts = _targets_by_output(targets, names)
+  parts = {} if targets is None else by_output(targets, names)
   tasks = {
     name: one
     if isinstance(one := (wanted or {}).get(name), Task)
@@ -161,15 +161,6 @@ def _by_output(loss: Any, names: Sequence[str]) -> dict[str, Any]:
   if isinstance(loss, (list, tuple)) and len(loss) == len(names):
     return dict(zip(names, loss))
   return dict.fromkeys(names, loss)
-
-
-def _targets_by_output(targets: Any, names: Sequence[str]) -> dict[str, Any]:
-  if isinstance(targets, Mapping):
-    require_all(targets, names)
-    return dict(targets)
-  if isinstance(targets, (list, tuple)) and len(targets) == len(names):
-    return dict(zip(names, targets))
-  return {}
 
 
 def _sized(network: keras.Model, train: Any, shape: Any) -> keras.Model:

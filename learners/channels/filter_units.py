@@ -60,8 +60,15 @@ def filter_units(
       found = _gathered(graph, group)
       units += [unit for unit in found if not any(fnmatch.fnmatch(unit.key[0], p) for p in skip)]
   order = {name: number for number, name in enumerate(names)}
-  units.sort(key=lambda unit: order[unit.key[0] if isinstance(unit.key, tuple) else unit.name])
+  units.sort(key=lambda unit: order[_layer(graph, unit)])
   return Units(units, left)
+
+
+def _layer(graph: ChannelGraph, unit: Unit) -> str:
+  """The layer that makes a unit's channels or chooses among them; one layer may make several groups."""
+  if isinstance(unit.key, tuple):
+    return unit.key[0]
+  return graph.groups[unit.key].layers(PRODUCES)[0]
 
 
 def _unit(graph: ChannelGraph, group: Group) -> Unit:

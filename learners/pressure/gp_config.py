@@ -63,6 +63,11 @@ class GpConfig(BudgetConfig):
     'target, as published.',
     low=0.0,
   )
+  clip_norm: float = option(
+    1.0,
+    'Largest norm of the gradient of all weights while gates train; 0 leaves it as it is, as published.',
+    low=0.0,
+  )
   prune_option: str = option(
     'uniform',
     'Targets of the gates: uniform (one ratio for all layers) or auto (an equal divergence per MAC, '

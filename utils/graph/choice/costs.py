@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from secateurs.utils.graph.flat.rebuild import KERNELS
+from secateurs.utils.graph.flat.state import becomes_constants
 from secateurs.utils.graph.rules.attention import HeadAttention
 from secateurs.utils.graph.rules.kernels import Dense
 from secateurs.utils.graph.slicing.planning import Plan
@@ -63,7 +64,8 @@ def layer_costs(plan: Plan) -> list[LayerCost]:
     cut = plan.cut(trace)
     axes = trace.rule.axes(cut)
     whole, kept, params = [], [], 0
-    for weight, old in plan.graph.weight_shapes(name):
+    weights = [] if becomes_constants(cut.layer) else plan.graph.weight_shapes(name)
+    for weight, old in weights:
       shape = list(old)
       for axis, mask in axes.get(weight, ()):
         shape[axis] = int(mask.sum())

@@ -15,6 +15,12 @@ _TOLERANCE = 1e-4
 _OPEN_SIZE = 8
 
 
+def becomes_constants(layer: keras.layers.Layer) -> bool:
+  """Whether a copy has constants where the layer has weights: an adapted Normalization."""
+  adapts = isinstance(layer, keras.layers.Normalization)
+  return adapts and getattr(layer, 'adapt_mean', None) is not None
+
+
 def held_state(layer: keras.layers.Layer) -> dict[str, Any]:
   """What a layer has adapted to, as entries of its config; empty for layers that adapt to nothing.
 
@@ -22,9 +28,7 @@ def held_state(layer: keras.layers.Layer) -> dict[str, Any]:
   and its weights: a Normalization computes with tensors that were made of its weights once. A copy
   that has it in its config keeps it from then on.
   """
-  if isinstance(layer, keras.layers.Normalization):
-    if getattr(layer, 'adapt_mean', None) is None:
-      return {}
+  if becomes_constants(layer):
     return {
       'mean': layer.adapt_mean.numpy().tolist(),
       'variance': layer.adapt_variance.numpy().tolist(),

@@ -97,17 +97,8 @@ class SeveralOutputs(Task):
 
   def canonical(self, targets: Any) -> tuple:
     """Those of each task; given as a dictionary by output, or in order."""
-    if isinstance(targets, Mapping):
-      require_all(targets, self.names)
-      targets = [targets[name] for name in self.names]
-    if not isinstance(targets, (tuple, list)) or len(targets) != len(self.names):
-      raise UserError(
-        f'The model has the outputs {", ".join(self.names)}, but the targets are not for each of '
-        'these: '
-        'give a dictionary by output, or name the only output to be used with output=NAME (on the '
-        'command line --model_output).'
-      )
-    return tuple(task.canonical(part) for _, task, part in self._parts(list(targets)))
+    parts = by_output(targets, self.names)
+    return tuple(task.canonical(part) for _, task, part in self._parts(list(parts.values())))
 
   def require_targets(self, targets: Any, where: str) -> None:
     """As each task does."""
@@ -262,18 +253,31 @@ class SeveralOutputs(Task):
       task.check()
 
 
-def require_all(targets: Mapping[str, Any], names: Sequence[str]) -> None:
-  """Checks that there are targets of every output.
+def by_output(targets: Any, names: Sequence[str]) -> dict[str, Any]:
+  """The targets of every output, by its name and in the order of `names`.
+
+  Args:
+    targets: a dictionary by output, or one for each, in order.
+    names: of the outputs.
 
   Raises:
-    UserError: some are missing.
+    UserError: some are missing, or they are not for each output.
   """
-  missing = [name for name in names if name not in targets]
-  if missing:
+  if isinstance(targets, Mapping):
+    missing = [name for name in names if name not in targets]
+    if missing:
+      raise UserError(
+        f'The targets are for the outputs {", ".join(map(str, targets))}, but those of '
+        f'{", ".join(missing)} were expected, too: name outputs and targets alike.'
+      )
+    return {name: targets[name] for name in names}
+  if not isinstance(targets, (tuple, list)) or len(targets) != len(names):
     raise UserError(
-      f'The targets are for the outputs {", ".join(map(str, targets))}, but those of '
-      f'{", ".join(missing)} were expected, too: name outputs and targets alike.'
+      f'The model has the outputs {", ".join(names)}, but the targets are not for each of these: '
+      'give a dictionary by output, or name the only output to be used with output=NAME (on the '
+      'command line --model_output).'
     )
+  return dict(zip(names, targets))
 
 
 def _of(values: Mapping[str, Any], name: str) -> dict[str, Any]:
