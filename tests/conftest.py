@@ -1,5 +1,6 @@
 """Shared set-up: TensorFlow without its start-up messages, small data sets, where real data lies."""
 
+import collections
 import os
 from pathlib import Path
 
@@ -27,13 +28,29 @@ def pytest_addoption(parser):
 
 
 def pytest_collection_modifyitems(config, items):
-  """Leaves out what only --exhaustive runs."""
-  if config.getoption('--exhaustive'):
-    return
-  left_out = [item for item in items if item.get_closest_marker('exhaustive')]
-  if left_out:
-    config.hook.pytest_deselected(items=left_out)
-    items[:] = [item for item in items if not item.get_closest_marker('exhaustive')]
+  """Leaves out what only --exhaustive runs, and starts with the files of many slow tests."""
+  if not config.getoption('--exhaustive'):
+    left_out = [item for item in items if item.get_closest_marker('exhaustive')]
+    if left_out:
+      config.hook.pytest_deselected(items=left_out)
+      items[:] = [item for item in items if not item.get_closest_marker('exhaustive')]
+  slow = [item.path for item in items if item.get_closest_marker('slow') is not None]
+  counts = collections.Counter(slow)
+  items.sort(key=lambda item: -counts[item.path])
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+  """Gives files to parallel workers; all that ask about one job of several processes to the same."""
+  from xdist.scheduler import LoadFileScheduling
+
+  class Scheduling(LoadFileScheduling):
+    def _split_scope(self, nodeid):
+      path = nodeid.split('::', 1)[0]
+      folder = path.rpartition('/')[0]
+      return folder if folder.endswith('distributed') else path
+
+  return Scheduling(config, log)
 
 
 @pytest.fixture(scope='session')

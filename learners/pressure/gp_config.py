@@ -65,7 +65,7 @@ class GpConfig(BudgetConfig):
   )
   clip_norm: float = option(
     1.0,
-    'Largest norm of the gradient of all weights while gates train; 0 leaves it as it is, as published.',
+    'Largest norm of the gradient of all weights while gates train; 0: no limit, as published.',
     low=0.0,
   )
   prune_option: str = option(

@@ -30,11 +30,13 @@ class Job:
     folder: of its files.
     done: the process's end.
     stages: those that it should have run; it dies in `stopped`.
+    learners: names of those that it ran.
   """
 
   folder: Path
   done: subprocess.CompletedProcess
   stages: tuple[str, ...]
+  learners: tuple[str, ...]
 
   @property
   def output(self) -> str:
@@ -54,7 +56,7 @@ class Job:
 def run_ranks(horovodrun):
   """Runs stages of `ranks_job` in a folder on two ranks."""
 
-  def run(folder, *stages):
+  def run(folder, *stages, learners=()):
     command = [horovodrun, '--gloo', '-np', '2', '-H', 'localhost:2', '--cycle-time-ms', '0.5']
     done = subprocess.run(
       [*command, sys.executable, str(JOB), str(folder), *stages],
@@ -62,9 +64,9 @@ def run_ranks(horovodrun):
       text=True,
       check=False,
       timeout=1800,
-      env=os.environ | {'TF_CPP_MIN_LOG_LEVEL': '3'},
+      env=os.environ | {'TF_CPP_MIN_LOG_LEVEL': '3', 'RANKS_LEARNERS': ' '.join(learners)},
     )
-    return Job(folder, done, stages)
+    return Job(folder, done, stages, tuple(learners))
 
   return run
 
@@ -72,7 +74,11 @@ def run_ranks(horovodrun):
 @pytest.fixture(scope='session')
 def first_job(request, run_ranks, tmp_path_factory):
   """The job that ends with a rank's death; of its stages, those that the selected tests ask about."""
-  files = {item.path.stem for item in request.session.items}
+  items = request.session.items
+  files = {item.path.stem for item in items}
   stages = ['collectives'] if 'test_collectives' in files else []
   stages += ['whole', 'stopped'] if 'test_learners_on_ranks' in files else []
-  return run_ranks(tmp_path_factory.mktemp('ranks'), *stages)
+  names = {
+    item.callspec.params['name'] for item in items if item.path.stem == 'test_learners_on_ranks'
+  }
+  return run_ranks(tmp_path_factory.mktemp('ranks'), *stages, learners=sorted(names))

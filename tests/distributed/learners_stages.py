@@ -1,7 +1,7 @@
 """Learners from start to end; or stopped in the middle of a training; or going on with it.
 
 In stage `stopped` both ranks hear Ctrl-C before the same step of each learner but the last, in whose
-training rank 1 is killed, and with it the job.
+training rank 1 is killed, and with it the job. RANKS_LEARNERS names the learners.
 """
 
 import os
@@ -9,12 +9,11 @@ import signal
 
 import jobs
 
-from secateurs.learners import learners
 from secateurs.utils.training import distributed
 from secateurs.utils.training.engine import loop
 
 NB_CALLS, SAVE_STEP = 5, 3  # There is a checkpoint inside the training, if that is long enough.
-NAMES = sorted(learners())
+NAMES = os.environ.get('RANKS_LEARNERS', '').split()
 
 
 def whole(folder):

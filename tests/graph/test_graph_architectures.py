@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import tf_keras as keras
+from alike import alike
 
 from secateurs.utils.graph import ChannelGraph
 
@@ -15,9 +16,10 @@ L = keras.layers
 
 
 @pytest.mark.slow
-def test_an_architecture_is_sliced_saved_converted_and_counted(tmp_path):
+@pytest.mark.parametrize('name', ['MobileNet', *alike('EfficientNetB0')])
+def test_an_architecture_is_sliced_saved_converted_and_counted(name, tmp_path):
   keras.backend.clear_session()
-  row = check_architectures.check('EfficientNetB0', 64, tmp_path)
+  row = check_architectures.check(name, 64, tmp_path)
   assert row['reload_error'] is None
   for cell in row['ratios'].values():
     assert check_architectures.passes(cell), cell

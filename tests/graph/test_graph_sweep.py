@@ -43,7 +43,7 @@ def tables(found):
   return '\n'.join(lines)
 
 
-@pytest.mark.parametrize(('kind', 'name'), NAMES[::28])
+@pytest.mark.parametrize(('kind', 'name'), NAMES[::14])
 def test_a_sample_of_operations_and_layers(kind, name):
   result, text = judged(kind, name)
   assert result in ('cut', 'whole')
@@ -51,6 +51,7 @@ def test_a_sample_of_operations_and_layers(kind, name):
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 def test_the_table_of_operations_and_layers():
   assert len(MAPS) >= 150
   assert len(LAYERS) >= 60

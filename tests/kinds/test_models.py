@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import tf_keras as keras
+from alike import alike
 from kinds import KINDS, L, Subclassed, both, classes, images
 
 from secateurs.learners import get_learner
@@ -112,7 +113,7 @@ def test_runs_under_a_global_policy_of_half_precision(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('kind', ['pixels_of_classes', 'one_number', 'two_outputs'])
+@pytest.mark.parametrize('kind', ['pixels_of_classes', *alike('one_number', 'two_outputs')])
 def test_distillation_and_8_bits(kind, tmp_path):
   _, result = run(
     KINDS[kind],
@@ -129,15 +130,15 @@ def test_distillation_and_8_bits(kind, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('learner', ['uniform-quant', 'non-uniform-quant'])
-@pytest.mark.parametrize('kind', ['pixels_of_classes', 'table_of_numbers', 'two_inputs'])
+@pytest.mark.parametrize('learner', ['uniform-quant', *alike('non-uniform-quant')])
+@pytest.mark.parametrize('kind', ['two_inputs', *alike('pixels_of_classes', 'table_of_numbers')])
 def test_quantization_learners(kind, learner, tmp_path):
   _, result = run(KINDS[kind], learner, tmp_path, run={'nb_smpls_calib': 16})
   assert result.report['compressed']['score']['value'] is not None
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('kind', ['tokens', 'bytes_of_pixels', 'two_inputs'])
+@pytest.mark.parametrize('kind', ['tokens', *alike('bytes_of_pixels', 'two_inputs')])
 def test_full_integer_files(kind, tmp_path):
   _, result = run(
     KINDS[kind], 'weight-sparse', tmp_path, run={'export_int8': True, 'nb_smpls_calib': 16}

@@ -4,6 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
+from alike import alike
 
 from secateurs.learners.channels import timed
 from secateurs.learners.channels.choices import Choices
@@ -96,7 +97,7 @@ def table_file(helper, tmp_path, monkeypatch):
   return str(tmp_path / 'table.json')
 
 
-@pytest.mark.parametrize('name', ['chn-pruned', 'filter-pruned'])
+@pytest.mark.parametrize('name', ['chn-pruned', *alike('filter-pruned')])
 def test_a_learner_meets_the_time_of_a_table(make, baseline, table_file, monkeypatch, name):
   # The real file takes a tenth more than predicted: the budget is corrected by it.
   predicted = []

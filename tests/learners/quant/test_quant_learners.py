@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from alike import alike
 
 from secateurs.utils.buckets import Buckets
 from secateurs.utils.deploy.packed.network import read
@@ -46,6 +47,7 @@ def test_bits_meet_their_mean_and_the_file_holds_them(run):
   assert 'quantised file size' in (learner.files.log_dir / 'report.html').read_text()
 
 
+@pytest.mark.exhaustive
 def test_a_file_meets_its_bytes(run):
   _, result = run('uniform-quant', target_bytes=60_000, training={'nb_epochs_rat': 0.0})
   assert result.report['compressed']['quant']['bytes'] <= 60_000
@@ -78,7 +80,7 @@ def test_8_bit_training_beside_it_is_refused(make, baseline):
     learner.train()
 
 
-@pytest.mark.parametrize('name', ['uniform-quant', 'non-uniform-quant'])
+@pytest.mark.parametrize('name', ['uniform-quant', *alike('non-uniform-quant')])
 def test_zeros_of_a_pruning_learner_stay(run, name):
   _, sparse = run('weight-sparse', 'sparse', prune_ratio=0.8)
   _, result = run(name, warm=sparse.files['keras'])
