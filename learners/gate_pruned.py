@@ -15,7 +15,7 @@ gives r), schedule `gp_groups`, pressure the gates, repair `gp_repair` and fine-
 Deviations. The gates with the highest running means stay, as many as r asks for, and not those of one
 batch that are above 0.5. With `gp_repair least-squares` the original network is cut and refit, so that
 gates only choose; with none the weights are those that were trained with gates, as published. Gradients
-are clipped (`gp_clip_norm`): gates that flip from batch to batch would let losses grow without bound. The
+are clipped (`gp_clip_norm`): gates that flip from batch to batch would let losses grow forever. The
 first weights have the standard deviation 10 sqrt(2 / n) of the official code (`gp_init`).
 """
 
