@@ -14,6 +14,7 @@ from secateurs.learners.run import (
   dry_run,
   estimate,
   identity,
+  int8_layers,
   lock,
   measuring,
   modes,
@@ -290,6 +291,7 @@ class MeasuredLearner(Learner):
       layer_sparsities=measuring.layer_sparsities(model),
       parity=measured.export.parity_figures(),
     )
+    state.report['int8_layers'] = int8_layers.measure(self.settings, model, measured.export)
     distributed.from_chief(lambda: plans.write_plan(self.cut_plan(), self.files.plan))
 
   def original_model(self) -> keras.Model:

@@ -134,6 +134,14 @@ def sample_report():
       'sparsity_params': 0.7421,
     },
     'layers': layers,
+    'int8_layers': {
+      'layers': [
+        {'layer': 'conv1', 'operator': 'CONV_2D', 'snr_db': 31.2, 'alone': 0.0213, 'rest': 0.0041},
+        {'layer': 'logits', 'operator': 'SOFTMAX', 'snr_db': None, 'alone': 0.0, 'rest': 0.0252},
+      ],
+      'all': 0.0262,
+      'nb_images': 16,
+    },
     'phases': [
       {'name': 'baseline', 'iters': 0, 'seconds': 0.4},
       {'name': 'sparsify', 'iters': 1560, 'seconds': 301.2},

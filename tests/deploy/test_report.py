@@ -187,7 +187,7 @@ def test_html_stands_alone(report, log_dir):
   references = re.findall(r'(?:href|src|url)[=(]"?([^")\s>]*)', page)
   assert references  # the drawings refer to their own parts
   assert all(r.startswith('#') or r == 'report.json' for r in references)
-  assert page.count('<svg') == 4
+  assert page.count('<svg') == 5
 
 
 def test_html_shows_notes_first_and_every_layer(report, log_dir):
@@ -214,6 +214,7 @@ def test_html_escapes_what_it_is_given(report, tmp_path):
 
 def test_html_without_metrics_layers_or_measures(report):
   report['original'], report['compressed'], report['layers'] = {}, {}, []
+  report['int8_layers'] = None
   report['phases'], report['parity'], report['achieved'] = [], {}, {}
   page = render_html(report, [])
   assert 'Training' not in page
@@ -550,3 +551,11 @@ def test_the_page_links_the_files(report):
 def validated(report):
   validate_report(report)
   return report
+
+
+def test_the_page_shows_what_layers_cost_in_8_bits(report):
+  page = render_html(report, [])
+  assert '<h2>Layers in 8 bits</h2>' in page and '0.0213' in page
+  assert 'All layers in 8 bits: 0.0262.' in page
+  without = {key: value for key, value in report.items() if key != 'int8_layers'}
+  assert 'Layers in 8 bits' not in render_html(without, [])

@@ -10,6 +10,7 @@ from urllib.parse import quote
 from secateurs.utils.deploy import units
 from secateurs.utils.deploy.drawings import drawings, without_drawings
 from secateurs.utils.deploy.float_file import smallest_float_file
+from secateurs.utils.deploy.int8.plot import int8_plot
 from secateurs.utils.deploy.rows import Row, link_rows, report_rows
 from secateurs.utils.deploy.scores import STANDARD_ERRORS, kind_of
 from secateurs.utils.deploy.wording import caveats, goals, method_of, samples_line, title, verdict
@@ -79,6 +80,7 @@ def render_html(report: Mapping, metrics: list[dict], pictures: Sequence['Pictur
       goals=goals(report),
       links=link_rows(report),
       layers=_layers(report['layers']),
+      int8_layers=int8_plot(report.get('int8_layers')),
       curves=drawn,
       dots=curves.has_evaluations(metrics),
       colours=curves.phase_colours(metrics),

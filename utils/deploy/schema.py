@@ -168,6 +168,24 @@ class ParityFigures(_Closed, total=False):
   int8_max_diff_steps: Number  # largest difference in integer output steps
 
 
+class Int8Layer(_Closed):
+  """One layer of the compressed model in 8 bits, quantised after training."""
+
+  layer: str
+  operator: str  # kind in the .tflite file
+  snr_db: Number  # signal-to-noise ratio of its output with it alone in 8 bits
+  alone: Number  # divergence of the outputs with it alone in 8 bits
+  rest: Number  # the same with all layers but this one in 8 bits
+
+
+class Int8Layers(_Closed):
+  """What each layer costs in 8 bits; the layers that cost most alone first."""
+
+  layers: list[Int8Layer]
+  all: Number  # divergence with all layers in 8 bits
+  nb_images: Whole
+
+
 class Link(_Closed, total=False):
   """One learner of a chain, in the order in which they ran; fields as in the report."""
 
@@ -210,6 +228,7 @@ class Report(_Closed):
   achieved: Achieved
   parity: ParityFigures
   layers: list[Layer]
+  int8_layers: NotRequired[Int8Layers | None]  # with --export_int8, where it could be measured
   phases: list[Phase]
   images_per_sec: Number  # of the fastest training phase
   seconds_total: Number

@@ -1,0 +1,74 @@
+"""What each layer of a network costs in 8 bits, for the report of a run with --export_int8."""
+
+from __future__ import annotations
+
+import importlib.util
+from typing import Any
+
+import tf_keras as keras
+
+from secateurs.learners.run.console import say
+from secateurs.learners.run.helper import Helper
+from secateurs.learners.run.settings import Settings
+from secateurs.utils import nested
+from secateurs.utils.deploy.export import Export
+from secateurs.utils.deploy.int8.layer_errors import Divergence, layer_errors
+from secateurs.utils.deploy.lowbits.ranges import activation_ranges
+from secateurs.utils.errors import UserError
+from secateurs.utils.graph.flat.walk import flatten_model
+from secateurs.utils.training import distributed
+
+_NB_RANGES = 64
+_SHOWN = 3
+
+
+def measure(settings: Settings, model: keras.Model, export: Export) -> dict[str, Any] | None:
+  """The report's `int8_layers`; None without --export_int8, a float file, or the library.
+
+  Args:
+    settings: calibration and task.
+    model: as it is trained, float32.
+    export: its files.
+  """
+  if not settings.run.export_int8 or export.tflite is None:
+    return None
+  if importlib.util.find_spec('ai_edge_quantizer') is None:
+    say("What each layer costs in 8 bits is measured with ai-edge-quantizer: pip install -e '.[quant]'.")
+    return None
+  helper = settings.helper
+  images = helper.calibration_images(min(settings.run.nb_smpls_calib, _NB_RANGES))
+
+  def found() -> dict[str, Any] | None:
+    content = export.tflite.path.read_bytes()
+    try:
+      ranges = activation_ranges(content, images)
+      errors = layer_errors(content, ranges, images, layer_names(model), divergence(helper))
+    except UserError as error:
+      say(f'What each layer costs in 8 bits was not measured: {error}')
+      return None
+    if not errors.layers:
+      return None
+    worst = ', '.join(f'{one.layer} ({one.alone:.2g})' for one in errors.layers[:_SHOWN])
+    say(
+      f'8 bits cost a divergence of {errors.all:.2g} over {errors.nb_images} images; layers that cost '
+      f'most alone: {worst}.'
+    )
+    return errors.block()
+
+  return distributed.from_chief(found)
+
+
+def layer_names(model: keras.Model) -> list[str]:
+  """Names of a network's layers in the order of their calls."""
+  return [call.name for call in flatten_model(model).calls]
+
+
+def divergence(helper: Helper) -> Divergence:
+  """How far outputs of two exported files lie apart, by the task's own measure."""
+  task = helper.task
+
+  def apart(original: Any, changed: Any) -> Any:
+    both = [nested.as_numpy(task.trained_outputs(one)) for one in (original, changed)]
+    return task.divergence(*both)
+
+  return apart

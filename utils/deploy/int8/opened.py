@@ -1,0 +1,225 @@
+"""A .tflite file as operators and tensors that can be changed and written again."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import importlib.util
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+# Numbers of TensorFlow Lite's schema.
+TYPES = {
+  0: np.float32,
+  1: np.float16,
+  2: np.int32,
+  3: np.uint8,
+  4: np.int64,
+  6: np.bool_,
+  7: np.int16,
+  9: np.int8,
+}
+NONE, RELU, RELU6 = 0, 1, 3
+"""Activations that an operator computes at its end."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Slots:
+  """Where an operator with a kernel has its inputs, and the kernel its channels.
+
+  Attributes:
+    data, kernel, bias: positions among the operator's inputs.
+    makes: axis of the kernel along which the channels lie that it makes.
+    takes: axis of those that it takes; None where it takes the one that it makes.
+  """
+
+  data: int
+  kernel: int
+  bias: int
+  makes: int
+  takes: int | None
+
+
+KERNELS = {
+  'CONV_2D': Slots(0, 1, 2, 0, 3),
+  'DEPTHWISE_CONV_2D': Slots(0, 1, 2, 3, None),
+  'FULLY_CONNECTED': Slots(0, 1, 2, 0, 1),
+  'TRANSPOSE_CONV': Slots(2, 1, 3, 0, 3),
+}
+"""The operators whose kernels and biases are looked at, by kind."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Operator:
+  """One operator: number, kind, numbers of its tensors (-1 for none), options of its kind."""
+
+  number: int
+  kind: str
+  inputs: tuple[int, ...]
+  outputs: tuple[int, ...]
+  options: Any
+
+  @property
+  def fused(self) -> int:
+    """Number of the activation that it computes at its end."""
+    return int(getattr(self.options, 'fusedActivationFunction', NONE) or NONE)
+
+
+class OpenFile:
+  """The main graph of a .tflite file.
+
+  Attributes:
+    model: the flatbuffer as objects.
+    operators: in the order in which they run.
+  """
+
+  def __init__(self, content: bytes) -> None:
+    """Reads the content of a file."""
+    self._tools = _flatbuffer_tools()
+    self.model = self._tools.read_model_from_bytearray(bytearray(content))
+    self._graph = self.model.subgraphs[0]
+    self.operators = [
+      Operator(
+        number,
+        self._tools.opcode_to_name(self.model, op.opcodeIndex),
+        tuple(map(int, op.inputs if op.inputs is not None else ())),
+        tuple(map(int, op.outputs if op.outputs is not None else ())),
+        op.builtinOptions,
+      )
+      for number, op in enumerate(self._graph.operators)
+    ]
+
+  @property
+  def inputs(self) -> list[int]:
+    """Numbers of the graph's inputs."""
+    return [int(one) for one in self._graph.inputs]
+
+  @property
+  def outputs(self) -> list[int]:
+    """Numbers of the graph's outputs."""
+    return [int(one) for one in self._graph.outputs]
+
+  @property
+  def nb_tensors(self) -> int:
+    """How many tensors the graph has."""
+    return len(self._graph.tensors)
+
+  def name(self, number: int) -> str:
+    """Name of a tensor."""
+    return self._graph.tensors[number].name.decode()
+
+  def scope(self, op: Operator) -> str:
+    """What ai-edge-quantizer calls an operator: the names of its outputs."""
+    return ''.join(f'{self.name(number)};' for number in op.outputs if number >= 0)
+
+  def shape(self, number: int) -> tuple[int, ...]:
+    """Shape of a tensor."""
+    shape = self._graph.tensors[number].shape
+    return () if shape is None else tuple(map(int, shape))
+
+  def type(self, number: int) -> Any:
+    """NumPy type of a tensor; None for one that NumPy lacks."""
+    return TYPES.get(self._graph.tensors[number].type)
+
+  def scales(self, number: int) -> np.ndarray:
+    """Scales of a quantised tensor, float64 [channels] or [1]; empty for another."""
+    given = self._graph.tensors[number].quantization
+    return np.array([] if given is None or given.scale is None else given.scale, np.float64)
+
+  def zero(self, number: int) -> int:
+    """Zero point of a quantised tensor."""
+    given = self._graph.tensors[number].quantization
+    points = None if given is None else given.zeroPoint
+    return 0 if points is None or not len(points) else int(points[0])
+
+  def is_constant(self, number: int) -> bool:
+    """Whether the file holds a tensor's values."""
+    if number < 0:
+      return False
+    data = self.model.buffers[self._graph.tensors[number].buffer].data
+    return data is not None and len(data) > 0
+
+  def constant(self, number: int) -> np.ndarray | None:
+    """Values of a constant tensor, a copy; None for one that is computed or of a type unknown here."""
+    if not self.is_constant(number) or self.type(number) is None:
+      return None
+    data = self.model.buffers[self._graph.tensors[number].buffer].data
+    raw = np.asarray(data, np.uint8).tobytes()
+    shape = self.shape(number)
+    if len(raw) != np.dtype(self.type(number)).itemsize * int(np.prod(shape)):
+      return None  # Packed into fewer bits.
+    return np.frombuffer(raw, self.type(number)).reshape(shape).copy()
+
+  def readers(self) -> dict[int, list[Operator]]:
+    """The operators that read each tensor."""
+    found: dict[int, list[Operator]] = {}
+    for op in self.operators:
+      for number in dict.fromkeys(op.inputs):
+        found.setdefault(number, []).append(op)
+    return found
+
+  def set_input(self, op: Operator, position: int, values: np.ndarray) -> None:
+    """Gives an operator other values of a constant input, which no other operator then shares."""
+    from_file = self._graph.operators[op.number]
+    numbers = [int(one) for one in from_file.inputs]
+    tensor = copy.copy(self._graph.tensors[numbers[position]])
+    buffer = copy.copy(self.model.buffers[tensor.buffer])
+    buffer.data = np.frombuffer(np.ascontiguousarray(values).tobytes(), np.uint8)
+    users = [one for one in self._graph.operators if numbers[position] in list(one.inputs)]
+    sharing = [one for one in self._graph.tensors if one.buffer == tensor.buffer]
+    if len(users) == 1 and len(sharing) == 1:
+      self.model.buffers[tensor.buffer] = buffer
+      return
+    tensor.buffer = len(self.model.buffers)
+    tensor.name = f'{tensor.name.decode()}/of_{op.number}'.encode()
+    self.model.buffers.append(buffer)
+    self._graph.tensors.append(tensor)
+    numbers[position] = len(self._graph.tensors) - 1
+    from_file.inputs = np.array(numbers, np.int32)
+    self.operators[op.number] = dataclasses.replace(self.operators[op.number], inputs=tuple(numbers))
+
+  def set_fused(self, op: Operator, activation: int) -> None:
+    """Changes the activation that an operator computes at its end."""
+    options = copy.copy(self._graph.operators[op.number].builtinOptions)
+    options.fusedActivationFunction = activation
+    self._graph.operators[op.number].builtinOptions = options
+    self.operators[op.number] = dataclasses.replace(self.operators[op.number], options=options)
+
+  def content(self) -> bytes:
+    """The file as it now is."""
+    return bytes(self._tools.convert_object_to_bytearray(self.model))
+
+
+def with_kernels(file: OpenFile) -> list[Operator]:
+  """The operators of a file with constant kernels, in order."""
+  return [
+    op
+    for op in file.operators
+    if op.kind in KERNELS and file.is_constant(op.inputs[KERNELS[op.kind].kernel])
+  ]
+
+
+def layer_of(tensor: str, layers: Sequence[str]) -> str:
+  """The name of the layer that a tensor's name mentions, the last in order; else its shortest part.
+
+  Args:
+    tensor: name of an output of an operator, which lists what was fused into it.
+    layers: names of the network's layers in order.
+  """
+  places = {name: place for place, name in enumerate(layers)}
+  parts = [part for piece in tensor.split(';') for part in piece.split('/')]
+  known = [part for part in parts if part in places]
+  if known:
+    return max(known, key=places.get)
+  return min(tensor.strip(';').split(';'), key=len)
+
+
+def _flatbuffer_tools() -> Any:
+  """The module that reads flatbuffers: that of the newer schema, if it is installed."""
+  if importlib.util.find_spec('ai_edge_litert') is not None:
+    from ai_edge_litert.tools import flatbuffer_utils
+  else:
+    from tensorflow.lite.tools import flatbuffer_utils
+  return flatbuffer_utils
