@@ -33,7 +33,7 @@ def measure(settings: Settings, model: keras.Model, export: Export) -> dict[str,
   if not settings.run.export_int8 or export.tflite is None:
     return None
   if importlib.util.find_spec('ai_edge_quantizer') is None:
-    say("What each layer costs in 8 bits is measured with ai-edge-quantizer: pip install -e '.[quant]'.")
+    say("What layers cost in 8 bits is measured with ai-edge-quantizer: pip install -e '.[quant]'.")
     return None
   helper = settings.helper
   images = helper.calibration_images(min(settings.run.nb_smpls_calib, _NB_RANGES))

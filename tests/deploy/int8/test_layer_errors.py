@@ -29,7 +29,8 @@ def test_the_worst_layer_is_named_first():
   content = file_of(model)
   errors = layer_errors(content, activation_ranges(content, inputs), inputs, names(model))
   kinds = {one.layer: one.operator for one in errors.layers}
-  assert kinds['relu_first'] == 'CONV_2D' and kinds['relu_depthwise'] == 'DEPTHWISE_CONV_2D'
+  assert kinds['relu_first'] == 'CONV_2D'
+  assert kinds['relu_depthwise'] == 'DEPTHWISE_CONV_2D'
   assert errors.layers[0].layer in ('relu_pointwise', 'pool')
   assert errors.layers[0].alone > 10 * errors.layers[-1].alone
   assert [one.alone for one in errors.layers] == sorted(
@@ -42,7 +43,9 @@ def test_the_worst_layer_is_named_first():
 def test_divergence_of_nothing_is_nothing():
   values = images(3)
   np.testing.assert_allclose(relative_error(values, values), 0)
-  np.testing.assert_allclose(relative_error(values, np.full_like(values, values.mean())).mean(), 1, 1e-4)
+  np.testing.assert_allclose(
+    relative_error(values, np.full_like(values, values.mean())).mean(), 1, 1e-4
+  )
 
 
 def test_signal_to_noise_by_hand():

@@ -127,7 +127,9 @@ def layer_errors(
 
 def nb_images(file: OpenFile, nb_layers: int) -> int:
   """How many images are run: 16, fewer where two runs of each layer would take long."""
-  sizes = [np.prod(file.shape(number), dtype=float) for op in file.operators for number in op.outputs]
+  sizes = [
+    np.prod(file.shape(number), dtype=float) for op in file.operators for number in op.outputs
+  ]
   values = max(sum(sizes), 1.0)
   kernels = sum(
     np.prod(file.shape(op.inputs[1]), dtype=float) for op in file.operators if len(op.inputs) > 1

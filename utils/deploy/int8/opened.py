@@ -178,7 +178,9 @@ class OpenFile:
     self._graph.tensors.append(tensor)
     numbers[position] = len(self._graph.tensors) - 1
     from_file.inputs = np.array(numbers, np.int32)
-    self.operators[op.number] = dataclasses.replace(self.operators[op.number], inputs=tuple(numbers))
+    self.operators[op.number] = dataclasses.replace(
+      self.operators[op.number], inputs=tuple(numbers)
+    )
 
   def set_fused(self, op: Operator, activation: int) -> None:
     """Changes the activation that an operator computes at its end."""

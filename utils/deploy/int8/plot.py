@@ -35,6 +35,8 @@ def int8_plot(block: Mapping | None) -> str | None:
       axes.bar([place + shift for place in places], heights, 0.4, color=colour, label=name)
     plots.style_axes(axes, 'layer', values)
     axes.set_xticks(list(places), [one['layer'][-24:] for one in layers], rotation=90, fontsize=7)
-    figure.legend(loc='outside upper right', ncols=2, frameon=False, fontsize=8, labelcolor=plots.TEXT)
+    figure.legend(
+      loc='outside upper right', ncols=2, frameon=False, fontsize=8, labelcolor=plots.TEXT
+    )
 
   return plots.draw('Divergence of the outputs with layers in 8 bits', (8, 3.8), paint)
