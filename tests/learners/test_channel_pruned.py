@@ -4,6 +4,7 @@ import sys
 import numpy as np
 import pytest
 import tf_keras as keras
+from alike import alike
 from networks import (
   randomize,
 )
@@ -59,11 +60,9 @@ def test_alias():
 @pytest.mark.parametrize(
   'config',
   [
-    {'select': 'lasso'},
     {'select': 'lasso', 'scheme': 'alternating'},
-    {'lasso': False},
     {'select': 'random', 'refit': False},
-    {'quadruple': True},
+    *alike({'select': 'lasso'}, {'lasso': False}, {'quadruple': True}),
   ],
 )
 def test_options(make, baseline, config):

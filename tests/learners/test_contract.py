@@ -11,6 +11,7 @@ import shutil
 import numpy as np
 import pytest
 import tf_keras as keras
+from alike import alike, few
 from killing import Killed, killed
 
 from secateurs.learners import get_learner, learners, register
@@ -145,7 +146,7 @@ def undisturbed(request, make_in, baseline, tmp_path_factory):
   return make_again, result.model.get_weights(), result.report
 
 
-@pytest.mark.parametrize('moment', [1, 4])
+@pytest.mark.parametrize('moment', [4, *alike(1)])
 def test_a_killed_run_goes_on_to_the_same_end(moment, undisturbed, tmp_path, monkeypatch):
   make_again, expected, report = undisturbed
   killed_at(monkeypatch, make_again(tmp_path), moment)
@@ -154,7 +155,7 @@ def test_a_killed_run_goes_on_to_the_same_end(moment, undisturbed, tmp_path, mon
   assert report['compressed']['accuracy'] == resumed.report['compressed']['accuracy']
 
 
-@pytest.mark.parametrize('name', NAMES)
+@pytest.mark.parametrize('name', few(NAMES, ('full-prec', 'gate-pruned', 'weight-sparse')))
 def test_a_diverging_run_keeps_its_last_good_checkpoint(name, make, warm, monkeypatch):
   learner = make(name, run={**warm, 'save_step': 5})
   run, calls = loop.TrainStep.run, []
@@ -173,7 +174,7 @@ def test_a_diverging_run_keeps_its_last_good_checkpoint(name, make, warm, monkey
   assert all(np.isfinite(v).all() for v in saved.values('model').values())
 
 
-@pytest.mark.parametrize('name', COMPRESSING)
+@pytest.mark.parametrize('name', few(COMPRESSING, ('chn-pruned', 'gate-pruned', 'uniform-quant')))
 def test_bfloat16_training_exports_float32(name, make, warm):
   learner = make(name, run={**warm, 'enbl_bf16': True})
   result = learner.train()
@@ -182,7 +183,7 @@ def test_bfloat16_training_exports_float32(name, make, warm):
   assert result.report['parity']['tflite_vs_keras'] < 1e-3
 
 
-@pytest.mark.parametrize('name', COMPRESSING)
+@pytest.mark.parametrize('name', few(COMPRESSING, ('filter-pruned', 'prune-regrow')))
 def test_without_weights_the_baseline_is_trained_first_and_said_so(name, make, capsys):
   make(name).train()
   assert 'training the baseline first' in capsys.readouterr().out
@@ -199,7 +200,7 @@ def folder_of_a_baseline(make_in, tmp_path_factory):
   return folder
 
 
-@pytest.mark.parametrize('name', COMPRESSING)
+@pytest.mark.parametrize('name', few(COMPRESSING, ('chn-pruned', 'weight-sparse')))
 def test_a_finished_baseline_is_taken_whatever_its_schedule_was(
   name, make, folder_of_a_baseline, tmp_path, capsys
 ):
@@ -208,7 +209,7 @@ def test_a_finished_baseline_is_taken_whatever_its_schedule_was(
   assert 'training the baseline first' not in capsys.readouterr().out
 
 
-@pytest.mark.parametrize('name', COMPRESSING)
+@pytest.mark.parametrize('name', few(COMPRESSING, ('dis-chn-pruned', 'gate-pruned', 'reg-pruned')))
 def test_distillation(name, make, warm, capsys):
   learner = make(name, run=warm, distillation={'enbl_dst': True})
   learner.train()
@@ -263,7 +264,7 @@ def test_a_baseline_with_other_pixels_is_refused(make, helper):
     other.train()
 
 
-@pytest.mark.parametrize('name', COMPRESSING)
+@pytest.mark.parametrize('name', few(COMPRESSING, ('filter-pruned', 'non-uniform-quant')))
 def test_muon_trains_what_is_left(name, make, warm, monkeypatch):
   used = []
   monkeypatch.setattr(Muon, 'update_step', lambda self, *_: used.append(self.kernel_factor))

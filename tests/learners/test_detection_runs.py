@@ -5,6 +5,7 @@ import io
 import json
 
 import pytest
+from alike import alike
 
 from secateurs.learners import get_learner
 from secateurs.learners.run.configs import RunConfig, TrainConfig
@@ -85,7 +86,7 @@ OTHERS = [name for name in LEARNERS if name not in ('filter-pruned', 'weight-spa
 
 @pytest.mark.parametrize(
   'name',
-  ['weight-sparse', *(pytest.param(name, marks=pytest.mark.exhaustive) for name in OTHERS)],
+  ['weight-sparse', *alike(*OTHERS)],
 )
 def test_every_learner_takes_a_detector(name, make, scenes, dense):
   learner, _ = run(make, scenes, dense, name)

@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 import tf_keras as keras
+from alike import few
 
 from secateurs.learners import cli
 from secateurs.learners.channels.analysis import analyse
@@ -18,6 +19,13 @@ from secateurs.utils.training.engine import loop
 L = keras.layers
 FILTERS = [name for name, method in METHODS.items() if method.learner == 'filter-pruned']
 SHORT = {'nb_batches': 2, 'nb_smpls_reward': 200}
+FEW = (
+  'abc-pruner',
+  'entropy-pruner',
+  'hrank-plus',
+  'l1-sensitivity',
+  'taylor',
+)
 QUICK = {'abc_nb_sources': 3, 'abc_nb_cycles': 1, 'abc_nb_steps': 2, 'abc_nb_failures': 1}
 
 
@@ -42,7 +50,7 @@ def other_net(helper, name, build):
   return type(helper)(name, build, helper.dataset, helper.recipe)
 
 
-@pytest.mark.parametrize('name', FILTERS)
+@pytest.mark.parametrize('name', few(FILTERS, FEW))
 def test_each_method_prunes_the_digits(name, run):
   row = dataclasses.asdict(config_of(name, **SHORT, **(QUICK if name == 'abc-pruner' else {})))
   # A dense layer has no map with a rank.

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from absl import flags
+from alike import alike
 
 from secateurs.learners import cli, get_learner, learners
 from secateurs.learners.run.configs import DistillConfig, RunConfig, TrainConfig
@@ -16,8 +17,10 @@ ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / 'nets' / 'recipes'
 RECIPES = sorted(p.stem for p in FOLDER.glob('*.flags') if 'smoke' not in p.stem)
 # Those that differ from one of these in a ratio alone run in no more than one of the tests.
-SMOKES = ['agp_mobilenet_v1_90', 'cp_vgg16_5x', 'dcp_resnet56', 'growing_resnet56']
+SMOKES = ['agp_mobilenet_v1_90', 'growing_resnet56']
 LARGE_SMOKES = [
+  'cp_vgg16_5x',
+  'dcp_resnet56',
   'cp_resnet50_2x',
   'dcp_mobilenet_v2',
   'dcp_resnet18_50',
@@ -26,7 +29,7 @@ LARGE_SMOKES = [
   'autopruner_resnet50',
   'chex_resnet18',
 ]
-ALL_SMOKES = [*SMOKES, *(pytest.param(one, marks=pytest.mark.exhaustive) for one in LARGE_SMOKES)]
+ALL_SMOKES = [*SMOKES, *alike(*LARGE_SMOKES)]
 # The commands of the documents that the project comes from, launcher and number of processes left out.
 SEEDS = {
   'nets/resnet_at_cifar10_run.py': '--learner dis-chn-pruned --dcp_prune_ratio 0.75',

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tf_keras as keras
+from alike import few
 from PIL import Image
 
 from secateurs.learners import get_learner, learners
@@ -162,7 +163,14 @@ def test_models_of_any_size():
 # Python.
 
 
-@pytest.mark.parametrize('name', sorted(learners()))
+FEW = (
+  'dis-chn-pruned',
+  'non-uniform-quant',
+  'prune-regrow',
+)
+
+
+@pytest.mark.parametrize('name', few(sorted(learners()), FEW))
 def test_every_learner_takes_a_model_of_the_user(name, tmp_path):
   model = net()
   before = [w.copy() for w in model.get_weights()]

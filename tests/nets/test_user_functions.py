@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tf_keras as keras
+from alike import few
 
 from secateurs.learners import get_learner
 from secateurs.learners.run.configs import DistillConfig, RunConfig, TrainConfig
@@ -91,7 +92,7 @@ def records(learner):
   ]
 
 
-@pytest.mark.parametrize('name', sorted(SHORT))
+@pytest.mark.parametrize('name', few(sorted(SHORT), ('dis-chn-pruned', 'filter-pruned')))
 def test_every_learner_takes_the_users_functions(name, tmp_path):
   diary = Diary()
   learner = learner_of(

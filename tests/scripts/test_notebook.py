@@ -52,6 +52,7 @@ def test_it_compresses_a_model_and_runs_the_file(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_chain_on_a_u_net_gives_the_mean_iou_at_each_link(tmp_path, monkeypatch):
   *_, table = executed('segment_animals.ipynb', tmp_path, monkeypatch)
   found = re.findall(r'^(\S.*?) +mean IoU (\S+) %  (\S+) kB$', text_of(table), flags=re.MULTILINE)
@@ -70,6 +71,7 @@ def test_a_chain_on_a_u_net_gives_the_mean_iou_at_each_link(tmp_path, monkeypatc
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 def test_regression_on_tables_and_signals(tmp_path, monkeypatch):
   *_, table = executed('predict_power.ipynb', tmp_path, monkeypatch)
   found = re.findall(

@@ -1,6 +1,7 @@
 """Every learner on a network for ILSVRC-12: depthwise layers, strides, records, 1000 classes."""
 
 import pytest
+from alike import few
 
 from secateurs.learners import get_learner, learners
 from secateurs.learners.run.configs import DistillConfig, RunConfig, TrainConfig
@@ -29,11 +30,7 @@ def run_dir(tmp_path_factory):
 
 
 # The others have their tests on small networks.
-FEW = ('full-prec', 'weight-sparse', 'chn-pruned')
-NAMES = [
-  pytest.param(name, marks=[] if name in FEW else [pytest.mark.exhaustive])
-  for name in sorted(learners())
-]
+NAMES = few(sorted(learners()), ('chn-pruned', 'weight-sparse'))
 
 
 @pytest.mark.parametrize('name', NAMES)

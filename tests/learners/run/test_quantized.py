@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tf_keras as keras
+from alike import few
 
 from secateurs.learners import learners
 from secateurs.utils.deploy import TFLiteModel, export_model
@@ -33,7 +34,10 @@ def integer_kernels(path):
   return kernels
 
 
-@pytest.mark.parametrize('name', sorted(set(learners()) - {'uniform-quant'}))
+FEW = ('chn-pruned', 'gate-pruned', 'weight-sparse')
+
+
+@pytest.mark.parametrize('name', few(sorted(set(learners()) - {'uniform-quant'}), FEW))
 def test_the_integer_file_comes_from_training(name, make, baseline, capsys):
   learner = make(name, run={'warm_start_path': baseline}, quantization=QAT)
   result = learner.train()
