@@ -14,13 +14,15 @@ trained.
 Deviations. Channels are removed, as the document has it, unless `dcp_greedy add`: the paper starts with
 none and adds the best. A channel that may go is judged as one that may come: by the gradient where it
 is off, because at a minimum the gradient by weights that are on vanishes, whatever they are worth; the
-channels are off in groups, each in another batch. Block-wise training minimises the sum of both
+channels are off in groups, each in another batch (`dcp_score on` judges them where they are on, as the
+document has it). Block-wise training minimises the sum of both
 losses; the paper steps on one after the other. Heads start from a logistic regression, not at
 random. While a layer is pruned nothing before it changes: the tensors that cross the cut before it are
 computed once, and only the layers from there to the end of the block are run, over sampled images and
 with normalisation at its moving statistics. Several channels change in one step. After the selection
 every layer that sees a change is refit to the original network's outputs by least squares, as in He et
-al. 2017 (`dcp_refit`): training over few images is a worse start. Measured: docs/dis_chn_pruned.md.
+al. 2017 (`dcp_refit`): training over few images is a worse start. At ratio 1 one channel of each layer
+stays, because a layer of none has no output. Measured: docs/dis_chn_pruned.md.
 """
 
 from __future__ import annotations
@@ -35,6 +37,7 @@ from secateurs.learners.channels.block_selection import BlockSelection
 from secateurs.learners.channels.cutting import unit_masks
 from secateurs.learners.channels.discrimination import Block
 from secateurs.learners.channels.greedy import SELECTIONS, Greedy
+from secateurs.learners.channels.greedy_scores import SCORES
 from secateurs.learners.channels.ratios import nb_left
 from secateurs.learners.channels.reconstruct import NB_BATCHES, Method, nb_points, prune
 from secateurs.learners.channels.state import ChannelState
@@ -92,6 +95,32 @@ class DcpConfig(BlockConfig):
     'What channels are scored by: gradient; magnitude and random are for comparison.',
     choices=SELECTIONS,
   )
+  score: str = option(
+    'off',
+    'Where the gradient judges a channel that may go: where it is off, group by group, or where it is '
+    'on (as the algorithm is usually described; all channels that are left, by every batch).',
+    choices=SCORES,
+    used_with={'greedy': 'remove', 'select': 'gradient'},
+  )
+  epsilon: float | None = option(
+    None,
+    'Each layer decides by itself how many channels come: as many as it takes until another one '
+    'changes its loss by no more than this fraction of the loss without any; replaces ratios.',
+    low=0.0,
+    used_with={'greedy': 'add'},
+  )
+  floor: float = option(
+    0.1,
+    'Fraction of its channels that each layer keeps at least, with dcp_epsilon.',
+    low=0.0,
+    high=1.0,
+  )
+  ceiling: float = option(
+    1.0,
+    'Fraction of its channels that each layer keeps at most, with dcp_epsilon.',
+    low=0.0,
+    high=1.0,
+  )
   refit: bool = option(
     True,
     "After the selection, refit what is left to the original network's outputs, layer by layer, by "
@@ -108,6 +137,30 @@ class DcpConfig(BlockConfig):
     super().__post_init__()
     if self.prune_option == 'list' and self.prune_list_file is None:
       raise UserError('--dcp_prune_option list needs a file of ratios: add --dcp_prune_list_file.')
+    self._check_epsilon()
+
+  @property
+  def keeps_all(self) -> str | None:
+    """As of all widths, or a ratio of 0 for uniform."""
+    if self.epsilon is None and self.prune_option == 'uniform' and self.prune_ratio == 0:
+      return None if self.target_latency else '--dcp_prune_ratio 0'
+    return super().keeps_all
+
+  def _check_epsilon(self) -> None:
+    if self.epsilon is None:
+      for name in ('floor', 'ceiling'):
+        if getattr(self, name) != getattr(DcpConfig, name):
+          raise UserError(f'--dcp_{name} has an effect only with --dcp_epsilon: add it.')
+      return
+    if self.prune_option != 'uniform' or self.target_latency is not None:
+      raise UserError(
+        'With --dcp_epsilon each layer decides how many channels it keeps: leave --dcp_prune_option '
+        'and --dcp_target_latency out.'
+      )
+    if self.floor > self.ceiling:
+      raise UserError(
+        f'--dcp_floor {self.floor:g} lies above --dcp_ceiling {self.ceiling:g}: give a smaller floor.'
+      )
 
 
 @dataclasses.dataclass
@@ -157,6 +210,12 @@ class DisChnPrunedLearner(BlockLearner):
       phases.append(Phase('reconstruct', self._reconstruct))
     finetune = Phase('finetune', self.finetune, self.rates.fine_tune_steps())
     return [*phases, Phase('slice', self.slice), finetune]
+
+  def requested(self) -> dict[str, Any]:
+    """As of all learners of widths; with an adaptive stop, its epsilon."""
+    if self.config.epsilon is not None and self.settings.run.plan is None:
+      return {'epsilon': self.config.epsilon}
+    return super().requested()
 
   def channels_ratio(self) -> float:
     """What the prune ratio of uniform leaves."""
@@ -217,6 +276,10 @@ class DisChnPrunedLearner(BlockLearner):
       config.batch_size,
       config.lrn_rate_adam,
       self.settings.run.seed,
+      config.score,
+      config.epsilon,
+      config.floor,
+      config.ceiling,
     )
     selection = BlockSelection(
       block,

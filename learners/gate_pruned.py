@@ -67,7 +67,7 @@ class GatePrunedLearner(FilterLearner):
   def prepare(self) -> None:
     """Makes the gates of a network that is not sliced yet."""
     super().prepare()
-    if self.settings.run.plan is not None or self.state.slim is not None:
+    if self.settings.run.plan is not None or self.state.slim is not None or self.keeps_all:
       return
     graph = ChannelGraph(self.settings.in_float32(self.model))
     units = self.units(graph).units

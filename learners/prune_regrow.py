@@ -63,7 +63,7 @@ class PruneRegrowLearner(FilterLearner):
   def prepare(self) -> None:
     """Checks flags against the network, and makes the masks of one that is not sliced yet."""
     super().prepare()
-    if self.settings.run.plan is not None or self.state.slim is not None:
+    if self.settings.run.plan is not None or self.state.slim is not None or self.keeps_all:
       return
     if not self._nb_steps:
       raise UserError(

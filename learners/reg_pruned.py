@@ -62,13 +62,13 @@ class RegPrunedLearner(FilterLearner):
   def build(self) -> keras.Model:
     """The network, with layers that select channels where its layers choose among a trunk's."""
     model = super().build()
-    selects = self.state.slim is None and self.config.trunk == 'gather'
+    selects = self.state.slim is None and self.config.trunk == 'gather' and not self.keeps_all
     return with_selections(model) if selects else model
 
   def prepare(self) -> None:
     """Checks flags against the network, and groups the weights of one that is not sliced yet."""
     super().prepare()
-    if self.settings.run.plan is not None or self.state.slim is not None:
+    if self.settings.run.plan is not None or self.state.slim is not None or self.keeps_all:
       return
     config, graph = self.config, ChannelGraph(self.settings.in_float32(self.model))
     units = self.units(graph).units

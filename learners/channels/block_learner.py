@@ -82,7 +82,8 @@ class BlockLearner(WidthLearner):
     """Makes the auxiliary heads."""
     super().prepare()
     self.heads: dict[int, keras.Model] = {}
-    if self.state.slim is not None or self.settings.run.plan is not None:
+    planned = self.settings.run.plan is not None
+    if self.state.slim is not None or planned or self.keeps_all is not None:
       return
     flat, seed = flatten_model(self.model), self.settings.run.seed
     for block in self.blocks:

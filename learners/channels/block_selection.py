@@ -12,7 +12,7 @@ import tf_keras as keras
 
 from secateurs.learners.channels.cutting import dropped_inputs, unit_masks
 from secateurs.learners.channels.discrimination import Block, LayerObjective
-from secateurs.learners.channels.greedy import Greedy, UnitPruning, count_steps
+from secateurs.learners.channels.greedy import Greedy, UnitPruning
 from secateurs.learners.channels.units import Unit
 from secateurs.learners.run.budget import Budget
 from secateurs.learners.run.console import say
@@ -66,12 +66,12 @@ class BlockSelection:
     store = self.budget.store()
     before, now = (Frontier(flat, self.inputs, store) for flat in flats)
     first = first_calls(flats[1])
-    clock = _Clock(count_steps(self.greedy, self.block.units, self.counts))
+    clock = _Clock(sum(self._steps(unit) for unit in self.block.units))
     for unit in self.block.units:
       for frontier in (before, now):
         # Each cut in turn even where a resumed run needs the last alone: rounding must not differ.
         frontier.advance(first[unit.readers[0]])
-      steps = self.greedy.steps(unit.size, self.counts[unit.name])
+      steps = self._steps(unit)
       if unit.name in self.kept:
         clock.skip(steps)
         continue
@@ -85,6 +85,13 @@ class BlockSelection:
       )
     before.close()
     now.close()
+
+  def _steps(self, unit: Unit) -> int:
+    """Greedy steps for a unit; with epsilon the most that there may be."""
+    if self.greedy.epsilon is None:
+      return self.greedy.steps(unit.size, self.counts[unit.name])
+    high = self.greedy.bounds(unit)[1]
+    return -(-high // self.greedy.pace(unit.size, high))
 
   def _prune(self, unit: Unit, before: Frontier, now: Frontier) -> dict[str, Any]:
     """Chooses a unit's channels; returns its record."""
@@ -114,7 +121,9 @@ class BlockSelection:
       ),
     )
     target = self.counts[unit.name]
-    if target < unit.size:
+    if self.greedy.epsilon is not None:
+      pruning.grow(*self.greedy.bounds(unit))
+    elif target < unit.size:
       pruning.run(target)
     else:
       pruning.keep_all()

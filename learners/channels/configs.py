@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from secateurs.learners.channels.reconstruct import Method, nb_points
@@ -40,6 +40,17 @@ class ChannelConfig(Config):
   def skipped(self) -> list[str]:
     """Patterns of layers to leave whole."""
     return [name.strip() for name in (self.skip or '').split(',') if name.strip()]
+
+  @property
+  def keeps_all(self) -> str | None:
+    """The flag that asks for all channels to stay, as it is written; None where some may go."""
+    return None
+
+  @property
+  def trunk_choices(self) -> tuple[str, ...]:
+    """What `trunk` may be."""
+    (field,) = (one for one in dataclasses.fields(self) if one.name == 'trunk')
+    return tuple(field.metadata['choices'])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,6 +104,29 @@ class WidthConfig(ChannelConfig):
   def step(self) -> int:
     """Numbers of channels, where not all stay, are multiples of it."""
     return 4 if self.quadruple else 1
+
+  @property
+  def keeps_all(self) -> str | None:
+    """A fraction of all MACs for auto, or a ratio for uniform, that leaves nothing to go."""
+    if self.target_latency is None and self.prune_option == 'auto' and self.preserve_ratio == 1:
+      return f'--{self.prefix}preserve_ratio 1'
+    return None
+
+
+def keeps_all_filters(config: Config, options: Sequence[str]) -> str | None:
+  """The flag of a ranking of filters that asks for all of them to stay; None where some may go.
+
+  Args:
+    config: has `preserve_ratio`, `target_latency`, `prune_option` and `prune_ratio`.
+    options: those of `prune_option` that its ratio decides.
+  """
+  if config.preserve_ratio == 1:
+    return f'--{config.prefix}preserve_ratio 1'
+  if config.preserve_ratio is not None or config.target_latency is not None:
+    return None
+  if config.prune_ratio == 0 and config.prune_option in options:
+    return f'--{config.prefix}prune_ratio 0'
+  return None
 
 
 def refuse_two_targets(config: Config) -> None:

@@ -78,3 +78,10 @@ class CpConfig(WidthConfig, RefitConfig):
   def selection(self) -> str:
     """How channels are chosen."""
     return self.select if self.lasso else 'magnitude'
+
+  @property
+  def keeps_all(self) -> str | None:
+    """As of all widths, or a ratio of 1 for uniform."""
+    if self.prune_option == 'uniform' and self.uniform_preserve_ratio == 1:
+      return None if self.target_latency else '--cp_uniform_preserve_ratio 1'
+    return super().keeps_all

@@ -15,6 +15,7 @@ from secateurs.utils.graph.choice.costs import MacsForm
 from secateurs.utils.graph.flat.rebuild import variables, weight_names
 from secateurs.utils.graph.flat.walk import flatten_model
 from secateurs.utils.training.engine.masks import Masks
+from secateurs.utils.training.layerwise.linear import by_last_rows, kernel_of
 
 
 def macs_form(graph: ChannelGraph, units: Sequence[Unit]) -> MacsForm:
@@ -74,8 +75,8 @@ def zero_inputs(model: keras.Model, dropped: Mapping[str, np.ndarray]) -> None:
   """Sets the kernels' rows for dropped input channels, as `dropped_inputs` gives them, to zero."""
   layers = flatten_model(model).layers()
   for name, gone in dropped.items():
-    kernel = layers[name].kernel
-    kernel.assign(np.where(gone[:, None], 0, kernel.numpy()))
+    kernel, rows = kernel_of(layers[name]), by_last_rows(layers[name], gone)
+    kernel.assign(np.where(rows[:, None], 0, kernel.numpy()))
 
 
 def unit_masks(units: Sequence[Unit], kept: Mapping[str, list[int]]) -> dict[str, np.ndarray]:

@@ -8,6 +8,7 @@ from secateurs.learners.channels.allocations import ALLOCATIONS
 from secateurs.learners.channels.colony import Constants
 from secateurs.learners.channels.configs import (
   ChannelConfig,
+  keeps_all_filters,
   latency_table_option,
   refuse_two_targets,
   require_target,
@@ -175,6 +176,11 @@ class FpConfig(ChannelConfig):
   def step(self) -> int:
     """Numbers of filters, where not all stay, are multiples of it."""
     return 4 if self.quadruple else 1
+
+  @property
+  def keeps_all(self) -> str | None:
+    """The flag that leaves all filters."""
+    return keeps_all_filters(self, ('uniform', 'global', 'auto', 'abc'))
 
   @property
   def constants(self) -> Constants:

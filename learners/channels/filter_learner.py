@@ -45,6 +45,7 @@ class FilterLearner(ChannelLearner):
   offer.
   """
 
+  by_inputs = False
   config: FpConfig
   state: FpState
 
@@ -55,8 +56,7 @@ class FilterLearner(ChannelLearner):
       UserError: there are none.
     """
     config = self.config
-    found = filter_units(graph, config.trunk, config.skipped, prefix=config.prefix)
-    found = chosen(self.settings.layers, graph, found)
+    found = chosen(self.settings.layers, graph, self.find_units(graph, config.trunk))
     if not found.units:
       raise UserError(
         f'No layer of {self.helper.net} has channels that can be pruned '
@@ -64,6 +64,10 @@ class FilterLearner(ChannelLearner):
         f'--{config.prefix}trunk.'
       )
     return found
+
+  def find_units(self, graph: ChannelGraph, trunk: str) -> Units:
+    """All groups of channels that may be cut with a choice of trunk, whatever `--layers` says."""
+    return filter_units(graph, trunk, self.config.skipped, prefix=self.config.prefix)
 
   # The report.
 

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
 from secateurs.learners.channels.cutting import dropped_inputs
+from secateurs.learners.channels.greedy_scores import Gradients, judged_where_off
 from secateurs.learners.channels.units import Unit
-from secateurs.utils.training import distributed
 from secateurs.utils.training.engine import loop
 from secateurs.utils.training.engine.loop import DivergenceError, Objective, way_on
 from secateurs.utils.training.engine.masks import MaskSet
-from secateurs.utils.training.engine.pieces import value_and_gradients
-from secateurs.utils.training.layerwise.gradient_choice import channel_norms, next_mask
+from secateurs.utils.training.layerwise.gradient_choice import next_mask
+from secateurs.utils.training.layerwise.linear import by_last_rows, is_separable, kernel_of
 
 _STEPS = 16
 SELECTIONS = ('gradient', 'magnitude', 'random')
@@ -37,6 +38,11 @@ class Greedy:
     batch_size: cached samples of a batch.
     lrn_rate: Adam's.
     seed: of the order of samples, and of the random selection.
+    score: whether a channel that may go is judged where it is `off`, or where it is `on`.
+    epsilon: with `add`, channels come until the loss changes by no more than this fraction of the
+      first one; None for a given number of channels.
+    floor: fraction of the channels that stay at least, with epsilon.
+    ceiling: fraction of them that stay at most, with epsilon.
   """
 
   select: str = 'gradient'
@@ -47,6 +53,15 @@ class Greedy:
   batch_size: int = 64
   lrn_rate: float = 1e-3
   seed: int = 0
+  score: str = 'off'
+  epsilon: float | None = None
+  floor: float = 0.1
+  ceiling: float = 1.0
+
+  def bounds(self, unit: Unit) -> tuple[int, int]:
+    """Channels of a unit that stay at least and at most, with epsilon."""
+    low = unit.rule.count(unit.size, max(math.ceil(self.floor * unit.size), 1))
+    return low, max(unit.rule.count(unit.size, int(self.ceiling * unit.size)), low)
 
   def steps(self, size: int, target: int) -> int:
     """Greedy steps to get from `size` channels to `target` of them."""
@@ -96,13 +111,16 @@ class UnitPruning:
     self._unit, self._method, self._phase = unit, method, phase
     self._nb_samples, self._dropped, self._objective = nb_samples, dropped, objective
     self._layers = [layers[name] for name in unit.readers]
-    self._kernels = [layer.kernel for layer in self._layers]
+    self._kernels = [kernel_of(layer) for layer in self._layers]
+    # By rows of the kernels, of which a separable convolution may have several for a channel.
+    self._elements = [by_last_rows(layer, unit.elements[layer.name]) for layer in self._layers]
+    before = [layer.depthwise_kernel for layer in self._layers if is_separable(layer)]
     self._masks = MaskSet(self._kernels)
     biases = [layer.bias for layer in self._layers if layer.use_bias]
     self._optimizer = keras.optimizers.Adam(method.lrn_rate, jit_compile=False)
     self._step = loop.TrainStep(
       objective,
-      [*self._kernels, *biases],
+      [*self._kernels, *biases, *before],
       self._optimizer,
       constraints=[self._masks],
       nb_pieces=nb_pieces,
@@ -111,7 +129,7 @@ class UnitPruning:
     self._random = self._rng.random(unit.size)
     # All processes deal alike, though they may hold different numbers of samples.
     self._deal = np.random.default_rng([method.seed, zlib.crc32(unit.name.encode()), 1])
-    self._mean_norms = tf.function(self._average_norms)
+    self._gradients = Gradients(objective, self._kernels, self._elements, unit.size, nb_pieces)
     self.mask = np.full(unit.size, method.greedy == 'remove')
     self.means: dict[str, float] = {}
     self._apply()
@@ -132,6 +150,31 @@ class UnitPruning:
       self._apply()
       self._train()
 
+  def grow(self, low: int, high: int) -> None:
+    """Turns channels on, and trains, until that changes the loss little (Zhuang et al. 2018).
+
+    They are enough when |L_{t-1} - L_t| / L_0 <= epsilon, with L_t the loss after step t over the same
+    batches each time, and L_0 that of no channels.
+
+    Args:
+      low: channels that come in any case.
+      high: most of them.
+
+    Raises:
+      DivergenceError: a loss or a score that is not finite.
+    """
+    batches = self._batches(self._method.nb_batches_score)
+    first = before = self._gradients.loss(batches)
+    while (count := int(self.mask.sum())) < high:
+      pace = min(self._method.pace(self._unit.size, high), high - count)
+      self.mask = next_mask(self.scores(), self.mask, pace, 'add')
+      self._apply()
+      self._train()
+      loss = self._gradients.loss(batches)
+      if count + pace >= low and abs(before - loss) <= self._method.epsilon * first:
+        return
+      before = loss
+
   def keep_all(self) -> None:
     """Turns all channels on; nothing is trained."""
     self.mask = np.ones(self._unit.size, bool)
@@ -142,21 +185,26 @@ class UnitPruning:
 
     `gradient`: Frobenius norms of the gradient of L^(R) + L_p by the kernel's rows of a channel that
     is off, averaged over batches and processes: how much the loss asks for it. Channels that are on
-    are switched off for this, group by group, each in another batch.
+    are switched off for this, group by group, each in another batch. With `score` on, and channels
+    that go, the gradient is taken with all of them on, by all batches (the document's rule).
     """
     method, unit = self._method, self._unit
-    elements = [unit.elements[name] for name in unit.readers]
     if method.select == 'random':
       return self._random
     if method.select == 'magnitude':
       scores = np.zeros(unit.size)
-      for kernel, element in zip(self._masks.backups, elements, strict=True):
+      for kernel, element in zip(self._masks.backups, self._elements, strict=True):
         rows = np.abs(kernel.numpy()).sum(axis=tuple(range(len(kernel.shape) - 2)) + (-1,))
         np.add.at(scores, element[element >= 0], rows[element >= 0])
       return scores
-    batches = tf.constant(self._batches(method.nb_batches_score))
-    absent = tf.constant(self._groups(method.nb_batches_score))
-    scores = distributed.sum(self._mean_norms(batches, absent).numpy()) / distributed.size()
+    nb_batches = method.nb_batches_score
+    batches = self._batches(nb_batches)
+    if method.score == 'on' and method.greedy == 'remove':
+      judged = np.tile(self.mask.astype(np.float32), (nb_batches, 1))
+      scores = self._gradients.norms(batches, np.zeros_like(judged), judged)
+    else:
+      absent = judged_where_off(self.mask, nb_batches, self._deal, method.greedy)
+      scores = self._gradients.norms(batches, absent, absent)
     if not np.isfinite(scores).all():
       raise DivergenceError(
         f'The gradient became infinite or NaN in phase {self._phase} with learning rate '
@@ -164,35 +212,6 @@ class UnitPruning:
         'checkpoint was kept.'
       )
     return scores
-
-  def _groups(self, nb_batches: int) -> np.ndarray:
-    """The channels that are off in each batch and judged by it: 1 or 0, [nb_batches, unit.size]."""
-    if self._method.greedy == 'add':
-      return np.tile((~self.mask).astype(np.float32), (nb_batches, 1))
-    absent = np.zeros([nb_batches, self._unit.size], np.float32)
-    order = self._deal.permutation(np.flatnonzero(self.mask))
-    nb_groups = min(nb_batches, len(order))
-    for batch, row in enumerate(absent):
-      row[order[batch % nb_groups :: nb_groups]] = 1
-    return absent
-
-  def _average_norms(self, batches: tf.Tensor, absent: tf.Tensor) -> tf.Tensor:
-    elements = [self._unit.elements[name] for name in self._unit.readers]
-    whole = [kernel.read_value() for kernel in self._kernels]
-    total = tf.zeros([self._unit.size])
-    for number in tf.range(tf.shape(batches)[0]):
-      # One after the other: iterations that run at once would each hold their feature maps.
-      tf.autograph.experimental.set_loop_options(parallel_iterations=1)
-      for kernel, values, element in zip(self._kernels, whole, elements, strict=True):
-        on = 1 - tf.where(element >= 0, tf.gather(absent[number], np.maximum(element, 0)), 0.0)
-        kernel.assign(values * on[:, None])
-      _, _, gradients = value_and_gradients(
-        self._objective, self._kernels, batches[number], self._nb_pieces
-      )
-      total += channel_norms(gradients, elements, self._unit.size) * absent[number]
-    for kernel, values in zip(self._kernels, whole, strict=True):
-      kernel.assign(values)
-    return tf.math.divide_no_nan(total, tf.reduce_sum(absent, axis=0))
 
   def _train(self) -> None:
     def keep(done: int, means: dict[str, float]) -> None:
@@ -221,14 +240,9 @@ class UnitPruning:
     """Puts the mask into the kernels; channels that come back have the weights they had."""
     dropped = dropped_inputs([self._unit], {self._unit.name: self.mask})
     for i, name in enumerate(self._unit.readers):
-      gone = dropped[name] | self._dropped.get(name, False)
+      gone = by_last_rows(self._layers[i], dropped[name] | self._dropped.get(name, False))
       mask, backup = self._masks.masks[i], self._masks.backups[i]
       new = np.broadcast_to(~gone[:, None], mask.shape).astype(np.float32)
       came = (new > 0) & (mask.numpy() == 0)
       mask.assign(new)
       self._kernels[i].assign(np.where(came, backup.numpy(), self._kernels[i].numpy()) * new)
-
-
-def count_steps(method: Greedy, units: Sequence[Unit], counts: Mapping[str, int]) -> int:
-  """Greedy steps of several units."""
-  return sum(method.steps(unit.size, counts[unit.name]) for unit in units)

@@ -6,13 +6,13 @@ import dataclasses
 import functools
 import math
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
-from secateurs.learners.channels import slimming
+from secateurs.learners.channels import reach, slimming
 from secateurs.learners.channels.chosen_layers import chosen, table
 from secateurs.learners.channels.configs import ChannelConfig
 from secateurs.learners.channels.cutting import dropped_inputs, keep_of, unit_masks
@@ -31,7 +31,7 @@ from secateurs.utils.graph.flat.walk import flatten_model
 from secateurs.utils.graph.slicing.planning import Keep
 from secateurs.utils.training import distributed
 from secateurs.utils.training.engine.masks import Masks
-from secateurs.utils.training.layerwise.linear import MAX_ROWS
+from secateurs.utils.training.layerwise.linear import MAX_ROWS, by_last_rows, kernel_of
 from secateurs.utils.training.layerwise.maps import MapStore
 from secateurs.utils.training.models.weights import (
   assign_weights,
@@ -55,11 +55,19 @@ class ChannelLearner(CompressionLearner):
   State = ChannelState
   state: ChannelState
   max_rows: int | None = MAX_ROWS  # Of kernels that can be pruned by their inputs.
+  by_inputs: ClassVar[bool] = True  # Whether ratios are of layers' inputs, or of what layers make.
 
   def build(self) -> keras.Model:
     """The slim network, once there is one."""
     slim = self.state.slim
     return super().build() if slim is None else keras.models.model_from_json(slim)
+
+  @property
+  def keeps_all(self) -> str | None:
+    """The flag that leaves all channels, unless a plan or `--layers` takes some."""
+    if self.settings.run.plan is not None or self.settings.layers.ratios:
+      return None
+    return self.config.keeps_all
 
   def prepare(self) -> None:
     """Checks that the plan to apply, if there is one, belongs to this network."""
@@ -70,9 +78,23 @@ class ChannelLearner(CompressionLearner):
       plans.require_same_network(self.plan_to_apply, network, path)
 
   def preflight(self) -> list[Check]:
-    """As of all learners; and prints what `--layers` means for each unit."""
+    """As of all learners; says what ratios apply to, and what `--layers` means for each unit."""
     shown = [] if self.settings.run.layers is None else [self._show_layers]
-    return [*super().preflight(), *shown]
+    reach = self.keeps_all is None and self.settings.run.plan is None
+    return [*super().preflight(), *([self._say_reach] if reach else []), *shown]
+
+  def _say_reach(self) -> None:
+    config = self.config
+    graph = ChannelGraph(self.helper.build_model(self.settings.run.seed))
+    self.state.reach = reach.note(
+      graph,
+      lambda trunk: chosen(self.settings.layers, graph, self.find_units(graph, trunk)).units,
+      config.trunk,
+      config.trunk_choices,
+      by_inputs=self.by_inputs,
+      prefix=config.prefix,
+    )
+    say(self.state.reach)
 
   def _show_layers(self) -> None:
     graph = ChannelGraph(self.helper.build_model(self.settings.run.seed))
@@ -81,9 +103,16 @@ class ChannelLearner(CompressionLearner):
   def findings(self) -> Findings:
     """The model before its fine-tuning, what was asked for and reached, and what stayed whole."""
     state = self.state
-    notes = (
-      [f'Channels that stayed whole: {"; ".join(state.left_whole)}.'] if state.left_whole else []
-    )
+    if self.keeps_all is not None:
+      return extended(
+        super().findings(),
+        [self.nothing_note],
+        requested={'channels_ratio': 1.0},
+        reached={'channels_ratio': 1.0},
+      )
+    notes = [state.reach] if state.reach else []
+    if state.left_whole:
+      notes.append(f'Channels that stayed whole: {"; ".join(state.left_whole)}.')
     return extended(
       super().findings(),
       notes,
@@ -126,10 +155,7 @@ class ChannelLearner(CompressionLearner):
       UserError: nothing.
     """
     config = self.config
-    found = find_units(
-      graph, config.trunk, config.skipped, prefix=config.prefix, max_rows=self.max_rows
-    )
-    found = chosen(self.settings.layers, graph, found)
+    found = chosen(self.settings.layers, graph, self.find_units(graph, config.trunk))
     if not found.units:
       raise UserError(
         f'No convolution of {self.helper.net} has channels that can be pruned '
@@ -137,6 +163,11 @@ class ChannelLearner(CompressionLearner):
         f'--{config.prefix}trunk.'
       )
     return found
+
+  def find_units(self, graph: ChannelGraph, trunk: str) -> Units:
+    """What can be pruned with a choice of trunk, whatever `--layers` says."""
+    config = self.config
+    return find_units(graph, trunk, config.skipped, prefix=config.prefix, max_rows=self.max_rows)
 
   def planned(self, graph: ChannelGraph) -> dict[str, np.ndarray]:
     """The choices of the plan to apply, bool array [unit.size] by the name of every unit.
@@ -220,13 +251,12 @@ class ChannelLearner(CompressionLearner):
   def kernel_masks(self, units: Sequence[Unit]) -> Masks:
     """Masks that keep the kernel rows of the model's dropped input channels at zero."""
     dropped = dropped_inputs(units, unit_masks(units, self.state.kept))
-    kernels = {layer.name: layer.kernel for layer in self.model.layers if layer.name in dropped}
+    layers = [layer for layer in self.model.layers if layer.name in dropped]
+    kernels = [kernel_of(layer) for layer in layers]
+    rows = [by_last_rows(layer, ~dropped[layer.name]) for layer in layers]
     return Masks(
-      list(kernels.values()),
-      [
-        np.broadcast_to(~dropped[n][:, None], k.shape).astype(np.float32)
-        for n, k in kernels.items()
-      ],
+      kernels,
+      [np.broadcast_to(r[:, None], k.shape).astype(np.float32) for r, k in zip(rows, kernels)],
     )
 
   # Phases.

@@ -68,9 +68,12 @@ REPAIRS = _registry(
   ('layer-training', 'each layer is trained by gradients between two cuts', 'Zhuang et al. 2018'),
   ('fine-tuning', 'the slim network is trained', '-'),
 )
+ADAPTIVE = Answer(
+  'adaptive', 'a layer stops where another channel changes its loss little', 'Zhuang et al. 2018'
+)
 QUESTIONS = {
   'criterion': CRITERIA,
-  'allocation': ALLOCATIONS,
+  'allocation': {**ALLOCATIONS, ADAPTIVE.name: ADAPTIVE},
   'schedule': SCHEDULES,
   'pressure': PRESSURES,
   'repair': REPAIRS,

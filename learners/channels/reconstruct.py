@@ -21,7 +21,14 @@ from secateurs.utils.training import distributed
 from secateurs.utils.training.layerwise.channel_choice import channel_moments, choose
 from secateurs.utils.training.layerwise.features import Features, Target, find_target, has_shift
 from secateurs.utils.training.layerwise.least_squares import Moments, refit
-from secateurs.utils.training.layerwise.linear import is_refittable, kernel_matrix, row_channels
+from secateurs.utils.training.layerwise.linear import (
+  is_refittable,
+  kernel_matrix,
+  kernel_of,
+  nb_inputs,
+  nb_rows,
+  row_channels,
+)
 from secateurs.utils.training.layerwise.maps import MapStore
 from secateurs.utils.training.layerwise.readers import Reader
 from secateurs.utils.training.layerwise.thinet import scalars
@@ -78,7 +85,7 @@ def _with_few_threads(function: Callable[P, R]) -> Callable[P, R]:
   def limited(original: keras.Model, pruned: keras.Model, units: Sequence[Unit], *args, **options):
     readers = {name for unit in units for name in unit.readers}
     layers = flatten_model(original).layers()
-    rows = max((int(np.prod(layers[name].kernel.shape[:-1])) for name in readers), default=0)
+    rows = max((nb_rows(layers[name]) for name in readers), default=0)
     with threadpool_limits(1 if rows <= _SMALL_MATRIX else None):
       return function(original, pruned, units, *args, **options)
 
@@ -136,7 +143,7 @@ def prune(
     moments = features.moments(target, compensate)
     layer = features.pruned.layers()[name]
     weights = kernel_matrix(layer)
-    channels = np.ones(layer.kernel.shape[-2], bool)
+    channels = np.ones(nb_inputs(layer), bool)
     if dropped and name in dropped:
       channels &= ~dropped[name]
     for unit in units:
@@ -340,7 +347,7 @@ def _assign(
     new = refit_rows(moments, rows, weights, owner, features.scale(target), method)
     shift = moments.shift(new)
     record['error_after'] = float(moments.error(new) @ squares) / total
-  layer.kernel.assign(new.reshape(layer.kernel.shape))
+  kernel_of(layer).assign(new.reshape(kernel_of(layer).shape))
   changed = {name}
   if refits and has_shift(target):
     if layer.use_bias:

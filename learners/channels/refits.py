@@ -18,7 +18,7 @@ from secateurs.utils.graph.flat.walk import flatten_model
 from secateurs.utils.training import distributed
 from secateurs.utils.training.layerwise.elimination import backward_order
 from secateurs.utils.training.layerwise.features import find_target
-from secateurs.utils.training.layerwise.linear import kernel_matrix, row_channels
+from secateurs.utils.training.layerwise.linear import kernel_matrix, kernel_of, row_channels
 from secateurs.utils.training.layerwise.readers import Reader
 
 
@@ -75,7 +75,7 @@ class LayerRefits:
         shifts[name] += shift
     for name, target in self._targets.items():
       layer, shift = layers[name], shifts[name]
-      layer.kernel.assign(kernels[name].reshape(layer.kernel.shape))
+      kernel_of(layer).assign(kernels[name].reshape(kernel_of(layer).shape))
       if layer.use_bias:
         layer.bias.assign(self._layers[name].bias + shift)
       elif target.norm is not None:

@@ -44,6 +44,7 @@ class ChannelState(LearnerState):
 
   Attributes:
     widths: how many channels stay.
+    reach: to how many convolutions ratios apply, in one sentence; None before that is known.
     kept: the channels that stay, by unit name, as far as they have been chosen.
     left_whole: sentences about channels that could not be chosen from.
     layers: a record of each layer that was pruned: name, kept, of, errors or losses.
@@ -56,6 +57,7 @@ class ChannelState(LearnerState):
   """
 
   widths: WidthState = dataclasses.field(default_factory=WidthState)
+  reach: str | None = None
   kept: dict[str, list[int]] = dataclasses.field(default_factory=dict)
   left_whole: list[str] = dataclasses.field(default_factory=list)
   layers: list[dict[str, Any]] = dataclasses.field(default_factory=list)

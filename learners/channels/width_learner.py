@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import math
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
@@ -26,7 +25,7 @@ from secateurs.utils.deploy.latency_table.table import read_table
 from secateurs.utils.graph import ChannelGraph
 from secateurs.utils.graph.counts.memory import MapBytes, map_bytes
 from secateurs.utils.graph.flat.walk import flatten_model
-from secateurs.utils.training.layerwise.linear import MAX_ROWS, is_refittable
+from secateurs.utils.training.layerwise.linear import MAX_ROWS, is_refittable, nb_rows
 
 _BATCH = 64
 
@@ -68,7 +67,7 @@ class WidthLearner(ChannelLearner):
     maps, rows = map_bytes(flat), [0]
     for call in flat.calls:
       if is_refittable(call.layer, len(flat.shapes[call.inputs[0]]), self.max_rows or MAX_ROWS):
-        rows.append(math.prod(call.layer.kernel.shape[:-1]))
+        rows.append(nb_rows(call.layer))
     need = estimate.of_least_squares(self.budget, maps, max(rows), self._refit_cache(maps))
     return [*super().memory_needs(), need]
 

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from secateurs.learners.channels.configs import (
   ChannelConfig,
+  keeps_all_filters,
   latency_table_option,
   refuse_two_targets,
   require_target,
@@ -50,3 +51,15 @@ class BudgetConfig(ChannelConfig):
   def step(self) -> int:
     """Numbers of channels, where not all stay, are multiples of it."""
     return 4 if self.quadruple else 1
+
+  @property
+  def keeps_all(self) -> str | None:
+    """The flag that leaves all channels, and with them the trained weights."""
+    if self.begins_anew:
+      return None
+    return keeps_all_filters(self, ('uniform', 'global', 'auto'))
+
+  @property
+  def begins_anew(self) -> bool:
+    """Whether the network is trained from random weights, whatever goes."""
+    return False

@@ -87,3 +87,8 @@ class PrConfig(BudgetConfig):
     None, 'Batches of training images that auto measures on; default: 10.', low=1
   )
   batch_size: int = option(64, 'Images of one of these batches.', low=1)
+
+  @property
+  def begins_anew(self) -> bool:
+    """Whether training begins with random weights."""
+    return self.start == SCRATCH

@@ -164,6 +164,11 @@ class RpConfig(BudgetConfig):
       raise UserError('--rp_nb_blocks needs the norms of blocks: add layers to --rp_groups.')
 
   @property
+  def begins_anew(self) -> bool:
+    """Whether training begins with random weights."""
+    return self.from_scratch
+
+  @property
   def kinds(self) -> list[str]:
     """Names of the groups that the penalty is taken over."""
     if self.penalty == GROUP_LASSO:

@@ -36,6 +36,11 @@ class CompressionLearner(MeasuredLearner):
     """The phases between the baseline and the measuring."""
     raise NotImplementedError
 
+  @property
+  def keeps_all(self) -> str | None:
+    """The flag that asks for nothing to go, as it is written: then the model stays as it is."""
+    return None
+
   def findings(self) -> Findings:
     """What the learner adds to the report; a subclass extends this."""
     state = self.session.state
@@ -58,6 +63,13 @@ class CompressionLearner(MeasuredLearner):
 
   def phases(self) -> list[Phase]:
     """Baseline, compression, measuring."""
+    if self.keeps_all is not None:
+      return [
+        Phase('baseline', self._baseline, self._baseline_steps()),
+        Phase('keep', lambda: say(self.nothing_note), title='leave the network as it is'),
+        *self.quantization_phases(),
+        self.measure_phase(),
+      ]
     return [
       Phase('baseline', self._baseline, self._baseline_steps()),
       *self.compression_phases(),
@@ -65,6 +77,11 @@ class CompressionLearner(MeasuredLearner):
       *self.quantization_phases(),
       self.measure_phase(),
     ]
+
+  @property
+  def nothing_note(self) -> str:
+    """That nothing goes, in one sentence."""
+    return f'{self.keeps_all} removes nothing: the model is the baseline, bit by bit.'
 
   def baseline_file(self) -> Path:
     """The original network."""

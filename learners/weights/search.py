@@ -29,7 +29,7 @@ from secateurs.utils.training.engine.loop import TrainStep
 from secateurs.utils.training.engine.masks import MaskSet, nb_kept
 from secateurs.utils.training.engine.patterns import Pattern
 from secateurs.utils.training.layerwise.features import Features, find_target
-from secateurs.utils.training.layerwise.linear import is_refittable
+from secateurs.utils.training.layerwise.linear import is_refittable, is_separable
 
 _GRAM_IMAGES, _GRAM_BATCH, _GRAM_POINTS = 1024, 64, 10
 
@@ -83,7 +83,7 @@ def gram_matrices(
     if name not in names or len(calls[name]) > 1:
       continue
     call = calls[name][0]
-    if is_refittable(call.layer, len(flat.shapes[call.inputs[0]])):
+    if not is_separable(call.layer) and is_refittable(call.layer, len(flat.shapes[call.inputs[0]])):
       # Not about the means: nothing makes up for them, so that their error counts.
       found[name] = features.equations(find_target(flat, name), False).moments(False).gram
   return found

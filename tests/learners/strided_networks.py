@@ -48,6 +48,21 @@ def depthwise_net(size=32):
   return keras.Model(inputs, logits(x))
 
 
+def separable_net(size=32, multiplier=1):
+  x = inputs = L.Input((size, size, 3))
+  x = stem(x, 8)
+  for i in range(2):
+    y = x
+    for part in (1, 2):
+      name = f'b{i}_sep{part}'
+      y = L.SeparableConv2D(
+        8, 3, padding='same', depth_multiplier=multiplier, use_bias=False, name=name
+      )(L.ReLU()(y))
+      y = L.BatchNormalization(name=f'{name}_bn')(y)
+    x = L.Add()([y, x])
+  return keras.Model(inputs, logits(L.ReLU()(x)))
+
+
 def plain_net(size=32):
   x = inputs = L.Input((size, size, 3))
   for i, filters in enumerate((6, 8, 8)):
@@ -56,7 +71,9 @@ def plain_net(size=32):
   return keras.Model(inputs, L.Dense(10, name='logits')(x))
 
 
-NETS = {f.__name__: f for f in (residual_net, bottleneck_net, depthwise_net, plain_net)}
+NETS = {
+  f.__name__: f for f in (residual_net, bottleneck_net, depthwise_net, plain_net, separable_net)
+}
 
 
 def samples(nb=24, size=32, seed=0):

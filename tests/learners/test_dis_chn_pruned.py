@@ -73,7 +73,8 @@ def test_a_run(learn, capsys):
 
 @pytest.mark.parametrize(
   ('name', 'trunk'),
-  [('residual_net', 'couple'), ('bottleneck_net', 'gather'), ('depthwise_net', 'keep')],
+  [('residual_net', 'couple'), ('bottleneck_net', 'gather'), ('depthwise_net', 'keep')]
+  + [('separable_net', 'keep')],
 )
 def test_every_kind_of_network_is_sliced_as_it_was_masked(name, trunk, helper, tmp_path):
   learner = on_digits(NETS[name], helper, tmp_path, trunk=trunk)
@@ -90,6 +91,7 @@ def test_every_kind_of_network_is_sliced_as_it_was_masked(name, trunk, helper, t
   [
     {'greedy': 'add'},
     {'refit': False},
+    {'score': 'on', 'chns_per_step': 1, 'nb_iters_layer': 1},
     {'chns_per_step': 1, 'nb_iters_layer': 1},
     {'nb_stages': 0},
     *alike(
@@ -104,12 +106,23 @@ def test_options(learn, config):
   assert {name: len(channels) for name, channels in kept.items()} == {'conv2': 3, 'dense1': 8}
 
 
-@pytest.mark.parametrize(('ratio', 'left'), [(0.0, (6, 16)), (1.0, (1, 1))])
-def test_extreme_ratios(learn, ratio, left):
-  learner = learn(prune_ratio=ratio)
+def test_a_ratio_of_one_leaves_one_channel(learn):
+  learner = learn(prune_ratio=1.0)
   learner.run_phases(until='slice')
   kept = learner.state.kept
-  assert (len(kept['conv2']), len(kept['dense1'])) == left
+  assert (len(kept['conv2']), len(kept['dense1'])) == (1, 1)
+
+
+def test_the_adaptive_stop_keeps_to_floor_and_ceiling(learn):
+  config = {'greedy': 'add', 'nb_iters_layer': 1, 'chns_per_step': 1}
+  learner = learn(epsilon=100.0, floor=0.25, **config)
+  learner.run_phases(until='slice')
+  assert learner.requested() == {'epsilon': 100.0}
+  kept = learner.state.kept
+  assert (len(kept['conv2']), len(kept['dense1'])) == (2, 4)
+  other = learn('other', epsilon=0.0, ceiling=0.5, **config)
+  other.run_phases(until='slice')
+  assert (len(other.state.kept['conv2']), len(other.state.kept['dense1'])) == (3, 8)
 
 
 def test_a_list_of_ratios(learn, tmp_path):
@@ -322,6 +335,12 @@ def test_bad_values():
     ({'prune_ratio': 1.5}, r'--dcp_prune_ratio takes a value in \[0.0, 1.0\]'),
     ({'greedy': 'both'}, '--dcp_greedy takes one of remove, add'),
     ({'select': 'best'}, '--dcp_select takes one of gradient, magnitude, random'),
+    ({'epsilon': -0.1, 'greedy': 'add'}, '--dcp_epsilon takes a value of at least 0'),
+    ({'epsilon': 0.1}, '--dcp_epsilon 0.1 has an effect only with --dcp_greedy add'),
+    ({'floor': 0.2}, '--dcp_floor has an effect only with --dcp_epsilon'),
+    ({'epsilon': 0.1, 'greedy': 'add', 'floor': 0.6, 'ceiling': 0.5}, '--dcp_floor 0.6 lies above'),
+    ({'epsilon': 0.1, 'greedy': 'add', 'prune_option': 'auto'}, 'leave --dcp_prune_option'),
+    ({'score': 'on', 'greedy': 'add'}, '--dcp_score on has an effect only with'),
     ({'nb_stages': -1}, '--dcp_nb_stages takes a value of at least 0'),
   ]:
     with pytest.raises(UserError, match=text):

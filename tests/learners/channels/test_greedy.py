@@ -1,3 +1,4 @@
+import dataclasses
 import itertools
 
 import numpy as np
@@ -13,7 +14,8 @@ from secateurs.learners.channels.discrimination import (
 )
 from secateurs.learners.channels.greedy import Greedy, UnitPruning
 from secateurs.learners.channels.ratios import nb_left
-from secateurs.learners.channels.units import find_units
+from secateurs.learners.channels.units import Unit, find_units
+from secateurs.learners.run.layer_choice import LayerRule
 from secateurs.nets.resnet import cifar_resnet
 from secateurs.utils.graph import ChannelGraph
 from secateurs.utils.graph.flat.cuts import first_calls
@@ -142,6 +144,30 @@ def test_scores_are_norms_of_finite_differences(name, trunk, number, greedy):
     assert scores[channel] == pytest.approx(total, rel=0.05)
 
 
+def test_scores_where_channels_are_on_are_norms_of_finite_differences():
+  """The document's rule: nothing is switched off for the gradient but what went before."""
+  method = Greedy(score='on', nb_batches_score=2, batch_size=len(samples()[1]))
+  unit, pruning, (layer,), loss = problem(NETS['residual_net'], 'keep', 0, method=method)
+  pruning.mask[1] = False
+  pruning._apply()
+  scores, kernel = pruning.scores(), layer.kernel.numpy()
+  assert scores[1] == 0
+  for channel in (0, 2):
+    square = 0.0
+    for place in map(tuple, np.argwhere(np.ones(kernel.shape, bool))):
+      if unit.elements[layer.name][place[-2]] != channel:
+        continue
+      values = []
+      for step in (1e-2, -1e-2):
+        changed = kernel.copy()
+        changed[place] += step
+        layer.kernel.assign(changed)
+        values.append(loss())
+      square += ((values[0] - values[1]) / 2e-2) ** 2
+    layer.kernel.assign(kernel)
+    assert scores[channel] == pytest.approx(np.sqrt(square), rel=0.05)
+
+
 def test_channels_that_are_on_are_dealt_to_the_batches_and_stay_as_they_are():
   _, pruning, readers, _ = problem(residual_net, 'keep', 0, method=Greedy(nb_batches_score=3))
   pruning.mask[:3] = False
@@ -202,6 +228,38 @@ def test_greedy_is_brute_force_where_channels_do_not_overlap(greedy, drift, nb_k
     mask = np.isin(np.arange(6), kept)
     errors[kept] = np.square(images @ (drift * kernel * mask[:, None]) - target).sum()
   assert tuple(np.flatnonzero(pruning.mask)) == min(errors, key=errors.get)
+
+
+@pytest.mark.parametrize(
+  ('epsilon', 'low', 'high'), [(0.05, 1, 6), (0.3, 1, 6), (0.3, 4, 6), (0.0, 1, 3), (2.0, 2, 6)]
+)
+def test_channels_come_until_the_loss_changes_little(epsilon, low, high):
+  """By brute force: the loss of the best 0, 1, 2, ... channels, and the first small change."""
+  pruning, images, kernel, target = toy(1.0, 'add')
+  pruning._method = dataclasses.replace(pruning._method, epsilon=epsilon)
+  energies = np.square(images[..., None] * kernel).sum(axis=(0, 1, 2, 4))
+  order = np.argsort(-energies)
+  uniform = np.log(10)  # The loss of a branch that sees nothing.
+  losses = [
+    0.5 * np.square(images @ (kernel * np.isin(np.arange(6), order[:n])[:, None]) - target).mean()
+    + uniform
+    for n in range(7)
+  ]
+  expected = next(
+    n
+    for n in range(low, high + 1)
+    if n == high or (n > 0 and abs(losses[n - 1] - losses[n]) <= epsilon * losses[0])
+  )
+  pruning.grow(low, high)
+  assert set(np.flatnonzero(pruning.mask)) == set(order[:expected])
+
+
+def test_bounds_of_the_adaptive_stop():
+  unit = Unit('layer', 0, 16, ('layer',), {})
+  assert Greedy(epsilon=0.1).bounds(unit) == (2, 16)
+  assert Greedy(epsilon=0.1, floor=0.0, ceiling=0.5).bounds(unit) == (1, 8)
+  rule = dataclasses.replace(unit, rule=LayerRule(floor=0.5))
+  assert Greedy(epsilon=0.1, ceiling=0.25).bounds(rule) == (8, 8)
 
 
 @pytest.mark.parametrize('greedy', ['remove', 'add'])

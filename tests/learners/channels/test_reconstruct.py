@@ -3,6 +3,7 @@ import pytest
 import tensorflow as tf
 import tf_keras as keras
 from networks import NETS, images, randomize, residual_net, twin
+from strided_networks import separable_net
 
 from secateurs.learners.channels.cutting import dropped_inputs, keep_of, macs_form, plan_of
 from secateurs.learners.channels.ratios import nb_kept, read_ratios
@@ -12,7 +13,7 @@ from secateurs.nets.resnet import cifar_resnet
 from secateurs.utils.errors import UserError
 from secateurs.utils.graph import ChannelGraph, apply_plan, count, plan_cost, plan_slice
 from secateurs.utils.training.layerwise.features import Features, patches
-from secateurs.utils.training.layerwise.linear import kernel_matrix
+from secateurs.utils.training.layerwise.linear import kernel_matrix, row_channels
 
 L = keras.layers
 RNG = np.random.default_rng(0)
@@ -24,13 +25,13 @@ def macs_of(graph, units, counts):
   return plan_cost(plan_of(graph, units, masks))[0]
 
 
-def pruned(build, trunk='keep', ratio=0.5, **method):
+def pruned(build, trunk='keep', ratio=0.5, size=8, **method):
   model = randomize(build())
   working = twin(model)
   units = find_units(ChannelGraph(model), trunk).units
   counts = {unit.name: nb_kept(unit.size, ratio, False) for unit in units}
   options = {'selection': 'backward', 'refit_all': True, 'nb_points': 20} | method
-  kept, records = prune(model, working, units, counts, images(8), Method(**options))
+  kept, records = prune(model, working, units, counts, images(8, size=size), Method(**options))
   return model, working, units, kept, records
 
 
@@ -120,6 +121,65 @@ def test_patches_times_kernel_is_the_convolution(options):
   points = tuple(i.ravel() for i in np.indices(expected.shape[:3]))
   found = patches(maps, layer, points) @ kernel_matrix(layer)
   np.testing.assert_allclose(found.reshape(expected.shape), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+  'options',
+  [
+    {'kernel_size': 3, 'padding': 'same', 'depth_multiplier': 2},
+    {'kernel_size': 3, 'padding': 'same', 'strides': 2},
+    {'kernel_size': 3, 'padding': 'valid', 'dilation_rate': 2},
+  ],
+)
+def test_what_a_depthwise_kernel_makes_times_the_pointwise_one_is_a_separable_convolution(options):
+  layer = L.SeparableConv2D(5, use_bias=False, **options)
+  maps = np.random.default_rng(0).normal(size=(2, 9, 11, 3)).astype(np.float32)
+  expected = layer(maps).numpy()
+  points = tuple(i.ravel() for i in np.indices(expected.shape[:3]))
+  rows = patches(maps, layer, points)
+  np.testing.assert_allclose(
+    (rows @ kernel_matrix(layer)).reshape(expected.shape), expected, atol=1e-5
+  )
+  for channel in range(3):  # Rows belong to the channels that they are made of.
+    one = maps * (np.arange(3) == channel)
+    mine = row_channels(layer) == channel
+    assert np.any(patches(one, layer, points)[:, mine])
+    assert not np.any(patches(one, layer, points)[:, ~mine])
+
+
+def test_separable_convolutions_over_sequences_are_refit_as_well():
+  layer = L.SeparableConv1D(5, 3, padding='causal', use_bias=False)
+  maps = np.random.default_rng(0).normal(size=(2, 9, 3)).astype(np.float32)
+  expected = layer(maps).numpy()
+  points = tuple(i.ravel() for i in np.indices(expected.shape[:2]))
+  found = patches(maps, layer, points) @ kernel_matrix(layer)
+  np.testing.assert_allclose(found.reshape(expected.shape), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(('trunk', 'multiplier'), [('keep', 1), ('gather', 2)])
+def test_separable_convolutions_are_cut_and_refit_by_least_squares(trunk, multiplier):
+  def build():
+    return separable_net(32, multiplier)
+
+  model, working, units, kept, records = pruned(build, trunk, size=32, refit_all=False)
+  assert {'b0_sep2', 'b1_sep2'} <= {record['name'] for record in records}
+  graph = ChannelGraph(working)
+  keep = keep_of(units, {n: np.flatnonzero(mask) for n, mask in kept.items()})
+  slim = apply_plan(plan_slice(graph, keep))
+  found, expected = (m(images(1, size=32)[0], training=False).numpy() for m in (slim, working))
+  assert np.abs(found - expected).max() <= 1e-4 * np.ptp(expected)
+  assert all(r['error_after'] <= r['error_before'] + 1e-9 for r in records)
+  # The first layer that is cut reads what the original gives: by hand, over all points.
+  (unit,) = (one for one in units if one.name == records[0]['name'])
+  mask, layer = kept[unit.name], model.get_layer(unit.name)
+  maps = keras.Model(model.input, layer.input)(np.concatenate(images(8, size=32))).numpy()
+  wanted = layer(maps).numpy().reshape(-1, layer.filters)
+  points = tuple(i.ravel() for i in np.indices((len(maps), *layer.output_shape[1:3])))
+  rows = patches(maps, layer, points)[:, mask[row_channels(layer)]]
+  centred = wanted - wanted.mean(0)
+  best = np.linalg.lstsq(rows - rows.mean(0), centred, rcond=None)[0]
+  left = np.square(centred - (rows - rows.mean(0)) @ best).sum() / np.square(centred).sum()
+  assert records[0]['error_after'] == pytest.approx(left, rel=0.3, abs=0.02)
 
 
 def test_the_target_is_what_the_original_gives_behind_other_normalisation():

@@ -22,7 +22,12 @@ from secateurs.utils.graph.flat.cuts import run_calls
 from secateurs.utils.graph.flat.walk import Call, FlatModel, flatten_model
 from secateurs.utils.training import distributed
 from secateurs.utils.training.layerwise.least_squares import Moments, NormalEquations
-from secateurs.utils.training.layerwise.linear import is_addition, kernel_matrix
+from secateurs.utils.training.layerwise.linear import (
+  is_addition,
+  is_separable,
+  kernel_matrix,
+  kernel_of,
+)
 from secateurs.utils.training.layerwise.maps import Maps, MapStore
 
 L = keras.layers
@@ -78,7 +83,7 @@ def _readers(flat: FlatModel) -> list[list[Call]]:
 def _affine(layers: Mapping[str, L.Layer], target: Target) -> tuple[np.ndarray, np.ndarray]:
   """Factor and offset that bias and normalisation give a layer's sums at inference, [outputs]."""
   layer = layers[target.call.name]
-  size = layer.kernel.shape[-1]
+  size = kernel_of(layer).shape[-1]
   offset = layer.bias.numpy().astype(np.float64) if layer.use_bias else np.zeros(size)
   if target.norm is None:
     return np.ones(size), offset
@@ -230,7 +235,9 @@ class Features:
     """
     layer = target.call.layer
     kernel = kernel_matrix(layer)
+    twin = self.pruned.layers()[target.call.name]
     before, after = self.maps(target.call.inputs[0])
+    same = after is before and not (is_separable(layer) and _rows_differ(layer, twin))
     lost = self._lost(target) if compensate else []
     scale, offset = _affine(self.original.layers(), target)
     now_scale, now_offset = _affine(self.pruned.layers(), target)
@@ -255,8 +262,8 @@ class Features:
           one.rows(first, last)[points].astype(np.float32)
           - other.rows(first, last)[points].astype(np.float32)
         ) * inverse
-      if after is not before:
-        rows = patches(after.rows(first, last), layer, points).astype(np.float32)
+      if not same:
+        rows = patches(after.rows(first, last), twin, points).astype(np.float32)
       sums.add(rows, wanted)
     fields = dataclasses.fields(sums)
     totals = distributed.sum(*(getattr(sums, field.name) for field in fields))
@@ -289,6 +296,11 @@ def _append(maps: Mapping[int, Maps], values: Mapping[int, tf.Tensor]) -> None:
     one.append_tensor(values[number])
 
 
+def _rows_differ(one: keras.layers.Layer, other: keras.layers.Layer) -> bool:
+  """Whether two separable convolutions make different maps for their pointwise kernels."""
+  return (one.depthwise_kernel.numpy() != other.depthwise_kernel.numpy()).any()
+
+
 def has_shift(target: Target) -> bool:
   """Whether an intercept can be given to the layer: by its bias, or by the mean after it."""
   return bool(target.call.layer.use_bias) or target.norm is not None
@@ -299,11 +311,12 @@ def patches(maps: np.ndarray, layer: keras.layers.Layer, points: tuple) -> np.nd
 
   Args:
     maps: [n, h, w, c] (or [n, t, c], [n, d, h, w, c]), or [n, ..., c] for a Dense layer.
-    layer: a convolution or a Dense layer.
+    layer: a convolution, plain or separable, or a Dense layer.
     points: index arrays of output positions: (image, row, column), or (image,) for flat rows.
 
   Returns:
-    [points, k * k * c], in the order of the flattened kernel, or [points, c].
+    [points, k * k * c], in the order of the flattened kernel, or [points, c]. For a separable
+    convolution what its depthwise kernel makes of them, [points, c * multiplier].
   """
   if isinstance(layer, L.Dense):
     return maps[points]
@@ -317,7 +330,13 @@ def patches(maps: np.ndarray, layer: keras.layers.Layer, points: tuple) -> np.nd
     inside = inside & (found >= 0) & (found < maps.shape[1 + axis])
     places.append(np.clip(found, 0, maps.shape[1 + axis] - 1))
   images = points[0].reshape(nb_points, *[1] * nb_axes)
-  return np.where(inside[..., None], maps[(images, *places)], 0).reshape(nb_points, -1)
+  found = np.where(inside[..., None], maps[(images, *places)], 0)
+  if not is_separable(layer):
+    return found.reshape(nb_points, -1)
+  depthwise = layer.depthwise_kernel.numpy()
+  depthwise = depthwise.reshape(-1, *depthwise.shape[-2:])
+  found = found.reshape(nb_points, len(depthwise), -1).astype(depthwise.dtype)
+  return np.einsum('pkc,kcm->pcm', found, depthwise, optimize=True).reshape(nb_points, -1)
 
 
 def _starts(layer: keras.layers.Layer, axis: int, size: int) -> int:
