@@ -3,7 +3,7 @@
   Network Slimming   Liu et al. 2017, arXiv:1708.06519: lambda * sum |gamma| over the scales of batch
                      normalisation; the smallest of the network go, in one pass or several
   SSL                Wen et al. 2016, arXiv:1608.03665: lambda * sum ||W_g|| over filters, channels,
-                     shapes, or the layers of residual branches, which may go as a whole
+                     shapes, kernels, or the layers of residual branches, which may go as a whole
   group norm         Fang et al. 2023, arXiv:2301.12900: one norm over all that goes with a channel
   growing factors    Wang et al. 2021, arXiv:2012.09243: lambda / 2 * ||W_g||^2 for channels that were
                      chosen to go, with a factor that rises in steps
@@ -232,13 +232,15 @@ class RegPrunedLearner(FilterLearner):
     self._pressed = None
     if 'shapes' in self.config.kinds:
       self.state.zero_shapes = passes.zero_shapes(self.model)
+    if 'kernels' in self.config.kinds:
+      self.state.zero_kernels = passes.zero_kernels(self.model)
 
   def finetune(self) -> None:
-    """Trains the slim network; zeros of shapes stay zeros."""
+    """Trains the slim network; zeros of shapes and kernels stay zeros."""
     nb_steps = self._course.last_steps
     if not nb_steps:
       return
-    masks = passes.shape_masks(self.model) if 'shapes' in self.config.kinds else None
+    masks = passes.within_masks(self.model, self.config.kinds)
     optimizer = self.rates.fine_tune_optimizer(nb_steps, masks)
     hooks = Hooks(constraints=[masks] if masks else [])
     self.fit('finetune', self.objective(), optimizer, nb_steps=nb_steps, hooks=hooks)

@@ -74,7 +74,7 @@ class WeightSparseLearner(CompressionLearner):
     if config.ratio == 0:
       return [Phase('sparsify', lambda: say(self._notes()[0]))]
     phases = [Phase('allocate', self._allocate)]
-    if isinstance(config.zeros, OneByN) and config.rearrange:
+    if isinstance(config.zeros, OneByN) and config.zeros.n > 1 and config.rearrange:
       phases.insert(0, Phase('rearrange', lambda: sort_channels(self.settings, self.model)))
     if config.schedule == 'iterative':
       each = self.rates.fine_tune_steps() // config.nb_rounds

@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
-from secateurs.nets import densenet, detectors, lenet, mobilenet, resnet, ssd, vgg, xception
+from secateurs.nets import densenet, detectors, lenet, lstm, mobilenet, resnet, ssd, vgg, xception
 from secateurs.nets.compiled import CompiledOptimizer
 from secateurs.nets.compiled_loss import loss_of
 from secateurs.nets.datasets import (
@@ -407,6 +407,13 @@ LENET_AT_DIGITS = _experiment(
   digits.load,
   (DataConfig,),
   dataclasses.replace(DIGITS_RECIPE, lrn_rate=0.02),
+)
+LSTM_AT_DIGITS = _experiment(
+  'lstm_at_digits',
+  lstm.network,
+  digits.load,
+  (lstm.LstmConfig, DataConfig),
+  dataclasses.replace(DIGITS_RECIPE, lrn_rate=0.1),
 )
 LENET_AT_CIFAR10 = _experiment(
   'lenet_at_cifar10',

@@ -159,7 +159,11 @@ def require_target(config: Config) -> None:
 class RefitConfig(Config):
   """How layers are refit by least squares, and over which samples."""
 
-  refit: bool = option(True, 'Refit the kept weights by least squares.')
+  refit: bool = option(
+    True,
+    'Refit the kept weights by least squares; otherwise lasso scales them by its coefficients, and '
+    'other selections leave them as they are.',
+  )
   refit_all: bool = option(
     True,
     'Refit layers that keep all of their inputs, too, where these have changed.',

@@ -18,7 +18,11 @@ from secateurs.learners.channels.units import Unit
 from secateurs.learners.run.console import say
 from secateurs.utils.graph.flat.walk import FlatModel, flatten_model
 from secateurs.utils.training import distributed
-from secateurs.utils.training.layerwise.channel_choice import channel_moments, choose
+from secateurs.utils.training.layerwise.channel_choice import (
+  channel_moments,
+  choose,
+  scaled_by_lasso,
+)
 from secateurs.utils.training.layerwise.features import Features, Target, find_target, has_shift
 from secateurs.utils.training.layerwise.least_squares import Moments, refit
 from secateurs.utils.training.layerwise.linear import (
@@ -46,7 +50,7 @@ class Method:
   Attributes:
     selection: a criterion of kind `moments`, or one of kind `score`, whose scores are given.
     alternating: for lasso, the alternating scheme instead of the two steps.
-    refit: whether the weights are refit at all.
+    refit: whether the weights are refit at all; with lasso they are scaled by beta otherwise.
     scalar: whether they are refit by one factor for each channel only (Luo et al. 2017).
     refit_all: whether layers that keep all inputs are refit, too, where these have changed.
     ridge: strength of the penalty, see `least_squares.solve`; more where samples are few.
@@ -68,6 +72,11 @@ class Method:
   nb_points: int = 10
   scores: Mapping[str, np.ndarray] | None = None
   store: Callable[[], MapStore] = MapStore
+
+  @property
+  def scales(self) -> bool:
+    """Whether weights are scaled by the coefficients of LASSO, because nothing is refit."""
+    return self.selection == 'lasso' and not self.refit
 
 
 def nb_points(nb_batches: int, wanted: int = NB_BATCHES) -> int:
@@ -131,8 +140,9 @@ def prune(
   readers = _readers_in_order(features, units)
   if method.refit_all:
     readers = _all_after(features, readers)
+  scaled: dict[str, list[np.ndarray]] = {}
   if given is None:
-    kept = _joint_choices(original, pruned, units, counts, batches, method)
+    kept, scaled = _joint_choices(original, pruned, units, counts, batches, method)
   else:
     kept, readers = dict(given), [name for name in readers if _can_refit(features.original, name)]
   readers = [name for name in readers if name not in leave]
@@ -152,6 +162,11 @@ def prune(
       if unit.name not in kept:
         reader = _reader(unit, name, layer, moments, features.scale(target))
         kept[unit.name] = choose_channels(unit, [reader], counts[unit.name], method)
+        if method.scales:
+          scaled[unit.name] = scale_channels(unit, [reader], counts[unit.name], method)
+      if unit.name in scaled:
+        mine = unit.elements[name][row_channels(layer)] >= 0
+        weights[mine] = scaled[unit.name][unit.readers.index(name)]
       elements = unit.elements[name]
       channels &= (elements < 0) | kept[unit.name][elements]
     rows = channels[row_channels(layer)]
@@ -245,15 +260,19 @@ def _joint_choices(
   counts: Mapping[str, int],
   batches: Sequence[np.ndarray],
   method: Method,
-) -> dict[str, np.ndarray]:
-  """Choices for channels that several layers read, before any of these layers changes."""
+) -> tuple[dict[str, np.ndarray], dict[str, list[np.ndarray]]]:
+  """Choices for channels that several layers read, before any of these layers changes.
+
+  Returns:
+    (kept, scaled): by unit name the choice, and where the method scales them the readers' weights.
+  """
   joint = [unit for unit in units if len(unit.readers) > 1]
   if not joint:
-    return {}
+    return {}, {}
   found = statistics(original, pruned, joint, batches, method)
-  return {
-    unit.name: choose_channels(unit, found[unit.name], counts[unit.name], method) for unit in joint
-  }
+  given = [(unit, found[unit.name], counts[unit.name], method) for unit in joint]
+  kept = {one[0].name: choose_channels(*one) for one in given}
+  return kept, {one[0].name: scale_channels(*one) for one in given} if method.scales else {}
 
 
 def _reader(
@@ -288,6 +307,17 @@ def choose_channels(
       ridge=method.ridge,
       rng=rng,
       alternating=method.alternating,
+    )
+  )
+
+
+def scale_channels(
+  unit: Unit, readers: Sequence[Reader], nb_keep: int, method: Method
+) -> list[np.ndarray]:
+  """The readers' weights as LASSO leaves them, the same on all processes; see `scaled_by_lasso`."""
+  return distributed.from_chief(
+    lambda: scaled_by_lasso(
+      readers, unit.size, nb_keep, method.ridge, alternating=method.alternating
     )
   )
 

@@ -12,7 +12,12 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import tf_keras as keras
 
-from secateurs.learners.channels.reconstruct import Method, choose_channels, refit_rows
+from secateurs.learners.channels.reconstruct import (
+  Method,
+  choose_channels,
+  refit_rows,
+  scale_channels,
+)
 from secateurs.learners.channels.units import Unit
 from secateurs.utils.graph.flat.walk import flatten_model
 from secateurs.utils.training import distributed
@@ -87,6 +92,9 @@ class LayerRefits:
     if self._solved is not None and key in self._solved:
       return self._solved[key]
     keep = self.keep(unit, nb_keep)
+    if self._method.scales:
+      scaled = scale_channels(unit, self._readers[unit.name], nb_keep, self._method)
+      return [(weights, np.zeros(weights.shape[1])) for weights in scaled]
     found = [
       self._solve(reader, keep[reader.owner], self._layers[name].trainable)
       for name, reader in zip(unit.readers, self._readers[unit.name], strict=True)

@@ -75,6 +75,22 @@ def _shapes(layers: Layers, owned: Sequence[Owned], units: np.ndarray) -> Weight
   return WeightGroups(parts, np.full(size, -1), np.concatenate(scales))
 
 
+def _kernels(layers: Layers, owned: Sequence[Owned], units: np.ndarray) -> WeightGroups:
+  """One group for each k x k kernel of a convolution, by which a filter reads one channel."""
+  parts, scales, size = [], [np.zeros(0, int)], 0
+  names = dict.fromkeys(one.layer for one in owned if one.weight == 'kernel')
+  for number, name in enumerate(names):
+    kernel = layers[name].kernel
+    rank = kernel.shape.rank
+    if rank < 3:  # Of a Dense layer each would be one weight.
+      continue
+    nb_kernels = int(np.prod(kernel.shape[-2:]))
+    parts.append(Part(kernel, (rank - 2, rank - 1), size + np.arange(nb_kernels)))
+    scales.append(np.full(nb_kernels, number))
+    size += nb_kernels
+  return WeightGroups(parts, np.full(size, -1), np.concatenate(scales))
+
+
 def layer_groups(model: keras.Model, branches: Sequence[Sequence[str]]) -> WeightGroups:
   """One group for all weights of each residual branch (Wen et al. 2016, depth-wise).
 
@@ -99,5 +115,6 @@ for _name, _kind in (
   ('channels', _by_channel(READ)),
   ('dependency', _by_channel(None)),
   ('shapes', _shapes),
+  ('kernels', _kernels),
 ):
   KINDS.add(_name, _kind)

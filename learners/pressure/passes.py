@@ -132,6 +132,11 @@ def notes(state: RpState) -> list[str]:
       f'{state.zero_shapes:.1%} of the positions of the kernels that are left are zero over all '
       'filters; they are not sliced away, and make the file smaller only where zeros are packed.'
     )
+  if state.zero_kernels is not None:
+    found.append(
+      f'{state.zero_kernels:.1%} of the k x k kernels that are left are zero; they are not sliced away, '
+      'and make the file smaller only where zeros are packed.'
+    )
   return found
 
 
@@ -141,17 +146,36 @@ def zero_shapes(model: keras.Model) -> float:
   return 1.0 - float(np.concatenate(shapes).mean()) if shapes else 0.0
 
 
-def shape_masks(model: keras.Model) -> Masks | None:
-  """Masks that keep such positions at zero; None where there are none."""
-  kernels = [kernel for kernel in _convolutions(model) if not _nonzero(kernel).all()]
-  if not kernels:
-    return None
-  arrays = [np.broadcast_to(_nonzero(k)[..., None], k.shape).astype(np.float32) for k in kernels]
-  return Masks(kernels, arrays)
+def zero_kernels(model: keras.Model) -> float:
+  """Fraction of the k x k kernels of all convolutions that are zero."""
+  found = [_nonzero_kernels(kernel).reshape(-1) for kernel in _convolutions(model)]
+  return 1.0 - float(np.concatenate(found).mean()) if found else 0.0
+
+
+def within_masks(model: keras.Model, kinds: Sequence[str]) -> Masks | None:
+  """Masks that keep zero positions (`shapes`) and zero kernels (`kernels`) at zero.
+
+  None where neither kind is among the groups, or none is zero.
+  """
+  kernels, arrays = [], []
+  for kernel in _convolutions(model):
+    stays = np.ones(kernel.shape, bool)
+    if 'shapes' in kinds:
+      stays &= _nonzero(kernel)[..., None]
+    if 'kernels' in kinds:
+      stays &= _nonzero_kernels(kernel)
+    if not stays.all():
+      kernels.append(kernel)
+      arrays.append(stays.astype(np.float32))
+  return Masks(kernels, arrays) if kernels else None
 
 
 def _convolutions(model: keras.Model) -> list[tf.Variable]:
   return [k for k in kernels_by_name(model).values() if k.shape.rank == 4]
+
+
+def _nonzero_kernels(kernel: tf.Variable) -> np.ndarray:
+  return (kernel.numpy() != 0).any(axis=(0, 1))
 
 
 def _nonzero(kernel: tf.Variable) -> np.ndarray:

@@ -18,7 +18,8 @@ BN_GAMMA, GROUP_LASSO, DEPENDENCY, GROWING = PENALTIES = (
   'growing',
 )
 LAYERS = 'layers'
-LASSO_GROUPS = ('filters', 'channels', 'shapes', LAYERS)
+WITHIN = ('shapes', 'kernels')  # Groups whose zeros stay inside of what is left.
+LASSO_GROUPS = ('filters', 'channels', *WITHIN, LAYERS)
 ZEROS = 'zeros'
 PROXIMAL, SUBGRADIENT = 'proximal', 'subgradient'
 
@@ -52,7 +53,8 @@ class RpConfig(BudgetConfig):
   )
   groups: str = option(
     'filters,channels',
-    'Groups of the group lasso, separated by commas: filters, channels, shapes, layers.',
+    'Groups of the group lasso, separated by commas: filters, channels, shapes (a position of all '
+    'filters), kernels (the square of one filter that reads one channel), layers.',
     used_with={'penalty': GROUP_LASSO},
   )
   update: str = option(
@@ -140,7 +142,7 @@ class RpConfig(BudgetConfig):
       )
     if self.prune_option == ZEROS:
       self._check_zeros()
-    elif self.has_layers or self.kinds == ['shapes']:
+    elif self.has_layers or set(self.kinds) <= set(WITHIN):
       raise UserError(
         f'--rp_groups {self.groups} has no channels to rank: add filters or channels, or set '
         '--rp_prune_option zeros.'

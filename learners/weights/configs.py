@@ -97,7 +97,7 @@ class WsConfig(Config):
   pattern: str | None = option(
     None,
     'Blocks of whole kernels as 1x<outputs>, such as 1x4: so many neighbouring outputs of one input '
-    'are kept or pruned together.',
+    'are kept or pruned together; kernel: each k x k kernel by itself.',
   )
   rearrange: bool = option(
     True, 'Before ws_pattern prunes, sort output channels by the L1 norm of their filters.'

@@ -14,7 +14,7 @@ def parse_pattern(block_size: str, m_by_n: str | None, kernels: str | None = Non
   Args:
     block_size: such as 1x4; 1x1 is unstructured.
     m_by_n: such as 2,4, or None.
-    kernels: such as 1x4, blocks of whole kernels, or None.
+    kernels: such as 1x4, blocks of whole kernels, or kernel, single ones; or None.
 
   Raises:
     UserError: not of that form, or several are given.
@@ -41,11 +41,13 @@ def parse_pattern(block_size: str, m_by_n: str | None, kernels: str | None = Non
 
 
 def _blocks_of_kernels(kernels: str, another: bool) -> Pattern:
+  if another:
+    raise UserError('--ws_pattern sets where zeros lie: leave --ws_block_size and --ws_m_by_n out.')
+  if kernels.strip() == 'kernel':
+    return OneByN(1)
   found = re.fullmatch(r'1x([1-9]\d*)', kernels.strip())
   if not found or int(found[1]) < 2:
     raise UserError(
-      f'--ws_pattern takes 1x<neighbouring outputs>, such as 1x4, but {kernels!r} was given.'
+      f'--ws_pattern takes 1x<neighbouring outputs>, such as 1x4, or kernel, but {kernels!r} was given.'
     )
-  if another:
-    raise UserError('--ws_pattern sets where zeros lie: leave --ws_block_size and --ws_m_by_n out.')
   return OneByN(int(found[1]))

@@ -13,12 +13,14 @@ from secateurs.learners.weights.ratios import dense_kernels
 from secateurs.learners.weights.schedule import round_density
 from secateurs.learners.weights.search import Regression
 from secateurs.learners.weights.xnnpack import xnnpack_kernels
+from secateurs.nets import lstm
+from secateurs.nets.model_helper import ModelHelper
 from secateurs.nets.resnet import cifar_resnet
 from secateurs.utils.errors import UserError
 from secateurs.utils.training.engine.loop import TrainStep
 from secateurs.utils.training.engine.masks import nb_kept
 from secateurs.utils.training.engine.muon import Muon
-from secateurs.utils.training.engine.patterns import Blocks, MByN, Unstructured, top_k_mask
+from secateurs.utils.training.engine.patterns import Blocks, MByN, OneByN, Unstructured, top_k_mask
 from secateurs.utils.training.models.weights import kernels_by_name
 
 
@@ -176,6 +178,9 @@ def test_patterns_from_flags():
   assert parse_pattern('1x1', None) == Unstructured()
   assert parse_pattern('2x4', None) == Blocks(2, 4)
   assert parse_pattern('1x1', '2, 4') == MByN(2, 4)
+  assert parse_pattern('1x1', None, 'kernel') == OneByN(1)
+  with pytest.raises(UserError, match='--ws_pattern sets where zeros lie'):
+    parse_pattern('1x1', '2,4', 'kernel')
   for block, m_by_n in (('0x4', None), ('x', None), ('1x1', '4,4'), ('1x1', '0,4'), ('1x2', '2,4')):
     with pytest.raises(UserError):
       parse_pattern(block, m_by_n)
@@ -343,6 +348,38 @@ def test_patterns(make, baseline, options, group):
     else:
       zeros = (values == 0).reshape(*values.shape[:-2], -1, 4, values.shape[-1]).sum(-2)
       assert (zeros == 2).all()
+
+
+def test_recurrent_kernels_and_embeddings_are_pruned(make, helper):
+  network = lstm.network(lstm.LstmConfig(lstm_units=8))
+
+  def build():
+    return network.build((32, 32, 3), 10)
+
+  layers = keras.layers
+  x = inputs = layers.Input((5,))
+  x = layers.LSTM(4, name='reader')(layers.Embedding(30, 6, name='words')(x))
+  named = kernels_by_name(keras.Model(inputs, layers.Dense(3, name='logits')(x)))
+  assert list(named) == ['words', 'reader', 'reader/recurrent_kernel', 'logits']
+  own = ModelHelper('lstm', build, helper.dataset, helper.recipe)
+  learner = make('weight-sparse', helper=own, schedule='one-shot', prune_ratio=0.5)
+  result = learner.train()
+  for name in ('lstm1', 'lstm1/recurrent_kernel', 'lstm2/recurrent_kernel'):
+    values = kernels_by_name(result.model)[name].numpy()
+    assert np.mean(values == 0) == pytest.approx(0.5, abs=1 / values.size)
+  assert result.report['achieved']['sparsity'] == pytest.approx(0.5, abs=1e-3)
+
+
+def test_single_kernels_go_as_a_whole(make, baseline):
+  learner = make(
+    'weight-sparse', run={'warm_start_path': baseline}, pattern='kernel', schedule='one-shot'
+  )
+  result = learner.train()
+  assert not learner.session.is_done('rearrange')
+  kernel = kernels_by_name(result.model)['conv2'].numpy()
+  zero = (kernel == 0).all(axis=(0, 1))
+  assert ((kernel == 0).any(axis=(0, 1)) == zero).all()
+  assert zero.mean() == pytest.approx(0.75, abs=1 / zero.size)
 
 
 def test_blocks_that_fit_no_kernel(make, baseline):

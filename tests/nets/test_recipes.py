@@ -22,6 +22,7 @@ LARGE_SMOKES = [
   'cp_vgg16_5x',
   'dcp_resnet56',
   'cp_resnet50_2x',
+  'cp_xception_2x',
   'dcp_mobilenet_v2',
   'dcp_resnet18_50',
   'dcp_resnet50_50',

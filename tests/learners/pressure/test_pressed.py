@@ -71,8 +71,8 @@ def test_kinds_of_groups_by_slow_sums():
   model, graph, units = setting(residual_net, 'keep')
   owned = weight_owners(graph, units)
   numbers = np.repeat(np.arange(3), 12)
-  kinds = ('bn_gamma', 'filters', 'channels', 'dependency', 'shapes')
-  gamma, filters, channels, whole, shapes = groups_of(kinds, model, owned, numbers)
+  kinds = ('bn_gamma', 'filters', 'channels', 'dependency', 'shapes', 'kernels')
+  gamma, filters, channels, whole, shapes, squares = groups_of(kinds, model, owned, numbers)
   layers = layers_of(model)
   first, second = layers['b1_conv1'], layers['b1_conv2']
   norm = next(c.layer for c in graph.traced.flat.calls if c.inputs == _outputs(graph, 'b1_conv1'))
@@ -94,6 +94,13 @@ def test_kinds_of_groups_by_slow_sums():
     i for i in range(len(found) - length + 1) if np.allclose(found[i : i + length], expected)
   ]
   assert len(starts) == 1
+  squared = np.sqrt((kernel**2).sum(axis=(0, 1))).reshape(-1)
+  found = squares.norms().numpy()
+  assert squares.size == sum(
+    np.prod(layers[f'b{b}_conv{c}'].kernel.shape[2:]) for b in range(3) for c in (1, 2)
+  )
+  places = range(0, len(found), len(squared))
+  assert any(np.allclose(found[i : i + len(squared)], squared) for i in places)
 
 
 def _outputs(graph, name):

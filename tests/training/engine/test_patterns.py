@@ -78,6 +78,8 @@ def test_m_by_n_on_the_way():
     (MByN(2, 4), (3, 3, 8, 8), True),
     (MByN(2, 4), (3, 3, 3, 8), False),
     (MByN(2, 4), (3, 3, 8, 1), False),
+    (OneByN(1), (3, 3, 8, 7), True),
+    (OneByN(1), (3, 3, 8, 1), False),
     (Blocks(1, 4), (3, 3, 8, 8), True),
     (Blocks(1, 4), (3, 3, 8, 1), False),
     (Unstructured(), (3, 3, 8, 1), True),
@@ -95,6 +97,7 @@ def test_fits(pattern, shape, fits):
     (Blocks(16, 1), 'blocks 16x1'),
     (MByN(2, 4), '2 of 4'),
     (MByN(1, 16), '1 of 16'),
+    (OneByN(1), '1x1 kernels'),
   ],
 )
 def test_names_there_and_back(pattern, name):
@@ -112,6 +115,16 @@ def test_names_there_and_back(pattern, name):
 def test_other_names_are_no_patterns(name):
   with pytest.raises(UserError, match=re.escape(f'{name!r} is no pattern of zeros')):
     pattern_of(name)
+
+
+def test_single_kernels_of_the_least_norms_go():
+  weights = kernel((3, 3, 4, 5))
+  mask = OneByN(1).mask(weights, 9 * 7)
+  norms = np.array([[np.abs(weights[:, :, i, o]).sum() for o in range(5)] for i in range(4)])
+  least = np.sort(norms.ravel())[-7]
+  for i in range(4):
+    for o in range(5):
+      assert (mask[:, :, i, o] == (norms[i, o] >= least)).all()
 
 
 def test_1xn_blocks_are_whole_kernels():

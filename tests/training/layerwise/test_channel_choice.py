@@ -10,6 +10,7 @@ from secateurs.utils.training.layerwise.channel_choice import (
   choose,
   lasso_keep,
   lasso_path,
+  scaled_by_lasso,
 )
 from secateurs.utils.training.layerwise.elimination import backward_order
 from secateurs.utils.training.layerwise.least_squares import NormalEquations, refit
@@ -152,3 +153,48 @@ def test_golden_magnitude():
   reader = Reader(reader.moments, weights, reader.owner, reader.scale)
   keep = choose([reader], C, 3, 'magnitude', ridge=0, rng=np.random.default_rng(0))
   assert np.flatnonzero(keep).tolist() == [0, 2, 4]
+
+
+@pytest.mark.parametrize('nb_keep', [1, 3, 5])
+def test_without_a_refit_rows_are_scaled_by_the_coefficients_of_lasso(nb_keep):
+  """{beta_i W_i} with ||W_i|| = 1, the coefficients by scikit-learn on the samples."""
+  x, weights, y, reader = layer()
+  z, target = contributions(x, weights, y, reader.scale)
+  _, _, path = lars_path(z, target, method='lasso')
+  beta = path[:, np.flatnonzero((path != 0).sum(axis=0) >= nb_keep)[0]]
+  (found,) = scaled_by_lasso([reader], C, nb_keep, 1e-4, alternating=False)
+  for channel in range(C):
+    norm = np.linalg.norm(weights[channel::C])
+    expected = weights[channel::C] / norm * beta[channel]
+    np.testing.assert_allclose(found[channel::C], expected, rtol=1e-6, atol=1e-8)
+
+
+def test_the_alternating_scheme_scales_the_weights_of_its_last_round():
+  x, weights, y, reader = layer(noise=0.1)
+  (found,) = scaled_by_lasso([reader], C, 3, 1e-4, alternating=True)
+  keep = choose([reader], C, 3, 'lasso', ridge=1e-4, rng=np.random.default_rng(0), alternating=True)
+  alive = np.array([found[channel::C].any() for channel in range(C)])
+  np.testing.assert_array_equal(alive, keep)
+  energy = np.square(y - y.mean(0)).sum()
+  left = np.square((y - y.mean(0)) - (x - x.mean(0)) @ found).sum()
+  assert left < energy
+  # Each channel's rows are those of a refit, scaled: the weights were refit on the way.
+  refitted = [refit(reader.moments, np.isin(reader.owner, some), 1e-4) for some in supersets(keep)]
+  assert any(all(parallel(found[c::C], w[c::C]) for c in np.flatnonzero(keep)) for w in refitted)
+
+
+def supersets(keep):
+  others = np.flatnonzero(~keep)
+  for size in range(len(others) + 1):
+    for some in itertools.combinations(others, size):
+      yield [*np.flatnonzero(keep), *some]
+
+
+def parallel(one, other):
+  return abs((one * other).sum()) > (1 - 1e-6) * np.linalg.norm(one) * np.linalg.norm(other)
+
+
+def test_nothing_is_scaled_where_all_channels_stay():
+  *_, reader = layer()
+  (found,) = scaled_by_lasso([reader], C, C, 1e-4, alternating=False)
+  np.testing.assert_array_equal(found, reader.weights)

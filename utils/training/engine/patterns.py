@@ -78,9 +78,9 @@ class Blocks:
   """Weights go in blocks of some inputs times some outputs of one kernel position.
 
   Rows are the inputs of all kernel positions in C order, columns the outputs. Blocks at the edges are
-  smaller where the sizes do not divide. The mean magnitude of a block counts (Lin et al. 2021, "1xN
-  Pattern for Pruning Convolutional Neural Networks", use the sum: the same for blocks of one size).
-  As many blocks stay as bring the number of weights nearest to `nb_keep`, at least one.
+  smaller where the sizes do not divide. The mean magnitude of a block counts, so that these are not
+  at a disadvantage (Narang et al. 2017, "Block-Sparse Recurrent Neural Networks", arXiv:1711.02782, take
+  the largest). Blocks of whole k x k kernels are another pattern, `OneByN`. As many blocks stay as bring the number of weights nearest to `nb_keep`, at least one.
   """
 
   rows: int
@@ -122,14 +122,14 @@ class OneByN:
 
   Lin et al. 2021, "1xN Pattern for Pruning Convolutional Neural Networks" (arXiv:2105.14713), section
   3.2: the blocks of the least L1 norms go, in each layer alone. As many blocks stay as bring the number
-  of weights nearest to `nb_keep`, at least one.
+  of weights nearest to `nb_keep`, at least one. With `n` = 1 single k x k kernels go.
   """
 
   n: int
 
   @property
   def name(self) -> str:
-    """Such as 1x4 kernels."""
+    """Such as 1x4 kernels; 1x1 kernels are single ones."""
     return f'1x{self.n} kernels'
 
   def mask(self, weights: np.ndarray, nb_keep: int) -> np.ndarray:
@@ -144,7 +144,7 @@ class OneByN:
 
   def fits(self, shape: tuple[int, ...]) -> bool:
     """Kernels whose outputs fall into whole blocks; depthwise ones have a single output."""
-    return shape[-1] % self.n == 0 and len(shape) > 1
+    return shape[-1] % self.n == 0 and shape[-1] > 1 and len(shape) > 1
 
 
 @dataclasses.dataclass(frozen=True)

@@ -92,9 +92,17 @@ def lasso_path(problem: ChannelMoments) -> tuple[np.ndarray, np.ndarray]:
 
 
 def lasso_keep(problem: ChannelMoments, nb_keep: int) -> np.ndarray:
-  """Bool array [c] of exactly `nb_keep` channels: the first set of that size on the path.
+  """Bool array [c] of exactly `nb_keep` channels, see `lasso_choice`."""
+  return lasso_choice(problem, nb_keep)[0]
+
+
+def lasso_choice(problem: ChannelMoments, nb_keep: int) -> tuple[np.ndarray, np.ndarray]:
+  """Exactly `nb_keep` channels, the first set of that size on the path, and their coefficients.
 
   Where the path ends before (dead or nearly equal channels), those of the greatest energy fill up.
+
+  Returns:
+    (keep, beta): bool [c], and float [c] with zeros for channels that go.
   """
   alphas, path = lasso_path(problem)
   del alphas
@@ -106,12 +114,19 @@ def lasso_keep(problem: ChannelMoments, nb_keep: int) -> np.ndarray:
   order = np.lexsort((-energy, -strength))
   keep = np.zeros(len(energy), bool)
   keep[order[:nb_keep]] = True
-  return keep
+  return keep, np.where(keep, column, 0.0)
 
 
 def alternating_keep(
   readers: Sequence[Reader], nb_channels: int, nb_keep: int, ridge: float
 ) -> np.ndarray:
+  """Bool array [nb_channels], see `alternating_choice`."""
+  return alternating_choice(readers, nb_channels, nb_keep, ridge)[0]
+
+
+def alternating_choice(
+  readers: Sequence[Reader], nb_channels: int, nb_keep: int, ridge: float
+) -> tuple[np.ndarray, list[Reader], np.ndarray]:
   """The document's first scheme: beta and W alternately while the penalty grows.
 
   For each penalty, beta is solved for given W, W refit over the channels with beta not zero, and
@@ -119,20 +134,23 @@ def alternating_keep(
   more than `nb_keep` are left. The last step takes from its path the set of exactly that size.
 
   Returns:
-    Bool array [nb_channels].
+    (keep, readers, beta): bool [nb_channels]; the readers with the weights W of the last round; and
+    the coefficients of these weights, scaled to norm one, [nb_channels].
   """
-  keep = np.ones(nb_channels, bool)
+  keep, beta = np.ones(nb_channels, bool), np.ones(nb_channels)
   current = list(readers)
   problem = channel_moments(current, nb_channels).normalized()
   penalty = _FIRST_PENALTY * float(np.abs(problem.cross).max())
   while keep.sum() > nb_keep:
     for _ in range(_MAX_ROUNDS):
       alphas, path = lasso_path(problem)
-      found = np.array([np.interp(-penalty, -alphas, row) for row in path]) != 0
-      found &= keep
+      beta = np.array([np.interp(-penalty, -alphas, row) for row in path]) * keep
+      found = beta != 0
       if found.sum() <= nb_keep:
-        chosen = lasso_keep(problem, nb_keep)
-        return chosen if chosen.sum() == nb_keep else found
+        chosen, exact = lasso_choice(problem, nb_keep)
+        if chosen.sum() == nb_keep:
+          return chosen, current, exact
+        return found, current, beta
       if (found == keep).all():
         break
       keep = found
@@ -141,7 +159,30 @@ def alternating_keep(
       ]
       problem = channel_moments(current, nb_channels).normalized()
     penalty *= _GROWTH
-  return keep
+  return keep, current, beta
+
+
+def scaled_by_lasso(
+  readers: Sequence[Reader], nb_channels: int, nb_keep: int, ridge: float, *, alternating: bool
+) -> list[np.ndarray]:
+  """The weights {beta_i W_i} that LASSO ends with, where nothing is refit after it.
+
+  W_i has norm one (over all readers) in eq. 2; with the alternating scheme it is the last round's.
+
+  Returns:
+    For each reader its weights [p, q], zero for channels that go; as they are where none does.
+  """
+  if nb_keep >= nb_channels:
+    return [reader.weights for reader in readers]
+  current = list(readers)
+  if alternating:
+    _, current, beta = alternating_choice(readers, nb_channels, nb_keep, ridge)
+    norms = channel_moments(current, nb_channels).norms
+  else:
+    problem = channel_moments(readers, nb_channels)
+    norms, (_, beta) = problem.norms, lasso_choice(problem.normalized(), nb_keep)
+  factors = beta / np.where(norms > 0, norms, 1.0)
+  return [reader.weights * factors[reader.owner][:, None] for reader in current]
 
 
 def choose(

@@ -17,6 +17,8 @@ from secateurs.utils.graph.flat.rebuild import KERNELS
 from secateurs.utils.training import distributed
 
 _NB_LISTED = 8
+# Matrices of weights, those of steps in time and of tables of vectors included.
+_MATRICES = (*KERNELS, 'recurrent_kernel', 'embeddings')
 
 
 def named_weights(model: keras.Model) -> dict[str, tf.Variable]:
@@ -68,20 +70,24 @@ def leaf_layers(model: keras.Model) -> list[keras.layers.Layer]:
 
 
 def layer_kernels(model: keras.Model) -> list[tuple[keras.layers.Layer, tf.Variable]]:
-  """The kernels of a model, those of frozen layers too, each with the layer that it belongs to."""
+  """The kernels of a model, those of frozen layers too, each with the layer that it belongs to.
+
+  Recurrent kernels and embeddings count as kernels.
+  """
   return [
     (layer, weight)
     for layer in leaf_layers(model)
     for weight in layer.weights
-    if weight.name.split(':')[0].rsplit('/', 1)[-1] in KERNELS
+    if weight.name.split(':')[0].rsplit('/', 1)[-1] in _MATRICES
   ]
 
 
 def kernels_by_name(model: keras.Model) -> dict[str, tf.Variable]:
-  """The kernels by layer name, a further kernel of the same layer by its full name."""
+  """The kernels by layer name, a further kernel of the same layer as `named_weights` calls it."""
   kernels: dict[str, tf.Variable] = {}
+  names = {weight.ref(): name for name, weight in named_weights(model).items()}
   for layer, kernel in layer_kernels(model):
-    kernels[kernel.name.split(':')[0] if layer.name in kernels else layer.name] = kernel
+    kernels[names[kernel.ref()] if layer.name in kernels else layer.name] = kernel
   return kernels
 
 

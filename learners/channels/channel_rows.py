@@ -1,0 +1,127 @@
+"""Published methods that prune what layers read, as rows of `learners.methods`."""
+
+from __future__ import annotations
+
+from secateurs.learners.run.method import Method
+
+CHANNEL_METHODS = (
+  Method(
+    'cp',
+    'chn-pruned',
+    {
+      'cp_select': 'lasso',
+      'cp_scheme': 'two-step',
+      'cp_prune_option': 'uniform',
+      'cp_refit_all': False,
+      'cp_trunk': 'gather',
+    },
+    'He et al., arXiv:1707.06168',
+    2017,
+    'lasso',
+    'uniform',
+    'layer-by-layer',
+    'none',
+    'least-squares',
+    (
+      'LASSO and least squares are solved from sums over the samples, the path of lambda at once.',
+      'One ratio for all layers; the paper sets ratios by hand for VGG.',
+    ),
+  ),
+  Method(
+    'thinet',
+    'chn-pruned',
+    {
+      'cp_select': 'thinet',
+      'cp_repair': 'scalar',
+      'cp_prune_option': 'uniform',
+      'cp_refit_all': False,
+      'cp_finetune': True,
+      'cp_list_group': 1,
+    },
+    'Luo et al., arXiv:1707.06342',
+    2017,
+    'thinet',
+    'uniform',
+    'layer-by-layer',
+    'none',
+    'scalar',
+    (
+      'Sums over all outputs of the sampled positions decide, where the paper samples outputs.',
+      'One ratio for all layers; the paper leaves the last stage of VGG-16 whole.',
+      'The ResNets of the paper lose the outputs of the first two layers of each block, as here.',
+    ),
+  ),
+  Method(
+    'dcp',
+    'dis-chn-pruned',
+    {
+      'dcp_select': 'gradient',
+      'dcp_greedy': 'remove',
+      'dcp_chns_per_step': 1,
+      'dcp_prune_option': 'uniform',
+      'dcp_refit': False,
+    },
+    'Zhuang et al., NeurIPS 2018',
+    2018,
+    'gradient',
+    'uniform',
+    'block-by-block',
+    'discrimination',
+    'layer-training',
+    (
+      'A channel is scored by the gradient where it is off; the paper takes it where all are off '
+      '(dcp_score off; on is row dcp-document).',
+      'Channels are removed from all; the paper adds them to none (dcp_greedy add).',
+      'Block-wise training minimises the sum of both losses in one step.',
+    ),
+  ),
+  Method(
+    'dcp-document',
+    'dis-chn-pruned',
+    {
+      'dcp_select': 'gradient',
+      'dcp_greedy': 'remove',
+      'dcp_score': 'on',
+      'dcp_chns_per_step': 1,
+      'dcp_prune_option': 'uniform',
+      'dcp_trunk': 'gather',
+      'dcp_refit': False,
+    },
+    'Zhuang et al., NeurIPS 2018, as PocketFlow describes it',
+    2018,
+    'gradient',
+    'uniform',
+    'block-by-block',
+    'discrimination',
+    'layer-training',
+    (
+      'The gradient is the mean over 16 batches, and a layer is trained on sampled images.',
+      'One channel of each layer stays even at ratio 1.',
+      'Where a unit has several readers, their norms are added.',
+    ),
+  ),
+  Method(
+    'dcp-adapt',
+    'dis-chn-pruned',
+    {
+      'dcp_select': 'gradient',
+      'dcp_greedy': 'add',
+      'dcp_epsilon': 0.001,
+      'dcp_chns_per_step': 1,
+      'dcp_prune_option': 'uniform',
+      'dcp_refit': False,
+    },
+    'Zhuang et al., NeurIPS 2018',
+    2018,
+    'gradient',
+    'adaptive',
+    'block-by-block',
+    'discrimination',
+    'layer-training',
+    (
+      'Each layer keeps a tenth of its channels at least (dcp_floor).',
+      'The loss of the stopping rule is a mean over 16 batches, the same after each step.',
+      'Block-wise training minimises the sum of both losses in one step.',
+    ),
+  ),
+)
