@@ -134,8 +134,8 @@ def notes(state: RpState) -> list[str]:
     )
   if state.zero_kernels is not None:
     found.append(
-      f'{state.zero_kernels:.1%} of the k x k kernels that are left are zero; they are not sliced away, '
-      'and make the file smaller only where zeros are packed.'
+      f'{state.zero_kernels:.1%} of the k x k kernels that are left are zero; they are not sliced '
+      'away, and make the file smaller only where zeros are packed.'
     )
   return found
 

@@ -170,7 +170,7 @@ def test_without_a_refit_rows_are_scaled_by_the_coefficients_of_lasso(nb_keep):
 
 
 def test_the_alternating_scheme_scales_the_weights_of_its_last_round():
-  x, weights, y, reader = layer(noise=0.1)
+  x, _, y, reader = layer(noise=0.1)
   (found,) = scaled_by_lasso([reader], C, 3, 1e-4, alternating=True)
   keep = choose([reader], C, 3, 'lasso', ridge=1e-4, rng=np.random.default_rng(0), alternating=True)
   alive = np.array([found[channel::C].any() for channel in range(C)])

@@ -79,8 +79,9 @@ class Blocks:
 
   Rows are the inputs of all kernel positions in C order, columns the outputs. Blocks at the edges are
   smaller where the sizes do not divide. The mean magnitude of a block counts, so that these are not
-  at a disadvantage (Narang et al. 2017, "Block-Sparse Recurrent Neural Networks", arXiv:1711.02782, take
-  the largest). Blocks of whole k x k kernels are another pattern, `OneByN`. As many blocks stay as bring the number of weights nearest to `nb_keep`, at least one.
+  at a disadvantage (Narang et al. 2017, "Block-Sparse Recurrent Neural Networks", take the largest).
+  Blocks of whole k x k kernels are another pattern, `OneByN`. As many blocks stay as bring the number
+  of weights nearest to `nb_keep`, at least one.
   """
 
   rows: int
