@@ -63,6 +63,8 @@ setup(
   ],
   extras_require={
     'docs': ['pdoc>=15,<17'],
+    # Built from source: scripts/install_horovod.sh does what pip alone cannot (docs/distributed.md).
+    'horovod': ['horovod==0.28.1'],
     'quant': ['ai-edge-litert>=2,<3', 'ai-edge-quantizer>=0.10,<0.11'],
     'search': ['optuna>=4,<6'],
     'test': [

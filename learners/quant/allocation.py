@@ -11,7 +11,7 @@ import tf_keras as keras
 
 from secateurs.learners.quant.bits import BitTable, container, losses_of, propose, solve
 from secateurs.learners.quant.configs import UqlConfig
-from secateurs.learners.quant.grids import GridProjection, rounded_kernel
+from secateurs.learners.quant.grids import BinaryProjection, GridProjection, rounded_kernel
 from secateurs.learners.quant.state import UqlState
 from secateurs.learners.run import divergence
 from secateurs.learners.run.console import say
@@ -51,7 +51,9 @@ def shadows(
   return ShadowWeights(
     kernels,
     {
-      name: GridProjection(buckets[name], bits[name], symmetric=config.symmetric, clip=config.clip)
+      name: BinaryProjection(buckets[name])
+      if bits[name] == 1
+      else GridProjection(buckets[name], bits[name], symmetric=config.symmetric, clip=config.clip)
       for name in kernels
     },
   )

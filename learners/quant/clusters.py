@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import numpy as np
 
-INITS = ('kmeans', 'quantile', 'uniform')
+LOG = 'log'
+INITS = ('kmeans', 'quantile', 'uniform', LOG)
+_EXPONENTS = 3
 _MAX_ROUNDS = 300
 
 
@@ -53,7 +55,7 @@ def codebook_of(values: np.ndarray, size: int, init: str) -> np.ndarray:
     values: float [n]; may be empty.
     size: entries, k.
     init: `kmeans`, from a linear start; `quantile`, the middles of k parts with equally many
-      weights; `uniform`, linear over the range.
+      weights; `uniform`, linear over the range; `log`, see `powers_of_two`.
 
   Returns:
     float32 [k], rising.
@@ -62,5 +64,45 @@ def codebook_of(values: np.ndarray, size: int, init: str) -> np.ndarray:
     return np.zeros(size, np.float32)
   if init == 'quantile':
     return np.quantile(values, (np.arange(size) + 0.5) / size).astype(np.float32)
+  if init == LOG:
+    return powers_of_two(values, size)
   linear = np.linspace(float(values.min()), float(values.max()), size)
   return (lloyd(values, linear) if init == 'kmeans' else linear).astype(np.float32)
+
+
+def powers_of_two(values: np.ndarray, size: int) -> np.ndarray:
+  """Zero and powers of two of both signs, one exponent after the other (Miyashita et al. 2016).
+
+  The largest exponent is the one, of those up to the rounded logarithm of the greatest magnitude, that
+  leaves the least squared error. Of an even number of entries one sign has one power more: that of the
+  value of the greatest magnitude. Two entries are a power and its negative.
+
+  Source: "Convolutional Neural Networks using Logarithmic Data Representation", arXiv:1603.01025; there
+  zero is no entry of its own.
+
+  Args:
+    values: float [n].
+    size: entries, at least 2.
+
+  Returns:
+    float32 [size], rising.
+  """
+  values = np.asarray(values, np.float64)
+  greatest = values[np.argmax(np.abs(values))]
+  if greatest == 0:
+    return np.zeros(size, np.float32)
+  top = int(np.round(np.log2(abs(greatest))))
+  best, least = None, np.inf
+  for exponent in range(top, top - _EXPONENTS, -1):
+    book = _signed_powers(exponent, size, np.sign(greatest))
+    error = np.square(book[nearest(book, values)] - values).sum()
+    if error < least:
+      best, least = book, error
+  return best.astype(np.float32)
+
+
+def _signed_powers(exponent: int, size: int, sign: float) -> np.ndarray:
+  if size == 2:
+    return np.array([-(2.0**exponent), 2.0**exponent])
+  more = 2.0 ** (exponent - np.arange(size // 2))
+  return np.sort(np.concatenate([sign * more, [0.0], -sign * more[: size - 1 - len(more)]]))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from secateurs.learners.quant.clusters import INITS
+from secateurs.learners.quant.clusters import INITS, LOG
 from secateurs.learners.quant.codebooks import MODES
 from secateurs.utils.config import Config, option
 from secateurs.utils.errors import UserError
@@ -25,7 +25,12 @@ class UqlConfig(Config):
   save_path_eval: str = option(
     './models_uql_eval/model', 'Exported quantised model, without ending.', affects_result=False
   )
-  weight_bits: int = option(8, 'Bits of the weights of all layers.', low=2, high=16)
+  weight_bits: int = option(
+    8,
+    'Bits of the weights of all layers; 1: the sign times the mean magnitude of the bucket.',
+    low=1,
+    high=16,
+  )
   activation_bits: int = option(
     8,
     'Bits of the activations, 2 to 16, or 32 for none; the file holds them in 8 or 16 bits.',
@@ -75,6 +80,11 @@ class UqlConfig(Config):
     if 16 < self.activation_bits < FLOAT_BITS:
       raise UserError(
         f'--uql_activation_bits takes 2 to 16, or 32 for none, but {self.activation_bits} was given.'
+      )
+    if self.weight_bits == 1 and (self.allocates or not self.symmetric):
+      raise UserError(
+        '--uql_weight_bits 1 makes all weights two values about zero: leave --uql_equivalent_bits, '
+        '--uql_target_bytes and --nouql_symmetric out.'
       )
     if self.w_bit_min > self.w_bit_max:
       raise UserError(
@@ -130,7 +140,8 @@ class NuqlConfig(Config):
   )
   init_style: str = option(
     'kmeans',
-    'Where codebooks start: kmeans (from a linear start), quantile, or uniform.',
+    'Where codebooks start: kmeans (from a linear start), quantile, uniform, or log (zero and powers '
+    'of two, which stay with nuql_opt_mode weights).',
     choices=INITS,
   )
   opt_mode: str = option(
@@ -162,6 +173,14 @@ class NuqlConfig(Config):
     high=0.99,
   )
   nb_smpls_scan: int = option(2000, 'Images that the sensitivity scan judges on.', low=1)
+
+  def __post_init__(self) -> None:
+    super().__post_init__()
+    if self.init_style == LOG and self.opt_mode != 'weights':
+      raise UserError(
+        f'--nuql_init_style log makes weights powers of two, but --nuql_opt_mode {self.opt_mode} moves '
+        'them away: add --nuql_opt_mode weights.'
+      )
 
   @property
   def bucket_kind(self) -> str:

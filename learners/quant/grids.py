@@ -71,6 +71,52 @@ class GridProjection:
     }
 
 
+class BinaryProjection:
+  """Two values for each bucket of a kernel: a (where the exact weight is at least 0) and -a.
+
+  a is the mean magnitude of the bucket's exact weights, at all times: the a that leaves the least
+  squared error (Rastegari et al. 2016, "XNOR-Net", arXiv:1603.05279, section 3.1). Exact weights are
+  held in [-1, 1] or, where they start outside, within their first range (Courbariaux et al. 2015).
+
+  Deviation: all kernels are binary, the first and the last one, too; zeros that a kernel starts with
+  stay zeros, and do not count for a.
+
+  Attributes:
+    buckets: of the kernel.
+    bits: 1.
+  """
+
+  bits = 1
+
+  def __init__(self, buckets: Buckets) -> None:
+    self.buckets = buckets
+    self._shadow = tf.Variable(tf.zeros(buckets.shape), trainable=False)
+    self._counted = tf.Variable(tf.ones(buckets.shape), trainable=False)
+    self._most = tf.Variable(1.0, trainable=False)
+
+  def start(self, kernel: np.ndarray, mask: np.ndarray) -> None:
+    """Starts the shadow at the kernel."""
+    self._shadow.assign(kernel)
+    self._counted.assign(mask.astype(np.float32))
+    self._most.assign(max(float(np.abs(kernel).max()), 1.0))
+
+  def project(self) -> tf.Tensor:
+    """Signs times mean magnitudes."""
+    rows = self.buckets.rows(tf.convert_to_tensor(self._shadow))
+    counted = self.buckets.rows(tf.convert_to_tensor(self._counted))
+    sums = tf.reduce_sum(tf.abs(rows) * counted, axis=1, keepdims=True)
+    size = tf.math.divide_no_nan(sums, tf.reduce_sum(counted, axis=1, keepdims=True))
+    return self.buckets.kernel(tf.where(rows < 0, -size, size))
+
+  def move(self, change: tf.Tensor) -> None:
+    """Moves the shadow within its range."""
+    self._shadow.assign(tf.clip_by_value(self._shadow + change, -self._most, self._most))
+
+  def variables(self) -> Mapping[str, tf.Variable]:
+    """Shadow, which weights count, and the range."""
+    return {'shadow': self._shadow, 'counted': self._counted, 'most': self._most}
+
+
 def rounded_kernel(
   kernel: np.ndarray, buckets: Buckets, bits: int, *, symmetric: bool, clip: bool
 ) -> np.ndarray:

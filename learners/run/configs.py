@@ -73,6 +73,19 @@ class RunConfig(Config):
   bench_threads: str = option(
     '1,2', 'Numbers of threads to time with, separated by commas.', affects_result=False
   )
+  bench_cores: int | None = option(
+    None,
+    'Cores on which latency and throughput are measured, the first ones of the process; default: all.',
+    low=1,
+    affects_result=False,
+  )
+  bench_streams: int | None = option(
+    None,
+    'Measure throughput, too: frames per second of so many interpreters of one thread each that work '
+    'at the same time.',
+    low=1,
+    affects_result=False,
+  )
   batch_size_eval: int | None = option(
     None, "Batch size of evaluations; default: the recipe's.", low=1, affects_result=False
   )

@@ -38,6 +38,7 @@ from secateurs.utils.graph.counts.memory import map_bytes
 from secateurs.utils.graph.flat.walk import flatten_model
 from secateurs.utils.training import distributed
 from secateurs.utils.training.engine.hooks import Hooks
+from secateurs.utils.training.models.checkpoints import CheckpointStore
 from secateurs.utils.training.models.quantization import quantized_twin, zero_masks
 from secateurs.utils.training.models.weights import kernels_by_name, load_model
 from secateurs.utils.training.tasks.scores import Evaluation
@@ -132,14 +133,28 @@ class MeasuredLearner(Learner):
   def evaluate(self) -> dict[str, Evaluation]:
     """Evaluates the exported files again: every evaluation sample, once each.
 
+    Of a run that was stopped, or whose files are gone, the last checkpoint.
+
     Returns:
-      One evaluation per file format.
+      One evaluation per file format; under `checkpoint` that of the last checkpoint.
 
     Raises:
-      UserError: nothing was exported yet.
+      UserError: nothing was exported or saved yet.
     """
     identity.require_agreement(self.settings)
-    return modes.evaluate(self.settings, self.files, *self._exported_model())
+    there = distributed.from_chief(lambda: 'keras' in self.files.exported())
+    if there or CheckpointStore(self.files.save_path).latest() is None:
+      return modes.evaluate(self.settings, self.files, *self._exported_model())
+    try:
+      self.resume()
+    finally:
+      lock.release(self.files.save_path.parent)
+    say(
+      f'There is no {self.files.save_path_eval.name}.keras: evaluating the last checkpoint '
+      f'({self.session.describe()}).'
+    )
+    model = self.helper.task.deployable(self.compressed_model())
+    return modes.evaluate(self.settings, self.files, model, modes.CHECKPOINT)
 
   def export(self) -> dict[str, Path]:
     """Exports the exported .keras model again, such as with --export_int8 this time.

@@ -27,6 +27,7 @@ from secateurs.utils.deploy.export_files import Writer
 from secateurs.utils.deploy.exportable import NB_PARITY_IMAGES
 from secateurs.utils.deploy.operators import operators_of
 from secateurs.utils.deploy.parity import Agreement
+from secateurs.utils.deploy.throughput import measure_throughput, pinned
 from secateurs.utils.graph import count
 from secateurs.utils.graph.counts.memory import inference_batch
 from secateurs.utils.graph.flat.walk import flatten_model
@@ -152,12 +153,34 @@ def add_latency(
     for kind in ('int8', 'sparse', 'quant'):
       if kind in blocks[name]:
         paths[name, kind] = with_ending(prefix, f'_{kind}.tflite')
-  timed = distributed.from_chief(
-    lambda: measure_latency(paths, nb_frames=run.bench_frames, threads=run.threads)
-  )
+  timed, streamed = distributed.from_chief(lambda: timed_files(paths, run))
   for (name, kind), latency in timed.items():
     target = blocks[name] if kind == 'float' else blocks[name][kind]
     target['latency'] = latency
+    if streamed:
+      target['throughput'] = [streamed[name, kind]]
+
+
+def timed_files(paths: Mapping[Any, Path], run: RunConfig) -> tuple[dict, dict]:
+  """Latency and, where streams were asked for, throughput of .tflite files.
+
+  Args:
+    paths: files by name.
+    run: frames, threads, cores and streams.
+
+  Returns:
+    What `measure_latency` and `measure_throughput` give; entries name the cores where they are pinned.
+
+  Raises:
+    UserError: the machine has not so many cores, or not the memory for so many streams.
+  """
+  with pinned(run.bench_cores):
+    timed = measure_latency(paths, nb_frames=run.bench_frames, threads=run.threads)
+    streamed = measure_throughput(paths, run.bench_streams) if run.bench_streams else {}
+  if run.bench_cores:
+    for entry in (*(one for entries in timed.values() for one in entries), *streamed.values()):
+      entry['cores'] = run.bench_cores
+  return timed, streamed
 
 
 def evaluate_model(model: keras.Model, helper: Helper, run: RunConfig) -> Evaluation:

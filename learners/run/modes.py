@@ -14,7 +14,7 @@ from secateurs.learners.run.files import RunFiles, with_ending
 from secateurs.learners.run.kinds import further_files
 from secateurs.learners.run.settings import Settings
 from secateurs.utils import nested
-from secateurs.utils.deploy import Export, export_model, file_size, measure_latency, verification
+from secateurs.utils.deploy import Export, export_model, file_size, verification
 from secateurs.utils.deploy.export_files import ENDINGS, Writer
 from secateurs.utils.deploy.verification import Verification
 from secateurs.utils.errors import UserError
@@ -24,6 +24,7 @@ from secateurs.utils.training.tasks.scores import Evaluation
 
 _VERIFIED = ('tflite', 'tflite_int8')
 _NB_VERIFIED = 8
+CHECKPOINT = 'checkpoint'
 _EVALUATED = ('tflite', 'tflite_int8', 'tflite_sparse', 'tflite_quant')
 
 
@@ -36,13 +37,15 @@ def evaluate(
     settings: data, task and batch sizes.
     files: where the exported files are.
     model: as it is deployed.
-    source: what the model is, such as keras.
+    source: what the model is, such as keras; files are not looked at with CHECKPOINT.
 
   Raises:
     UserError: a file that the report lists is not there.
   """
   helper, run = settings.helper, settings.run
-  exported = distributed.from_chief(lambda: _none_missing(files))
+  exported = {}
+  if source != CHECKPOINT:
+    exported = distributed.from_chief(lambda: _none_missing(files))
   results = {source: measuring.evaluate_model(helper.task.trained(model), helper, run)}
   for kind in _EVALUATED:
     if kind in exported:
@@ -167,17 +170,24 @@ def _benchmark(settings: Settings, files: RunFiles) -> dict[str, list[dict[str, 
     path = with_ending(files.original_prefix, ending)
     if path.is_file() and path not in paths.values():
       paths[kind] = path
-  timed = measure_latency(paths, nb_frames=run.bench_frames, threads=run.threads)
+  timed, streamed = measuring.timed_files(paths, run)
+  where = f' on {run.bench_cores} core(s)' if run.bench_cores else ''
   for kind, entries in timed.items():
     size = file_size(paths[kind])
     say(f'{kind:<14} {size.bytes} bytes, {size.gzip_bytes} gzipped')
     for entry in entries:
       say(
-        f'  {entry["threads"]} thread(s): median {entry["p50_ms"]:.3f} ms, p90 '
+        f'  latency, {entry["threads"]} thread(s){where}: median {entry["p50_ms"]:.3f} ms, p90 '
         f'{entry["p90_ms"]:.3f} ms, {entry["fps"]:.0f} frames/s, spread of the median '
         f'{100 * (entry["spread"] or 0):.1f} %{"" if entry["settled"] else " (not settled)"}'
       )
-  _write(files, 'benchmark.json', timed)
+    if kind in streamed:
+      one = streamed[kind]
+      say(
+        f'  throughput, {one["streams"]} stream(s){where}: {one["fps"]:.0f} frames/s of all together, '
+        f'spread {100 * one["spread"]:.1f} %'
+      )
+  _write(files, 'benchmark.json', {**timed, **({'throughput': streamed} if streamed else {})})
   return timed
 
 

@@ -1,10 +1,16 @@
 """The form of latency figures; never their size."""
 
+import os
+import time
+
 import numpy as np
 import pytest
 
+from secateurs.utils import memory
 from secateurs.utils.deploy.latency import measure_latency, summarize
+from secateurs.utils.deploy.throughput import measure_throughput, pinned, run_together
 from secateurs.utils.deploy.timing import Timing, spread_of_median, time_interleaved
+from secateurs.utils.errors import UserError
 
 
 @pytest.fixture
@@ -30,6 +36,40 @@ def test_one_entry_per_file_and_number_of_threads(paths):
       }
       assert 0 < entry['p50_ms'] <= entry['p90_ms']
       assert entry['fps'] > 0
+
+
+def test_throughput_counts_the_frames_of_all_streams(paths):
+  results = measure_throughput(paths, 2)
+  assert list(results) == ['float', 'int8']
+  for one in results.values():
+    assert set(one) == {'streams', 'fps', 'frames', 'spread'}
+    assert (one['streams'], one['fps'] > 0) == (2, True)
+
+
+@pytest.mark.parametrize('nb_streams', [1, 4])
+def test_streams_run_at_the_same_time(nb_streams):
+  """Streams that only wait do not wait for each other: by the count of one that waits alone."""
+  done, seconds = run_together([lambda: time.sleep(0.02)] * nb_streams, 0.3)
+  alone = seconds / 0.02
+  assert nb_streams * alone * 0.5 < done <= nb_streams * (alone + 1)
+
+
+def test_cores_are_held_and_given_back():
+  before = os.sched_getaffinity(0)
+  with pinned(1):
+    assert os.sched_getaffinity(0) == {min(before)}
+  assert os.sched_getaffinity(0) == before
+  with pinned(None):
+    assert os.sched_getaffinity(0) == before
+  with pytest.raises(UserError, match='--bench_cores 5000 was given, but this process may use'):
+    with pinned(5000):
+      pass
+
+
+def test_streams_that_memory_does_not_hold_are_refused(paths, monkeypatch):
+  monkeypatch.setattr(memory, 'free', lambda: 1000)
+  with pytest.raises(UserError, match=r'--bench_streams 8 interpreters of .* give fewer streams'):
+    measure_throughput(paths, 8)
 
 
 class Machine:

@@ -19,10 +19,12 @@ from secateurs.learners.run import phase_times, reporting
 from secateurs.learners.run.phases import Phase
 from secateurs.learners.run.plans import read_plan, structure
 from secateurs.nets.datasets.image_folder import ImageFolderConfig
+from secateurs.utils.deploy.rows import report_rows
 from secateurs.utils.errors import UserError
 from secateurs.utils.training.engine import loop
 from secateurs.utils.training.engine.loop import DivergenceError
 from secateurs.utils.training.engine.muon import Muon
+from secateurs.utils.training.models.weights import named_weights
 
 NAMES = sorted(learners())
 COMPRESSING = [name for name in NAMES if name != 'full-prec']
@@ -153,6 +155,38 @@ def test_a_killed_run_goes_on_to_the_same_end(moment, undisturbed, tmp_path, mon
   resumed = make_again(tmp_path).train()
   assert equal(expected, resumed.model.get_weights())
   assert report['compressed']['accuracy'] == resumed.report['compressed']['accuracy']
+
+
+def test_a_run_that_was_stopped_is_evaluated_by_its_last_checkpoint(
+  make, warm, monkeypatch, capsys
+):
+  stopped = make('weight-sparse', run=warm)
+  killed_at(monkeypatch, stopped, 2)
+  found = make('weight-sparse', run=warm).evaluate()
+  assert list(found) == ['checkpoint']
+  told = capsys.readouterr().out
+  assert 'There is no model.keras: evaluating the last checkpoint (baseline' in told
+  model = stopped.helper.build_model(0)
+  values = stopped.session.store.latest().values('model')
+  for name, weight in named_weights(model).items():
+    weight.assign(values[name])
+  correct = total = 0
+  for images, labels, *_ in stopped.helper.eval_batches('eval', 60):
+    correct += int((model(images).numpy().argmax(-1) == labels.numpy()).sum())
+    total += len(labels)
+  assert total == found['checkpoint'].nb_samples
+  assert found['checkpoint'].score.value == pytest.approx(correct / total)
+
+
+def test_latency_of_pinned_cores_and_throughput_are_told_apart(make, warm):
+  run = {**warm, 'bench_cores': 1, 'bench_streams': 3}
+  result = make('full-prec', run=run).train()
+  block = result.report['compressed']
+  assert block['latency'][0]['cores'] == 1
+  assert (block['throughput'][0]['streams'], block['throughput'][0]['cores']) == (3, 1)
+  rows = {row.key: row.label for row in report_rows(result.report)}
+  assert rows['latency/1/p50_ms'].startswith('latency median, 1 thread on 1 core')
+  assert rows['throughput/3'] == 'throughput, frames/s of 3 streams on 1 core'
 
 
 @pytest.mark.parametrize('name', few(NAMES, ('full-prec', 'gate-pruned', 'weight-sparse')))

@@ -1,6 +1,7 @@
 """Filter pruning on handwritten digits: methods, schedules, allocations, and what is refused."""
 
 import dataclasses
+import functools
 import json
 
 import numpy as np
@@ -48,6 +49,41 @@ def run(make, baseline):
 
 def other_net(helper, name, build):
   return type(helper)(name, build, helper.dataset, helper.recipe)
+
+
+def test_worked_example_of_four_of_twelve_channels_by_the_smallest_gammas(make, helper, tmp_path):
+  """3 -> 12 -> 64 channels: the four smallest scales go, BN and the next layer follow by index."""
+  x = inputs = L.Input((32, 32, 3))
+  x = L.Conv2D(12, 1, use_bias=False, name='conv_1')(x)
+  x = L.BatchNormalization(name='bn')(x)
+  x = L.Conv2D(64, 1, use_bias=False, name='conv_2')(x)
+  model = keras.Model(inputs, L.Dense(10, name='logits')(L.GlobalAveragePooling2D()(x)))
+  gammas = np.random.default_rng(0).permutation(np.arange(1, 13) / 10).astype(np.float32)
+  model.get_layer('bn').gamma.assign(gammas)
+  model.save(tmp_path / 'start.keras')
+  build = functools.partial(keras.models.clone_model, model)
+  learner = make(
+    'filter-pruned',
+    run={'warm_start_path': str(tmp_path / 'start.keras')},
+    training={'nb_epochs_ft': 0.0},
+    helper=other_net(helper, 'example', build),
+    criterion='bn_gamma',
+    prune_ratio=1 / 3,
+    repair='none',
+    skip='conv_2',
+  )
+  result = learner.train()
+  index = np.sort(np.argsort(gammas)[4:])
+  before = {w.name.split(':')[0]: w.numpy() for w in model.weights}
+  after = {w.name.split(':')[0]: w.numpy() for w in result.model.weights}
+  assert after['conv_1/kernel'].shape[2:] == (3, 8)
+  assert after['conv_2/kernel'].shape[2:] == (8, 64)
+  np.testing.assert_array_equal(after['conv_1/kernel'], before['conv_1/kernel'][..., index])
+  np.testing.assert_array_equal(after['conv_2/kernel'], before['conv_2/kernel'][:, :, index])
+  for name in ('gamma', 'beta', 'moving_mean', 'moving_variance'):
+    np.testing.assert_array_equal(after[f'bn/{name}'], before[f'bn/{name}'][index])
+  (cut,) = json.loads(result.plan.read_text())['channels']
+  assert cut['kept'] == index.tolist()
 
 
 @pytest.mark.parametrize('name', few(FILTERS, FEW))

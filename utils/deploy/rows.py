@@ -218,7 +218,28 @@ def _latency_rows(blocks: Blocks, prefix: str = '') -> list[Row]:
     median,
     p90,
     *(_latency_row(blocks, n, 'fps', 'frames/s', units.fmt_fps, prefix) for n in counts),
+    *_throughput_rows(blocks, prefix),
   ]
+
+
+def _throughput_rows(blocks: Blocks, prefix: str) -> list[Row]:
+  """Frames per second of several streams; their own row, apart from a single stream's."""
+  entries = [next(iter(block.get('throughput') or ()), {}) for block in blocks]
+  first = next((entry for entry in entries if entry), None)
+  if first is None:
+    return []
+  values = [entry.get('fps') for entry in entries]
+  streams = first['streams']
+  label = f'{_start(prefix)}throughput, frames/s of {streams} stream{"s" if streams > 1 else ""}'
+  row = plain_row(f'throughput/{streams}', f'{label}{_cores(first)}', units.fmt_fps, values, prefix)
+  spreads = [entry.get('spread', 0) / 2 for entry in (entries[0], entries[2])]
+  row = with_ratio(row, values, max(TIMING_NOISE, sum(spreads)), more_is_better=True)
+  return [replace(row, within_noise=row.better is None and row.share not in (None, 1))]
+
+
+def _cores(entry: Mapping) -> str:
+  cores = entry.get('cores')
+  return f' on {cores} core{"s" if cores > 1 else ""}' if cores else ''
 
 
 def _latency_row(
@@ -230,6 +251,7 @@ def _latency_row(
   ]
   values = [entry.get(key) for entry in entries]
   label = f'{_start(prefix)}{name}, {threads} thread{"s" if threads > 1 else ""}'
+  label += _cores(next((entry for entry in entries if entry), {}))
   if any(entry.get('settled') is False for entry in entries):
     label += ', not settled'
   row = plain_row(f'latency/{threads}/{key}', label, show, values, prefix)

@@ -57,6 +57,17 @@ class Latency(_Closed):
   frames: NotRequired[Whole]  # timed
   spread: NotRequired[Number]  # width of the median's 95 % interval, as a fraction of the median
   settled: NotRequired[bool]  # whether that is at most 3 %
+  cores: NotRequired[Whole]  # that the threads were held on
+
+
+class Throughput(_Closed):
+  """Frames per second of several interpreters at the same time."""
+
+  streams: Whole  # interpreters of one thread each
+  fps: Number  # of all together, the median of some turns
+  frames: Whole
+  spread: Number  # width of the median's 95 % interval, as a fraction of the median
+  cores: NotRequired[Whole]  # that they were held on
 
 
 class Evaluated(_Closed, total=False):
@@ -69,6 +80,7 @@ class Evaluated(_Closed, total=False):
   loss: Number
   metrics: Numbers  # the user's, by name
   latency: list[Latency] | None
+  throughput: NotRequired[list[Throughput]]
 
 
 class Int8(Evaluated, total=False):
@@ -85,6 +97,7 @@ class Sparse(_Closed, total=False):
   bytes: Number
   gzip_bytes: Number
   latency: list[Latency] | None
+  throughput: NotRequired[list[Throughput]]
 
 
 class Quant(Evaluated, total=False):

@@ -13,7 +13,7 @@ from secateurs.learners.quant.bits import BitTable, container, equal, losses_of,
 from secateurs.learners.quant.clusters import codebook_of, lloyd, nearest
 from secateurs.learners.quant.codebooks import MODES, CodebookProjection
 from secateurs.learners.quant.configs import NuqlConfig, UqlConfig
-from secateurs.learners.quant.grids import GridProjection, rounded_kernel
+from secateurs.learners.quant.grids import BinaryProjection, GridProjection, rounded_kernel
 from secateurs.learners.quant.pruning import quality
 from secateurs.utils.buckets import KINDS, Buckets, buckets_of
 from secateurs.utils.errors import UserError
@@ -245,6 +245,7 @@ def test_quality_is_the_threshold_in_standard_deviations():
     ({'w_bit_min': 5, 'w_bit_max': 4}, '--uql_w_bit_min must not exceed'),
     ({'equivalent_bits': 4.0, 'target_bytes': 9}, 'are two budgets'),
     ({'equivalent_bits': 2.5, 'w_bit_min': 3}, 'cannot be met'),
+    ({'weight_bits': 1, 'symmetric': False}, '--uql_weight_bits 1 makes all weights two'),
     ({'enbl_search': True}, '--uql_enbl_search needs a budget'),
     ({'bucket_type': 'row'}, '--uql_bucket_type takes one of channel, split'),
   ],
@@ -254,7 +255,70 @@ def test_settings_that_contradict_are_refused(values, message):
     UqlConfig(**values)
 
 
+def test_powers_of_two_must_stay():
+  NuqlConfig(init_style='log', opt_mode='weights')
+  with pytest.raises(UserError, match='add --nuql_opt_mode weights'):
+    NuqlConfig(init_style='log')
+
+
 def test_containers_of_activations():
   found = [UqlConfig(activation_bits=bits).container_bits for bits in (2, 8, 9, 16, 32)]
   assert found == [8, 8, 16, 16, 32]
   assert NuqlConfig(use_buckets=True).bucket_kind == 'split'
+
+
+@pytest.mark.parametrize(('bits', 'sign'), [(1, 1), (2, 1), (3, -1), (4, 1)])
+def test_logarithmic_codebooks_are_powers_of_two_by_a_slow_search(bits, sign):
+  values = np.random.default_rng(bits).normal(size=200) * 0.3
+  values[0] = sign * 1.1
+  size = 2**bits
+  book = codebook_of(values, size, 'log')
+  assert (np.diff(book) > 0).all()
+  powers = np.abs(book[book != 0])
+  np.testing.assert_array_equal(np.log2(powers), np.round(np.log2(powers)))
+  assert ((book == 0).sum(), (book > 0).sum()) == {
+    1: (0, 1),
+    2: (1, 2 if sign > 0 else 1),
+    3: (1, 3 + (sign > 0)),
+    4: (1, 8 - (sign < 0)),
+  }[bits]
+  errors = {}
+  for top in (0, -1, -2):
+    large = [sign * 2.0 ** (top - i) for i in range(size // 2)]
+    entries = [-(2.0**top), 2.0**top] if bits == 1 else [*large, 0, *(-v for v in large[:-1])]
+    errors[top] = sum(min((value - entry) ** 2 for entry in entries) for value in values)
+  assert np.abs(book).max() == 2.0 ** min(errors, key=errors.get)
+
+
+def test_binary_weights_are_signs_times_mean_magnitudes_while_they_train():
+  rng = np.random.default_rng(0)
+  kernel = rng.normal(size=(3, 3, 4, 5)).astype(np.float32) * 0.1
+  kernel[0, 0, 0, :2] = 0
+  variable = tf.Variable(kernel, name='layer/kernel')
+  buckets = buckets_of('layer/kernel', kernel.shape, 'channel', 0)
+  shadow = ShadowWeights({'layer': variable}, {'layer': BinaryProjection(buckets)})
+  shadow.start()
+  exact = kernel.astype(np.float64)
+  for step in range(3):
+    for channel in range(5):
+      mine = exact[..., channel]
+      there = kernel[..., channel] != 0
+      expected = np.where(mine < 0, -1, 1) * np.abs(mine[there]).mean() * there
+      np.testing.assert_allclose(variable.numpy()[..., channel], expected, rtol=1e-5)
+    change = rng.normal(size=kernel.shape).astype(np.float32) * 0.3 * (step + 1)
+    variable.assign_add(change)
+    shadow.apply()
+    exact = np.clip(exact + change * (kernel != 0), -1, 1)
+
+
+def test_halves_are_rounded_away_from_zero_as_the_runtime_does():
+  import decimal
+
+  values = np.array([-2.5, -1.5, -0.5, -0.2, 0.0, 0.5, 1.5, 2.5, 2.4999, 7.5])
+  expected = [
+    int(decimal.Decimal(float(v)).to_integral_value(decimal.ROUND_HALF_UP)) for v in values
+  ]
+  steps, zeros = np.array(1.0), np.array(0)
+  assert rounded(values, steps, zeros, 8, True).tolist() == expected
+  found = rounded_tensor(tf.constant(values, tf.float32), 1.0, 0.0, (-127.0, 127.0))
+  assert found.numpy().tolist() == expected

@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from secateurs.utils.rounding import nearest_whole
+
 _NB_CLIPS, _LOWEST_CLIP = 48, 0.25
 
 
@@ -49,7 +51,7 @@ def grid_of(
     return np.where(steps > 0, steps, 1.0), np.zeros(np.shape(steps), np.int64)
   steps = (high - low) / (last - first)
   steps = np.where(steps > 0, steps, 1.0)
-  return steps, np.clip(np.rint(first - low / steps), first, last).astype(np.int64)
+  return steps, np.clip(nearest_whole(first - low / steps), first, last).astype(np.int64)
 
 
 def rounded(
@@ -57,7 +59,7 @@ def rounded(
 ) -> np.ndarray:
   """Values on their grids, S (q - Z), in the type of the values."""
   first, last = integer_range(bits, symmetric)
-  places = np.clip(np.rint(values / steps) + zeros, first, last)
+  places = np.clip(nearest_whole(values / steps) + zeros, first, last)
   return ((places - zeros) * steps).astype(values.dtype)
 
 
@@ -66,7 +68,9 @@ def rounded_tensor(values: Any, steps: Any, zeros: Any, bits: Any) -> Any:
   import tensorflow as tf
 
   first, last = bits
-  places = tf.clip_by_value(tf.round(values / steps) + zeros, first, last)
+  ratio = values / steps
+  places = tf.sign(ratio) * tf.floor(tf.abs(ratio) + 0.5)
+  places = tf.clip_by_value(places + zeros, first, last)
   return (places - zeros) * steps
 
 
