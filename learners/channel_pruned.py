@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from typing import Any
 
 import numpy as np
 import tf_keras as keras
@@ -33,14 +34,17 @@ from secateurs.learners.channels.cp_config import CpConfig
 from secateurs.learners.channels.cutting import dropped_inputs, unit_masks
 from secateurs.learners.channels.ratios import nb_kept
 from secateurs.learners.channels.reconstruct import NB_BATCHES, Method, prune, say_layer
+from secateurs.learners.channels.selection_curves import selection_curves
 from secateurs.learners.channels.state import ChannelState
 from secateurs.learners.channels.units import Unit
 from secateurs.learners.channels.width_learner import WidthLearner
 from secateurs.learners.channels.widths import Widths
+from secateurs.learners.run.judging import judging_samples
 from secateurs.learners.run.phases import Phase
 from secateurs.utils.graph import ChannelGraph
 from secateurs.utils.training.engine.hooks import Hooks
 from secateurs.utils.training.engine.schedules import Cosine
+from secateurs.utils.training.layerwise.maps import MapStore
 
 _DEFAULT_MACS = 0.5
 
@@ -112,6 +116,26 @@ class ChannelPrunedLearner(WidthLearner):
     """Batches to sample from: as many as the memory for a feature map of all of them allows."""
     config = self.config
     return config.nb_batches or self.nb_batches_within(NB_BATCHES, config.batch_size)
+
+  def selection_curves(self, model: keras.Model) -> dict[str, Any]:
+    """What five ways to choose each layer's inputs cost, see `selection_curves`.
+
+    Args:
+      model: the network with its weights.
+    """
+    config, graph = self.config, ChannelGraph(model)
+    units, batches = self.units(graph).units, self.refit_batches()
+    working = keras.models.clone_model(model)
+    working.set_weights(model.get_weights())
+
+    def method(selection: str) -> Method:
+      found = config.method(selection, self.settings.run.seed, self._nb_batches(), MapStore)
+      return self.with_scores(found, graph, units, batches)
+
+    samples = judging_samples(self.helper, config.nb_smpls_reward)
+    images = [batch[0] for batch in batches]
+    task = self.helper.task
+    return selection_curves(model, working, units, images, method, samples, task)
 
   # Pruning.
 

@@ -40,7 +40,8 @@ def analyse(learner: Learner) -> dict[str, Any]:
 
   Returns:
     What sensitivity.json in the run's log folder holds: `curves`, (fraction gone, drop of the score) by
-    the layer that makes the channels; `criterion`; `split` and `samples`.
+    the layer that makes the channels; `criterion`; `split` and `samples`; and with --cp_compare
+    `selections`, see `selection_curves`.
 
   Raises:
     UserError: there is nothing to prune, or no weights.
@@ -88,6 +89,8 @@ def analyse(learner: Learner) -> dict[str, Any]:
     'curves': curves,
     'table': filter_scan.table(curves),
   }
+  if getattr(config, 'compare', False):
+    result['selections'] = learner.selection_curves(model)
   folder = learner.files.log_dir
   for path in distributed.from_chief(lambda: write_scan(result, folder)):
     say(str(path))

@@ -86,6 +86,18 @@ class LayerRefits:
       elif target.norm is not None:
         layers[target.norm].moving_mean.assign(self._layers[target.norm].moving_mean - shift)
 
+  def error(self, unit: Unit, nb_keep: int) -> float:
+    """Mean squared error of what the unit's readers give, as a fraction of its variance.
+
+    With an intercept where layers can shift and are refit, else as it is; of several readers the mean.
+    """
+    total = 0.0
+    readers = self._readers[unit.name]
+    for reader, (weights, _) in zip(readers, self._solution(unit, nb_keep), strict=True):
+      error = reader.moments.error if self._method.refit else reader.moments.error_as_is
+      total += float(error(weights) @ reader.scale**2) / reader.total
+    return total / len(readers)
+
   def _solution(self, unit: Unit, nb_keep: int) -> list[tuple[np.ndarray, np.ndarray]]:
     """Weights and shift of the outputs of each reader."""
     key = unit.name, nb_keep

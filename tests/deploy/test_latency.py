@@ -61,9 +61,9 @@ def test_cores_are_held_and_given_back():
   assert os.sched_getaffinity(0) == before
   with pinned(None):
     assert os.sched_getaffinity(0) == before
-  with pytest.raises(UserError, match='--bench_cores 5000 was given, but this process may use'):
-    with pinned(5000):
-      pass
+  refused = pytest.raises(UserError, match='--bench_cores 5000 was given, but this process may use')
+  with refused, pinned(5000):
+    pass
 
 
 def test_streams_that_memory_does_not_hold_are_refused(paths, monkeypatch):

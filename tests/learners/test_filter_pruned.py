@@ -12,10 +12,16 @@ from alike import few
 from secateurs.learners import cli
 from secateurs.learners.channels.analysis import analyse
 from secateurs.learners.channels.filter_config import FpConfig
+from secateurs.learners.channels.reconstruct import prune
 from secateurs.learners.methods import METHODS, config_of
+from secateurs.learners.run.baseline import baseline_weights
+from secateurs.learners.run.configs import FullPrecConfig
+from secateurs.learners.run.judging import judging_samples
 from secateurs.learners.run.plans import apply_plan
 from secateurs.utils.errors import UserError
+from secateurs.utils.graph import ChannelGraph
 from secateurs.utils.training.engine import loop
+from secateurs.utils.training.models.weights import assign_weights, named_weights
 
 L = keras.layers
 FILTERS = [name for name, method in METHODS.items() if method.learner == 'filter-pruned']
@@ -227,6 +233,38 @@ def test_what_is_refused(make, baseline, tmp_path):
   ):
     with pytest.raises(UserError, match=said):
       FpConfig(**wrong)
+
+
+def test_curves_of_selections_are_those_of_cutting_one_layer_by_hand(make, baseline):
+  config = {'compare': True, 'nb_batches': 2, 'nb_smpls_reward': 60}
+  learner = make('chn-pruned', run={'warm_start_path': baseline}, **config)
+  found = analyse(learner)['selections']
+  assert list(found)[:3] == ['lasso, refit', 'lasso', 'thinet, refit']
+  assert (learner.files.log_dir / 'sensitivity.html').read_text().count('<svg') == 5
+  learner.resume()
+  learner.session.state.original = None
+  model = learner.helper.build_model(0)
+  values, _ = baseline_weights(learner.settings, FullPrecConfig())
+  assign_weights(named_weights(model), values)
+  working = keras.models.clone_model(model)
+  working.set_weights(model.get_weights())
+  units = learner.units(ChannelGraph(model)).units
+  unit = units[0]
+  images = [batch[0] for batch in learner.refit_batches()]
+  method = dataclasses.replace(learner.refit_method(), selection='lasso', refit_all=False)
+  _, (record,) = prune(model, working, [unit], {unit.name: 3}, images, method)
+  error, drop = (
+    next(value for gone, value in found['lasso, refit'][unit.name][kind] if gone == 0.5)
+    for kind in ('error', 'drop')
+  )
+  assert error == pytest.approx(record['error_after'], rel=1e-3)
+  inputs, labels = judging_samples(learner.helper, 60)
+  right = [np.mean(m(inputs).numpy().argmax(-1) == labels) for m in (model, working)]
+  assert drop == pytest.approx(right[0] - right[1], abs=1e-6)
+  # A refit is never worse, by its own error, than what it refits.
+  for name in ('thinet', 'l1', 'magnitude', 'random'):
+    pairs = zip(found[f'{name}, refit'][unit.name]['error'], found[name][unit.name]['error'])
+    assert all(refit[1] <= plain[1] + 1e-6 for refit, plain in pairs)
 
 
 def test_sensitivity_is_a_command_for_any_learner(make, baseline, capsys):

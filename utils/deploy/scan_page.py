@@ -18,7 +18,8 @@ def write_scan(result: Mapping[str, Any], folder: str | os.PathLike) -> list[Pat
 
   Args:
     result: `net`, `dataset`, `weights`, `criterion`, `split`, `samples`, `left_whole`; `curves`,
-      (fraction gone, drop) pairs by layer; and `table`, the drop at each tenth by layer.
+      (fraction gone, drop) pairs by layer; `table`, the drop at each tenth by layer; and, if they were
+      measured, `selections`: by way to choose and layer the curves `error` and `drop`.
     folder: of the run's report.
 
   Returns:
@@ -34,9 +35,23 @@ def write_scan(result: Mapping[str, Any], folder: str | os.PathLike) -> list[Pat
       result=result,
       caption=_CAPTION,
       plot=plots.family(_CAPTION, _LABEL, result['curves']),
+      selections=_selections(result.get('selections') or {}),
     )
   )
   for path, content in zip(paths, (json.dumps(result, indent=2) + '\n', page), strict=True):
     with atomic_path(path) as partial:
       partial.write_text(content, encoding='utf-8')
   return paths
+
+
+def _selections(selections: Mapping[str, Any]) -> list[tuple[str, str]]:
+  """For each layer (caption, drawing) of the error and of the drop, one curve a way to choose."""
+  from secateurs.utils.deploy import plots
+
+  found = []
+  for name in next(iter(selections.values()), {}):
+    for kind, what in (('error', 'output error, of its variance'), ('drop', 'drop of the score')):
+      caption = f'{name}: {what}, by how its inputs are chosen'
+      series = {title: layers[name][kind] for title, layers in selections.items()}
+      found.append((caption, plots.family(caption, _LABEL, series)))
+  return found
