@@ -42,7 +42,7 @@ class Request:
   shares: Mapping[str, float] | None = None
 
 
-DIVERGENCE, SCORE, FITNESS = 'divergence', 'score', 'fitness'
+DIVERGENCE, SCORE, FITNESS, REWARD = 'divergence', 'score', 'fitness', 'reward'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Allocation:
     counts: from a request to channels that stay, by unit name.
     by_budget: whether it needs a budget.
     measures: what is measured before: the divergence or the score of each unit pruned alone, or the
-      fitness of candidates; empty for nothing.
+      fitness or reward of candidates; empty for nothing.
   """
 
   name: str
@@ -107,6 +107,11 @@ def _colony(request: Request) -> dict[str, int]:
   return solvers.by_shares(request.choices, request.budget, request.shares)
 
 
+def _agent(request: Request) -> dict[str, int]:
+  """What the budget leaves of all layers alike, until the agent's episodes have been judged."""
+  return solvers.equal(request.choices, request.budget)
+
+
 for _entry in (
   Allocation('uniform', 'one ratio for all layers', '-', _uniform),
   Allocation('list', 'a ratio for each layer, from a file', '-', _listed),
@@ -135,6 +140,14 @@ for _entry in (
     _colony,
     by_budget=True,
     measures=FITNESS,
+  ),
+  Allocation(
+    'amc',
+    'an agent says how much of each layer stays, within a budget, and learns from the scores',
+    'He et al. 2018 (AMC)',
+    _agent,
+    by_budget=True,
+    measures=REWARD,
   ),
 ):
   ALLOCATIONS.add(_entry.name, _entry)

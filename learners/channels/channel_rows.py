@@ -52,6 +52,28 @@ CHANNEL_METHODS = (
     ),
   ),
   Method(
+    'amc',
+    'chn-pruned',
+    {
+      'cp_select': 'magnitude',
+      'cp_prune_option': 'amc',
+      'cp_preserve_ratio': 0.5,
+      'cp_refit_all': False,
+    },
+    'He et al., arXiv:1802.03494',
+    2018,
+    'magnitude',
+    'amc',
+    'layer-by-layer',
+    'none',
+    'least-squares',
+    (
+      'A state has eight numbers that every kind of network has, in place of eleven of convolutions.',
+      'In the search each layer is refit by itself; the paper refits one after the other.',
+      'Channels that residual additions join stay (cp_trunk).',
+    ),
+  ),
+  Method(
     'dcp',
     'dis-chn-pruned',
     {

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from secateurs.learners.channels.amc_config import AMC, AmcConfig
 from secateurs.learners.channels.reconstruct import Method, nb_points
 from secateurs.learners.channels.units import TRUNKS
 from secateurs.utils.config import Config, option
@@ -54,7 +55,7 @@ class ChannelConfig(Config):
 
 
 @dataclasses.dataclass(frozen=True)
-class WidthConfig(ChannelConfig):
+class WidthConfig(ChannelConfig, AmcConfig):
   """How many channels of each layer stay.
 
   A subclass has `prune_option`, `preserve_ratio` and `prune_list_file` with its own defaults.
@@ -62,9 +63,9 @@ class WidthConfig(ChannelConfig):
 
   prune_option: str = option(
     'uniform',
-    'Where ratios come from: uniform (one for all layers), list (a file), or auto (measured for each '
-    'layer, given the fraction of MACs that stays).',
-    choices=('uniform', 'list', 'auto'),
+    'Where ratios come from: uniform (one for all layers), list (a file), auto (measured for each '
+    'layer, given the fraction of MACs that stays), or amc (an agent learns them, given the same).',
+    choices=('uniform', 'list', 'auto', AMC),
   )
   target_latency: float | None = option(
     None,
@@ -88,12 +89,13 @@ class WidthConfig(ChannelConfig):
     used_with={'prune_option': 'auto'},
   )
   nb_smpls_reward: int = option(
-    2000, 'Images that candidates are judged on.', low=1, used_with={'prune_option': 'auto'}
+    2000, 'Images that candidates are judged on.', low=1, used_with={'prune_option': ('auto', AMC)}
   )
 
   def __post_init__(self) -> None:
     super().__post_init__()
     require_target(self)
+    refuse_latency_of_agent(self)
     if self.target_latency is not None and self.prune_option == 'list':
       raise UserError(
         f'--{self.prefix}target_latency chooses how much stays, but --{self.prefix}prune_option list '
@@ -108,7 +110,11 @@ class WidthConfig(ChannelConfig):
   @property
   def keeps_all(self) -> str | None:
     """A fraction of all MACs for auto, or a ratio for uniform, that leaves nothing to go."""
-    if self.target_latency is None and self.prune_option == 'auto' and self.preserve_ratio == 1:
+    if (
+      self.target_latency is None
+      and self.prune_option in ('auto', AMC)
+      and self.preserve_ratio == 1
+    ):
       return f'--{self.prefix}preserve_ratio 1'
     return None
 
@@ -139,6 +145,19 @@ def refuse_two_targets(config: Config) -> None:
     raise UserError(
       f'--{config.prefix}preserve_ratio and --{config.prefix}target_latency both say how much stays: '
       'leave one of them out.'
+    )
+
+
+def refuse_latency_of_agent(config: Config) -> None:
+  """Checks that no latency is asked of the agent, whose budgets are MACs.
+
+  Raises:
+    UserError: one is.
+  """
+  if config.prune_option == AMC and config.target_latency is not None:
+    raise UserError(
+      f'--{config.prefix}prune_option amc has a budget of MACs, but --{config.prefix}target_latency '
+      f'was given: give --{config.prefix}preserve_ratio in its place.'
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from secateurs.learners.channels import criteria
+from secateurs.learners.channels.amc_config import AMC
 from secateurs.learners.channels.configs import RefitConfig, WidthConfig
 from secateurs.utils.config import option
 
@@ -35,10 +36,10 @@ class CpConfig(WidthConfig, RefitConfig):
   )
   preserve_ratio: float | None = option(
     None,
-    'Fraction of all MACs that stays, for auto; default: 0.5.',
+    'Fraction of all MACs that stays, for auto and amc; default: 0.5.',
     low=0.0,
     high=1.0,
-    used_with={'prune_option': 'auto'},
+    used_with={'prune_option': ('auto', AMC)},
   )
   select: str = option(
     'backward',

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+from secateurs.learners.channels.amc_config import AMC
 from secateurs.learners.channels.block_learner import BlockConfig
 from secateurs.learners.channels.greedy import SELECTIONS
 from secateurs.learners.channels.greedy_scores import SCORES
@@ -30,11 +31,11 @@ class DcpConfig(BlockConfig):
   )
   preserve_ratio: float | None = option(
     None,
-    'Fraction of all MACs that stays, for auto; default: what dcp_prune_ratio for all layers that auto '
-    'can measure leaves.',
+    'Fraction of all MACs that stays, for auto and amc; default: what dcp_prune_ratio for all layers '
+    'that auto can measure leaves.',
     low=0.0,
     high=1.0,
-    used_with={'prune_option': 'auto'},
+    used_with={'prune_option': ('auto', AMC)},
   )
   prune_list_file: str | None = option(
     None, 'File of prune ratios, one a layer, for list.', used_with={'prune_option': 'list'}

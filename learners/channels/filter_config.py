@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 
 from secateurs.learners.channels.allocations import ALLOCATIONS
+from secateurs.learners.channels.amc_config import AMC, AmcConfig
 from secateurs.learners.channels.colony import Constants
 from secateurs.learners.channels.configs import (
   ChannelConfig,
   keeps_all_filters,
   latency_table_option,
+  refuse_latency_of_agent,
   refuse_two_targets,
   require_target,
 )
@@ -26,7 +28,7 @@ FITNESSES = ('quick', 'epochs')
 
 
 @dataclasses.dataclass(frozen=True)
-class FpConfig(ChannelConfig):
+class FpConfig(ChannelConfig, AmcConfig):
   """Hyper-parameters of `filter-pruned`."""
 
   prefix = 'fp_'
@@ -66,13 +68,14 @@ class FpConfig(ChannelConfig):
     'uniform',
     'How many filters of each layer go: uniform (one ratio), list (a file), sensitivity (an equal drop '
     'of the score, measured for each layer alone), global (the lowest scores of the network), auto '
-    '(an equal divergence per MAC, measured for each layer alone), or abc (a bee colony searches).',
+    '(an equal divergence per MAC, measured for each layer alone), abc (a bee colony searches), or amc '
+    '(an agent learns them).',
     choices=tuple(ALLOCATIONS),
   )
   prune_ratio: float = option(
     0.5,
-    'Fraction of the filters that go: of each layer for uniform, of all for global; for auto and abc '
-    'the MACs that it leaves are the budget.',
+    'Fraction of the filters that go: of each layer for uniform, of all for global; for auto, abc and '
+    'amc the MACs that it leaves are the budget.',
     low=0.0,
     high=1.0,
   )
@@ -161,6 +164,7 @@ class FpConfig(ChannelConfig):
     super().__post_init__()
     require_target(self)
     refuse_two_targets(self)
+    refuse_latency_of_agent(self)
     if self.nb_rounds > 1 and self.schedule == 'one-shot':
       raise UserError(
         f'--fp_nb_rounds {self.nb_rounds} needs rounds, but --fp_schedule is one-shot: add '
@@ -180,7 +184,7 @@ class FpConfig(ChannelConfig):
   @property
   def keeps_all(self) -> str | None:
     """The flag that leaves all filters."""
-    return keeps_all_filters(self, ('uniform', 'global', 'auto', 'abc'))
+    return keeps_all_filters(self, ('uniform', 'global', 'auto', 'abc', AMC))
 
   @property
   def constants(self) -> Constants:

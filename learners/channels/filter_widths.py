@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 import tf_keras as keras
 
-from secateurs.learners.channels import solvers, timed
+from secateurs.learners.channels import amc_widths, solvers, timed
 from secateurs.learners.channels.allocations import (
   ALLOCATIONS,
   DIVERGENCE,
   FITNESS,
+  REWARD,
   SCORE,
   Request,
 )
@@ -101,6 +102,18 @@ class FilterWidths:
       return
     budget, total = self._budget(ranked), ranked.graph.counts().macs
     state.macs_ratio = None if budget is None else budget / total
+    if measures == REWARD and state.counts is None:
+      amc_widths.allocate(
+        config,
+        state,
+        self._choices(ranked),
+        budget,
+        amc_widths.reward_of_filters(ranked, site, config.nb_smpls_reward),
+        site.candidates(),
+        site.seed,
+        site.helper,
+        site.save,
+      )
     if measures == FITNESS and state.shares is None:
       self._search(ranked, site, budget)
       if config.target_latency is not None:  # Other widths of equal MACs are not quite as fast.
@@ -113,7 +126,7 @@ class FilterWidths:
     Raises:
       UserError: a list does not fit the units, or the budget is out of reach.
     """
-    if self._state.counts is not None:  # By a table of latencies.
+    if self._state.counts is not None:  # By a table of latencies, or an agent.
       final = self._state.counts
       return {
         unit.name: unit.size - int(done * (unit.size - final[unit.name])) for unit in ranked.units
@@ -202,8 +215,11 @@ class FilterWidths:
     return Choices(ranked.graph, ranked.units, self._config.step, cost, least)
 
   def _least(self, ranked: Ranked) -> dict[str, int]:
+    share = self._config.floor
+    if self._allocation.measures == REWARD:
+      share = max(share, self._config.amc_least)
     return {
-      unit.name: max(math.ceil(self._config.floor * unit.size), self._must(ranked, unit))
+      unit.name: max(math.ceil(share * unit.size), self._must(ranked, unit))
       for unit in ranked.units
     }
 
@@ -219,6 +235,8 @@ class FilterWidths:
       choices = self._choices(ranked)
       prefix = config.prefix
       remedy = f'--{prefix}trunk or a lower --{prefix}floor'
+      if self._allocation.measures == REWARD:
+        remedy += f' and --{prefix}amc_least'
       choices.check(budget, total, f'--{prefix}preserve_ratio', remedy)
       return budget
     if not self._allocation.by_budget:

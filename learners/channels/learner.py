@@ -138,6 +138,7 @@ class ChannelLearner(CompressionLearner):
       'search': widths.search,
       'latency': widths.latency,
       'comparison': state.comparison,
+      'colony': widths.colony,
     }
     return {name: value for name, value in known.items() if value is not None}
 

@@ -113,7 +113,8 @@ class WidthLearner(ChannelLearner):
 
   def findings(self) -> Findings:
     """As of all learners of channels, and what the scan or search was judged on."""
-    scanned = self.state.widths.divergence is not None
+    widths = self.state.widths
+    scanned = widths.divergence is not None or widths.search is not None
     return extended(super().findings(), judging_notes(self.helper) if scanned else [])
 
   def make_widths(

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import tf_keras as keras
 
-from secateurs.learners.channels import solvers, timed
+from secateurs.learners.channels import amc_widths, solvers, timed
 from secateurs.learners.channels.allocations import ALLOCATIONS, Request
+from secateurs.learners.channels.amc_config import AMC
 from secateurs.learners.channels.choices import Choices
 from secateurs.learners.channels.configs import WidthConfig
 from secateurs.learners.channels.cutting import plan_of
@@ -18,6 +19,7 @@ from secateurs.learners.channels.latency import share_for
 from secateurs.learners.channels.ratios import read_ratios
 from secateurs.learners.channels.reconstruct import Method, statistics
 from secateurs.learners.channels.refits import LayerRefits
+from secateurs.learners.channels.reward import Reward
 from secateurs.learners.channels.search import WidthSearch, summary
 from secateurs.learners.channels.sensitivity import losses_of, unit_parts
 from secateurs.learners.channels.state import WidthState
@@ -173,11 +175,16 @@ class Widths:
     original, working = site.original(), site.original()
     graph = ChannelGraph(original)
     units, total = site.units(graph), graph.counts().macs
-    choices = Choices(graph, units, config.step)
+    agent = config.prune_option == AMC
+    least = amc_widths.least_by_agent(config, units) if agent else None
+    choices = Choices(graph, units, config.step, least=least)
     budget = 0.0 if self.by_table else self._budget_of(choices, total)
     state.macs_ratio = budget / total
     samples = site.samples()
     batches, method = [sample[0] for sample in samples], site.method(graph, units, samples)
+    if agent:
+      self._ask_agent(choices, max(budget, choices.least()), original, working, batches, method)
+      return
     refits = self._scan(original, working, units, batches, method)
     losses = losses_of(state.divergence, units)
     if self.by_table:
@@ -202,6 +209,35 @@ class Widths:
       Judge(working, inputs, targets, site.helper.task),
     )
     self._search(search, graph, budget, total, len(targets))
+
+  def _ask_agent(
+    self,
+    choices: Choices,
+    budget: float,
+    original: keras.Model,
+    working: keras.Model,
+    batches: Sequence[np.ndarray],
+    method: Method,
+  ) -> None:
+    config, site = self._config, self._site
+    readers = statistics(original, working, choices.units, batches, method)
+    samples = judging_samples(site.helper, config.nb_smpls_reward)
+    reward = Reward(
+      working,
+      LayerRefits(original, choices.units, readers, method),
+      Judge(working, *samples, site.helper.task),
+    )
+    amc_widths.allocate(
+      config,
+      self._state,
+      choices,
+      budget,
+      reward,
+      site.trials(),
+      site.seed,
+      site.helper,
+      site.save,
+    )
 
   def _allocate_time(
     self, graph: ChannelGraph, units: Sequence[Unit], losses: Mapping[str, np.ndarray]
@@ -231,7 +267,10 @@ class Widths:
       counts = ALLOCATIONS['uniform'].counts(self._request(choices.units, self._ratio))
       return choices.cost(counts)
     budget = self._budget * total
-    choices.check(budget, total, f'--{prefix}preserve_ratio', f'--{prefix}trunk')
+    remedy = f'--{prefix}trunk'
+    if self._config.prune_option == AMC:
+      remedy += f' or a lower --{prefix}amc_least'
+    choices.check(budget, total, f'--{prefix}preserve_ratio', remedy)
     return budget
 
   def _scan(

@@ -244,8 +244,8 @@ def test_curves_of_selections_are_those_of_cutting_one_layer_by_hand(make, basel
   learner.resume()
   learner.session.state.original = None
   model = learner.helper.build_model(0)
-  values, _ = baseline_weights(learner.settings, FullPrecConfig())
-  assign_weights(named_weights(model), values)
+  values, source = baseline_weights(learner.settings, FullPrecConfig())
+  assign_weights(named_weights(model), values, source)
   working = keras.models.clone_model(model)
   working.set_weights(model.get_weights())
   units = learner.units(ChannelGraph(model)).units
