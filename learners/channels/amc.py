@@ -1,10 +1,10 @@
 """An agent that walks through the layers and says how much of each stays (AMC).
 
 He et al. 2018, "AMC: AutoML for Model Compression and Acceleration on Mobile Devices",
-arXiv:1802.03494. An episode is one walk: for each unit of channels in the order of the network the agent sees what the
-unit costs, what is saved so far and what the rest costs, and says which fraction stays. Where the rest
-at its least would not meet the budget any more, fewer stay: every episode meets it. At the end the
-candidate is judged, and every step of the episode gets that reward.
+arXiv:1802.03494. An episode is one walk: for each unit of channels, in the order of the network, the
+agent sees what the unit costs, what is saved so far and what the rest costs, and says which fraction
+stays. Where the rest at its least would not meet the budget any more, fewer stay: every episode meets
+it. At the end the candidate is judged, and every step of the episode gets that reward.
 
 Deviations. A state has eight numbers that every kind of network has; the paper's eleven are those of
 plain convolutions. The reward is the goodness of the task's score in [0, 1], not the accuracy in

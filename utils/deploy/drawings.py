@@ -58,9 +58,9 @@ _DRAWN = (
   ),
   (
     'colony',
-    'Bee colony',
-    'Fitness of the best candidate so far, and the mean over the sources.',
-    'of the cycles, %',
+    'Course of the search',
+    'Fitness or reward of the best candidate so far, and a mean of the latest ones.',
+    'of the search, %',
   ),
 )
 

@@ -1,4 +1,5 @@
 import dataclasses
+import functools
 import json
 
 import numpy as np
@@ -38,8 +39,7 @@ def test_every_walk_meets_the_budget_and_keeps_what_the_wall_allows(choices, sha
   lowest = {'u0': 2, 'u1': 3, 'u2': 2}
   for _ in range(20):
     actions = rng.random(3)
-    given = iter(actions)
-    counts, steps = walk(choices, budget, lambda state: next(given))
+    counts, steps = walk(choices, budget, functools.partial(_next, iter(actions)))
     assert choices.cost(counts) <= budget
     done = {}
     for unit, action in zip(choices.units, actions, strict=True):
@@ -56,6 +56,10 @@ def test_every_walk_meets_the_budget_and_keeps_what_the_wall_allows(choices, sha
     assert [step.action for step in steps] == [counts[u.name] / u.size for u in choices.units]
     assert all(step.state.shape == (NB_FEATURES,) for step in steps)
     assert all(np.isfinite(step.state).all() for step in steps)
+
+
+def _next(actions, state):
+  return next(actions)
 
 
 def test_an_update_is_that_of_the_equations():
