@@ -107,7 +107,7 @@ class FilterLearner(ChannelLearner):
   @property
   def judges(self) -> bool:
     """Whether scans or candidates are judged on samples."""
-    return self.config.prune_option in ('sensitivity', 'auto', 'abc')
+    return self.config.prune_option in ('sensitivity', 'auto', 'abc', 'amc')
 
   # What is ranked, and how many stay.
 

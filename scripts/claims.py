@@ -1,0 +1,381 @@
+"""Measures what papers claim about pruning, without any training, on trained ResNets for CIFAR-10.
+
+Usage: python scripts/claims.py CLAIM... --weights FOLDER --data DIR [--seeds 3] [--out FILE]
+
+FOLDER holds resnet20_cifar10.npz and resnet56_cifar10.npz (weights by the networks' names), DIR is the
+folder of CIFAR-10. Claims: those in CLAIMS, by name; see docs/claims.md. Each measured number is a line
+of JSON: claim, what was measured, seed, value; accuracy is of the test images, in percent, before any
+training. At the end come means over seeds with their standard errors.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import functools
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import tf_keras as keras
+
+from secateurs.learners.channels import solvers
+from secateurs.learners.channels.choices import Choices
+from secateurs.learners.channels.data_criteria import Samples
+from secateurs.learners.channels.filter_repair import repair
+from secateurs.learners.channels.filter_units import filter_units
+from secateurs.learners.channels.judged import makers, unit_keys
+from secateurs.learners.channels.ranking import best
+from secateurs.learners.channels.reconstruct import Method, prune, statistics
+from secateurs.learners.channels.refits import LayerRefits
+from secateurs.learners.channels.sensitivity import losses_of, unit_parts
+from secateurs.learners.channels.units import Unit, find_units
+from secateurs.learners.run import divergence
+from secateurs.learners.run.configs import RunConfig
+from secateurs.learners.run.judging import judging_samples
+from secateurs.learners.run.measuring import evaluate_model
+from secateurs.nets.datasets.images import DataConfig
+from secateurs.nets.model_helper import RESNET_AT_CIFAR10
+from secateurs.nets.resnet import ResNetConfig
+from secateurs.utils import nested
+from secateurs.utils.buckets import buckets_of
+from secateurs.utils.graph import ChannelGraph
+from secateurs.utils.graph.choice.taps import OUTPUT
+from secateurs.utils.training.engine.patterns import OneByN, Unstructured
+from secateurs.utils.training.models.batch_norm import reestimate
+from secateurs.utils.training.models.uniform_grids import fit_grid, rounded
+from secateurs.utils.training.models.weights import assign_weights, kernels_by_name, named_weights
+
+_BATCH, _NB_REFIT, _NB_SCORED, _NB_BN = 64, 20, 10, 20
+
+Kept = Mapping[str, np.ndarray]
+
+
+class Bench:
+  """A trained network, its data, and what can be done to it in one shot."""
+
+  def __init__(self, arguments: argparse.Namespace, size: int = 20, seed: int = 0) -> None:
+    config = DataConfig(
+      data_dir_local=arguments.data, nb_smpls_val=2000, nb_smpls_eval=arguments.eval
+    )
+    self.helper = RESNET_AT_CIFAR10.make(ResNetConfig(resnet_size=size), config)
+    self.seed = seed
+    path = Path(arguments.weights) / f'resnet{size}_cifar10.npz'
+    with np.load(path) as archive:
+      self._weights = dict(archive)
+    self._path = str(path)
+
+  def network(self) -> keras.Model:
+    """A new copy of the trained network."""
+    model = self.helper.build_model(0)
+    assign_weights(named_weights(model), self._weights, self._path)
+    return model
+
+  def accuracy(self, model: keras.Model) -> float:
+    """On the test images, in percent."""
+    return 100 * evaluate_model(model, self.helper, RunConfig()).score.value
+
+  def batches(self, number: int) -> list[tuple]:
+    """Training images, neither shifted nor mirrored, with their labels."""
+    drawn = self.helper.train_batches(_BATCH, self.seed, augment='none')
+    return [nested.as_numpy((batch[0], batch[1])) for batch in drawn.take(number)]
+
+  def images(self, number: int) -> list[np.ndarray]:
+    """The images of these batches."""
+    return [batch[0] for batch in self.batches(number)]
+
+  def method(self, **options: object) -> Method:
+    """How layers are refit."""
+    return Method(seed=self.seed, **options)
+
+  def reconstructed(self, ratio: float, trunk: str = 'keep', **options: object) -> keras.Model:
+    """A network whose layers keep a fraction of their inputs (channel pruning)."""
+    original, model = self.network(), self.network()
+    units = find_units(ChannelGraph(original), trunk).units
+    counts = {unit.name: max(round(ratio * unit.size), 1) for unit in units}
+    prune(original, model, units, counts, self.images(_NB_REFIT), self.method(**options))
+    return model
+
+  def keys(self, graph: ChannelGraph, units: Sequence[Unit], criterion: str, order: str) -> dict:
+    """By which filters are ranked."""
+    samples = Samples(
+      self.batches(_NB_SCORED),
+      self.helper.task.loss,
+      OUTPUT,
+      makers(graph, units),
+      seed=self.seed,
+    )
+    return unit_keys(criterion, graph, units, samples, order=order, normalization='none')[0]
+
+  def cut(self, counts: Mapping[str, int], keys: Mapping[str, np.ndarray], how: str) -> float:
+    """Accuracy with the lowest filters gone, repaired as `how` says (see `repair`)."""
+    model = self.network()
+    graph = ChannelGraph(model)
+    units = filter_units(graph, 'keep').units
+    kept: Kept = {unit.name: best(keys[unit.name], counts[unit.name]) for unit in units}
+    repair(
+      how,
+      self.network,
+      model,
+      graph,
+      units,
+      kept,
+      self.method(refit_all=True),
+      images=functools.partial(self.images, _NB_REFIT),
+      bn_images=functools.partial(self.images, _NB_BN),
+    )
+    return self.accuracy(model)
+
+  def divergence_widths(
+    self, graph: ChannelGraph, units: Sequence[Unit], keys: Mapping, budget: float
+  ) -> dict[str, int]:
+    """Widths at an equal price by the divergence of each layer alone, refit."""
+    original, working = self.network(), self.network()
+    method = self.method(refit_all=True, scores=keys)
+    readers = statistics(original, working, units, self.images(_NB_REFIT), method)
+    parts = unit_parts(working, units, LayerRefits(original, units, readers, method))
+    images, _ = judging_samples(self.helper, divergence.NB_IMAGES)
+    curves = divergence.scan(working, parts, images, self.helper.task)
+    choices = _choices(graph, units)
+    return solvers.by_price(choices, budget, choices.prices(losses_of(curves, units)))
+
+
+def _choices(graph: ChannelGraph, units: Sequence[Unit]) -> Choices:
+  least = {unit.name: max(round(0.1 * unit.size), 1) for unit in units}
+  return Choices(graph, units, least=least)
+
+
+Measure = Callable[[argparse.Namespace, int], dict[str, float]]
+"""From the arguments and a seed to numbers by what they are of."""
+
+
+def single_layer(arguments: argparse.Namespace, seed: int) -> dict[str, float]:
+  """Channel pruning against filter pruning: the same channels' layer alone at 50 and 75 %, means."""
+  bench = Bench(arguments, seed=seed)
+  graph = ChannelGraph(bench.network())
+  units = {unit.key: unit for unit in find_units(graph, 'keep').units}
+  filters = [unit for unit in filter_units(graph, 'keep').units if unit.key in units]
+  keys, batches = bench.keys(graph, filters, 'l1', 'best'), bench.images(_NB_REFIT)
+  found: dict[str, list[float]] = {}
+  for gone in (0.5, 0.75):
+    for one in filters:
+      unit = units[one.key]
+      count = {unit.name: round((1 - gone) * unit.size)}
+      for selection in ('lasso', 'backward'):
+        original, model = bench.network(), bench.network()
+        prune(original, model, [unit], count, batches, bench.method(selection=selection))
+        found.setdefault(f'{selection}, refit, {gone:.0%} gone', []).append(bench.accuracy(model))
+      for title, how in (('l1 filters, refit', 'least-squares'), ('l1 filters', 'none')):
+        model = bench.network()
+        kept = {one.name: best(keys[one.name], count[unit.name])}
+        own = ChannelGraph(model)
+        mine = [other for other in filter_units(own, 'keep').units if other.key == one.key]
+        repair(
+          how,
+          bench.network,
+          model,
+          own,
+          mine,
+          kept,
+          bench.method(),
+          images=lambda: batches,
+          bn_images=list,
+        )
+        found.setdefault(f'{title}, {gone:.0%} gone', []).append(bench.accuracy(model))
+  return {title: float(np.mean(values)) for title, values in found.items()}
+
+
+def schemes(arguments: argparse.Namespace, seed: int) -> dict[str, float]:
+  """Both schemes of channel pruning at half of the inputs, with seconds."""
+  bench, found = Bench(arguments, seed=seed), {}
+  for title, alternating in (('two-step', False), ('alternating', True)):
+    began = time.perf_counter()
+    model = bench.reconstructed(0.5, selection='lasso', alternating=alternating)
+    found[f'{title}, seconds'] = time.perf_counter() - began
+    found[title] = bench.accuracy(model)
+  return found
+
+
+def ranks(arguments: argparse.Namespace, seed: int) -> dict[str, float]:
+  """How far mean ranks of feature maps depend on the images: standard deviations and correlations."""
+  bench = Bench(arguments, seed=seed)
+  graph = ChannelGraph(bench.network())
+  units = filter_units(graph, 'keep').units
+  samples = Samples(bench.batches(20), bench.helper.task.loss, OUTPUT, makers(graph, units))
+  unit_keys('rank', graph, units, samples, order='best', normalization='none')
+  spreads, means, halves = [], [], []
+  for by_batch in samples.found['rank'].values():
+    spreads.append(by_batch.std(axis=0).mean())
+    means.append(by_batch.mean(axis=0).std())
+    first, second = by_batch[:1].mean(axis=0), by_batch[1:].mean(axis=0)
+    if np.ptp(first) > 0 and np.ptp(second) > 0:
+      places = [np.argsort(np.argsort(one)) for one in (first, second)]
+      halves.append(np.corrcoef(*places)[0, 1])
+  return {
+    'spread over batches of 64, mean over channels': float(np.mean(spreads)),
+    'spread over channels, mean over layers': float(np.mean(means)),
+    'rank correlation, one batch against the other 19': float(np.mean(halves)),
+  }
+
+
+def _orders(arguments: argparse.Namespace, seed: int, criterion: str) -> dict[str, float]:
+  bench = Bench(arguments, seed=seed)
+  graph = ChannelGraph(bench.network())
+  units = filter_units(graph, 'keep').units
+  found = {}
+  for gone in (0.25, 0.5):
+    counts = {unit.name: round((1 - gone) * unit.size) for unit in units}
+    for title, name, order in (
+      (criterion, criterion, 'best'),
+      ('edge', criterion, 'edge'),
+      ('reverse', criterion, 'reverse'),
+      ('random', 'random', 'best'),
+    ):
+      keys = bench.keys(graph, units, name, order)
+      for how in ('batch-norm', 'least-squares'):
+        found[f'{title}, {how}, {gone:.0%} gone'] = bench.cut(counts, keys, how)
+  return found
+
+
+def rates(arguments: argparse.Namespace, seed: int) -> dict[str, float]:
+  """Half of the MACs: four criteria at equal widths, and at widths that were searched."""
+  bench = Bench(arguments, seed=seed)
+  graph = ChannelGraph(bench.network())
+  units = filter_units(graph, 'keep').units
+  budget, found = 0.5 * graph.counts().macs, {}
+  for criterion in ('l1', 'fpgm', 'taylor', 'random'):
+    keys = bench.keys(graph, units, criterion, 'best')
+    widths = {
+      'equal widths': solvers.equal(_choices(graph, units), budget),
+      'searched widths': bench.divergence_widths(graph, units, keys, budget),
+    }
+    for title, counts in widths.items():
+      found[f'{criterion}, {title}'] = bench.cut(counts, keys, 'least-squares')
+  return found
+
+
+def patterns(arguments: argparse.Namespace, seed: int) -> dict[str, float]:
+  """Zeros in weights, kernels, 1xN blocks and filters at equal fractions, statistics renewed."""
+  bench, found = Bench(arguments, seed=seed), {}
+  kinds = {'weights': Unstructured(), 'kernels': OneByN(1), '1x4': OneByN(4), '1x16': OneByN(16)}
+  for gone in (0.1, 0.2, 0.3, 0.5):
+    for title, pattern in kinds.items():
+      model = bench.network()
+      for kernel in _inner(model):
+        values = kernel.numpy()
+        kernel.assign(values * pattern.mask(values, round((1 - gone) * values.size)))
+      found[f'{title}, {gone:.0%} zero'] = _renewed(bench, model)
+    model = bench.network()
+    for kernel in _inner(model):
+      norms = np.abs(kernel.numpy()).sum(axis=(0, 1, 2))
+      kept = best(norms, round((1 - gone) * len(norms)))
+      kernel.assign(kernel.numpy() * kept)
+    found[f'filters, {gone:.0%} zero'] = _renewed(bench, model)
+  return found
+
+
+def _inner(model: keras.Model) -> list:
+  return [k for n, k in kernels_by_name(model).items() if n.startswith('stage') and k.shape[0] == 3]
+
+
+def _renewed(bench: Bench, model: keras.Model) -> float:
+  reestimate(model, bench.images(_NB_BN))
+  return bench.accuracy(model)
+
+
+def symmetric(arguments: argparse.Namespace, seed: int) -> dict[str, float]:
+  """Weights on symmetric and on other grids of few bits, a grid for each layer or each channel."""
+  bench, found = Bench(arguments, seed=seed), {}
+  for bits in (8, 6, 5, 4, 3):
+    for grid in (True, False):
+      for kind in ('layer', 'channel'):
+        model = bench.network()
+        for name, kernel in kernels_by_name(model).items():
+          buckets = buckets_of(f'{name}/kernel', tuple(kernel.shape), kind, 0)
+          rows = buckets.rows(kernel.numpy())
+          steps, zeros = fit_grid(rows, bits, grid, clip=False)
+          kernel.assign(buckets.kernel(rounded(rows, steps, zeros, bits, grid)))
+        title = f'{"symmetric" if grid else "asymmetric"}, by {kind}, {bits} bits'
+        found[title] = bench.accuracy(model)
+  return found
+
+
+def sizes(arguments: argparse.Namespace, seed: int) -> dict[str, float]:
+  """ResNet-20 and ResNet-56 at equal fractions of their MACs, and ResNet-56 at ResNet-20's."""
+  found, macs = {}, {}
+  for size in (20, 56):
+    bench = Bench(arguments, size, seed)
+    graph = ChannelGraph(bench.network())
+    units = filter_units(graph, 'keep').units
+    macs[size] = graph.counts().macs
+    keys = bench.keys(graph, units, 'l1', 'best')
+    found[f'resnet{size}, whole'] = bench.accuracy(bench.network())
+    shares = {'0.7 of its MACs': 0.7, '0.5 of its MACs': 0.5}
+    if size == 56:
+      shares["ResNet-20's MACs"] = macs[20] / macs[56]
+    for title, share in shares.items():
+      counts = bench.divergence_widths(graph, units, keys, share * macs[size])
+      found[f'resnet{size}, {title}'] = bench.cut(counts, keys, 'least-squares')
+  return found
+
+
+CLAIMS: dict[str, Measure] = {
+  'single-layer': single_layer,
+  'schemes': schemes,
+  'ranks': ranks,
+  'hrank': functools.partial(_orders, criterion='rank'),
+  'norms': functools.partial(_orders, criterion='l1'),
+  'rates': rates,
+  'patterns': patterns,
+  'symmetric': symmetric,
+  'sizes': sizes,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Line:
+  """One measured number."""
+
+  claim: str
+  of: str
+  seed: int
+  value: float
+
+
+def summary(lines: Sequence[Line]) -> list[str]:
+  """Rows of a table: what, mean, standard error of the mean over seeds, seeds."""
+  rows = []
+  for claim, of in dict.fromkeys((line.claim, line.of) for line in lines):
+    values = [line.value for line in lines if (line.claim, line.of) == (claim, of)]
+    error = np.std(values, ddof=1) / len(values) ** 0.5 if len(values) > 1 else float('nan')
+    rows.append(f'| {claim} | {of} | {np.mean(values):.2f} | {error:.2f} | {len(values)} |')
+  return rows
+
+
+def main() -> None:
+  """Measures the claims that were asked for."""
+  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+  parser.add_argument('claims', nargs='+', choices=CLAIMS)
+  parser.add_argument('--weights', required=True)
+  parser.add_argument('--data', required=True)
+  parser.add_argument('--seeds', type=int, default=1)
+  parser.add_argument('--eval', type=int, default=10_000)
+  parser.add_argument('--out', type=Path)
+  arguments = parser.parse_args()
+  lines = []
+  for claim in arguments.claims:
+    for seed in range(arguments.seeds):
+      for of, value in CLAIMS[claim](arguments, seed).items():
+        lines.append(Line(claim, of, seed, value))
+        text = json.dumps(dataclasses.asdict(lines[-1]))
+        print(text, flush=True)
+        if arguments.out is not None:
+          with arguments.out.open('a', encoding='utf-8') as file:
+            file.write(text + '\n')
+  print('\n'.join(['| claim | of | mean | standard error | seeds |', *summary(lines)]))
+
+
+if __name__ == '__main__':
+  main()
