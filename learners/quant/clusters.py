@@ -78,7 +78,7 @@ def powers_of_two(values: np.ndarray, size: int) -> np.ndarray:
   value of the greatest magnitude. Two entries are a power and its negative.
 
   Source: "Convolutional Neural Networks using Logarithmic Data Representation", arXiv:1603.01025; there
-  zero is no entry of its own.
+  zero is no entry.
 
   Args:
     values: float [n].
