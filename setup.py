@@ -40,6 +40,7 @@ setup(
   python_requires='>=3.10,<3.13',
   packages=packages(),
   package_dir={'': SOURCE},
+  entry_points={'console_scripts': ['secateurs = secateurs.nets.front:main']},
   package_data={'secateurs.utils.deploy': ['templates/*']},
   install_requires=[
     'absl-py>=1.4,<3',

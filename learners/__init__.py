@@ -22,6 +22,7 @@ _MODULES = (
   'prune_regrow',
   'uniform_quant',
   'non_uniform_quant',
+  'joint_search',
 )
 _LEARNERS: dict[str, type] = {}
 L = TypeVar('L', bound=type)

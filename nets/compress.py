@@ -12,6 +12,7 @@ import tf_keras as keras
 from secateurs.learners.methods import resolve
 from secateurs.learners.run.configs import DistillConfig, QuantConfig, RunConfig, TrainConfig
 from secateurs.learners.run.phases import Result
+from secateurs.nets import front
 from secateurs.nets.datasets.given import Pair
 from secateurs.nets.datasets.images import ImageSource
 from secateurs.nets.model_helper import ModelHelper
@@ -37,16 +38,20 @@ def compress(
   train: ImageSource | Pair | tf.data.Dataset,
   test: Pair | tf.data.Dataset | None = None,
   *,
-  learner: str,
+  learner: str | None = None,
   **flags: Any,
 ) -> Result:
   """Compresses a trained model, evaluates, exports and reports it, as the command line does.
+
+  Without a learner it searches for the smallest or fastest file within a loss, as `secateurs compress`
+  does: `max_drop=0.01, minimise='latency'`, or `max_bytes='200kB'` with the least loss.
 
   Args:
     model: see `ModelHelper.from_model`, as for the data; it stays as it is.
     train: training data.
     test: evaluation data.
-    learner: name of a learner or of a published method, such as 'chn-pruned' or 'agp'.
+    learner: name of a learner or of a published method, such as 'chn-pruned' or 'agp'; default: the
+      search, whose flags need no prefix here.
     **flags: any flag by its name: run_dir='./runs/mine', nb_epochs_ft=3, cp_prune_option='auto'; and
       any option of `ModelHelper.from_model`: task='regression', class_weight={0: 2.0}, loss=my_loss.
 
@@ -57,6 +62,8 @@ def compress(
     UserError: there is no such learner or flag, a value is out of range, or as of
       `ModelHelper.from_model`.
   """
+  if learner is None:
+    learner, flags = front.JOINT, {**front.DEFAULTS, **front.with_prefix(flags)}
   learner_class, method = resolve(learner)
   options = {name: flags.pop(name) for name in _MODEL_OPTIONS if name in flags}
   given = _by_config({**_SHARED, 'config': learner_class.Config}, flags)

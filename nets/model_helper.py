@@ -139,6 +139,7 @@ class ModelHelper:
     validation_steps: int | None = None,
     callbacks: Sequence[keras.callbacks.Callback] | None = None,
     layers: Mapping[Any, Any] | None = None,
+    nb_smpls_val: int = 0,
   ) -> ModelHelper:
     """A trained model of the user's on the user's data, for any learner.
 
@@ -186,6 +187,7 @@ class ModelHelper:
       callbacks: objects of tf_keras.callbacks.Callback.
       layers: tf_keras classes for layer classes of your own in a model of Keras 3, see
         `utils.keras3.to_tf_keras`.
+      nb_smpls_val: training samples that searches judge on, held out of arrays; -1: a fifth of them.
 
     Raises:
       UserError: the model cannot be opened up, the data does not fit it, or a function does not.
@@ -219,6 +221,7 @@ class ModelHelper:
         steps_per_epoch=steps_per_epoch,
         validation_steps=validation_steps,
         class_weight=class_weight,
+        nb_smpls_val=nb_smpls_val,
       )
     helper = GivenModelHelper(network, dataset, chosen, name or model.name, recipe)
     helper.callbacks, helper._history = callbacks, list(history or [])

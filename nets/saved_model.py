@@ -94,6 +94,7 @@ def _make(config: SavedModelConfig) -> ModelHelper:
     output=config.model_output,
     task=config.task,
     history=read_history(Path(config.model)),
+    nb_smpls_val=config.nb_smpls_val if config.data_set == 'arrays' else 0,
   )
 
 

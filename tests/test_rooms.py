@@ -14,13 +14,15 @@ LEVELS = (
   ('learners.cli', 'learners.__main__'),
   ('learners.methods',),
   ('learners',),  # The learner modules and the registry.
+  ('learners.search',),
   ('learners.quant', 'learners.pressure'),
   ('learners.channels', 'learners.weights'),
   ('learners.run',),
   ('utils',),
 )
 MAX_LINES = 250
-FRONTS = ('nets.compress',)  # `secateurs.compress`, which ties a learner to a model and data.
+# `secateurs.compress` and the command `secateurs`, which tie a learner to a model and data.
+FRONTS = ('nets.compress', 'nets.front')
 
 
 def modules():

@@ -59,6 +59,7 @@ def find_units(
   *,
   prefix: str = 'cp_',
   max_rows: int | None = MAX_ROWS,
+  dense: bool = False,
 ) -> Units:
   """Finds the channels that convolutions make and that layers read that can be refit.
 
@@ -73,6 +74,7 @@ def find_units(
     skip: patterns with * and ?; units of which a reading or making layer matches are left whole.
     prefix: of the flags that messages name.
     max_rows: most rows of a reading layer's kernel; None for any number.
+    dense: whether dense layers on flat rows count beside convolutions, too.
 
   Raises:
     UserError: a pattern matches no layer.
@@ -86,7 +88,7 @@ def find_units(
       )
   units: list[Unit] = []
   left: list[str] = []
-  makers = convolving(graph)
+  makers = convolving(graph, dense=dense)
   for group in graph.groups:
     found, reason = _units_of(graph, group, makers, trunk, prefix, max_rows)
     for unit in found:
@@ -115,17 +117,20 @@ def _distinguished(graph: ChannelGraph, units: list[Unit]) -> list[Unit]:
   ]
 
 
-def convolving(graph: ChannelGraph) -> set[str]:
-  """Layers whose channels may be chosen from: those that work on maps or sequences, or else Dense."""
+def convolving(graph: ChannelGraph, *, dense: bool = False) -> set[str]:
+  """Layers whose channels may be chosen from: those that work on maps or sequences, or else Dense.
+
+  With `dense` both.
+  """
   shapes, calls = graph.traced.flat.shapes, graph.traced.flat.calls_by_layer()
-  convs, dense = set(), set()
+  convs, flat = set(), set()
   for name, layer in graph.traced.flat.layers().items():
     if 'Conv' in type(layer).__name__:
       convs.add(name)
     elif isinstance(layer, L.Dense):
       on_maps = len(shapes[calls[name][0].inputs[0]]) > 2
-      (convs if on_maps else dense).add(name)
-  return convs or dense
+      (convs if on_maps else flat).add(name)
+  return convs | flat if dense else convs or flat
 
 
 def _units_of(

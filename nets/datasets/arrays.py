@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from secateurs.nets.datasets.images import Shard, pipeline_options, sample_order, spread
+from secateurs.nets.datasets.images import (
+  Shard,
+  fixed_order,
+  pipeline_options,
+  sample_order,
+  spread,
+)
 from secateurs.nets.datasets.samples import (
   InputSpec,
   as_arrays,
@@ -55,6 +62,20 @@ class Arrays:
 
   def __len__(self) -> int:
     return self._size
+
+  def held_out(self, nb_samples: int) -> tuple[Arrays, Arrays]:
+    """The rest, and so many samples of a fixed random choice, both in their order."""
+    order = fixed_order(self._size)
+    return (
+      self._at_places(np.sort(order[: self._size - nb_samples])),
+      self._at_places(np.sort(order[self._size - nb_samples :])),
+    )
+
+  def _at_places(self, places: np.ndarray) -> Arrays:
+    found = copy.copy(self)
+    found._parts = tf.nest.map_structure(lambda one: tf.gather(one, places), self._parts)
+    found._size = len(places)
+    return found
 
   def labels(self) -> np.ndarray | None:
     """Numbers of classes [n]; None for targets of any other form."""

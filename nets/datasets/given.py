@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from secateurs.nets.datasets.arrays import Arrays
-from secateurs.nets.datasets.images import Shard
+from secateurs.nets.datasets.images import Shard, nb_held_out
 from secateurs.nets.datasets.pipeline import Pipeline
 from secateurs.nets.datasets.samples import InputSpec
 from secateurs.utils.errors import UserError
@@ -20,7 +20,7 @@ Pair = tuple[Any, ...]
 
 
 class GivenData:
-  """Training and evaluation data, as the network sees it; there is no validation split.
+  """Training and evaluation data, as the network sees it; arrays may hold out samples of training.
 
   Arrays are copied once, and read in a new order in each epoch, a function of the seed alone. A
   pipeline is read in its own order, over and over; after an interruption, what was read is read again
@@ -45,6 +45,7 @@ class GivenData:
     steps_per_epoch: int | None = None,
     validation_steps: int | None = None,
     class_weight: Mapping[int, float] | None = None,
+    nb_smpls_val: int = 0,
   ) -> None:
     """Checks inputs and targets, and counts the samples of pipelines by reading them once.
 
@@ -56,6 +57,8 @@ class GivenData:
       steps_per_epoch: batches of an epoch of a training pipeline.
       validation_steps: batches of an evaluation pipeline.
       class_weight: how much samples (or positions) of each class count in training.
+      nb_smpls_val: training samples that are held out for validation, of arrays; -1: a fifth of them,
+        at most 10,000. A pipeline holds out none.
 
     Raises:
       UserError: they do not fit the network.
@@ -67,6 +70,15 @@ class GivenData:
       'train': _given(train, 'training', inputs, task, steps_per_epoch),
       'eval': _given(evaluation, 'evaluation', inputs, task, validation_steps),
     }
+    training = self._splits['train']
+    if nb_smpls_val and isinstance(training, Arrays):
+      number = nb_held_out(len(training), nb_smpls_val)
+      if not 0 < number < len(training):
+        raise UserError(
+          f'The training data has {len(training)} samples, but nb_smpls_val {nb_smpls_val} would hold '
+          f'out {number} of them: give more samples, or another number.'
+        )
+      self._splits['train'], self._splits['val'] = training.held_out(number)
     if self._weights is not None:
       (batch,) = self._splits['train'].some(1)
       task.class_numbers(batch[1])  # Refused where there are no classes.

@@ -16,6 +16,7 @@ from secateurs.nets.datasets.images import (
   DataConfig,
   Shard,
   check_counts,
+  nb_held_out,
   normalize,
   pipeline_options,
 )
@@ -194,7 +195,8 @@ def _splits(config: Ilsvrc12Config, folder: Path, faults: Faults) -> dict[str, C
   nb_train, nb_eval = check_counts(train.nb_records, evaluation.nb_records, config)
   # Whole chunks, so that reads stay long; the choice is the same in every run.
   order = np.random.RandomState(_HOLD_OUT_SEED).permutation(len(train))
-  validation, rest = split_off(train.take(order[::-1]), config.nb_smpls_val, shards['train'])
+  held_out = nb_held_out(train.nb_records, config.nb_smpls_val)
+  validation, rest = split_off(train.take(order[::-1]), held_out, shards['train'])
   rest = rest.take(np.arange(len(rest))[::-1])
   return {
     'train': split_off(rest, nb_train, shards['train'])[0],

@@ -26,6 +26,7 @@ STD = (0.229, 0.224, 0.225)
 PREPROCESSINGS = ('torch', 'tf', 'caffe', '0..1', 'none')
 _CAFFE_MEAN = (103.939, 116.779, 123.68)  # BGR
 _HOLD_OUT_SEED = 2018  # One fixed choice, so that every run has the same samples in its splits.
+_MOST_HELD_OUT = 10_000
 _SHUFFLE_STREAM, _CROP_STREAM, _FLIP_STREAM = 0, 1, 2
 
 
@@ -83,7 +84,11 @@ class DataConfig(Config):
   nb_smpls_train: int | None = option(
     None, 'Number of training images to use; default: all.', low=1
   )
-  nb_smpls_val: int = option(0, 'Number of training images to hold out for validation.', low=0)
+  nb_smpls_val: int = option(
+    0,
+    'Number of training images to hold out for validation; -1: a fifth of them, at most 10,000.',
+    low=-1,
+  )
   nb_smpls_eval: int | None = option(
     None, 'Number of evaluation images to use; default: all.', low=1
   )
@@ -138,10 +143,11 @@ def check_counts(nb_train: int, nb_eval: int, config: DataConfig) -> tuple[int, 
   Raises:
     UserError: a split has fewer samples than requested.
   """
-  wanted = nb_train - config.nb_smpls_val
+  held_out = nb_held_out(nb_train, config.nb_smpls_val)
+  wanted = nb_train - held_out
   if config.nb_smpls_train is not None:
     wanted = config.nb_smpls_train
-  if wanted < 1 or wanted + config.nb_smpls_val > nb_train:
+  if wanted < 1 or wanted + held_out > nb_train:
     raise UserError(
       f'The data set has {nb_train} training images, but --nb_smpls_train and --nb_smpls_val ask '
       f'for {wanted} and {config.nb_smpls_val}: reduce one of them.'
@@ -155,6 +161,11 @@ def check_counts(nb_train: int, nb_eval: int, config: DataConfig) -> tuple[int, 
   return wanted, wanted_eval
 
 
+def nb_held_out(nb_train: int, wanted: int) -> int:
+  """Training samples to hold out: as many as wanted, or for -1 a fifth, at most 10,000."""
+  return min(nb_train // 5, _MOST_HELD_OUT) if wanted < 0 else wanted
+
+
 def hold_out(train: Split, evaluation: Split, config: DataConfig) -> tuple[Split, Split, Split]:
   """Makes the splits of the config: training, validation (held out from training), evaluation.
 
@@ -165,18 +176,20 @@ def hold_out(train: Split, evaluation: Split, config: DataConfig) -> tuple[Split
     UserError: a split has fewer samples than requested.
   """
   nb_train, nb_eval = check_counts(len(train), len(evaluation), config)
-  order = _fixed_order(len(train))
-  validation = train.take(np.sort(order[len(train) - config.nb_smpls_val :]))
+  order = fixed_order(len(train))
+  held_out = nb_held_out(len(train), config.nb_smpls_val)
+  validation = train.take(np.sort(order[len(train) - held_out :]))
   return _chosen(train, nb_train), validation, _chosen(evaluation, nb_eval)
 
 
 def _chosen(split: Split, nb_samples: int) -> Split:
   if nb_samples == len(split):
     return split
-  return split.take(np.sort(_fixed_order(len(split))[:nb_samples]))
+  return split.take(np.sort(fixed_order(len(split))[:nb_samples]))
 
 
-def _fixed_order(nb_samples: int) -> np.ndarray:
+def fixed_order(nb_samples: int) -> np.ndarray:
+  """A random order of samples that is the same in every run."""
   return np.random.RandomState(_HOLD_OUT_SEED).permutation(nb_samples)
 
 

@@ -15,6 +15,9 @@ from secateurs.nets.model_helper import LENET_AT_DIGITS
 sys.path.insert(0, str(Path(__file__).parent))  # Networks that several tests share.
 
 
+_SHORT = {'joint-search': {'nb_tries': 2}}
+
+
 @pytest.fixture(scope='session')
 def helper():
   return LENET_AT_DIGITS.make(DataConfig())
@@ -38,6 +41,7 @@ def make_in(helper):
     **config,
   ):
     cls = get_learner(name)
+    config = {**_SHORT.get(name, {}), **config}
     run = {'summ_step': 10, 'save_step': 10, 'bench_frames': 5, 'bench_threads': '1'} | (run or {})
     training = {'nb_epochs_rat': 0.05} | (training or {})
     return cls(

@@ -67,13 +67,21 @@ _DRAWN = (
 
 def drawings(report: Mapping) -> list[dict[str, str]]:
   """Curves that a learner has measured: what pruning one layer alone costs, the course of a search."""
-  from secateurs.utils.deploy import plots
+  from secateurs.utils.deploy import plots, search_plot
 
   extra = report.get('extra') or {}
+  path = extra.get('search_path')
+  searched = [] if not path else [search_plot.search_path(path)]
   return [
-    {'title': title, 'caption': caption, 'plot': plots.family(caption, label, extra[key])}
-    for key, title, caption, label in _DRAWN
-    if extra.get(key)
+    *(
+      {'title': search_plot.TITLE, 'caption': search_plot.CAPTION, 'plot': plot}
+      for plot in searched
+    ),
+    *(
+      {'title': title, 'caption': caption, 'plot': plots.family(caption, label, extra[key])}
+      for key, title, caption, label in _DRAWN
+      if extra.get(key)
+    ),
   ]
 
 

@@ -100,18 +100,24 @@ def _kept(call: Call) -> set[int]:
 
 
 def _most_held(flat: FlatModel, calls: Sequence[Call]) -> int:
+  return max(held_bytes(flat, calls), default=0)
+
+
+def held_bytes(flat: FlatModel, calls: Sequence[Call] | None = None) -> list[int]:
+  """Bytes of one sample's tensors that are held before the first call and during each."""
+  calls = flat.calls if calls is None else calls
   last = {number: index for index, call in enumerate(calls) for number in call.inputs}
   ends: Collection[int] = set(flat.outputs)
   held = {n for n in last if not any(n in call.outputs for call in calls[: last[n]])}
   size = sum(tensor_bytes(flat, number) for number in held)
-  most = size
+  sizes = [size]
   for index, call in enumerate(calls):
     new = set(call.outputs) - held
     held |= new
     size += sum(tensor_bytes(flat, number) for number in new)
-    most = max(most, size)
+    sizes.append(size)
     gone = {n for n in (*call.inputs, *call.outputs) if last.get(n, -1) <= index and n not in ends}
     gone &= held
     held -= gone
     size -= sum(tensor_bytes(flat, number) for number in gone)
-  return most
+  return sizes

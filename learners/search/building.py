@@ -1,0 +1,123 @@
+"""Networks with something taken from them: roughly, for what they cost, or repaired."""
+
+from __future__ import annotations
+
+import dataclasses
+import fnmatch
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import tf_keras as keras
+
+from secateurs.learners.channels import slimming
+from secateurs.learners.channels.cutting import keep_of, plan_of
+from secateurs.learners.channels.reconstruct import Method, prune
+from secateurs.learners.channels.units import Unit, find_units
+from secateurs.learners.run.settings import Settings
+from secateurs.learners.search.state import Taken
+from secateurs.utils.graph import ChannelGraph, apply_plan, drop_block
+from secateurs.utils.graph.counts.copying import copy_flat
+from secateurs.utils.graph.flat.walk import flatten_model
+from secateurs.utils.training.models.weights import kernels_by_name
+
+ZEROS, BITS = 'zeros of ', 'bits of '  # Before a kernel's name.
+
+
+@dataclasses.dataclass(frozen=True)
+class Repair:
+  """What layers are refit with after a cut: samples, and how."""
+
+  batches: Sequence[np.ndarray]
+  method: Method
+
+
+def without_blocks(model: keras.Model, taken: Sequence[Taken]) -> keras.Model:
+  """The network without the residual branches that go, else an independent copy."""
+  blocks = [one.part for one in taken if one.kind == 'block']
+  for block in blocks:
+    model = drop_block(model, block)
+  return model if blocks else copy_flat(flatten_model(model))
+
+
+def units_of(graph: ChannelGraph, trunk: str, skip: Sequence[str]) -> list[Unit]:
+  """The units of channels that may lose some; none where a network has none."""
+  names = list(graph.traced.flat.layers())
+  # A pattern may name what an earlier try took away.
+  present = [pattern for pattern in skip if fnmatch.filter(names, pattern)]
+  return find_units(graph, trunk, present, prefix='js_', dense=True).units
+
+
+def rough(
+  model: keras.Model, taken: Sequence[Taken], trunk: str, skip: Sequence[str]
+) -> keras.Model:
+  """A network of the structure that a choice leads to; what its weights are does not matter."""
+  net = without_blocks(model, taken)
+  counts = {one.part: one.after for one in taken if one.kind == 'channels'}
+  if counts:
+    graph = ChannelGraph(net)
+    units = units_of(graph, trunk, skip)
+    masks = [np.arange(unit.size) < counts.get(unit.name, unit.size) for unit in units]
+    net = apply_plan(plan_of(graph, units, masks))
+  sparsify(net, taken)
+  return net
+
+
+def repaired(
+  model: keras.Model,
+  taken: Sequence[Taken],
+  trunk: str,
+  skip: Sequence[str],
+  repair: Repair,
+  settings: Settings,
+) -> keras.Model:
+  """The network that a choice leads to: cut, and what reads cut channels refit by least squares.
+
+  Args:
+    model: float32, which stays as it is.
+    taken: what goes.
+    trunk: what happens to channels that residual additions join.
+    skip: patterns of layers whose channels stay.
+    repair: samples and method of the refit.
+    settings: give images on which slicing is proved.
+  """
+  net = without_blocks(model, taken)
+  counts = {one.part: one.after for one in taken if one.kind == 'channels'}
+  if counts:
+    graph = ChannelGraph(net)
+    units = units_of(graph, trunk, skip)
+    counts = {unit.name: counts.get(unit.name, unit.size) for unit in units}
+    masked = copy_flat(flatten_model(net))
+    kept, _ = prune(net, masked, units, counts, repair.batches, repair.method)
+    graph = ChannelGraph(masked)
+    keep = keep_of(units, {name: np.flatnonzero(mask) for name, mask in kept.items()})
+    net, _ = slimming.sliced(graph, keep, settings)
+  sparsify(net, taken)
+  return net
+
+
+def sparsify(model: keras.Model, taken: Sequence[Taken]) -> None:
+  """Sets the smallest weights of kernels to zero; channels that went may have taken some along."""
+  kernels = kernels_by_name(model)
+  for one in taken:
+    if one.kind != 'zeros' or one.part.removeprefix(ZEROS) not in kernels:
+      continue
+    kernel = kernels[one.part.removeprefix(ZEROS)]
+    before = kernel.numpy()
+    share = one.after / max(one.before, 1)
+    kernel.assign(smallest_zero(before, round(share * np.count_nonzero(before))))
+
+
+def smallest_zero(weights: np.ndarray, nb_kept: int) -> np.ndarray:
+  """A kernel of which only the largest weights stay."""
+  sizes = np.abs(weights).reshape(-1)
+  order = np.argsort(-sizes, kind='stable')
+  found = np.zeros(sizes.size, weights.dtype)
+  kept = order[:nb_kept]
+  found[kept] = weights.reshape(-1)[kept]
+  return found.reshape(weights.shape)
+
+
+def bits_after(before: Mapping[str, int], taken: Sequence[Taken]) -> dict[str, int]:
+  """Bits by kernel name after a choice."""
+  changed = {one.part.removeprefix(BITS): one.after for one in taken if one.kind == 'bits'}
+  return {name: changed.get(name, bits) for name, bits in before.items()}

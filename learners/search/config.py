@@ -1,0 +1,113 @@
+"""Hyper-parameters of `joint-search`."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from secateurs.learners.channels.configs import ChannelConfig
+from secateurs.learners.search.quantities import (
+  BYTES,
+  COUNTS,
+  MILLISECONDS,
+  SECONDS,
+  quantity,
+)
+from secateurs.utils.config import option
+from secateurs.utils.errors import UserError
+
+COSTS = ('bytes', 'latency', 'macs', 'ram')
+FILES = ('auto', 'float', 'int8', 'packed')
+
+
+@dataclasses.dataclass(frozen=True)
+class JsConfig(ChannelConfig):
+  """Hyper-parameters of `joint-search`; `secateurs compress` takes them without the prefix."""
+
+  prefix = 'js_'
+
+  save_path: str = option(
+    './models_js/model.ckpt', 'Checkpoints, and the networks of the search.', affects_result=False
+  )
+  save_path_eval: str = option(
+    './models_js_eval/model', 'Exported model, without ending.', affects_result=False
+  )
+  max_drop: float = option(
+    0.01,
+    'How much the score may drop, in its unit (0.01 of accuracy is one point), with 95 % confidence.',
+    low=0.0,
+  )
+  minimise: str = option(
+    'bytes',
+    'What is to be small: bytes of the file, its latency, macs, or ram (the most that feature maps '
+    'take at once).',
+    choices=COSTS,
+  )
+  max_bytes: str | None = option(
+    None, 'The other way round: the least loss in a file of so many bytes, such as 200kB.'
+  )
+  max_latency: str | None = option(
+    None, 'The least loss in so much time for one sample here, such as 3ms.'
+  )
+  max_macs: str | None = option(None, 'The least loss in so many multiply-adds, such as 20M.')
+  max_ram: str | None = option(
+    None, 'The least loss where feature maps take so much at once, such as 64kB.'
+  )
+  file: str = option(
+    'auto',
+    'Kind of file: float, int8, packed (zeros and shared weights, unpacked before it runs), or auto '
+    '(whichever of float and int8 costs less).',
+    choices=FILES,
+  )
+  time: str = option('30m', 'Time of search and training, such as 90s, 30m or 2h.')
+  nb_tries: int = option(16, 'Networks that are tried at most.', low=1)
+  first_step: float = option(
+    0.7, 'Fraction of its cost that the first try keeps.', low=0.05, high=0.93
+  )
+  nb_epochs_try: float | None = option(
+    None, 'Training epochs of a try; default: what js_time allows, at most one.', low=0.0
+  )
+  judge: str = option(
+    'held-out',
+    'What judges tries: held-out samples of training (--nb_smpls_val), or half: every second '
+    'evaluation sample, the others being the evaluation set. A trained network knows the former.',
+    choices=('held-out', 'half'),
+  )
+  nb_smpls_judge: int = option(10_000, 'Held-out samples that tries are judged on.', low=10)
+  nb_smpls_scan: int = option(
+    500, 'Held-out samples that divergences are measured on, of each network.', low=1
+  )
+  weight_bits: int = option(
+    4, 'Bits of a weight in a packed file before some layers lose more.', low=2, high=8
+  )
+
+  def __post_init__(self) -> None:
+    super().__post_init__()
+    given = [name for name in COSTS if getattr(self, f'max_{name}') is not None]
+    if len(given) > 1:
+      raise UserError(
+        f'--js_max_{given[0]} and --js_max_{given[1]} are two limits: leave one of them out.'
+      )
+    if self.file == 'packed' and self.cost != 'bytes':
+      raise UserError(
+        f'--js_file packed saves bytes, but {self.cost} was asked for: leave it out, or give '
+        '--js_minimise bytes.'
+      )
+    _ = self.limit, self.seconds
+
+  @property
+  def cost(self) -> str:
+    """What is minimised, or has a limit."""
+    given = [name for name in COSTS if getattr(self, f'max_{name}') is not None]
+    return given[0] if given else self.minimise
+
+  @property
+  def limit(self) -> float | None:
+    """The limit of the cost in bytes, ms or MACs, where it has one."""
+    units = {'bytes': BYTES, 'latency': MILLISECONDS, 'macs': COUNTS, 'ram': BYTES}
+    name = f'max_{self.cost}'
+    return quantity(f'js_{name}', getattr(self, name), units[self.cost])
+
+  @property
+  def seconds(self) -> float:
+    """The time of search and training."""
+    return quantity('js_time', self.time, SECONDS)

@@ -1,0 +1,201 @@
+"""The command `secateurs`, for a pip installation without a checkout: one word for each thing to do.
+
+Thin: each sub-command hands over to what the scripts of a checkout run, with the same flags.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+JOINT = 'joint-search'
+DEFAULTS = {'nb_smpls_val': -1, 'enbl_dst': True, 'enbl_bf16': True}
+"""Flags of `compress` whose defaults differ from those of a single learner."""
+
+_SHORT = (
+  'max_drop',
+  'minimise',
+  'max_bytes',
+  'max_latency',
+  'max_macs',
+  'max_ram',
+  'time',
+  'file',
+  'judge',
+  'nb_tries',
+  'nb_epochs_try',
+  'trunk',
+  'skip',
+)
+_USAGE = """usage: secateurs COMMAND ...
+
+  compress MODEL --data DATA [--max_drop 0.01] [--minimise bytes|latency|macs|ram] [--time 30m]
+                        the smallest or fastest file within a loss; or --max_bytes 200kB,
+                        --max_latency 3ms, --max_macs 20M, --max_ram 64kB with the least loss
+  evaluate MODEL --data DATA          the score of a model file
+  verify MODEL --data DATA            compare the files of a run with the model, layer by layer
+  inspect MODEL                       channel groups of a model, and what may be cut
+  latency-table MODEL --out FILE      time each layer on this machine
+  compare RUN_DIR ...                 finished runs on one page
+  methods                             published methods and their settings
+
+MODEL: a .keras or .h5 file, or a network of this package with its data, such as resnet_at_cifar10.
+DATA:  a folder with one sub-folder of images for each class, or with train.npz and test.npz; or
+       cifar10 or ilsvrc12 (their folder: --data_dir_local).
+All further flags, such as --learner, --run_dir, --dry_run: secateurs compress MODEL --help."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+  """Runs the command line; returns the exit code, where it returns at all."""
+  argv = list(sys.argv[1:] if argv is None else argv)
+  command, rest = (argv[0], argv[1:]) if argv else ('', [])
+  if command in ('', '-h', '--help', 'help'):
+    print(_USAGE)
+    return 0 if argv else 2
+  if command not in _COMMANDS:
+    import difflib
+
+    near = difflib.get_close_matches(command, _COMMANDS, 1)
+    hint = f'did you mean {near[0]}?' if near else f'expected one of {", ".join(_COMMANDS)}.'
+    print(f'Error: secateurs has no command {command!r}: {hint}', file=sys.stderr)
+    return 2
+  return _COMMANDS[command](rest)
+
+
+def compress_arguments(arguments: Sequence[str]) -> tuple[str, list[str]]:
+  """The model, and the flags that the entry scripts take.
+
+  Args:
+    arguments: of `secateurs compress`.
+
+  Raises:
+    UserError: there is no model, or --data names nothing.
+  """
+  from secateurs.utils.errors import UserError
+
+  if not arguments or (arguments[0].startswith('-') and '--help' not in arguments):
+    raise UserError(
+      'secateurs compress needs a model: give MODEL --data DATA, such as model.keras --data photos.'
+    )
+  model, flags = arguments[0], list(arguments[1:])
+  flags, data = _without(flags, 'data')
+  given = {flag.lstrip('-').split('=')[0] for flag in flags if flag.startswith('-')}
+  found: list[str] = []
+  if 'learner' not in given and 'chain' not in given:
+    found = [f'--learner={JOINT}', '--nb_smpls_val=-1', '--enbl_dst', '--enbl_bf16']
+    flags = [_long(flag) for flag in flags]
+  return model, [*found, *(_data_flags(data) if data is not None else []), *flags]
+
+
+def with_prefix(flags: Mapping[str, Any]) -> dict[str, Any]:
+  """Flags by name, those of joint-search with its prefix."""
+  return {f'js_{name}' if name in _SHORT else name: value for name, value in flags.items()}
+
+
+def _long(flag: str) -> str:
+  """A flag of joint-search with its prefix."""
+  name, equals, value = flag.partition('=')
+  bare = name.lstrip('-')
+  return f'--js_{bare}{equals}{value}' if name.startswith('-') and bare in _SHORT else flag
+
+
+def _without(flags: list[str], name: str) -> tuple[list[str], str | None]:
+  """Flags without one of them, and its value."""
+  for place, flag in enumerate(flags):
+    if flag == f'--{name}' and place + 1 < len(flags):
+      return flags[:place] + flags[place + 2 :], flags[place + 1]
+    if flag.startswith(f'--{name}='):
+      return flags[:place] + flags[place + 1 :], flag.partition('=')[2]
+  return flags, None
+
+
+def _data_flags(data: str) -> list[str]:
+  from secateurs.utils.errors import UserError
+
+  folder = Path(data).expanduser()
+  if data in ('cifar10', 'ilsvrc12'):
+    return [f'--data_set={data}']
+  if not folder.is_dir():
+    raise UserError(
+      f'--data {data} is no folder: give one with a sub-folder of images for each class, one with '
+      'train.npz and test.npz, or cifar10 or ilsvrc12.'
+    )
+  kind = 'arrays' if (folder / 'train.npz').is_file() else 'image_folder'
+  return [f'--data_set={kind}', f'--data_dir_local={folder}']
+
+
+def _experiment(model: str) -> tuple[Callable[[], Any], list[str]]:
+  """What gives the experiment of a model file or of a network's name, and the flags that name it."""
+  name = model.removesuffix('_run')
+  if not Path(model).expanduser().exists() and name.isidentifier() and '_at_' in name:
+    try:
+      return importlib.import_module(f'secateurs.nets.{name}_run').experiment, []
+    except ModuleNotFoundError as error:
+      if error.name != f'secateurs.nets.{name}_run':
+        raise
+  from secateurs.nets.saved_model_run import experiment
+
+  return experiment, [f'--model={model}']
+
+
+def _run(arguments: Sequence[str], mode: str | None = None) -> int:
+  from secateurs.learners import cli
+  from secateurs.utils.errors import UserError
+
+  try:
+    model, flags = compress_arguments(arguments)
+    experiment, naming = _experiment(model)
+  except UserError as error:
+    print(f'Error: {error}', file=sys.stderr)
+    return 1
+  modes = [] if mode is None else [f'--exec_mode={mode}']
+  cli.main(experiment, ['secateurs', *naming, *flags, *modes])
+  return 0
+
+
+def _evaluate(arguments: Sequence[str]) -> int:
+  given = [] if any(one.startswith('--learner') for one in arguments) else ['--learner=full-prec']
+  return _run([*arguments, *given], 'eval')
+
+
+def _inspect(arguments: Sequence[str]) -> int:
+  from secateurs.utils.graph.__main__ import main as run
+
+  return run(arguments)
+
+
+def _latency_table(arguments: Sequence[str]) -> int:
+  from secateurs.utils.deploy.latency_table.cli import main as run
+
+  return run(arguments)
+
+
+def _compare(arguments: Sequence[str]) -> int:
+  from secateurs.utils.deploy.compare.cli import main as run
+
+  return run(arguments)
+
+
+def _methods(arguments: Sequence[str]) -> int:
+  del arguments
+  from secateurs.utils.quiet import quiet_tensorflow
+
+  quiet_tensorflow()
+  from secateurs.learners.methods import table
+
+  print(table())
+  return 0
+
+
+_COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
+  'compress': _run,
+  'evaluate': _evaluate,
+  'verify': lambda arguments: _run(arguments, 'verify'),
+  'inspect': _inspect,
+  'latency-table': _latency_table,
+  'compare': _compare,
+  'methods': _methods,
+}
