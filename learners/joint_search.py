@@ -6,8 +6,8 @@ them costs alone in divergence (`search.parts`), takes the cheapest that save en
 file itself on held-out training samples. A try that keeps to the limit with 95 % confidence is what the
 next one starts from; else the step is halved. The evaluation set is looked at once, at the end.
 
-Depth among the choices follows Shen et al. 2025 (MDP, CVPR), knapsacks under measured latency HALP
-(Shen et al. 2021, arXiv:2110.10811). Deviations: losses are divergences after a refit, measured on each
+Depth among the choices follows MDP (CVPR 2025), knapsacks under measured latency hardware-aware latency
+pruning (Shen et al. 2021, arXiv:2110.10811). Deviations: losses are divergences after a refit, measured on each
 network that the search goes on from; bits and zeros are further choices; no gates are trained.
 """
 
