@@ -17,18 +17,16 @@ the file what it had judged.
 from __future__ import annotations
 
 import dataclasses
-import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from scipy.stats import truncnorm
 
 from secateurs.learners.channels.choices import Choices
 from secateurs.learners.channels.ddpg import Agent, Constants
-from secateurs.utils.files import atomic_path
+from secateurs.utils.json_lines import append_record, read_records, write_records
 from secateurs.utils.training import distributed
 from secateurs.utils.training.engine.progress import format_seconds
 
@@ -157,7 +155,7 @@ class Search:
     self._judge, self._path, self._say, self._save = judge, path, say, save
     self._agent = Agent(NB_FEATURES, constants, seed)
     self._rng = np.random.default_rng([seed, 1])
-    self._known = distributed.from_chief(lambda: _whole_episodes(path))
+    self._known = distributed.from_chief(lambda: read_records(path, Episode))
     self._rewards: dict[tuple, float] = {}
     self._began = time.perf_counter()
 
@@ -208,7 +206,13 @@ class Search:
       if key not in self._rewards:
         self._rewards[key] = distributed.broadcast_object(self._judge(counts))
       episode = Episode(number, counts, float(self._choices.cost(counts)), self._rewards[key])
-      distributed.from_chief(lambda: _append(self._path, episode, keep if cuts else None))
+      distributed.from_chief(
+        lambda: (
+          write_records(self._path, [*keep, episode])
+          if cuts
+          else append_record(self._path, episode)
+        )
+      )
       self._known = [*keep, episode]
     self._rewards[tuple(counts.values())] = episode.reward
     return episode
@@ -227,36 +231,3 @@ class Search:
 def best_episode(episodes: Sequence[Episode]) -> Episode:
   """That of the greatest reward; of equal ones the first."""
   return max(episodes, key=lambda episode: (episode.reward, -episode.number))
-
-
-def _append(path: Path, episode: Episode, keep: Sequence[Episode] | None) -> None:
-  """Adds an episode to a file, of which only some stay before it if these are given."""
-  if keep is not None:
-    _write(path, keep)
-  with path.open('a', encoding='utf-8') as file:
-    file.write(_line(episode))
-
-
-def _line(episode: Episode) -> str:
-  return json.dumps(dataclasses.asdict(episode)) + '\n'
-
-
-def _write(path: Path, episodes: Sequence[Episode]) -> None:
-  with atomic_path(path) as partial:
-    partial.write_text(''.join(map(_line, episodes)), encoding='utf-8')
-
-
-def _whole_episodes(path: Path) -> list[Episode]:
-  """The episodes of a file; a last line that was not finished is cut off."""
-  if not path.is_file():
-    return []
-  found, content = [], path.read_text(encoding='utf-8')
-  for line in content.splitlines():
-    try:
-      values: dict[str, Any] = json.loads(line)
-    except ValueError:
-      break
-    found.append(Episode(**values))
-  if ''.join(map(_line, found)) != content:
-    _write(path, found)
-  return found

@@ -18,17 +18,15 @@ had judged from the file, so that it ends like one that was not.
 from __future__ import annotations
 
 import dataclasses
-import json
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from secateurs.learners.run.trials import Candidate
 from secateurs.utils.errors import UserError
-from secateurs.utils.files import atomic_path
+from secateurs.utils.json_lines import append_record, read_records
 from secateurs.utils.training import distributed
 from secateurs.utils.training.engine.progress import format_seconds
 
@@ -114,7 +112,7 @@ class Colony:
     self._propose, self._fitness = propose, fitness
     self._path, self._say, self._save = path, say, save
     self._rng = np.random.default_rng(seed)
-    self._known = distributed.from_chief(lambda: read_judged(path))
+    self._known = distributed.from_chief(lambda: read_records(path, Judged))
     self._judged: list[Judged] = []
     self._began = time.perf_counter()
 
@@ -196,8 +194,7 @@ class Colony:
       fitness = distributed.broadcast_object(self._fitness(candidate))
       known = Judged(number, cycle, bee, codes, candidate.counts, candidate.cost, fitness)
       if distributed.is_chief():
-        with self._path.open('a', encoding='utf-8') as file:
-          file.write(json.dumps(dataclasses.asdict(known)) + '\n')
+        append_record(self._path, known)
     self._judged.append(known)
     return known.fitness
 
@@ -209,21 +206,3 @@ class Colony:
       f'search  cycle {cycle}/{self._constants.nb_cycles}  {len(self._judged)} candidates  best '
       f'fitness {best:.4f}  mean of the sources {mean:.4f}  ETA {format_seconds(seconds)}'
     )
-
-
-def read_judged(path: Path) -> list[Judged]:
-  """The candidates of a file; a last line that was not finished is cut off."""
-  if not path.is_file():
-    return []
-  found, whole, content = [], [], path.read_text(encoding='utf-8')
-  for line in content.splitlines():
-    try:
-      values: dict[str, Any] = json.loads(line)
-    except ValueError:
-      break
-    found.append(Judged(**values))
-    whole.append(line + '\n')
-  if ''.join(whole) != content:
-    with atomic_path(path) as partial:
-      partial.write_text(''.join(whole), encoding='utf-8')
-  return found

@@ -13,10 +13,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 from secateurs.utils.errors import UserError
-from secateurs.utils.files import atomic_path
+from secateurs.utils.json_lines import append_record, read_records
 from secateurs.utils.training import distributed
 from secateurs.utils.training.engine.progress import format_seconds
 
@@ -94,7 +93,7 @@ def search(
   """
   optuna = require_optuna(nb_trials)
   sampler = None if optuna is None else _Sampler(optuna, names, nb_random, seed)
-  trials = distributed.from_chief(lambda: read_trials(path))
+  trials = distributed.from_chief(lambda: read_records(path, Trial))
   began, first = time.perf_counter(), len(trials)
   for number in range(first, nb_trials):
     factors = _factors(number, names, sampler, trials)
@@ -147,8 +146,7 @@ def _factors(
 
 def _append(path: Path, trial: Trial) -> None:
   if distributed.is_chief():
-    with path.open('a', encoding='utf-8') as file:
-      file.write(json.dumps(dataclasses.asdict(trial)) + '\n')
+    append_record(path, trial)
 
 
 def _progress(trials: Sequence[Trial], nb_trials: int, seconds: float) -> str:
@@ -178,25 +176,6 @@ def require_optuna(nb_trials: int) -> ModuleType | None:
     ) from error
   optuna.logging.set_verbosity(optuna.logging.ERROR)
   return optuna
-
-
-def read_trials(path: Path) -> list[Trial]:
-  """The trials of a file; a last line that was not finished is cut off."""
-  if not path.is_file():
-    return []
-  trials: list[Trial] = []
-  whole, content = [], path.read_text(encoding='utf-8')
-  for line in content.splitlines():
-    try:
-      values: dict[str, Any] = json.loads(line)
-    except ValueError:
-      break
-    trials.append(Trial(**values))
-    whole.append(line + '\n')
-  if ''.join(whole) != content:
-    with atomic_path(path) as partial:
-      partial.write_text(''.join(whole), encoding='utf-8')
-  return trials
 
 
 def best_candidates(trials: Sequence[Trial], number: int) -> list[Trial]:

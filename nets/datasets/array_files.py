@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from secateurs.utils.errors import UserError
+from secateurs.utils.npz_files import read_npz
 
 _KINDS = {'x': 'inputs', 'y': 'targets', 'w': 'weights of samples'}
 
@@ -33,11 +34,7 @@ def _read(path: Path) -> tuple[Any, ...]:
     raise UserError(
       f'{path} does not exist: write it with numpy.savez({path.name!r}, x=..., y=...).'
     )
-  try:
-    with np.load(path, allow_pickle=False) as file:
-      arrays = dict(file)
-  except (OSError, ValueError) as error:
-    raise UserError(f'{path} cannot be read ({error}): write it with numpy.savez.') from error
+  arrays = read_npz(path)
   parts = {kind: _part(arrays, kind) for kind in _KINDS}
   for kind in ('x', 'y'):
     if parts[kind] is None:

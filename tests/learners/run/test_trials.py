@@ -7,12 +7,13 @@ import pytest
 import tensorflow as tf
 
 from secateurs.learners.run.judging import judging_samples
-from secateurs.learners.run.trials import Candidate, best_candidates, read_trials, search
+from secateurs.learners.run.trials import Candidate, Trial, best_candidates, search
 from secateurs.nets.datasets.given import GivenData
 from secateurs.nets.datasets.ilsvrc12 import Ilsvrc12Config
 from secateurs.nets.datasets.ilsvrc12 import load as load_ilsvrc12
 from secateurs.nets.datasets.samples import InputSpec
 from secateurs.utils.errors import UserError
+from secateurs.utils.json_lines import read_records
 from secateurs.utils.training.tasks.classification import Classification
 
 NAMES = ['a', 'b', 'c']
@@ -45,7 +46,7 @@ def test_a_search_goes_on_where_it_was_stopped(tmp_path):
     file.write('{"number": 9, "fac')  # Killed while writing.
   resumed, calls = run(tmp_path / 'stopped')
   assert calls == 5
-  assert resumed == whole == read_trials(tmp_path / 'whole')
+  assert resumed == whole == read_records(tmp_path / 'whole', Trial)
   assert whole[0].factors == dict.fromkeys(NAMES, 1.0)
   assert not whole[1].factors
   assert [t.number for t in whole] == list(range(14))
@@ -56,13 +57,13 @@ def test_whole_lines_are_not_written_again(tmp_path, monkeypatch):
   path = tmp_path / 'trials'
   trials, _ = run(path)
   with monkeypatch.context() as patch:
-    patch.setattr(Path, 'write_text', None)
-    assert read_trials(path) == trials
+    patch.setattr(Path, 'write_bytes', None)
+    assert read_records(path, Trial) == trials
   content = path.read_text()
   path.write_text(content[:-1])  # Only the end of the last line is missing.
   monkeypatch.setattr(os, 'replace', None)
   with pytest.raises(TypeError):
-    read_trials(path)
+    read_records(path, Trial)
   assert path.read_text() == content[:-1]
 
 

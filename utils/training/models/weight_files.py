@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +10,7 @@ import tensorflow as tf
 
 from secateurs.utils.errors import UserError
 from secateurs.utils.model_files import first_line
+from secateurs.utils.npz_files import read_npz
 from secateurs.utils.training import distributed
 from secateurs.utils.training.models.checkpoints import CheckpointStore, checkpoint_values
 from secateurs.utils.training.models.weights import existing, load_model, named_weights
@@ -36,7 +36,7 @@ def read_weights(path: str | Path) -> dict[str, np.ndarray]:
 
 def _read_weights(path: Path) -> dict[str, np.ndarray]:
   if path.suffix == '.npz':
-    return _read_npz(existing(path))
+    return read_npz(existing(path))
   if path.suffix in _H5_ENDINGS and (weights := _read_h5_weights(existing(path))) is not None:
     return weights
   if path.suffix in ('.keras', *_H5_ENDINGS) or (path / 'saved_model.pb').is_file():
@@ -56,7 +56,7 @@ def _read_checkpoint(path: Path) -> dict[str, np.ndarray]:
     prefix = saved.prefix
   try:
     weights = checkpoint_values(prefix, 'model')
-  except (tf.errors.OpError, ValueError) as error:
+  except (tf.errors.OpError, ValueError, IndexError) as error:
     raise UserError(
       f'{prefix} cannot be read as a checkpoint ({first_line(error)}): it is damaged, use another.'
     ) from error
@@ -97,13 +97,3 @@ def _modern(name: str) -> str:
   """Files of 2016 call a layer's kernel and bias such as `block1_conv1_W_1` and `block1_conv1_b_1`."""
   match = re.fullmatch(r'.+_(W|b)(_\d+)?', name)
   return name if match is None else {'W': 'kernel', 'b': 'bias'}[match[1]]
-
-
-def _read_npz(path: Path) -> dict[str, np.ndarray]:
-  try:
-    with np.load(path, allow_pickle=False) as archive:
-      return {name: archive[name] for name in archive.files}
-  except (zipfile.BadZipFile, ValueError, OSError, EOFError, KeyError) as error:
-    raise UserError(
-      f'{path} cannot be read as a NumPy archive ({first_line(error)}): it is damaged, use another.'
-    ) from error

@@ -1,0 +1,331 @@
+#!/usr/bin/env python3
+"""Damages files of every kind that the project reads, and sees what becomes of them.
+
+Usage: python scripts/fuzz_files.py [--kinds npz,keras] [--cases 2000] [--seed 0] [--out FILE.md]
+
+A file is cut off, gets bytes of zero, single flipped bits, or bytes from elsewhere in it. A reader may
+then refuse it in a sentence (UserError), or give what it gave before. Formats with a sum must never
+give anything else; text without one may, as long as it is still of the form that is expected. Any other
+error is a fault; its seed is printed, so that `--seed N --cases 1` brings it back.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import pickle
+import sys
+import tempfile
+import traceback
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from secateurs.utils.quiet import quiet_tensorflow
+
+quiet_tensorflow()
+
+
+@dataclasses.dataclass(frozen=True)
+class Kind:
+  """A kind of file.
+
+  Attributes:
+    make: writes a good one into a folder and returns the path of the file that is damaged.
+    read: what the project reads it with; its result is compared.
+    sums: whether the format has checksums, so that nothing else may come of a damaged file.
+    refusals: what else counts as a refusal, where the caller turns it into a sentence.
+  """
+
+  make: Callable[[Path], Path]
+  read: Callable[[Path], Any]
+  sums: bool = False
+  refusals: tuple[type[Exception], ...] = ()
+
+
+@dataclasses.dataclass
+class Found:
+  """What became of the cases of one kind.
+
+  Attributes:
+    counts: cases by outcome: refused, same, other (read, and not as before), fault.
+    faults: seed and last line of the traceback of each fault.
+  """
+
+  counts: Counter = dataclasses.field(default_factory=Counter)
+  faults: list[tuple[int, str]] = dataclasses.field(default_factory=list)
+
+
+def damaged(content: bytes, rng: np.random.Generator) -> bytes:
+  """Damages bytes in one way or two."""
+  for _ in range(rng.integers(1, 3)):
+    if not content:
+      break
+    values = np.frombuffer(content, np.uint8).copy()
+    size = len(values)
+    way = rng.integers(5)
+    if way == 0:
+      content = content[: rng.integers(size)]
+      continue
+    start = int(rng.integers(size))
+    stop = min(start + int(rng.integers(1, max(size // 4, 2))), size)
+    if way == 1:
+      values[start:stop] = 0
+    elif way == 2:
+      for place in rng.integers(size, size=rng.integers(1, 9)):
+        values[place] ^= 1 << rng.integers(8)
+    elif way == 3:
+      source = rng.permutation(size)[: stop - start]
+      values[start:stop] = values[source]
+    else:
+      values[start:stop] = rng.integers(256, size=stop - start)
+    content = values.tobytes()
+  return content
+
+
+def fuzz(kind: Kind, cases: Sequence[int]) -> Found:
+  """Reads a damaged file for each seed."""
+  from secateurs.utils.errors import UserError
+
+  found = Found()
+  with tempfile.TemporaryDirectory() as folder:
+    path = kind.make(Path(folder))
+    content = path.read_bytes()
+    expected = comparable(kind.read(path))
+    for seed in cases:
+      broken = damaged(content, np.random.default_rng(seed))
+      path.write_bytes(broken)
+      try:
+        same = comparable(kind.read(path)) == expected
+      except (UserError, *kind.refusals) as error:
+        outcome = 'refused' if '\n' not in str(error).strip() else 'fault'
+        note = f'a message of several lines: {str(error)[:200]!r}'
+      except Exception:
+        outcome, note = 'fault', traceback.format_exc().strip().splitlines()[-1][:200]
+      else:
+        outcome = 'same' if same else 'other'
+        if outcome == 'other' and kind.sums:
+          outcome, note = 'fault', 'damaged values were read'
+      found.counts[outcome] += 1
+      if outcome == 'fault':
+        found.faults.append((seed, note))
+  return found
+
+
+def comparable(value: Any) -> bytes:
+  """Equal for equal values: arrays, models, dataclasses."""
+  if hasattr(value, 'get_weights'):
+    value = value.get_weights()
+  return pickle.dumps(_plain(value))
+
+
+def _plain(value: Any) -> Any:
+  if isinstance(value, np.ndarray):
+    return (str(value.dtype), value.shape, value.tobytes())
+  if isinstance(value, dict):
+    return [(str(key), _plain(one)) for key, one in value.items()]
+  if isinstance(value, (list, tuple)):
+    return [_plain(one) for one in value]
+  if dataclasses.is_dataclass(value):
+    return [_plain(getattr(value, field.name)) for field in dataclasses.fields(value)]
+  return value if isinstance(value, (str, int, float, bool, type(None))) else repr(value)
+
+
+def kinds() -> dict[str, Kind]:
+  """All kinds by name."""
+  from secateurs.learners.run.chain import read_chain
+  from secateurs.learners.run.layer_choice import read_layers
+  from secateurs.learners.run.plans import read_plan
+  from secateurs.learners.run.trials import Trial
+  from secateurs.nets.datasets.array_files import load as load_arrays
+  from secateurs.utils.deploy.latency_table.table import read_table
+  from secateurs.utils.deploy.metrics import read_metrics
+  from secateurs.utils.deploy.packed.network import read as read_packed
+  from secateurs.utils.deploy.report import read_report
+  from secateurs.utils.json_lines import read_records
+  from secateurs.utils.model_files import load_model
+  from secateurs.utils.training.models.weight_files import read_weights
+
+  return {
+    'npz': Kind(_npz, read_weights, sums=True),
+    'arrays': Kind(_arrays, lambda path: load_arrays(path.parent), sums=True),
+    'keras': Kind(_model('m.keras'), load_model, sums=True),
+    'h5': Kind(_model('m.h5'), load_model),
+    'tflite': Kind(_tflite, _run_tflite),
+    'checkpoint': Kind(_checkpoint, lambda path: read_weights(path.with_suffix('')), sums=True),
+    'packed': Kind(_packed, read_packed, sums=True),
+    'report': Kind(_report, read_report, refusals=(ValueError,)),
+    'plan': Kind(_plan, read_plan),
+    'trials': Kind(_trials, lambda path: read_records(path, Trial)),
+    'metrics': Kind(_lines({'phase': 'train', 'step': 3, 'loss': 0.5}), read_metrics),
+    'latency_table': Kind(_table, read_table),
+    'layers': Kind(_text(_LAYERS), lambda path: read_layers(str(path))),
+    'chain': Kind(_text(_CHAIN), lambda path: read_chain(str(path))),
+  }
+
+
+_LAYERS = 'skip: [conv1, stage*]\nfloors:\n  conv2: 0.25\nratios: {conv3: 0.5}\n'
+_CHAIN = (
+  'links:\n- learner: chn-pruned\n  epochs: 1\n  flags: {cp_preserve_ratio: 0.5}\n- weight-sparse\n'
+)
+
+
+def _npz(folder: Path) -> Path:
+  rng = np.random.default_rng(0)
+  path = folder / 'weights.npz'
+  np.savez(
+    path, **{f'layer{i}/kernel': rng.normal(size=(3, 4)).astype(np.float32) for i in range(4)}
+  )
+  return path
+
+
+def _arrays(folder: Path) -> Path:
+  rng = np.random.default_rng(0)
+  for name in ('train', 'test'):
+    np.savez(folder / f'{name}.npz', x=rng.normal(size=(8, 3)), y=np.arange(8))
+  return folder / 'train.npz'
+
+
+def _network() -> Any:
+  import tf_keras as keras
+
+  keras.utils.set_random_seed(0)
+  layers = keras.layers
+  return keras.Sequential(
+    [keras.Input((6, 6, 2)), layers.Conv2D(3, 3), layers.Flatten(), layers.Dense(2)]
+  )
+
+
+def _model(name: str) -> Callable[[Path], Path]:
+  def make(folder: Path) -> Path:
+    import warnings
+
+    with warnings.catch_warnings():
+      warnings.simplefilter('ignore')  # That .h5 is an old format.
+      _network().save(folder / name)
+    return folder / name
+
+  return make
+
+
+def _tflite(folder: Path) -> Path:
+  import tensorflow as tf
+
+  path = folder / 'm.tflite'
+  path.write_bytes(tf.lite.TFLiteConverter.from_keras_model(_network()).convert())
+  return path
+
+
+def _run_tflite(path: Path) -> Any:
+  from secateurs.utils.deploy.integers.tensors import read_graph
+
+  return repr(read_graph(path))
+
+
+def _checkpoint(folder: Path) -> Path:
+  from secateurs.utils.training.models.checkpoints import CheckpointStore
+  from secateurs.utils.training.models.weights import named_weights
+
+  CheckpointStore(folder / 'model.ckpt').save({'model': named_weights(_network())}, {'step': 1})
+  (path,) = folder.glob('*.index')
+  return path
+
+
+def _packed(folder: Path) -> Path:
+  from secateurs.utils.deploy.packed.network import pack
+
+  path = folder / 'm.dc'
+  path.write_bytes(pack(_network(), {}))
+  return path
+
+
+def _plan(folder: Path) -> Path:
+  from secateurs.learners.run.plans import ChannelCut, CutPlan, ZeroCut, structure, write_plan
+
+  cut = ChannelCut('conv2d', 'output', 3, [0, 2])
+  plan = CutPlan(
+    'chn-pruned', None, 'net', structure(_network()), [cut], {'dense': ZeroCut(96, 48)}
+  )
+  path = folder / 'plan.json'
+  write_plan(plan, path)
+  return path
+
+
+def _table(folder: Path) -> Path:
+  from secateurs.utils.deploy.latency_table.table import LatencyTable, Scale, SegmentTimes
+
+  times = SegmentTimes('conv', [1, 2], [1, 2], [[0.1, 0.2], [0.2, 0.3]])
+  scale = Scale(1.0, 0.01, [0.5], [0.51])
+  table = LatencyTable('cpu', 'litert 2', 1, 'float', 0.001, {'conv': times}, {'net': scale})
+  return _text(json.dumps(dataclasses.asdict(table), indent=1))(folder)
+
+
+def _report(folder: Path) -> Path:
+  sys.path.insert(0, str(Path(__file__).parents[1] / 'tests' / 'deploy'))
+  from sample_report import sample_report
+
+  path = folder / 'report.json'
+  path.write_text(json.dumps(sample_report(), indent=2), encoding='utf-8')
+  return path
+
+
+def _trials(folder: Path) -> Path:
+  from secateurs.learners.run.trials import Trial
+  from secateurs.utils.json_lines import write_records
+
+  path = folder / 'search.jsonl'
+  write_records(path, [Trial(i, {'a': 0.5}, {'a': 3 + i}, 70, 0.5) for i in range(5)])
+  return path
+
+
+def _lines(value: dict) -> Callable[[Path], Path]:
+  return _text(''.join(json.dumps(value) + '\n' for _ in range(5)))
+
+
+def _text(text: str) -> Callable[[Path], Path]:
+  def make(folder: Path) -> Path:
+    path = folder / 'file.json'
+    path.write_text(text, encoding='utf-8')
+    return path
+
+  return make
+
+
+def table(found: dict[str, Found]) -> str:
+  """Markdown: outcomes by kind."""
+  lines = [
+    '| file | cases | refused | as before | other values | faults |',
+    '|---|---|---|---|---|---|',
+  ]
+  for name, one in found.items():
+    numbers = [one.counts[outcome] for outcome in ('refused', 'same', 'other', 'fault')]
+    lines.append(f'| {name} | {sum(numbers)} | {" | ".join(map(str, numbers))} |')
+  return '\n'.join(lines)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+  """Fuzzes the kinds asked for and prints the table; returns 1 if there was a fault."""
+  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+  parser.add_argument('--kinds', help='with commas between them; default: all')
+  parser.add_argument('--cases', type=int, default=2000, help='of each kind')
+  parser.add_argument('--seed', type=int, default=0, help='of the first case')
+  parser.add_argument('--out', help='file for the table in Markdown')
+  args = parser.parse_args(argv)
+  known, found = kinds(), {}
+  for name in args.kinds.split(',') if args.kinds else known:
+    found[name] = fuzz(known[name], range(args.seed, args.seed + args.cases))
+    for seed, note in found[name].faults[:10]:
+      print(f'{name}, seed {seed}: {note}', flush=True)
+  text = table(found)
+  print(text)
+  if args.out:
+    Path(args.out).write_text(text + '\n', encoding='utf-8')
+  return int(any(one.faults for one in found.values()))
+
+
+if __name__ == '__main__':
+  sys.exit(main())
