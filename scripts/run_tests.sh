@@ -9,5 +9,8 @@ source scripts/env.sh
 ruff check .
 ruff format --check .
 shellcheck -x scripts/*.sh
+# A worker has one core: more threads would wait for each other.
+export TF_NUM_INTRAOP_THREADS="${TF_NUM_INTRAOP_THREADS:-1}" TF_NUM_INTEROP_THREADS="${TF_NUM_INTEROP_THREADS:-1}"
+export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
 exec python -m pytest -n auto --maxprocesses 4 --dist loadfile \
   --no-loadscope-reorder "$@"

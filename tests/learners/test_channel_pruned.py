@@ -205,7 +205,7 @@ def times(monkeypatch, seconds):
   )
 
 
-@pytest.mark.parametrize('option', ['uniform', 'auto'])
+@pytest.mark.parametrize('option', ['uniform', *alike('auto')])
 def test_a_latency_target_is_met(make, baseline, monkeypatch, option):
   search = {'nb_rlouts': 3, 'nb_rlouts_min': 2, 'nb_smpls_reward': 100}
   search = search if option == 'auto' else {}

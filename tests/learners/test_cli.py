@@ -154,7 +154,7 @@ def wait_for(process, text):
 LONG = [
   '--learner=weight-sparse',
   '--nb_epochs_rat=0.05',
-  '--nb_epochs_ft=60',
+  '--nb_epochs_ft=20',
   '--summ_step=20',
   '--save_step=20',
   '--bench_frames=5',
@@ -177,7 +177,7 @@ def test_kill_minus_nine_and_the_same_command_again(tmp_path):
   (tmp_path / 'whole').mkdir()
   (tmp_path / 'killed').mkdir()
   assert call(*LONG, cwd=tmp_path / 'whole').returncode == 0
-  for step in (40, 300, 900):
+  for step in (40, 120, 300):
     process = start(LONG, tmp_path / 'killed')
     wait_for(process, f'sparsify  step {step}/')
     os.kill(process.pid, signal.SIGKILL)
@@ -195,6 +195,7 @@ def test_kill_minus_nine_and_the_same_command_again(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 def test_the_quick_start_reaches_its_accuracy(tmp_path):
   script = ROOT / 'nets' / 'resnet_at_digits_run.py'
   done = call('--learner', 'weight-sparse', cwd=tmp_path, script=script)
@@ -212,7 +213,7 @@ def test_cifar10_from_trained_weights(tmp_path, cifar10_folder, trained_weights)
   (tmp_path / 'path.conf').write_text(f'data_dir_local_cifar10 = {cifar10_folder}\n')
   args = ['--learner', 'weight-sparse', '--ws_prune_ratio', '0.5', '--nb_epochs_ft', '2']
   args += ['--warm_start_path', str(trained_weights / 'resnet20_cifar10.npz'), '--export_int8']
-  args += ['--nb_smpls_train', '2560', '--nb_smpls_eval', '1000', '--lrn_rate_ft', '0.01']
+  args += ['--nb_smpls_train', '1280', '--nb_smpls_eval', '1000', '--lrn_rate_ft', '0.01']
   done = call(*args, cwd=tmp_path, script=script)
   assert done.returncode == 0, done.stderr
   path = tmp_path / 'runs' / 'resnet20_at_cifar10' / 'logs' / 'weight-sparse' / 'report.json'

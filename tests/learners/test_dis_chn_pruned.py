@@ -125,6 +125,7 @@ def test_the_adaptive_stop_keeps_to_floor_and_ceiling(learn):
   assert (len(other.state.kept['conv2']), len(other.state.kept['dense1'])) == (3, 8)
 
 
+@pytest.mark.exhaustive
 def test_a_list_of_ratios(learn, tmp_path):
   path = tmp_path / 'ratio.list'
   path.write_text('0.5, 0.25')

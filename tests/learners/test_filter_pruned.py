@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 import tf_keras as keras
-from alike import few
+from alike import alike, few
 
 from secateurs.learners import cli
 from secateurs.learners.channels.analysis import analyse
@@ -130,8 +130,10 @@ class Killed(BaseException):
   'config',
   [
     {'schedule': 'layer-by-layer', 'nb_rounds': 2, 'criterion': 'taylor', 'repair': 'none'},
-    {'schedule': 'end-to-end', 'nb_rounds': 3, 'prune_option': 'global', 'preserve_ratio': 0.5},
-    {'prune_option': 'abc', **QUICK, 'repair': 'batch-norm', 'preserve_ratio': 0.5},
+    *alike(
+      {'schedule': 'end-to-end', 'nb_rounds': 3, 'prune_option': 'global', 'preserve_ratio': 0.5},
+      {'prune_option': 'abc', **QUICK, 'repair': 'batch-norm', 'preserve_ratio': 0.5},
+    ),
   ],
   ids=['layer-by-layer', 'end-to-end', 'abc'],
 )
@@ -163,6 +165,7 @@ def test_layer_by_layer_trains_between_cuts(run):
   assert learner.state.targets == {unit: len(kept) for unit, kept in learner.state.kept.items()}
 
 
+@pytest.mark.exhaustive
 def test_a_plan_makes_the_same_cut(run, make, baseline):
   learner, result = run(preserve_ratio=0.4, prune_option='global', criterion='l2')
   path = str(result.plan)

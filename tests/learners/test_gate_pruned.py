@@ -51,6 +51,7 @@ def test_groups_are_gated_one_after_another(run):
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_run_killed_among_its_gates_ends_like_one_that_was_not(run, monkeypatch):
   config = {'groups': 'b0_*,b*', 'nb_updates': 4}
   whole = run('whole', **config)[1]

@@ -51,6 +51,7 @@ def test_structured_zeros_in_place_of_a_slice(run):
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 def test_from_scratch_trains_the_whole_schedule(run):
   learner, result = run(start='scratch', rat=0.03)
   phase = next(p for p in result.report['phases'] if p['name'] == 'explore')

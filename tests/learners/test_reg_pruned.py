@@ -97,6 +97,7 @@ def test_zeros_are_cut_and_those_of_shapes_stay_zeros(run):
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 def test_from_scratch_starts_with_scales_of_a_half(run):
   learner, result = run(
     penalty='bn_gamma', update='subgradient', factor=1e-3, from_scratch=True, epochs=0.5

@@ -30,7 +30,7 @@ def run_dir(tmp_path_factory):
 
 
 # The others have their tests on small networks.
-NAMES = few(sorted(learners()), ('chn-pruned', 'weight-sparse'))
+NAMES = few(sorted(learners()), ('chn-pruned',))
 
 
 @pytest.mark.parametrize('name', NAMES)

@@ -34,7 +34,7 @@ def integer_kernels(path):
   return kernels
 
 
-FEW = ('chn-pruned', 'gate-pruned', 'weight-sparse')
+FEW = ('chn-pruned', 'weight-sparse')
 
 
 @pytest.mark.parametrize('name', few(sorted(set(learners()) - {'uniform-quant'}), FEW))
