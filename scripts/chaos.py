@@ -161,7 +161,7 @@ def killed(
 
 
 def start(name: str, folder: Path, nb_ranks: int) -> subprocess.Popen:
-  """Starts a run in a process group of its own."""
+  """Starts a run in a new process group."""
   command = [sys.executable, str(ENTRY), '--learner', name, '--run_dir', str(folder), *FLAGS]
   if nb_ranks > 1:
     horovodrun = Path(sys.executable).with_name('horovodrun')
