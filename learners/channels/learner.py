@@ -84,8 +84,7 @@ class ChannelLearner(CompressionLearner):
     return [*super().preflight(), *([self._say_reach] if reach else []), *shown]
 
   def _say_reach(self) -> None:
-    config = self.config
-    graph = ChannelGraph(self.helper.build_model(self.settings.run.seed))
+    config, graph = self.config, ChannelGraph(self.settings.in_float32(self.model))
     self.state.reach = reach.note(
       graph,
       lambda trunk: chosen(self.settings.layers, graph, self.find_units(graph, trunk)).units,
