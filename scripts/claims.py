@@ -1,19 +1,22 @@
-"""Measures what papers claim about pruning, without any training, on trained ResNets for CIFAR-10.
+"""Measures what papers claim about pruning, on trained ResNets for CIFAR-10 without any training.
 
 Usage: python scripts/claims.py CLAIM... --weights FOLDER --data DIR [--seeds 3] [--out FILE]
 
 FOLDER holds resnet20_cifar10.npz and resnet56_cifar10.npz (weights by the networks' names), DIR is the
 folder of CIFAR-10. Claims: those in CLAIMS, by name; see docs/claims.md. Each measured number is a line
 of JSON: claim, what was measured, seed, value; accuracy is of the test images, in percent, before any
-training. At the end come means over seeds with their standard errors.
+training; `lstm` trains on scikit-learn's digits. At the end come means over seeds with their errors.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import functools
+import io
 import json
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -21,6 +24,7 @@ from pathlib import Path
 import numpy as np
 import tf_keras as keras
 
+from secateurs.learners import get_learner
 from secateurs.learners.channels import solvers
 from secateurs.learners.channels.choices import Choices
 from secateurs.learners.channels.data_criteria import Samples
@@ -33,11 +37,12 @@ from secateurs.learners.channels.refits import LayerRefits
 from secateurs.learners.channels.sensitivity import losses_of, unit_parts
 from secateurs.learners.channels.units import Unit, find_units
 from secateurs.learners.run import divergence
-from secateurs.learners.run.configs import RunConfig
+from secateurs.learners.run.configs import RunConfig, TrainConfig
 from secateurs.learners.run.judging import judging_samples
 from secateurs.learners.run.measuring import evaluate_model
 from secateurs.nets.datasets.images import DataConfig
-from secateurs.nets.model_helper import RESNET_AT_CIFAR10
+from secateurs.nets.lstm import LstmConfig
+from secateurs.nets.model_helper import LSTM_AT_DIGITS, RESNET_AT_CIFAR10
 from secateurs.nets.resnet import ResNetConfig
 from secateurs.utils import nested
 from secateurs.utils.buckets import buckets_of
@@ -321,6 +326,37 @@ def sizes(arguments: argparse.Namespace, seed: int) -> dict[str, float]:
   return found
 
 
+def lstm(arguments: argparse.Namespace, seed: int) -> dict[str, float]:
+  """A stacked LSTM on digits, row by row: large, sparse, and small with as many epochs in all."""
+  found = {}
+  with tempfile.TemporaryDirectory() as folder:
+
+    def train(name: str, units: int, learner: str, **options: object) -> dict:
+      helper = LSTM_AT_DIGITS.make(LstmConfig(lstm_units=units), DataConfig())
+      cls, start = get_learner(learner), options.pop('start', None)
+      run = RunConfig(run_dir=f'{folder}/{name}', seed=seed, bench_frames=1, warm_start_path=start)
+      training = TrainConfig(nb_epochs_rat=options.pop('share', 1.0))
+      with contextlib.redirect_stdout(io.StringIO()):
+        return cls(helper, cls.Config(**options), run=run, training=training).train().report
+
+    dense = train('dense', 64, 'full-prec')
+    reports = {'dense, 64 units': dense['compressed']}
+    for ratio in (0.75, 0.9):
+      start = f'{folder}/dense/models/model.ckpt'
+      report = train(f'sparse{ratio}', 64, 'weight-sparse', start=start, prune_ratio=ratio)
+      reports[f'64 units, {ratio:.0%} zeros'] = report['compressed']
+    for units in (28, 32, 18):
+      report = train(f'small{units}', units, 'full-prec', share=2.0)
+      reports[f'dense, {units} units'] = report['compressed']
+    for title, block in reports.items():
+      found[f'{title}, accuracy'] = 100 * block['score']['value']
+      sparse = block.get('sparse') or {}
+      found[f'{title}, kB gzipped'] = (
+        min(block['tflite_gzip_bytes'], sparse.get('gzip_bytes', block['tflite_gzip_bytes'])) / 1000
+      )
+  return found
+
+
 CLAIMS: dict[str, Measure] = {
   'single-layer': single_layer,
   'schemes': schemes,
@@ -331,6 +367,7 @@ CLAIMS: dict[str, Measure] = {
   'patterns': patterns,
   'symmetric': symmetric,
   'sizes': sizes,
+  'lstm': lstm,
 }
 
 
