@@ -298,7 +298,7 @@ def symmetric(arguments: argparse.Namespace, seed: int) -> dict[str, float]:
       for kind in ('layer', 'channel'):
         model = bench.network()
         for name, kernel in kernels_by_name(model).items():
-          buckets = buckets_of(f'{name}/kernel', tuple(kernel.shape), kind, 0)
+          buckets = buckets_of(f'{name}/kernel', tuple(kernel.shape), kind, 1)
           rows = buckets.rows(kernel.numpy())
           steps, zeros = fit_grid(rows, bits, grid, clip=False)
           kernel.assign(buckets.kernel(rounded(rows, steps, zeros, bits, grid)))

@@ -239,7 +239,7 @@ def test_what_is_refused(make, baseline, tmp_path):
 
 
 def test_curves_of_selections_are_those_of_cutting_one_layer_by_hand(make, baseline):
-  config = {'compare': True, 'nb_batches': 2, 'nb_smpls_reward': 60}
+  config = {'compare': True, 'nb_batches': 2}
   learner = make('chn-pruned', run={'warm_start_path': baseline}, **config)
   found = analyse(learner)['selections']
   assert list(found)[:3] == ['lasso, refit', 'lasso', 'thinet, refit']
@@ -261,7 +261,7 @@ def test_curves_of_selections_are_those_of_cutting_one_layer_by_hand(make, basel
     for kind in ('error', 'drop')
   )
   assert error == pytest.approx(record['error_after'], rel=1e-3)
-  inputs, labels = judging_samples(learner.helper, 60)
+  inputs, labels = judging_samples(learner.helper, 2000)
   right = [np.mean(m(inputs).numpy().argmax(-1) == labels) for m in (model, working)]
   assert drop == pytest.approx(right[0] - right[1], abs=1e-6)
   # A refit is never worse, by its own error, than what it refits.

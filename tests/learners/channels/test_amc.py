@@ -83,11 +83,11 @@ def test_an_update_is_that_of_the_equations():
     error = tf.reduce_mean((nets[1]([states, actions[:, None]])[:, 0] - targets) ** 2)
   gradients = tape.gradient(error, nets[1].trainable_variables)
   agent.update()
-  # Adam's first step is one rate along the sign of each gradient.
+  # Adam's first step is one rate along the sign of each gradient that is not tiny.
   for weight, old, gradient in zip(nets[1].trainable_variables, before[1], gradients, strict=True):
     moved = np.abs(gradient) > 1e-4
     expected = old - 1e-2 * np.sign(gradient)
-    np.testing.assert_allclose(weight.numpy()[moved], expected[moved], atol=1e-4)
+    np.testing.assert_allclose(weight.numpy()[moved], expected[moved], atol=4e-4)
   for slow, fast, old in ((nets[2], nets[0], before[2]), (nets[3], nets[1], before[3])):
     for one, other, start in zip(slow.trainable_variables, fast.trainable_variables, old):
       np.testing.assert_allclose(one, 0.9 * start + 0.1 * other.numpy(), rtol=1e-5, atol=1e-7)
@@ -105,7 +105,7 @@ def reward(counts):
 
 def test_the_agent_learns_what_pays(choices, tmp_path):
   budget = 0.6 * choices.cost_at([0, 0, 0])
-  schedule = Schedule(nb_episodes=150, nb_random=30)
+  schedule = Schedule(nb_episodes=100, nb_random=30)
   constants = Constants(hidden=32, memory=300, rate_actor=1e-3)
   episodes = Search(choices, budget, schedule, constants, reward, tmp_path / 'e', 0).run()
   rewards = [episode.reward for episode in episodes]

@@ -295,7 +295,7 @@ def test_binary_weights_are_signs_times_mean_magnitudes_while_they_train():
   kernel = rng.normal(size=(3, 3, 4, 5)).astype(np.float32) * 0.1
   kernel[0, 0, 0, :2] = 0
   variable = tf.Variable(kernel, name='layer/kernel')
-  buckets = buckets_of('layer/kernel', kernel.shape, 'channel', 0)
+  buckets = buckets_of('layer/kernel', kernel.shape, 'channel', 1)
   shadow = ShadowWeights({'layer': variable}, {'layer': BinaryProjection(buckets)})
   shadow.start()
   exact = kernel.astype(np.float64)
