@@ -68,11 +68,14 @@ class WeightSparseLearner(CompressionLearner):
   fine_tune_factor = 0.5
   leaves_zeros = True
 
+  @property
+  def keeps_all(self) -> str | None:
+    """A ratio of zero."""
+    return '--ws_prune_ratio 0' if self.config.ratio == 0 else None
+
   def compression_phases(self) -> list[Phase]:
     """Where the ratios come from, then the training in which sparsity rises and then stays."""
     config = self.config
-    if config.ratio == 0:
-      return [Phase('sparsify', lambda: say(self._notes()[0]))]
     phases = [Phase('allocate', self._allocate)]
     if isinstance(config.zeros, OneByN) and config.zeros.n > 1 and config.rearrange:
       phases.insert(0, Phase('rearrange', lambda: sort_channels(self.settings, self.model)))
@@ -143,8 +146,8 @@ class WeightSparseLearner(CompressionLearner):
   def _notes(self) -> list[str]:
     """What zeros alone do not do, and what extreme ratios do."""
     config = self.config
-    if config.ratio == 0:
-      return ['--ws_prune_ratio 0 prunes nothing: the model is the baseline.']
+    if self.keeps_all is not None:
+      return [self.nothing_note]
     notes = []
     if config.policy == 'xnnpack':
       notes.append(XNNPACK_NOTE)

@@ -128,7 +128,7 @@ def test_ratio_zero_changes_no_bit(make, baseline):
   original = keras.models.load_model(learner.files.original_keras, compile=False)
   for a, b in zip(original.get_weights(), result.model.get_weights(), strict=True):
     assert a.tobytes() == b.tobytes()
-  assert 'prunes nothing' in result.report['notes'][0]
+  assert 'removes nothing' in result.report['notes'][0]
 
 
 def test_ratio_one_keeps_one_weight_a_kernel(make, baseline, capsys):

@@ -54,9 +54,9 @@ def test_the_stem_and_first_layers_of_branches_make_what_filters_choose_from(gra
   ],
 )
 def test_where_nothing_goes_the_model_is_the_baseline_bit_by_bit(
-  name, config, flag, make, baseline
+  name, config, flag, make, residual, residual_weights
 ):
-  learner = make(name, run={'warm_start_path': baseline}, **config)
+  learner = make(name, helper=residual, run={'warm_start_path': residual_weights}, **config)
   result = learner.train()
   before = learner.original_model().get_weights()
   assert len(before) == len(result.model.get_weights())
