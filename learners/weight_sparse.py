@@ -125,8 +125,7 @@ class WeightSparseLearner(CompressionLearner):
 
   def findings(self) -> Findings:
     """The sparsity that was asked for, and the kept weights by kernel with what they follow from."""
-    names = ('kept', 'sensitivity', 'divergence', 'search')
-    known = {name: getattr(self.state, name) for name in names}
+    known = {n: getattr(self.state, n) for n in ('kept', 'sensitivity', 'divergence', 'search')}
     return extended(
       super().findings(),
       self._notes(),
@@ -145,10 +144,9 @@ class WeightSparseLearner(CompressionLearner):
 
   def _notes(self) -> list[str]:
     """What zeros alone do not do, and what extreme ratios do."""
-    config = self.config
     if self.keeps_all is not None:
       return [self.nothing_note]
-    notes = []
+    config, notes = self.config, []
     if config.policy == 'xnnpack':
       notes.append(XNNPACK_NOTE)
     elif isinstance(config.zeros, OneByN):
