@@ -153,9 +153,7 @@ def kinds() -> dict[str, Kind]:
   return {
     'npz': Kind(_npz, read_weights, sums=True),
     'arrays': Kind(_arrays, lambda path: load_arrays(path.parent), sums=True),
-    'keras': Kind(_model('m.keras'), load_model, sums=True),
-    'h5': Kind(_model('m.h5'), load_model),
-    'tflite': Kind(_tflite, _run_tflite),
+    'keras': Kind(_keras, load_model, sums=True),
     'checkpoint': Kind(_checkpoint, lambda path: read_weights(path.with_suffix('')), sums=True),
     'packed': Kind(_packed, read_packed, sums=True),
     'report': Kind(_report, read_report, refusals=(ValueError,)),
@@ -200,30 +198,9 @@ def _network() -> Any:
   )
 
 
-def _model(name: str) -> Callable[[Path], Path]:
-  def make(folder: Path) -> Path:
-    import warnings
-
-    with warnings.catch_warnings():
-      warnings.simplefilter('ignore')  # That .h5 is an old format.
-      _network().save(folder / name)
-    return folder / name
-
-  return make
-
-
-def _tflite(folder: Path) -> Path:
-  import tensorflow as tf
-
-  path = folder / 'm.tflite'
-  path.write_bytes(tf.lite.TFLiteConverter.from_keras_model(_network()).convert())
-  return path
-
-
-def _run_tflite(path: Path) -> Any:
-  from secateurs.utils.deploy.integers.tensors import read_graph
-
-  return repr(read_graph(path))
+def _keras(folder: Path) -> Path:
+  _network().save(folder / 'm.keras')
+  return folder / 'm.keras'
 
 
 def _checkpoint(folder: Path) -> Path:
