@@ -7,7 +7,9 @@
 #   OUT      folder of the runs and of compare.html (./leaderboard)
 #   SEEDS    seeds of each learner (0)
 #   RATIO    fraction to remove: of the MACs for channel learners, of the weights for weight-sparse (0.5)
-#   LEARNERS names of the learners (all that compress)
+#   BITS     bits of the weights for the learners that quantise (4)
+#   LEARNERS names of learners and of published methods (all learners that compress; "methods": all rows
+#            of python -m secateurs.learners)
 #   JOBS     runs at the same time, each on its own cores (1); the results are the same
 #   SCRATCH  1: also train the slim networks of the channel learners from random weights (1)
 #
@@ -24,11 +26,22 @@ out="${OUT:-./leaderboard}" seeds="${SEEDS:-0}" ratio="${RATIO:-0.5}"
 # shellcheck source=scripts/env.sh
 source scripts/env.sh
 stay="$(python -c "print(round(1 - $ratio, 6))")"
-names="${LEARNERS:-$(python -c '
+# Each name with its learner, which decides the flag of the budget.
+declare -A learner_of=()
+names=''
+while read -r name learner; do
+  learner_of["$name"]="$learner"
+  names+=" $name"
+done < <(python -c '
+import sys
 from secateurs.utils.quiet import quiet_tensorflow
 quiet_tensorflow()
 from secateurs.learners import learners
-print(*[name for name in learners() if name != "full-prec"])')}"
+from secateurs.learners.methods import METHODS, resolve
+asked = sys.argv[1].split() or [name for name in learners() if name != "full-prec"]
+for name in METHODS if asked == ["methods"] else asked:
+  print(name, resolve(name)[0].name)' "${LEARNERS:-}")
+[ -n "$names" ] || exit 1
 
 baseline=()
 case " $* " in
@@ -47,7 +60,22 @@ one() {
   case "$name" in
     chn-pruned) own=(--cp_prune_option auto --cp_preserve_ratio "$stay") ;;
     dis-chn-pruned) own=(--dcp_prune_option auto --dcp_preserve_ratio "$stay") ;;
-    weight-sparse) own=(--ws_prune_ratio "$ratio") ;;
+    amc) own=(--cp_preserve_ratio "$stay") ;;
+    filter-pruned) own=(--fp_prune_option auto --fp_preserve_ratio "$stay") ;;
+    *)
+      case "${learner_of[$name]}" in
+        # The rows of these learners have one ratio for all layers.
+        chn-pruned) own=(--cp_uniform_preserve_ratio "$stay") ;;
+        dis-chn-pruned) own=(--dcp_prune_ratio "$ratio") ;;
+        filter-pruned) own=(--fp_preserve_ratio "$stay") ;;
+        reg-pruned) own=(--rp_preserve_ratio "$stay") ;;
+        gate-pruned) own=(--gp_preserve_ratio "$stay") ;;
+        prune-regrow) own=(--pr_preserve_ratio "$stay") ;;
+        weight-sparse) own=(--ws_prune_ratio "$ratio") ;;
+        uniform-quant) own=(--uql_weight_bits "${BITS:-4}") ;;
+        non-uniform-quant) own=(--nuql_weight_bits "${BITS:-4}") ;;
+      esac
+      ;;
   esac
   [ "$jobs" -gt 1 ] || pin=()
   echo "== $name, seed $seed"
