@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 import pytest
+import slow_tests
 from record_files import write_shards
 
 from secateurs.utils.quiet import quiet_tensorflow
@@ -25,10 +26,28 @@ def pytest_addoption(parser):
   parser.addoption(
     '--exhaustive', action='store_true', help='run all of the tests that are alike, too'
   )
+  parser.addoption(
+    '--store-slow',
+    type=float,
+    metavar='SECONDS',
+    help='write what takes so long to slow_tests.txt',
+  )
 
 
+def pytest_configure(config):
+  """Measures where that was asked for; workers report to the process that started them."""
+  seconds = config.getoption('--store-slow')
+  if seconds is not None and not hasattr(config, 'workerinput'):
+    config.pluginmanager.register(slow_tests.Store(seconds))
+
+
+@pytest.hookimpl(tryfirst=True)  # Before -m selects by marks.
 def pytest_collection_modifyitems(config, items):
-  """Leaves out what only --exhaustive runs, and starts with the files of many slow tests."""
+  """Leaves out what only --exhaustive runs, marks slow tests, and starts with files of many."""
+  slow_ones = slow_tests.stored()
+  for item in items:
+    if slow_tests.short(item.nodeid) in slow_ones:
+      item.add_marker('slow')
   if not config.getoption('--exhaustive'):
     left_out = [item for item in items if item.get_closest_marker('exhaustive')]
     if left_out:
