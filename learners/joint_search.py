@@ -7,8 +7,8 @@ file itself on held-out training samples. A try that keeps to the limit with 95 
 next one starts from; else the step is halved. The evaluation set is looked at once, at the end.
 
 Depth among the choices follows MDP (CVPR 2025), knapsacks under measured latency hardware-aware latency
-pruning (Shen et al. 2021, arXiv:2110.10811). Deviations: losses are divergences after a refit, measured on each
-network that the search goes on from; bits and zeros are further choices; no gates are trained.
+pruning (Shen et al. 2021, arXiv:2110.10811). Deviations: losses are divergences after a refit, measured
+on each network that the search goes on from; bits and zeros are further choices; no gates are trained.
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ class JointSearchLearner(SearchLearner):
   def _try(self, stand: stepping.Stand) -> str:
     """Begins a try; why the search ends where nothing can go any more."""
     state, config, began = self.state, self.config, time.perf_counter()
-    scene, repair = self._scene(state.base), self._repair
+    scene, repair = self._scene(state.base), self.repair
     if state.base not in self._known:
       samples, _ = judging_samples(self.helper, config.nb_smpls_scan)
       self._known = {state.base: survey(scene, repair, samples, say)}
@@ -130,7 +130,7 @@ class JointSearchLearner(SearchLearner):
     if not taken or (cost > stand.cost * stepping.SMALLEST_STEP and cost > target):
       return 'Nothing more can be taken that saves anything.'
     model = repaired(scene.model, taken, scene.trunk, scene.skip, repair, self.settings)
-    reestimate(model, self._bn_batches(model))
+    reestimate(model, self.bn_batches(model))
     number = len(state.tries) + 1
     tried = Try(number, state.base, target, taken=taken, bits=bits_after(scene.bits, taken))
     tried.predicted = sum(one.loss for one in taken)

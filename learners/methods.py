@@ -104,6 +104,24 @@ for _method in (
   ),
   *CHANNEL_METHODS,
   *FILTER_METHODS,
+  Method(
+    'block-drop',
+    'joint-search',
+    {'js_take': 'blocks', 'js_minimise': 'macs', 'js_file': 'float'},
+    'MDP, CVPR 2025',
+    2025,
+    'divergence',
+    'depth',
+    'end-to-end',
+    'none',
+    'least-squares',
+    (
+      'Blocks are ranked by the divergence of the network without each; the paper learns importances.',
+      'Blocks alone go; the paper chooses channels and blocks together, as joint-search does.',
+      'Later layers are refit to the outputs that they had, then the network is trained.',
+      'A budget of MACs is --js_max_macs; without one the loss decides.',
+    ),
+  ),
   *PRESSURE_METHODS,
 ):
   METHODS.add(_method.name, _method)

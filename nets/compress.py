@@ -12,7 +12,7 @@ import tf_keras as keras
 from secateurs.learners.methods import resolve
 from secateurs.learners.run.configs import DistillConfig, QuantConfig, RunConfig, TrainConfig
 from secateurs.learners.run.phases import Result
-from secateurs.nets import front
+from secateurs.nets import front, unlabelled
 from secateurs.nets.datasets.given import Pair
 from secateurs.nets.datasets.images import ImageSource
 from secateurs.nets.model_helper import ModelHelper
@@ -48,7 +48,8 @@ def compress(
 
   Args:
     model: see `ModelHelper.from_model`, as for the data; it stays as it is.
-    train: training data.
+    train: training data; inputs alone, as an array, where there are no labels: then the original's
+      decisions stand in for them.
     test: evaluation data.
     learner: name of a learner or of a published method, such as 'chn-pruned' or 'agp'; default: the
       search, whose flags need no prefix here.
@@ -72,12 +73,21 @@ def compress(
     settings = {name.removeprefix(prefix): value for name, value in method.settings.items()}
     given['config'] = learner_class.Config.with_settings(settings, given['config'])
   made = {part: config(**given[part]) for part, config in _SHARED.items()}
+  helper = _helper(model, train, test, options)
   return learner_class(
-    ModelHelper.from_model(model, train, test, **options),
+    helper,
     learner_class.Config(**given['config']),
     method=None if method is None else method.name,
     **made,
   ).train()
+
+
+def _helper(model: Any, train: Any, test: Any, options: dict[str, Any]) -> ModelHelper:
+  if not unlabelled.is_unlabelled(train):
+    return ModelHelper.from_model(model, train, test, **options)
+  helper = ModelHelper.from_model(model, *unlabelled.with_decisions(model, train, test), **options)
+  helper.own_notes.append(unlabelled.NOTE)
+  return helper
 
 
 def _by_config(

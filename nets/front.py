@@ -24,6 +24,7 @@ _SHORT = (
   'max_ram',
   'time',
   'file',
+  'take',
   'judge',
   'nb_tries',
   'nb_epochs_try',

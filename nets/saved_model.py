@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+from secateurs.nets import unlabelled
 from secateurs.nets.compiled_loss import loss_in_file
 from secateurs.nets.datasets import array_files, cifar10, ilsvrc12, image_folder
 from secateurs.nets.datasets.images import DataConfig, ImageSource
@@ -85,7 +86,11 @@ def _make(config: SavedModelConfig) -> ModelHelper:
   else:
     shape = _image_shape(model.inputs[0].shape if len(model.inputs or ()) == 1 else (), config)
     data = (_load(config, shape),)
-  return ModelHelper.from_model(
+  notes = []
+  if config.data_set == 'arrays' and all(len(part) == 1 for part in data):
+    data = unlabelled.with_decisions(model, data[0][0], data[1][0])
+    notes = [unlabelled.NOTE]
+  helper = ModelHelper.from_model(
     model,
     *data,
     name=Path(config.model).stem,
@@ -96,6 +101,8 @@ def _make(config: SavedModelConfig) -> ModelHelper:
     history=read_history(Path(config.model)),
     nb_smpls_val=config.nb_smpls_val if config.data_set == 'arrays' else 0,
   )
+  helper.own_notes += notes
+  return helper
 
 
 def _image_shape(shape: tuple, config: SavedModelConfig) -> tuple[int, int, int]:

@@ -71,9 +71,15 @@ REPAIRS = _registry(
 ADAPTIVE = Answer(
   'adaptive', 'a layer stops where another channel changes its loss little', 'Zhuang et al. 2018'
 )
+DIVERGENCE = Answer(
+  'divergence', "how far the network's outputs move without the part", 'docs/compress.md'
+)
+DEPTH = Answer(
+  'depth', 'residual blocks go, those of the least divergence for what they save', 'MDP, CVPR 2025'
+)
 QUESTIONS = {
-  'criterion': CRITERIA,
-  'allocation': {**ALLOCATIONS, ADAPTIVE.name: ADAPTIVE},
+  'criterion': {**CRITERIA, DIVERGENCE.name: DIVERGENCE},
+  'allocation': {**ALLOCATIONS, ADAPTIVE.name: ADAPTIVE, DEPTH.name: DEPTH},
   'schedule': SCHEDULES,
   'pressure': PRESSURES,
   'repair': REPAIRS,

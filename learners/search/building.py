@@ -15,6 +15,7 @@ from secateurs.learners.channels.reconstruct import Method, prune
 from secateurs.learners.channels.units import Unit, find_units
 from secateurs.learners.run.settings import Settings
 from secateurs.learners.search.state import Taken
+from secateurs.utils import nested
 from secateurs.utils.graph import ChannelGraph, apply_plan, drop_block
 from secateurs.utils.graph.counts.copying import copy_flat
 from secateurs.utils.graph.flat.walk import flatten_model
@@ -37,6 +38,36 @@ def without_blocks(model: keras.Model, taken: Sequence[Taken]) -> keras.Model:
   for block in blocks:
     model = drop_block(model, block)
   return model if blocks else copy_flat(flatten_model(model))
+
+
+def refit_without_blocks(
+  model: keras.Model, taken: Sequence[Taken], trunk: str, repair: Repair
+) -> keras.Model:
+  """The network without the residual branches that go, later layers refit to the outputs they had.
+
+  The branches' weights are set to zero for the refit. Where that does not make a branch zero (an
+  activation of 0 is not 0 everywhere), and where no layer after it can be refit, nothing is.
+  """
+  less = without_blocks(model, taken)
+  blocks = [one.part for one in taken if one.kind == 'block']
+  gone = set(flatten_model(model).layers()) - set(flatten_model(less).layers())
+  units = [
+    unit for unit in units_of(ChannelGraph(model), trunk, []) if gone.issuperset(unit.readers)
+  ]
+  if not units or not blocks:
+    return less
+  emptied = copy_flat(flatten_model(model))
+  for name, layer in flatten_model(emptied).layers().items():
+    for weight in layer.weights if name in gone else ():
+      if 'variance' not in weight.name:
+        weight.assign(np.zeros(weight.shape))
+  first = repair.batches[0]
+  pairs = [nested.parts(nested.as_numpy(net(first, training=False))) for net in (emptied, less)]
+  if not all(np.allclose(a, b, atol=1e-4) for a, b in zip(*pairs, strict=True)):
+    return less
+  given = {unit.name: np.ones(unit.size, bool) for unit in units}
+  prune(model, emptied, units, {}, repair.batches, repair.method, given=given, leave=gone)
+  return without_blocks(emptied, taken)
 
 
 def units_of(graph: ChannelGraph, trunk: str, skip: Sequence[str]) -> list[Unit]:
@@ -80,7 +111,7 @@ def repaired(
     repair: samples and method of the refit.
     settings: give images on which slicing is proved.
   """
-  net = without_blocks(model, taken)
+  net = refit_without_blocks(model, taken, trunk, repair)
   counts = {one.part: one.after for one in taken if one.kind == 'channels'}
   if counts:
     graph = ChannelGraph(net)

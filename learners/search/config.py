@@ -15,6 +15,7 @@ from secateurs.learners.search.quantities import (
 from secateurs.utils.config import option
 from secateurs.utils.errors import UserError
 
+KINDS = ('channels', 'blocks', 'zeros', 'bits')
 COSTS = ('bytes', 'latency', 'macs', 'ram')
 FILES = ('auto', 'float', 'int8', 'packed')
 
@@ -51,6 +52,10 @@ class JsConfig(ChannelConfig):
   max_macs: str | None = option(None, 'The least loss in so many multiply-adds, such as 20M.')
   max_ram: str | None = option(
     None, 'The least loss where feature maps take so much at once, such as 64kB.'
+  )
+  take: str = option(
+    'channels,blocks,zeros,bits',
+    'What may go, separated by commas; zeros and bits count in packed files.',
   )
   file: str = option(
     'auto',
@@ -93,6 +98,14 @@ class JsConfig(ChannelConfig):
         '--js_minimise bytes.'
       )
     _ = self.limit, self.seconds
+    odd = [kind for kind in self.kinds if kind not in KINDS]
+    if odd or not self.kinds:
+      raise UserError(f'--js_take takes some of {", ".join(KINDS)}, but {self.take!r} was given.')
+
+  @property
+  def kinds(self) -> tuple[str, ...]:
+    """What may go."""
+    return tuple(kind.strip() for kind in self.take.split(',') if kind.strip())
 
   @property
   def cost(self) -> str:

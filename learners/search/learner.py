@@ -5,21 +5,19 @@ from __future__ import annotations
 import dataclasses
 import functools
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
-from secateurs.learners.channels.reconstruct import NB_BATCHES, Method, nb_points
 from secateurs.learners.run.compression import CompressionLearner
 from secateurs.learners.run.console import say
 from secateurs.learners.run.files import with_ending
 from secateurs.learners.run.helper import Helper
 from secateurs.learners.run.judging import judging_samples
-from secateurs.learners.search import opening, stepping, telling
+from secateurs.learners.search import opening, samples, stepping, telling
 from secateurs.learners.search.building import Repair
 from secateurs.learners.search.choosing import Choice
 from secateurs.learners.search.config import JsConfig
@@ -30,8 +28,8 @@ from secateurs.learners.search.files import (
   shadows_of,
   whole_kernel,
 )
-from secateurs.learners.search.parts import Scene
 from secateurs.learners.search.samples import HalfJudging
+from secateurs.learners.search.scene import Scene
 from secateurs.learners.search.state import JsState, Try
 from secateurs.learners.search.trying import Judge, drop_of, trainable_bits
 from secateurs.utils.deploy.export_files import Writer
@@ -39,16 +37,11 @@ from secateurs.utils.deploy.packed.export import write_packed
 from secateurs.utils.errors import UserError
 from secateurs.utils.files import atomic_path
 from secateurs.utils.graph import save_model
-from secateurs.utils.graph.counts.memory import inference_batch
-from secateurs.utils.graph.flat.walk import flatten_model
 from secateurs.utils.training import distributed
 from secateurs.utils.training.engine.hooks import Hooks
 from secateurs.utils.training.engine.shadow import ShadowWeights
 from secateurs.utils.training.models.quantization import zero_masks
 from secateurs.utils.training.models.weights import kernels_by_name, load_model
-
-_BATCH, _NB_BN_BATCHES = 64, 20
-_MAX_MAP_BYTES = 1 << 30
 
 
 class SearchLearner(CompressionLearner):
@@ -148,6 +141,7 @@ class SearchLearner(CompressionLearner):
       found.cost,
       state.file,
       state.ms_by_part,
+      found.kinds,
     )
 
   def _begin(self, tried: Try, model: keras.Model) -> None:
@@ -246,38 +240,14 @@ class SearchLearner(CompressionLearner):
 
   # Samples.
 
-  def _batches(self, purpose: str, nb_batches: int, size: int) -> tf.data.Dataset:
-    index, nb_ranks = distributed.shard()
-    batches = self.helper.train_batches(
-      size, self.settings.stream_seed(purpose), augment=self.sample_augmentation
-    )
-    return batches.take(nb_batches).shard(nb_ranks, index).map(lambda *batch: batch[0])
-
-  def _bn_batches(self, model: keras.Model) -> Iterator[tf.Tensor]:
-    size = inference_batch(flatten_model(model), _BATCH)
-    return self._batches('batch_norm', -(-_NB_BN_BATCHES * _BATCH // size), size)
+  def bn_batches(self, model: keras.Model) -> Iterable[tf.Tensor]:
+    """Batches of inputs that batch normalisation is re-estimated over."""
+    return samples.bn_batches(self.settings, self.sample_augmentation, model)
 
   @functools.cached_property
-  def _repair(self) -> Repair:
+  def repair(self) -> Repair:
     """Samples and method of refits."""
-    shapes = flatten_model(self.helper.build_model(self.settings.run.seed)).shapes
-    largest = max(int(np.prod([side or 1 for side in shape[1:]])) for shape in shapes)
-    number = min(max(_MAX_MAP_BYTES // (4 * largest * _BATCH), 1), NB_BATCHES)
-    number = min(number, max(self.helper.nb_samples('train') // _BATCH, 1))
-    size = min(_BATCH, self.helper.nb_samples('train'))
-    batches = [
-      tf.nest.map_structure(lambda x: x.numpy(), one)
-      for one in self._batches('prune', number, size)
-    ]
-    method = Method(
-      selection='backward',
-      refit_all=True,
-      keep_zeros=True,
-      seed=self.settings.run.seed,
-      nb_points=nb_points(number),
-      store=self.budget.store,
-    )
-    return Repair(batches, method)
+    return samples.repair(self.settings, self.sample_augmentation, self.budget.store)
 
 
 def _whole_kernels(model: keras.Model) -> dict:

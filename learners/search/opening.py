@@ -14,7 +14,7 @@ from secateurs.learners.run.settings import Settings
 from secateurs.learners.search.confidence import least_samples
 from secateurs.learners.search.config import JsConfig
 from secateurs.learners.search.files import Costs
-from secateurs.learners.search.parts import Scene
+from secateurs.learners.search.scene import Scene
 from secateurs.learners.search.state import Taken
 from secateurs.learners.search.trying import Judge, drop_of, trainable_bits
 from secateurs.utils.errors import UserError

@@ -1,12 +1,62 @@
-"""The samples that tries are judged on, where half of the evaluation set is given away for it."""
+"""Samples that a search refits on, and the half of the evaluation set that may judge it."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
+import tf_keras as keras
 
+from secateurs.learners.channels.reconstruct import NB_BATCHES, Method, nb_points
 from secateurs.learners.run.helper import Helper
+from secateurs.learners.run.settings import Settings
+from secateurs.learners.search.building import Repair
+from secateurs.utils.graph.counts.memory import inference_batch
+from secateurs.utils.graph.flat.walk import flatten_model
+from secateurs.utils.training import distributed
+from secateurs.utils.training.layerwise.maps import MapStore
+
+_BATCH, _NB_BN_BATCHES = 64, 20
+_MAX_MAP_BYTES = 1 << 30
+
+
+def bn_batches(settings: Settings, augment: str, model: keras.Model) -> Iterable[tf.Tensor]:
+  """This process's batches of inputs that batch normalisation is re-estimated over."""
+  size = inference_batch(flatten_model(model), _BATCH)
+  return _inputs(settings, augment, 'batch_norm', -(-_NB_BN_BATCHES * _BATCH // size), size)
+
+
+def repair(settings: Settings, augment: str, store: Callable[[], MapStore]) -> Repair:
+  """Samples and method of refits: as many samples as a map of all of them allows."""
+  helper = settings.helper
+  shapes = flatten_model(helper.build_model(settings.run.seed)).shapes
+  largest = max(int(np.prod([side or 1 for side in shape[1:]])) for shape in shapes)
+  number = min(max(_MAX_MAP_BYTES // (4 * largest * _BATCH), 1), NB_BATCHES)
+  number = min(number, max(helper.nb_samples('train') // _BATCH, 1))
+  size = min(_BATCH, helper.nb_samples('train'))
+  batches = [
+    tf.nest.map_structure(lambda x: x.numpy(), one)
+    for one in _inputs(settings, augment, 'prune', number, size)
+  ]
+  method = Method(
+    selection='backward',
+    refit_all=True,
+    keep_zeros=True,
+    seed=settings.run.seed,
+    nb_points=nb_points(number),
+    store=store,
+  )
+  return Repair(batches, method)
+
+
+def _inputs(
+  settings: Settings, augment: str, purpose: str, nb_batches: int, size: int
+) -> tf.data.Dataset:
+  index, nb_ranks = distributed.shard()
+  batches = settings.helper.train_batches(size, settings.stream_seed(purpose), augment=augment)
+  return batches.take(nb_batches).shard(nb_ranks, index).map(lambda *batch: batch[0])
 
 
 class HalfJudging:

@@ -13,7 +13,7 @@ from secateurs.learners.search.building import bits_after
 from secateurs.learners.search.choosing import Choice, choose, loss_of, most_saved
 from secateurs.learners.search.confidence import Drop, nb_parts, paired_drop
 from secateurs.learners.search.files import Costs
-from secateurs.learners.search.parts import Scene
+from secateurs.learners.search.scene import Scene
 from secateurs.learners.search.state import Taken
 from secateurs.utils import nested
 from secateurs.utils.training.tasks.evaluation import evaluate_function

@@ -17,7 +17,7 @@ def load(folder: str | Path | None) -> tuple[tuple, tuple]:
   """Training and evaluation data, each (inputs, targets) or (inputs, targets, weights).
 
   A file holds the arrays `x`, `y` and, if samples have weights, `w`; for several inputs or outputs
-  `x_<input>` and `y_<output>`, by their names.
+  `x_<input>` and `y_<output>`, by their names. Without any `y` in it a file gives inputs alone.
 
   Raises:
     UserError: a file or an array is missing.
@@ -26,7 +26,12 @@ def load(folder: str | Path | None) -> tuple[tuple, tuple]:
     raise UserError(
       '--data_set arrays needs the folder of train.npz and test.npz: give --data_dir_local DIR.'
     )
-  return tuple(_read(Path(folder).expanduser() / f'{name}.npz') for name in ('train', 'test'))
+  paths = [Path(folder).expanduser() / f'{name}.npz' for name in ('train', 'test')]
+  found = [_read(path) for path in paths]
+  alone = [len(one) == 1 for one in found]
+  if any(alone) and not all(alone):
+    raise _lacking(paths[alone.index(True)], 'x', 'y')
+  return tuple(found)
 
 
 def _read(path: Path) -> tuple[Any, ...]:
@@ -36,14 +41,19 @@ def _read(path: Path) -> tuple[Any, ...]:
     )
   arrays = read_npz(path)
   parts = {kind: _part(arrays, kind) for kind in _KINDS}
+  if parts['y'] is None and parts['w'] is None and isinstance(parts['x'], np.ndarray):
+    return (parts['x'],)
   for kind in ('x', 'y'):
     if parts[kind] is None:
-      raise UserError(
-        f'{path} holds {", ".join(arrays) or "nothing"}, but {kind} ({_KINDS[kind]}), or '
-        f'{kind}_<name> for '
-        'several, was expected: write it with numpy.savez.'
-      )
+      raise _lacking(path, ', '.join(arrays), kind)
   return tuple(part for part in parts.values() if part is not None)
+
+
+def _lacking(path: Path, held: str, kind: str) -> UserError:
+  return UserError(
+    f'{path} holds {held or "nothing"}, but {kind} ({_KINDS[kind]}), or {kind}_<name> for several, was '
+    'expected: write it with numpy.savez.'
+  )
 
 
 def _part(arrays: dict[str, np.ndarray], kind: str) -> Any:

@@ -1,0 +1,174 @@
+"""Searches on handwritten digits with a small residual network: what is promised holds."""
+
+import json
+
+import numpy as np
+import pytest
+import tf_keras as keras
+from killing import killed
+
+import secateurs
+from secateurs.learners.search.building import Repair, refit_without_blocks, without_blocks
+from secateurs.learners.search.config import JsConfig
+from secateurs.learners.search.state import Taken
+from secateurs.utils.errors import UserError
+
+L = keras.layers
+SHORT = {
+  'nb_tries': 3,
+  'nb_epochs_try': 1.0,
+  'nb_epochs_ft': 2.0,
+  'bench_frames': 5,
+  'bench_threads': '1',
+  'nb_smpls_val': 300,
+  'enbl_bf16': False,
+}
+
+
+def network():
+  """Two residual blocks whose shortcuts are identities."""
+  keras.utils.set_random_seed(0)
+  x = inputs = keras.Input((8, 8, 1))
+  x = L.Conv2D(12, 3, padding='same', activation='relu', name='stem')(x)
+  for block in ('one', 'two'):
+    y = L.Conv2D(12, 3, padding='same', use_bias=False, name=f'{block}_a')(x)
+    y = L.ReLU(name=f'{block}_ar')(L.BatchNormalization(name=f'{block}_an')(y))
+    y = L.Conv2D(12, 3, padding='same', use_bias=False, name=f'{block}_b')(y)
+    y = L.BatchNormalization(name=f'{block}_bn')(y)
+    x = L.ReLU(name=f'{block}_r')(L.Add(name=f'{block}_add')([x, y]))
+  x = L.GlobalMaxPooling2D(name='pool')(x)
+  return keras.Model(inputs, L.Dense(10, activation='softmax', name='out')(x))
+
+
+@pytest.fixture(scope='module')
+def digits():
+  from sklearn.datasets import load_digits
+
+  images, labels = load_digits(return_X_y=True)
+  images = images.reshape(-1, 8, 8, 1).astype('float32') / 16
+  return (images[:1400], labels[:1400]), (images[1400:], labels[1400:])
+
+
+@pytest.fixture(scope='module')
+def model(digits):
+  found = network()
+  found.compile(keras.optimizers.Adam(3e-3), 'sparse_categorical_crossentropy')
+  found.fit(*digits[0], batch_size=32, epochs=4, verbose=0)
+  return found
+
+
+@pytest.fixture(scope='module')
+def searched(model, digits, tmp_path_factory):
+  folder = tmp_path_factory.mktemp('searched')
+  result = secateurs.compress(
+    model, *digits, max_drop=0.06, minimise='macs', run_dir=str(folder), **SHORT
+  )
+  return folder, result
+
+
+@pytest.mark.slow
+def test_the_network_is_smaller_within_the_loss(searched):
+  report = searched[1].report
+  assert report['compressed']['macs'] < 0.75 * report['original']['macs']
+  drop = report['original']['score']['value'] - report['compressed']['score']['value']
+  assert drop <= 0.06
+  assert 'looked at once' in report['notes'][0]
+  path = report['extra']['search_path']
+  chosen = path['tries'][path['chosen'] - 1]
+  assert chosen['accepted']
+  assert chosen['macs'] == report['compressed']['macs']
+  assert report['extra']['held_out']['samples'] == 300
+
+
+@pytest.mark.slow
+def test_the_best_network_is_on_disk_and_the_path_on_the_page(searched):
+  folder, result = searched
+  networks = folder / 'models_js' / 'networks'
+  assert (networks / 'best.tflite').stat().st_size < 120_000
+  page = (folder / 'logs' / 'joint-search' / 'report.html').read_text()
+  assert 'Path of the search' in page
+  assert result.export(folder / 'small.tflite').is_file()
+
+
+@pytest.mark.slow
+def test_a_limit_out_of_reach_says_what_was_reached(model, digits, tmp_path):
+  with pytest.raises(
+    UserError, match=r'was not met: the least that was reached is .* at a drop of'
+  ):
+    secateurs.compress(
+      model, *digits, max_macs='1k', run_dir=str(tmp_path), **{**SHORT, 'nb_tries': 1}
+    )
+
+
+def test_a_network_that_guesses_is_refused(digits, tmp_path):
+  with pytest.raises(UserError, match='Train it first'):
+    secateurs.compress(network(), *digits, run_dir=str(tmp_path), **SHORT)
+
+
+def test_too_few_samples_are_refused(model, digits, tmp_path):
+  with pytest.raises(UserError, match=r'on 50 held-out samples.*at least 271'):
+    secateurs.compress(model, *digits, run_dir=str(tmp_path), **{**SHORT, 'nb_smpls_val': 50})
+
+
+@pytest.mark.slow
+def test_a_killed_search_ends_alike(model, digits, searched, tmp_path, monkeypatch):
+  arguments = {'max_drop': 0.06, 'minimise': 'macs', 'run_dir': str(tmp_path), **SHORT}
+  for moment in (1, 3):
+    with killed(monkeypatch, lambda steps: len(steps) > moment):  # noqa: B023
+      secateurs.compress(model, *digits, **arguments)
+  result = secateurs.compress(model, *digits, **arguments)
+  pairs = zip(result.model.get_weights(), searched[1].model.get_weights(), strict=True)
+  assert all(np.array_equal(a, b) for a, b in pairs)
+
+
+@pytest.mark.exhaustive
+@pytest.mark.slow
+def test_a_packed_file_takes_zeros_and_few_values(model, digits, tmp_path):
+  result = secateurs.compress(
+    model, *digits, max_drop=0.08, file='packed', run_dir=str(tmp_path), **SHORT
+  )
+  kernel = result.model.get_layer('two_b').kernel.numpy()
+  assert len(np.unique(kernel)) <= 17
+  assert result.files['dc'].stat().st_size < 0.5 * result.report['original']['tflite_bytes']
+
+
+@pytest.mark.exhaustive
+@pytest.mark.slow
+def test_blocks_alone_go(model, digits, tmp_path):
+  result = secateurs.compress(
+    model, *digits, learner='block-drop', js_max_macs='60k', run_dir=str(tmp_path),
+    js_nb_tries=3, js_nb_epochs_try=1.0, nb_epochs_ft=1.0, bench_frames=5, nb_smpls_val=300,
+  )  # fmt: skip
+  taken = json.loads((tmp_path / 'logs/joint-search/report.json').read_text())['extra']['taken']
+  assert {row['what'] for row in taken} == {'block'}
+  assert len(result.model.layers) < len(model.layers)
+
+
+def test_what_follows_a_block_that_went_makes_up_for_it(model, digits):
+  from secateurs.learners.channels.reconstruct import Method
+
+  images = digits[0][0]
+  taken = [Taken('one_add', 'block', 1, 0, 0.1)]
+  repair = Repair([images[:128], images[128:256]], Method('backward', refit_all=True))
+  wanted = model(images[300:400], training=False).numpy()
+
+  def error(net):
+    return np.square(net(images[300:400], training=False).numpy() - wanted).mean()
+
+  refit = refit_without_blocks(model, taken, 'keep', repair)
+  assert len(refit.layers) == len(without_blocks(model, taken).layers) < len(model.layers)
+  assert error(refit) < 0.7 * error(without_blocks(model, taken))
+
+
+@pytest.mark.parametrize(
+  ('flags', 'text'),
+  [
+    ({'max_bytes': '1kB', 'max_ram': '1kB'}, 'are two limits'),
+    ({'file': 'packed', 'minimise': 'latency'}, 'packed saves bytes'),
+    ({'take': 'channels,colours'}, 'takes some of'),
+    ({'time': 'soon'}, 'takes a number above zero'),
+  ],
+)
+def test_flags_that_do_not_fit_are_refused(flags, text):
+  with pytest.raises(UserError, match=text):
+    JsConfig(**flags)
