@@ -64,8 +64,11 @@ setup(
   ],
   extras_require={
     'docs': ['pdoc>=15,<17'],
+    'ethos': ['ethos-u-vela>=5,<6'],
     # Built from source: scripts/install_horovod.sh does what pip alone cannot (docs/distributed.md).
     'horovod': ['horovod==0.28.1'],
+    'micro': ['tflite-micro'],
+    'onnx': ['onnx>=1.17,<2', 'onnxruntime>=1.20,<2', 'tf2onnx>=1.16,<2'],
     'quant': ['ai-edge-litert>=2,<3', 'ai-edge-quantizer>=0.10,<0.11'],
     'search': ['optuna>=4,<6'],
     'test': [

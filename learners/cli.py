@@ -42,7 +42,7 @@ def main(experiment: Callable[[], Any], argv: Sequence[str] | None = None) -> No
     experiment: gives the `nets.model_helper.Experiment` to run.
     argv: command line; default: that of the process.
   """
-  argv = _with_forced_bf16(list(sys.argv if argv is None else argv))
+  argv = _with_words(list(sys.argv if argv is None else argv))
   debug = any(arg in ('--debug', '-debug', '--debug=true') for arg in argv)
   interrupts.arm()
   if _is_chief() and not {'-h', '--help', '-help'}.intersection(argv):
@@ -80,14 +80,23 @@ def main(experiment: Callable[[], Any], argv: Sequence[str] | None = None) -> No
   os._exit(code)
 
 
-def _with_forced_bf16(argv: list[str]) -> list[str]:
-  """Spells `--enbl_bf16 force` as the two switches that it means."""
+# Words that a switch takes: what else they set.
+_WORDS = {
+  ('enbl_bf16', 'force'): ['--force_bf16'],
+  ('export_int8', 'auto'): ['--int8_repair', 'auto'],
+}
+
+
+def _with_words(argv: list[str]) -> list[str]:
+  """Spells `--enbl_bf16 force` and `--export_int8 auto` as the two flags that each means."""
   found: list[str] = []
   for arg in argv:
-    if arg in ('--enbl_bf16=force', '-enbl_bf16=force'):
-      found += ['--enbl_bf16', '--force_bf16']
-    elif arg == 'force' and found and found[-1] in ('--enbl_bf16', '-enbl_bf16'):
-      found.append('--force_bf16')
+    switch, _, word = arg.lstrip('-').partition('=')
+    before = found[-1].lstrip('-') if found and found[-1].startswith('-') else ''
+    if arg.startswith('-') and (switch, word) in _WORDS:
+      found += [f'--{switch}', *_WORDS[switch, word]]
+    elif (before, arg) in _WORDS:
+      found += _WORDS[before, arg]
     else:
       found.append(arg)
   return found

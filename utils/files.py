@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -82,3 +83,18 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
       with contextlib.suppress(OSError):
         partial.unlink(missing_ok=True)
       raise
+
+
+def remove(path: Path) -> None:
+  """Removes a file, or a folder with all that is in it; nothing where there is none."""
+  if path.is_dir() and not path.is_symlink():
+    shutil.rmtree(path)
+  else:
+    path.unlink(missing_ok=True)
+
+
+def size_of(path: Path) -> int:
+  """Bytes of a file, or of all files in a folder."""
+  if path.is_dir():
+    return sum(one.stat().st_size for one in path.rglob('*') if one.is_file())
+  return path.stat().st_size

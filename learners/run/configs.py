@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Mapping
+from typing import ClassVar
 
 from secateurs.utils.config import Config, option
+from secateurs.utils.deploy.format_names import parsed_formats
+from secateurs.utils.deploy.int8.steps import parsed_steps
 from secateurs.utils.errors import UserError
 
 FULL_PREC = 'full-prec'
@@ -15,6 +19,8 @@ FULL_PREC = 'full-prec'
 @dataclasses.dataclass(frozen=True)
 class RunConfig(Config):
   """Where a run keeps its files and how it goes about its work."""
+
+  settled_by: ClassVar[Mapping[str, str]] = {'wants_int8': 'export_int8'}
 
   run_dir: str | None = option(
     None,
@@ -60,6 +66,27 @@ class RunConfig(Config):
   export_int8: bool = option(
     False, 'Also export a full-integer .tflite and measure it.', affects_result=False
   )
+  export_formats: str = option(
+    'keras,tflite',
+    'Formats of the exported files, with commas between them: keras and tflite, which are always '
+    'written, tflite_fp16, tflite_dynamic, tflite_int8 (as --export_int8), pb, saved_model, onnx.',
+    affects_result=False,
+  )
+  int8_repair: str = option(
+    'none',
+    'How the full-integer file is repaired: auto, or some of equalise, bias, percentile, mse, '
+    'rounding, int16, float with commas between them (docs/int8.md); --export_int8 auto sets both.',
+    used_with={'wants_int8': True},
+    affects_result=False,
+  )
+  max_drop: float = option(
+    0.005,
+    "What repairing the full-integer file may leave of a drop of the score from the float file's: of "
+    'a score in percent a fraction of 1, of another one a fraction of its value.',
+    low=0.0,
+    used_with={'wants_int8': True},
+    affects_result=False,
+  )
   nb_smpls_calib: int = option(
     200, 'Training images that calibrate the full-integer export.', low=1, affects_result=False
   )
@@ -86,6 +113,11 @@ class RunConfig(Config):
     low=1,
     affects_result=False,
   )
+  bench_device: str | None = option(
+    None,
+    'NPU that the full-integer files are estimated on, such as ethos-u55-128, by Vela (docs/int8.md).',
+    affects_result=False,
+  )
   batch_size_eval: int | None = option(
     None, "Batch size of evaluations; default: the recipe's.", low=1, affects_result=False
   )
@@ -109,6 +141,18 @@ class RunConfig(Config):
         '--bench_threads takes whole numbers separated by commas, such as 1,2, but '
         f'{self.bench_threads!r} was given.'
       )
+    parsed_steps(self.int8_repair)
+    parsed_formats(self.export_formats)
+
+  @property
+  def formats(self) -> list[str]:
+    """The formats of the exported files."""
+    return parsed_formats(self.export_formats)
+
+  @property
+  def wants_int8(self) -> bool:
+    """Whether there is to be a full-integer file, quantised after training."""
+    return self.export_int8 or 'tflite_int8' in self.formats
 
   @property
   def threads(self) -> list[int]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from secateurs.learners.run.settings import Settings
 from secateurs.utils.deploy.export_files import ENDINGS
 from secateurs.utils.errors import UserError
-from secateurs.utils.files import require_writable
+from secateurs.utils.files import remove, require_writable
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,13 +62,13 @@ class RunFiles:
   def exported(self) -> dict[str, Path]:
     """The exported files that there are, by format."""
     paths = {kind: with_ending(self.save_path_eval, ending) for kind, ending in ENDINGS.items()}
-    return {kind: path for kind, path in paths.items() if path.is_file()}
+    return {kind: path for kind, path in paths.items() if path.exists()}
 
   def remove_others(self, kinds: Collection[str]) -> None:
     """Removes exported files of other formats, which an earlier export of other weights has left."""
     for kind, path in self.exported().items():
       if kind not in kinds:
-        path.unlink(missing_ok=True)
+        remove(path)
 
   def require_writable(self) -> None:
     """Checks that all folders can be written.

@@ -30,7 +30,7 @@ def measure(settings: Settings, model: keras.Model, export: Export) -> dict[str,
     model: as it is trained, float32.
     export: its files.
   """
-  if not settings.run.export_int8 or export.tflite is None:
+  if not settings.run.wants_int8 or export.tflite is None:
     return None
   if importlib.util.find_spec('ai_edge_quantizer') is None:
     say("What layers cost in 8 bits is measured with ai-edge-quantizer: pip install -e '.[quant]'.")
@@ -56,6 +56,18 @@ def measure(settings: Settings, model: keras.Model, export: Export) -> dict[str,
     return errors.block()
 
   return distributed.from_chief(found)
+
+
+def notes(settings: Settings) -> list[str]:
+  """A sentence where the integer ranges come from fewer images than there are classes."""
+  classes = getattr(settings.helper.dataset, 'nb_classes', None) or 0
+  given = settings.run.nb_smpls_calib
+  if not settings.wants_int8 or given >= classes:
+    return []
+  return [
+    f'The int8 ranges come from {given} images of {classes} classes: some classes were never seen; '
+    f'give --nb_smpls_calib {classes} or more.'
+  ]
 
 
 def layer_names(model: keras.Model) -> list[str]:

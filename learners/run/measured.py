@@ -11,10 +11,13 @@ import tf_keras as keras
 
 from secateurs.learners.run import (
   checks,
+  device_costs,
   dry_run,
   estimate,
+  formats,
   identity,
   int8_layers,
+  int8_repair,
   lock,
   measuring,
   modes,
@@ -86,7 +89,11 @@ class MeasuredLearner(Learner):
 
   def preflight(self) -> list[checks.Check]:
     """As of all learners, and whether 8 bits can be simulated."""
-    return [*super().preflight(), lambda: checks.require_8_bits(self.settings, self.model)]
+    return [
+      *super().preflight(),
+      lambda: checks.require_8_bits(self.settings, self.model),
+      lambda: device_costs.require_device(self.settings.run),
+    ]
 
   def memory_needs(self) -> list[Need]:
     """As of all learners, and exporting."""
@@ -168,7 +175,10 @@ class MeasuredLearner(Learner):
     if self.settings.quantization.enbl_qat:
       self.resume()
       twin = self.quantized and self.helper.task.deployable(self.quantized)
-    exported = modes.export(self.settings, self.files, model, twin, self.further_formats())
+    repair = None
+    if twin is None:
+      repair = int8_repair.repairer(self.settings, self.helper.task.trained(model))
+    exported = modes.export(self.settings, self.files, model, twin, self.further_formats(), repair)
     return {kind: file.path for kind, file in exported.files.items()}
 
   def benchmark(self) -> dict[str, list[dict[str, float]]]:
@@ -261,13 +271,15 @@ class MeasuredLearner(Learner):
     if not self.session.is_done(_MEASURE):
       return []
     block = state.report['compressed']
-    kinds = {'keras', 'pb', 'tflite'}
+    kinds = {*self.settings.run.formats} - {'tflite_int8'}
     kinds |= {'tflite_sparse'} if self.leaves_zeros else set()
     kinds |= {'tflite_int8'} if self.settings.wants_int8 else set()
     missing = kinds - set(distributed.from_chief(self.files.exported))
     if self.settings.wants_int8 and 'int8' not in block:
       missing.add('tflite_int8')
     missing -= set(block.get('left_out', ()))
+    if int8_repair.is_outdated(self.settings, state.report):
+      missing.add('int8 file of that repair')
     original = self.files.original_keras
     if not distributed.from_chief(original.is_file):
       missing.add(original.name)
@@ -283,9 +295,10 @@ class MeasuredLearner(Learner):
       self.files.save_path_eval,
       self.prunable(model),
       sparse=self.leaves_zeros,
-      further=self.further_formats(),
+      further={**formats.writers(self.settings.run), **self.further_formats()},
       quantized=self.quantized,
       post_training_score=state.post_training_score,
+      repair=int8_repair.repairer(self.settings, model) if self.quantized is None else None,
     )
     distributed.from_chief(lambda: self.files.remove_others(measured.export.files))
     blocks: dict[str, dict[str, Any]] = {'compressed': measured.block}
@@ -306,7 +319,10 @@ class MeasuredLearner(Learner):
       layer_sparsities=measuring.layer_sparsities(model),
       parity=measured.export.parity_figures(),
     )
+    state.report['formats'] = formats.table(self.settings, measured.export, measured.block)
     state.report['int8_layers'] = int8_layers.measure(self.settings, model, measured.export)
+    state.report['int8_repair'] = measured.export.repairs or None
+    state.report['notes'] += int8_layers.notes(self.settings)
     distributed.from_chief(lambda: plans.write_plan(self.cut_plan(), self.files.plan))
 
   def original_model(self) -> keras.Model:
@@ -316,7 +332,7 @@ class MeasuredLearner(Learner):
   def _complete_original(self) -> None:
     """Measures the original again, where a file of it is wanted and is not there."""
     state = self.session.state
-    wants_int8 = self.settings.run.export_int8 and 'int8' not in state.original
+    wants_int8 = self.settings.run.wants_int8 and 'int8' not in state.original
     wants_int8 &= 'tflite_int8' not in state.original.get('left_out', ())
     endings = ['.keras'] + (['.tflite'] if 'tflite_bytes' in state.original else [])
     paths = [with_ending(self.files.original_prefix, ending) for ending in endings]

@@ -16,6 +16,7 @@ import tf_keras as keras
 
 from secateurs.learners.run.configs import RunConfig
 from secateurs.learners.run.console import say, with_eta
+from secateurs.learners.run.device_costs import add_costs
 from secateurs.learners.run.files import with_ending
 from secateurs.learners.run.helper import Helper
 from secateurs.learners.run.kinds import further_files
@@ -25,6 +26,8 @@ from secateurs.utils.deploy import TFLiteModel, export_model, kept, measure_late
 from secateurs.utils.deploy.export import Export
 from secateurs.utils.deploy.export_files import Writer
 from secateurs.utils.deploy.exportable import NB_PARITY_IMAGES
+from secateurs.utils.deploy.format_names import ALWAYS
+from secateurs.utils.deploy.int8.repair import Repairer
 from secateurs.utils.deploy.operators import operators_of
 from secateurs.utils.deploy.parity import Agreement
 from secateurs.utils.deploy.throughput import measure_throughput, pinned
@@ -57,6 +60,7 @@ def measure(
   further: Mapping[str, Writer] | None = None,
   quantized: keras.Model | None = None,
   post_training_score: float | None = None,
+  repair: Repairer | None = None,
   reuse: bool = False,
 ) -> Measured:
   """Evaluates and exports a float32 model.
@@ -70,18 +74,19 @@ def measure(
     further: writers of the learner's own formats, by format.
     quantized: twin of the model that gives the int8 file, which is written then in any case.
     post_training_score: score of the int8 file that quantising the model itself gave.
+    repair: repairs the int8 file, if it is not made of `quantized`.
     reuse: whether files of an earlier run are taken where they would be the same (`kept`).
   """
   helper, run = settings.helper, settings.run
   evaluation = evaluate_model(model, helper, run)
   # Float files take some of them for the comparison only.
-  integers = run.export_int8 or quantized is not None or further
+  integers = run.wants_int8 or quantized is not None or further
   nb_images = run.nb_smpls_calib if integers else NB_PARITY_IMAGES
   calibration = helper.calibration_images(nb_images)
   deployable, agreement = helper.task.deployable(model), helper.task.agreement
   if reuse:
     export = distributed.from_chief(
-      lambda: _export_once(deployable, prefix, calibration, run.export_int8, agreement)
+      lambda: _export_once(deployable, prefix, calibration, run.wants_int8, agreement)
     )
   else:
     export = distributed.from_chief(
@@ -89,7 +94,8 @@ def measure(
         deployable,
         prefix,
         calibration=calibration,
-        int8=run.export_int8,
+        formats=run.formats,
+        int8=run.wants_int8,
         sparse=sparse,
         further={
           **helper.task.further_formats(),
@@ -98,6 +104,7 @@ def measure(
         },
         quantized=None if quantized is None else helper.task.deployable(quantized),
         agreement=agreement,
+        repair=repair,
       )
     )
   for sentence in (*export.left_out.values(), *export.notes):
@@ -119,7 +126,7 @@ def measure(
     quant=quant,
     **sparsities(model, prunable),
   )
-  return Measured(export, block)
+  return Measured(export, distributed.from_chief(lambda: add_costs(block, export, run)))
 
 
 def _export_once(
@@ -129,7 +136,9 @@ def _export_once(
   key = kept.fingerprint(model, int8, calibration)
   export = kept.find(key, prefix)
   if export is None:
-    export = export_model(model, prefix, calibration=calibration, int8=int8, agreement=agreement)
+    export = export_model(
+      model, prefix, calibration=calibration, formats=ALWAYS, int8=int8, agreement=agreement
+    )
     kept.keep(key, export)
   else:
     say(f'{prefix}.*: an earlier run exported the same network, its files were taken.')

@@ -8,14 +8,16 @@ from pathlib import Path
 
 import tf_keras as keras
 
-from secateurs.learners.run import measuring
+from secateurs.learners.run import device_costs, formats, measuring
 from secateurs.learners.run.console import say
 from secateurs.learners.run.files import RunFiles, with_ending
 from secateurs.learners.run.kinds import further_files
 from secateurs.learners.run.settings import Settings
 from secateurs.utils import nested
 from secateurs.utils.deploy import Export, export_model, file_size, verification
+from secateurs.utils.deploy.devices import vela
 from secateurs.utils.deploy.export_files import ENDINGS, Writer
+from secateurs.utils.deploy.int8.repair import Repairer
 from secateurs.utils.deploy.verification import Verification
 from secateurs.utils.errors import UserError
 from secateurs.utils.files import atomic_path
@@ -25,7 +27,14 @@ from secateurs.utils.training.tasks.scores import Evaluation
 _VERIFIED = ('tflite', 'tflite_int8')
 _NB_VERIFIED = 8
 CHECKPOINT = 'checkpoint'
-_EVALUATED = ('tflite', 'tflite_int8', 'tflite_sparse', 'tflite_quant')
+_EVALUATED = (
+  'tflite',
+  'tflite_int8',
+  'tflite_sparse',
+  'tflite_quant',
+  'tflite_fp16',
+  'tflite_dynamic',
+)
 
 
 def evaluate(
@@ -71,6 +80,7 @@ def export(
   model: keras.Model,
   quantized: keras.Model | None,
   further: Mapping[str, Writer],
+  repair: Repairer | None = None,
 ) -> Export:
   """Writes all formats of a deployable model again, and shows their sizes.
 
@@ -80,6 +90,7 @@ def export(
     model: as it is deployed.
     quantized: its twin that gives the int8 file, deployable as well, if there is one.
     further: writers of the learner's own formats.
+    repair: repairs the int8 file, if it is not made of `quantized`.
   """
   run = settings.run
   calibration = settings.helper.calibration_images(run.nb_smpls_calib)
@@ -88,15 +99,18 @@ def export(
       model,
       files.save_path_eval,
       calibration=calibration,
-      int8=run.export_int8,
+      formats=run.formats,
+      int8=run.wants_int8,
       sparse='tflite_sparse' in files.exported(),
       quantized=quantized,
       further={
         **settings.helper.task.further_formats(),
         **further_files(model, settings.helper),
+        **formats.writers(run),
         **further,
       },
       agreement=settings.helper.task.agreement,
+      repair=repair,
     )
   )
   for sentence in (*exported.left_out.values(), *exported.notes):
@@ -187,8 +201,34 @@ def _benchmark(settings: Settings, files: RunFiles) -> dict[str, list[dict[str, 
         f'  throughput, {one["streams"]} stream(s){where}: {one["fps"]:.0f} frames/s of all together, '
         f'spread {100 * one["spread"]:.1f} %'
       )
-  _write(files, 'benchmark.json', {**timed, **({'throughput': streamed} if streamed else {})})
+  further = {**({'throughput': streamed} if streamed else {}), **_npu(paths, run.bench_device)}
+  _write(files, 'benchmark.json', {**timed, **further})
   return timed
+
+
+def _npu(paths: Mapping[str, Path], device: str | None) -> dict[str, dict[str, object]]:
+  """What an NPU takes for the full-integer files, by `npu_` and their kind.
+
+  Raises:
+    UserError: Vela is not installed, does not know the device, or there is no such file.
+  """
+  if device is None:
+    return {}
+  vela.require_device(device)
+  integers = {kind: path for kind, path in paths.items() if kind.endswith('int8')}
+  if not integers:
+    raise UserError(
+      f'--bench_device {device} takes full-integer files, and there is none: export with '
+      '--export_int8 first.'
+    )
+  found = {}
+  for kind, path in integers.items():
+    cost = vela.npu_cost(path, device)
+    say(f'{kind:<14} {device}, by {vela.version()}: {cost}')
+    if cost.cpu_operators:
+      say(f'  {device_costs.cpu_note(cost)}')
+    found[f'npu_{kind}'] = cost.block()
+  return found
 
 
 def _write(files: RunFiles, name: str, content: object) -> None:

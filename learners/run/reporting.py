@@ -26,6 +26,7 @@ from secateurs.utils.deploy import (
   versions,
   write_report,
 )
+from secateurs.utils.deploy.explorer import write_node_data
 from secateurs.utils.deploy.operators import partition_note
 from secateurs.utils.graph import ModelCount
 from secateurs.utils.training import distributed
@@ -159,6 +160,8 @@ def publish(
       report['links'] = [*earlier, link_of(report)]
     written = write_report(report, files.log_dir, shown.pictures(settings, files))
     shutil.copyfile(written['json'], history_path(files.save_path_eval))
+    if 'tflite' in files.exported():
+      write_node_data(report, files.exported()['tflite'], files.log_dir)
     say(f'\n{format_table(report)}\n')
     for kind, path in {**files.exported(), 'report': written['html'], 'plan': files.plan}.items():
       say(f'{kind:<13} {path}')

@@ -89,7 +89,7 @@ class Settings:
   @property
   def wants_int8(self) -> bool:
     """Whether there is to be a full-integer file."""
-    return self.run.export_int8 or self.quantization.enbl_qat
+    return self.run.wants_int8 or self.quantization.enbl_qat
 
   def in_training_precision(self, model: keras.Model) -> keras.Model:
     """The model as it is trained: a bfloat16 twin if asked for."""

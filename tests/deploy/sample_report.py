@@ -136,12 +136,36 @@ def sample_report():
     'layers': layers,
     'int8_layers': {
       'layers': [
-        {'layer': 'conv1', 'operator': 'CONV_2D', 'snr_db': 31.2, 'alone': 0.0213, 'rest': 0.0041},
-        {'layer': 'logits', 'operator': 'SOFTMAX', 'snr_db': None, 'alone': 0.0, 'rest': 0.0252},
+        {
+          'layer': 'conv1',
+          'operator': 'CONV_2D',
+          'tensor': 'net/conv1/Conv2D',
+          'snr_db': 31.2,
+          'alone': 0.0213,
+          'rest': 0.0041,
+        },
+        {
+          'layer': 'logits',
+          'operator': 'SOFTMAX',
+          'tensor': 'Identity',
+          'snr_db': None,
+          'alone': 0.0,
+          'rest': 0.0252,
+        },
       ],
       'all': 0.0262,
       'nb_images': 16,
     },
+    'int8_repair': [
+      {'step': 'plain', 'kept': True, 'divergence': 0.4, 'drop': 0.031, 'detail': ''},
+      {
+        'step': 'equalise',
+        'kept': True,
+        'divergence': 0.02,
+        'drop': 0.002,
+        'detail': '96 channels, by their activations',
+      },
+    ],
     'phases': [
       {'name': 'baseline', 'iters': 0, 'seconds': 0.4},
       {'name': 'sparsify', 'iters': 1560, 'seconds': 301.2},

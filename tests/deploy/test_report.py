@@ -553,6 +553,12 @@ def validated(report):
   return report
 
 
+def test_the_page_shows_how_the_int8_file_was_repaired(report):
+  page = render_html(report, [])
+  assert '<h2>Repair of the int8 file</h2>' in page
+  assert '96 channels, by their activations' in page
+
+
 def test_the_page_shows_what_layers_cost_in_8_bits(report):
   page = render_html(report, [])
   assert '<h2>Layers in 8 bits</h2>' in page

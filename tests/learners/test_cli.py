@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from absl import flags
 
-from secateurs.learners import get_learner
+from secateurs.learners import cli, get_learner
 from secateurs.learners.run.configs import RunConfig
 from secateurs.utils.flag_values import define_flags, read_config
 
@@ -252,3 +252,18 @@ def test_the_order_of_learners_does_not_depend_on_imports():
   first, second = (run.stdout.splitlines()[-1].split() for run in runs)
   assert first == second
   assert 'chn-pruned' in first
+
+
+@pytest.mark.parametrize(
+  ('given', 'meant'),
+  [
+    (['--export_int8', 'auto'], ['--export_int8', '--int8_repair', 'auto']),
+    (['--export_int8=auto', '--seed=1'], ['--export_int8', '--int8_repair', 'auto', '--seed=1']),
+    (['--export_int8', '--seed', '1'], ['--export_int8', '--seed', '1']),
+    (['--noexport_int8'], ['--noexport_int8']),
+    (['--enbl_bf16', 'force'], ['--enbl_bf16', '--force_bf16']),
+    (['--net', 'auto'], ['--net', 'auto']),
+  ],
+)
+def test_words_after_switches_set_a_second_flag(given, meant):
+  assert cli._with_words(['run.py', *given]) == ['run.py', *meant]

@@ -67,7 +67,7 @@ def finished(request, make_in, baseline, tmp_path_factory):
   def make(**run):
     return make_in(folder, name, run={'warm_start_path': baseline, **run})
 
-  learner = make(export_int8=True)
+  learner = make(export_int8=True, export_formats='pb,tflite_fp16')
   with pytest.raises(UserError, match=r'run the same command with --exec_mode train first'):
     learner.benchmark()
   with contextlib.redirect_stdout(io.StringIO()) as printed:
@@ -77,9 +77,15 @@ def finished(request, make_in, baseline, tmp_path_factory):
 
 def test_a_run_ends_in_files_and_a_report(finished):
   result, learner = finished.result, finished.learner
-  assert {'keras', 'pb', 'tflite', 'tflite_int8'} <= set(result.files)
+  kinds = {'keras', 'pb', 'tflite', 'tflite_fp16', 'tflite_int8'}
+  assert kinds <= set(result.files)
   report = json.loads((learner.files.log_dir / 'report.json').read_text())
   assert report['schema'] == 2
+  rows = {row['format']: row for row in report['formats']}
+  assert kinds <= set(rows)
+  assert all(rows[kind]['score'] is not None for kind in kinds - {'pb'})
+  assert all(rows[kind]['ms'] > 0 for kind in kinds - {'pb', 'keras'})
+  assert report['compressed']['int8']['ram_bytes'] < report['compressed']['ram_bytes']
   assert (report['learner'], report['method']) == (learner.name, None)
   assert (report['task'], report['nb_smpls_eval']) == ('classification', 360)
   assert report['original']['accuracy'] == report['original']['score']['value'] > 0.9

@@ -66,7 +66,7 @@ def test_a_network_of_applications_on_photographs(learner, mobilenet, photograph
   assert after['tflite_bytes'] < 0.6 * before['tflite_bytes']
   assert after['tflite_gzip_bytes'] < 0.6 * before['tflite_gzip_bytes']
   parity = report['parity']
-  for key in ('tflite_vs_keras', 'pb_vs_keras', 'reloaded_vs_keras'):
+  for key in ('tflite_vs_keras', 'reloaded_vs_keras'):
     assert parity[key] < 1e-3
   assert parity['slim_vs_masked'] < 1e-4
   small = keras.models.load_model(next(tmp_path.glob('models_*_eval/model.keras')))

@@ -80,6 +80,7 @@ def convert(
   calibration: Any = None,
   sparse: bool = False,
   simulated: bool = False,
+  weights: str | None = None,
 ) -> bytes:
   """Converts to TensorFlow Lite: float, or full-integer when there are calibration images.
 
@@ -90,6 +91,7 @@ def convert(
     sparse: store kernels with many zeros without them (TensorFlow Lite's EXPERIMENTAL_SPARSITY, which
       its XNNPACK runtime does not take for integer kernels).
     simulated: the function simulates 8 bits, and holds its ranges itself.
+    weights: float16, or dynamic for 8 bits with activations that stay float32 between operators.
 
   Raises:
     UserError: TensorFlow Lite has no operator for a layer.
@@ -108,6 +110,10 @@ def convert(
       converter.optimizations = [tf.lite.Optimize.DEFAULT]
       converter.inference_input_type = tf.int8
       converter.inference_output_type = tf.int8
+    if weights is not None:
+      converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    if weights == 'float16':
+      converter.target_spec.supported_types = [tf.float16]
     if sparse:
       converter.optimizations = [tf.lite.Optimize.EXPERIMENTAL_SPARSITY]
     try:

@@ -3,9 +3,9 @@
 import contextlib
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,13 @@ import tf_keras as keras
 
 from secateurs.utils import memory
 from secateurs.utils.deploy.export_files import ENDINGS, WRITERS, Writer, export_job
+from secateurs.utils.deploy.int8.repair import Repairer
 from secateurs.utils.deploy.parity import Agreement, Parity, ParityError, top1_agreement
 from secateurs.utils.deploy.size import gzip_bytes
 from secateurs.utils.errors import UserError
-from secateurs.utils.files import explain_os_errors, partial_path
+from secateurs.utils.files import explain_os_errors, partial_path, remove, size_of
 
-_NOT_PACKED = ('keras', 'pb')
+_NOT_PACKED = ('keras', 'pb', 'saved_model', 'onnx')
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,7 @@ class Export:
     seconds: time that all of it took.
     left_out: the files that could not be made, by format, and why.
     notes: sentences about the files that the user must not miss.
+    repairs: steps of repairing the full-integer file, see `int8.repair.Step`.
   """
 
   keras: ExportedFile
@@ -73,6 +75,7 @@ class Export:
   seconds: float
   left_out: Mapping[str, str]
   notes: list[str]
+  repairs: list[dict[str, Any]] = field(default_factory=list)
 
   @property
   def files(self) -> dict[str, ExportedFile]:
@@ -106,12 +109,14 @@ def export_model(
   prefix: str | os.PathLike,
   *,
   calibration: Any = None,
+  formats: Collection[str] = ('keras', 'pb', 'tflite'),
   int8: bool = False,
   sparse: bool = False,
   parity_images: Any = None,
   quantized: keras.Model | None = None,
   further: Mapping[str, Writer] | None = None,
   agreement: Agreement = top1_agreement,
+  repair: Repairer | None = None,
 ) -> Export:
   """Writes `<prefix>.keras`, `.pb`, `.tflite` and, if asked for, `_int8.tflite` and others.
 
@@ -125,6 +130,7 @@ def export_model(
     prefix: folder and start of the files' names, e.g. './models_eval/model'.
     calibration: training inputs [n, ...] as the network sees them, a tuple for several inputs;
       the integer ranges come from all of them (a few hundred do). Needed with `int8`.
+    formats: of keras, pb and tflite those that are written; keras always is.
     int8: also write the full-integer file, int8 in and out.
     sparse: also write the float file whose kernels skip their zeros.
     parity_images: images for the comparison, of which the first are taken (`nb_parity_images`); by
@@ -133,15 +139,16 @@ def export_model(
       compared with it), with or without `int8`.
     further: writers of a learner's own formats, by format, see `export_files.ENDINGS`.
     agreement: fraction of decisions that two sets of outputs agree in; default: the largest output.
+    repair: repairs the full-integer file, unless that comes from `quantized`.
 
   Raises:
     UserError: the model or the images cannot be exported, or the folder cannot be written.
     ParityError: the .keras file does not compute what the model computes.
   """
   started = time.perf_counter()
-  job = export_job(model, quantized, int8, calibration, parity_images, agreement)
+  job = export_job(model, quantized, int8, calibration, parity_images, agreement, repair)
   prefix = Path(prefix)
-  kinds = ['keras', 'pb', 'tflite']
+  kinds = ['keras', *(kind for kind in ('pb', 'tflite') if kind in formats)]
   kinds += ['tflite_int8'] if int8 or quantized is not None else []
   kinds += ['tflite_sparse'] if sparse else []
   writers = {**{kind: WRITERS[kind] for kind in kinds}, **(further or {})}
@@ -162,13 +169,13 @@ def export_model(
         if kind == 'keras':
           raise
         left_out[kind] = f'{path.name} was left out: {_reason(error)}'
-        partial.unlink(missing_ok=True)
+        remove(partial)
         continue
       if kind not in _NOT_PACKED:
         packed[kind] = packer.submit(gzip_bytes, partial)
       memory.release()
     sizes = {
-      kind: partial.stat().st_size
+      kind: size_of(partial)
       for kind, partial in zip(writers, partials, strict=True)
       if kind in parities
     }
@@ -190,6 +197,7 @@ def export_model(
     seconds=time.perf_counter() - started,
     left_out=left_out,
     notes=job.notes,
+    repairs=[] if repair is None else repair.block(),
   )
 
 
@@ -211,11 +219,13 @@ def _all_at_once(paths: list[Path]) -> Iterator[list[Path]]:
     try:
       yield partials
       for partial, path in zip(partials, paths, strict=True):
+        if partial.is_dir():
+          remove(path)  # A folder with files in it is not replaced.
         if partial.exists():
           os.replace(partial, path)
         else:
-          path.unlink(missing_ok=True)
+          remove(path)
     finally:
       for partial in partials:
         with contextlib.suppress(OSError):
-          partial.unlink(missing_ok=True)
+          remove(partial)

@@ -20,6 +20,7 @@ from secateurs.utils.deploy.faults.known import known_faults
 from secateurs.utils.deploy.faults.repair import repair
 from secateurs.utils.deploy.faults.rewritings import LayerCall, rewritten
 from secateurs.utils.deploy.float_operators import float_operators
+from secateurs.utils.deploy.int8.repair import Repairer
 from secateurs.utils.deploy.parity import (
   Agreement,
   Parity,
@@ -31,6 +32,7 @@ from secateurs.utils.deploy.parity import (
   keras_outputs,
   top1_agreement,
 )
+from secateurs.utils.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,7 @@ class Job:
     reference: the model's outputs for them.
     agreement: fraction of decisions that two sets of outputs agree in.
     pb_names: of the GraphDef's inputs and outputs, once it is written.
+    repair: makes a better integer file of the float and the plain integer one, if that is asked for.
     rewritings: calls that TensorFlow Lite files are made with in place of layers' own, which a runtime
       computes wrongly.
     notes: sentences about the files that the user must not miss.
@@ -58,6 +61,7 @@ class Job:
   images: Any
   reference: Any
   agreement: Agreement = top1_agreement
+  repair: Repairer | None = None
   pb_names: dict[str, list[str]] = field(default_factory=dict)
   rewritings: dict[keras.layers.Layer, LayerCall] = field(default_factory=dict)
   notes: list[str] = field(default_factory=list)
@@ -87,6 +91,7 @@ def export_job(
   calibration: Any,
   parity_images: Any,
   agreement: Agreement = top1_agreement,
+  repair: Repairer | None = None,
 ) -> Job:
   """Checks what `export_model` is given, and computes the outputs that files are compared with.
 
@@ -98,7 +103,7 @@ def export_job(
     calibration = calibration_images(calibration, specs)
   images = parity_inputs(parity_images, calibration, specs, nb_parity_images(model))
   reference = keras_outputs(model, images)
-  job = Job(model, quantized, specs, calibration, images, reference, agreement)
+  job = Job(model, quantized, specs, calibration, images, reference, agreement, repair)
   job.rewrite(known_faults(model))
   return job
 
@@ -164,6 +169,8 @@ def _write_int8(job: Job, partial: Path, name: str) -> Parity:
   """From the twin that simulates 8 bits, compared with it, or else from the model's own ranges."""
   if job.quantized is None:
     content, reference = convert(job.function, job.model.name, job.calibration), job.reference
+    if job.repair is not None:
+      content = _repaired(job, job.repair, content)
   else:
     with rewritten(known_faults(job.quantized)):
       twin = trace(job.quantized, job.specs, batch=1)
@@ -174,6 +181,16 @@ def _write_int8(job: Job, partial: Path, name: str) -> Parity:
   if left := float_operators(content):
     job.notes.append(f'{name} is not full-integer: {left}')
   return parity
+
+
+def _repaired(job: Job, repair: Repairer, plain: bytes) -> bytes:
+  """The plain file where ai-edge-quantizer cannot make a better one."""
+  try:
+    content = repair(job.float_content, plain, job.calibration)
+  except UserError as error:
+    job.notes.append(f'The int8 file was not repaired: {error}')
+    return plain
+  return content
 
 
 Writer = Callable[[Job, Path, str], Parity]
@@ -199,6 +216,10 @@ ENDINGS = {
   'tflite_sparse': '_sparse.tflite',
   'tflite_quant': '_quant.tflite',
   'tflite_nms': '_nms.tflite',
+  'tflite_fp16': '_fp16.tflite',
+  'tflite_dynamic': '_dynamic.tflite',
+  'saved_model': '_saved_model',
+  'onnx': '.onnx',
   'dc': '.dc',
 }
 WRITERS: dict[str, Writer] = {

@@ -65,8 +65,8 @@ def find(key: str, prefix: Path) -> Export | None:
     with atomic_path(file.path) as partial:
       shutil.copyfile(folder / kind, partial)
   os.utime(folder)
-  optional = {kind: files.get(kind) for kind in ('tflite_int8', 'tflite_sparse')}
-  named = {kind: files[kind] for kind in ('keras', 'pb', 'tflite')}
+  optional = {kind: files.get(kind) for kind in ('pb', 'tflite_int8', 'tflite_sparse')}
+  named = {kind: files[kind] for kind in ('keras', 'tflite')}
   return Export(**named, **optional, further={}, **{'left_out': {}, 'notes': [], **record})
 
 

@@ -59,6 +59,7 @@ def _model_rows(blocks: Blocks) -> list[Row]:
     *_metric_rows(blocks),
     _ratio_row('macs', 'MACs', units.fmt_macs, blocks),
     _ratio_row('params', 'parameters', units.fmt_count, blocks),
+    _ratio_row('ram_bytes', 'peak activation memory', units.fmt_bytes, blocks),
     *_zeros_rows(blocks),
   ]
 
@@ -114,7 +115,34 @@ def _int8_rows(blocks: Blocks) -> list[Row]:
     *_score_rows(blocks, 'int8/'),
     _ratio_row('loss', 'int8 loss', units.fmt_loss, blocks, noise=None, prefix='int8/'),
     *_metric_rows(blocks, 'int8/'),
+    _ratio_row('ram_bytes', 'int8 peak activation memory', units.fmt_bytes, blocks, prefix='int8/'),
+    _ratio_row('arena_bytes', 'int8 arena, tflite-micro', units.fmt_bytes, blocks, prefix='int8/'),
+    *_npu_rows(blocks),
   ]
+
+
+def _npu_rows(blocks: Blocks) -> list[Row]:
+  """What an NPU takes; none if none was asked for."""
+  npus = tuple(block.get('npu') or {} for block in blocks)
+  device = next((npu['device'] for npu in reversed(npus) if npu), None)
+  if device is None:
+    return []
+  prefix = 'int8/npu/'
+  shown = [
+    ('cycles', 'cycles', units.fmt_count),
+    ('ms', 'estimated time', units.fmt_ms),
+    ('sram_bytes', 'SRAM', units.fmt_bytes),
+    ('flash_bytes', 'flash', units.fmt_bytes),
+  ]
+  rows = [
+    _ratio_row(key, f'int8 {label}, {device}', show, npus, prefix=prefix)
+    for key, label, show in shown
+  ]
+  on_cpu = _values(npus, 'cpu_operators')
+  rows.append(
+    plain_row('cpu_operators', 'int8 operators on the CPU', units.fmt_count, on_cpu, prefix)
+  )
+  return [replace(row, int8=True) for row in rows]
 
 
 def _file_rows(blocks: Blocks) -> list[Row]:

@@ -83,12 +83,29 @@ class Evaluated(_Closed, total=False):
   throughput: NotRequired[list[Throughput]]
 
 
+class Npu(_Closed):
+  """What Vela estimates for one inference of the full-integer file on an NPU."""
+
+  device: str  # such as ethos-u55-128
+  cycles: Whole
+  npu_cycles: Whole
+  ms: Number
+  sram_bytes: Whole
+  flash_bytes: Whole
+  npu_operators: Whole
+  cpu_operators: Whole
+  on_cpu: list[str]
+
+
 class Int8(Evaluated, total=False):
   """The full-integer .tflite file."""
 
   post_training_score: Number  # without the quantisation-aware training that the file comes from
   bytes: Number
   gzip_bytes: Number
+  ram_bytes: Number  # peak memory of the activations, by the planner
+  arena_bytes: Number  # that tflite-micro takes
+  npu: Npu | None  # with --bench_device
 
 
 class Sparse(_Closed, total=False):
@@ -124,6 +141,8 @@ class Block(Evaluated, total=False):
   sparsity_params: Number  # zeros in all parameters
   tflite_bytes: Number  # of the float file
   tflite_gzip_bytes: Number
+  ram_bytes: Number  # peak memory of the float file's activations, by the planner
+  ram_operator: str  # kind and name of the operator that holds it
   int8: Int8 | None
   sparse: Sparse | None
   quant: Quant | None
@@ -181,11 +200,23 @@ class ParityFigures(_Closed, total=False):
   int8_max_diff_steps: Number  # largest difference in integer output steps
 
 
+class Format(_Closed):
+  """One exported file of the compressed model."""
+
+  format: str
+  file: str
+  bytes: Number
+  gzip_bytes: Number
+  score: Number  # value of the task's score; null where the file was not evaluated
+  ms: Number  # median of one sample with the fewest threads
+
+
 class Int8Layer(_Closed):
   """One layer of the compressed model in 8 bits, quantised after training."""
 
   layer: str
   operator: str  # kind in the .tflite file
+  tensor: str  # name of its output in the float file
   snr_db: Number  # signal-to-noise ratio of its output with it alone in 8 bits
   alone: Number  # divergence of the outputs with it alone in 8 bits
   rest: Number  # the same with all layers but this one in 8 bits
@@ -197,6 +228,16 @@ class Int8Layers(_Closed):
   layers: list[Int8Layer]
   all: Number  # divergence with all layers in 8 bits
   nb_images: Whole
+
+
+class Int8Step(_Closed):
+  """One step of repairing the int8 file."""
+
+  step: str  # plain: the file before
+  kept: bool
+  divergence: Number  # of the outputs from the float network's
+  drop: Number  # of the score, from the float file's, on samples of no test; negative if better
+  detail: str
 
 
 class Link(_Closed, total=False):
@@ -241,7 +282,9 @@ class Report(_Closed):
   achieved: Achieved
   parity: ParityFigures
   layers: list[Layer]
+  formats: NotRequired[list[Format] | None]  # all exported files
   int8_layers: NotRequired[Int8Layers | None]  # with --export_int8, where it could be measured
+  int8_repair: NotRequired[list[Int8Step] | None]  # what was done to the int8 file
   phases: list[Phase]
   images_per_sec: Number  # of the fastest training phase
   seconds_total: Number

@@ -39,6 +39,7 @@ class LayerError:
     snr_db: signal-to-noise ratio of its output with it alone in 8 bits, in decibels, at most 120.
     alone: divergence of the network's outputs with it alone in 8 bits.
     rest: the same with all layers but this one in 8 bits.
+    tensor: name of its output in the file.
     scope: of the operator in the file.
   """
 
@@ -47,6 +48,7 @@ class LayerError:
   snr_db: float
   alone: float
   rest: float
+  tensor: str
   scope: str
 
 
@@ -118,6 +120,7 @@ def layer_errors(
         snr_db(original.tensor(name), alone.tensor(name)),
         mean(divergence(wanted, alone.outputs())),
         rest,
+        name,
         scope,
       )
     )

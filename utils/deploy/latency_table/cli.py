@@ -25,6 +25,11 @@ def main(argv: Sequence[str] | None = None) -> int:
   parser.add_argument('--threads', type=int, default=1, help='threads of the interpreter')
   parser.add_argument('--int8', action='store_true', help='time full-integer files')
   parser.add_argument(
+    '--vela',
+    metavar='DEVICE',
+    help='time nothing; take what Vela estimates for an NPU, such as ethos-u55-128',
+  )
+  parser.add_argument(
     '--emit',
     type=Path,
     metavar='DIR',
@@ -50,17 +55,22 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace) -> None:
   quiet_tensorflow()
+  from secateurs.utils.deploy.devices import vela
   from secateurs.utils.deploy.interpreter import runtimes
   from secateurs.utils.deploy.latency_table import elsewhere
   from secateurs.utils.deploy.latency_table.measure import make_table
+  from secateurs.utils.deploy.latency_table.npu import make_npu_table
   from secateurs.utils.deploy.latency_table.table import LatencyTable, read_table
   from secateurs.utils.graph import ChannelGraph, load_model
 
   graph = ChannelGraph(load_model(options.model))
-  kind = 'int8' if options.int8 else 'float'
+  kind = 'int8' if options.int8 or options.vela else 'float'
   here = options.collect is None
   device = processor.describe() if here else options.device or 'another device'
   runtime = list(runtimes())[-1] if here else 'benchmark_model of TensorFlow Lite'
+  if options.vela:
+    vela.require_device(options.vela)
+    device, runtime = options.vela, vela.version()
   table = LatencyTable(device, runtime, options.threads, kind)
   if options.emit is not None:
     elsewhere.emit(graph, options.emit, kind, options.threads, print)
@@ -74,7 +84,9 @@ def _run(options: argparse.Namespace) -> None:
         f'{", ".join(map(str, same[1]))}: give another --out.'
       )
     table = known
-  if options.collect is None:
+  if options.vela:
+    make_npu_table(table, graph, options.out, print)
+  elif options.collect is None:
     make_table(table, graph, options.out, print)
   else:
     elsewhere.collect(table, graph, options.collect)

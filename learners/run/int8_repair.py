@@ -1,0 +1,106 @@
+"""What an int8 file is judged by while it is repaired: the task's score on samples of no test."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+import tf_keras as keras
+
+from secateurs.learners.run.console import say
+from secateurs.learners.run.int8_layers import divergence, layer_names
+from secateurs.learners.run.judging import judging_samples
+from secateurs.learners.run.settings import Settings
+from secateurs.utils import nested
+from secateurs.utils.deploy.int8.repair import Repairer
+from secateurs.utils.deploy.int8.steps import NOTHING, parsed_steps
+from secateurs.utils.deploy.interpreter import TFLiteModel
+from secateurs.utils.training.tasks.evaluation import zeros
+from secateurs.utils.training.tasks.scores import Score
+from secateurs.utils.training.tasks.task import Task
+
+_NB_SAMPLES = 2000
+
+
+def repairer(settings: Settings, model: keras.Model) -> Repairer | None:
+  """What repairs the int8 file of a run; None where nothing is to be repaired.
+
+  Args:
+    settings: flags, data and task.
+    model: as it is trained, float32.
+  """
+  steps = parsed_steps(settings.run.int8_repair)
+  if not steps or not settings.run.wants_int8:
+    return None
+  helper = settings.helper
+  inputs, targets = judging_samples(helper, _NB_SAMPLES)
+  judge = FileJudge(inputs, targets, helper.task, max(settings.run.threads))
+  return Repairer(
+    steps,
+    judge.drop,
+    settings.run.max_drop,
+    layer_names(model),
+    divergence(helper),
+    say,
+  )
+
+
+def is_outdated(settings: Settings, report: Mapping[str, Any]) -> bool:
+  """Whether the int8 file of a report was repaired otherwise than is wanted now."""
+  run = settings.run
+  if not run.wants_int8 or settings.quantization.enbl_qat:
+    return False
+  return report['flags'].get('int8_repair', NOTHING) != run.int8_repair
+
+
+class FileJudge:
+  """Scores .tflite files on some samples, in this process alone."""
+
+  def __init__(self, inputs: Any, targets: Any, task: Task, threads: int) -> None:
+    """Keeps `inputs` [n, ...], `targets` [n, ...], the task and the interpreter's threads."""
+    self._inputs, self._targets, self._task = inputs, targets, task
+    self._threads = threads
+    self._known: dict[int, Score] = {}
+
+  def drop(self, original: bytes, changed: bytes) -> float:
+    """How much worse a file scores than another.
+
+    Of a score in percent as a fraction of 1, of another as a fraction of the original's value.
+    """
+    before, after = self.score(original), self.score(changed)
+    unit = 1.0 if before.unit == 'percent' else max(abs(before.value), 1e-12)
+    return (before.goodness - after.goodness) / unit
+
+  def score(self, content: bytes) -> Score:
+    """The task's score of a file."""
+    key = hash(content)
+    if key not in self._known:
+      with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / 'judged.tflite'
+        path.write_bytes(content)
+        inputs = nested.mapped(lambda one: np.asarray(one, _wide(one)), self._inputs)
+        outputs = TFLiteModel(path, self._threads).predict(inputs)
+      self._known[key] = self._scored(self._task.trained_outputs(outputs))
+    return self._known[key]
+
+  def _scored(self, outputs: Any) -> Score:
+    task, given = self._task, tf.nest.map_structure(tf.convert_to_tensor, outputs)
+    targets = tf.nest.map_structure(tf.convert_to_tensor, self._targets)
+    found = task.totals(targets, given)
+    totals = {
+      name: np.float64((value + found[name]).numpy()) for name, value in zeros(task).items()
+    }
+    totals = {name: float(one) if np.ndim(one) == 0 else one for name, one in totals.items()}
+    records = {}
+    if task.collects:
+      records = {name: one.numpy() for name, one in task.records(targets, given).items()}
+    return task.evaluation(totals, records).score
+
+
+def _wide(one: np.ndarray) -> Any:
+  """Samples may be kept in float16."""
+  return np.float32 if one.dtype.kind == 'f' else one.dtype

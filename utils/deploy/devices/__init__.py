@@ -1,0 +1,1 @@
+"""What .tflite files take on small devices: memory of activations, microcontrollers, NPUs."""

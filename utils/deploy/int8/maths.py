@@ -1,0 +1,96 @@
+"""The operators with kernels as matrix products, for what is fit to them."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import tensorflow as tf
+
+from secateurs.utils.deploy.int8.opened import KERNELS, OpenFile, Operator
+
+_PADDINGS = ('SAME', 'VALID')
+FITTED = ('CONV_2D', 'DEPTHWISE_CONV_2D', 'FULLY_CONNECTED')
+
+
+@dataclasses.dataclass(frozen=True)
+class Product:
+  """One operator as groups of matrix products: outputs = patches @ weights, without the bias.
+
+  A convolution is one group (of each group of channels one), a depthwise one a group for each channel.
+
+  Attributes:
+    kind: of the operator.
+    shape: of the kernel in the file.
+    groups: number of groups.
+    strides, rates: (height, width).
+    padding: SAME or VALID.
+  """
+
+  kind: str
+  shape: tuple[int, ...]
+  groups: int
+  strides: tuple[int, int]
+  rates: tuple[int, int]
+  padding: str
+
+  def patches(self, inputs: np.ndarray) -> np.ndarray:
+    """What each output is a sum over: float32 [positions, groups, values] of real inputs [n, ...]."""
+    if self.kind == 'FULLY_CONNECTED':
+      return np.reshape(inputs, (-1, 1, self.shape[1])).astype(np.float32)
+    height, width = self.shape[1:3]
+    found = tf.image.extract_patches(
+      tf.cast(inputs, tf.float32),
+      (1, height, width, 1),
+      (1, *self.strides, 1),
+      (1, *self.rates, 1),
+      self.padding,
+    ).numpy()
+    channels = inputs.shape[-1]
+    split = found.reshape(-1, height * width, self.groups, channels // self.groups)
+    return split.swapaxes(1, 2).reshape(len(split), self.groups, -1)
+
+  def weights(self, kernel: np.ndarray) -> np.ndarray:
+    """The kernel of the file as [groups, values, outputs of a group]."""
+    if self.kind == 'FULLY_CONNECTED':
+      return kernel.T[None]
+    if self.kind == 'DEPTHWISE_CONV_2D':
+      height, width, made = self.shape[1:]
+      split = kernel.reshape(height * width, self.groups, made // self.groups)
+      return split.swapaxes(0, 1)
+    split = kernel.reshape(self.groups, self.shape[0] // self.groups, -1)
+    return split.swapaxes(1, 2)
+
+  def kernel(self, weights: np.ndarray) -> np.ndarray:
+    """The kernel as the file has it, from what `weights` gave."""
+    if self.kind == 'FULLY_CONNECTED':
+      return weights[0].T
+    if self.kind == 'DEPTHWISE_CONV_2D':
+      return weights.swapaxes(0, 1).reshape(self.shape)
+    return weights.swapaxes(1, 2).reshape(self.shape)
+
+  def per_output_shape(self) -> tuple[int]:
+    """Number of output channels, as a shape."""
+    return (self.shape[3] if self.kind == 'DEPTHWISE_CONV_2D' else self.shape[0],)
+
+  def per_output(self, values: np.ndarray) -> np.ndarray:
+    """Values of each output channel [outputs] as [groups, 1, outputs of a group]."""
+    return np.reshape(values, (self.groups, 1, -1))
+
+
+def product_of(file: OpenFile, op: Operator) -> Product | None:
+  """An operator as a product; None for one that is not fitted.
+
+  Its data must be real or integer maps [n, h, w, c], or rows.
+  """
+  if op.kind not in FITTED:
+    return None
+  slots = KERNELS[op.kind]
+  shape, data = file.shape(op.inputs[slots.kernel]), file.shape(op.inputs[slots.data])
+  if op.kind == 'FULLY_CONNECTED':
+    return Product(op.kind, shape, 1, (1, 1), (1, 1), 'VALID') if len(shape) == 2 else None
+  groups = data[-1] if op.kind == 'DEPTHWISE_CONV_2D' else data[-1] // shape[3]
+  options = op.options
+  strides = int(options.strideH), int(options.strideW)
+  rates = int(options.dilationHFactor), int(options.dilationWFactor)
+  return Product(op.kind, shape, groups, strides, rates, _PADDINGS[int(options.padding)])
