@@ -566,3 +566,35 @@ def test_the_page_shows_what_layers_cost_in_8_bits(report):
   assert 'All layers in 8 bits: 0.0262.' in page
   without = {key: value for key, value in report.items() if key != 'int8_layers'}
   assert 'Layers in 8 bits' not in render_html(without, [])
+
+
+def test_memory_and_cycles_are_rows(report):
+  npu = {
+    'device': 'ethos-u55-128',
+    'cycles': 200_000,
+    'npu_cycles': 190_000,
+    'ms': 0.4,
+    'sram_bytes': 51_200,
+    'flash_bytes': 79_000,
+    'npu_operators': 40,
+    'cpu_operators': 0,
+    'on_cpu': [],
+  }
+  report['original']['ram_bytes'], report['compressed']['ram_bytes'] = 100_000, 100_000
+  report['original']['int8'] = {'npu': npu, 'ram_bytes': 25_000}
+  report['compressed']['int8'] = {'npu': {**npu, 'cycles': 100_000}, 'ram_bytes': 25_000}
+  validate_report(report)
+  rows = {row.key: row for row in report_rows(report)}
+  assert rows['int8/npu/cycles'].change == '0.50x'
+  assert rows['int8/npu/cycles'].label == 'int8 cycles, ethos-u55-128'
+  assert rows['ram_bytes'].change == '1.00x'
+  assert rows['int8/npu/cpu_operators'].compressed == '0'
+
+
+def test_exported_files_are_one_table(report):
+  row = {'file': 'm.onnx', 'format': 'onnx', 'bytes': 5000, 'gzip_bytes': None, 'score': 0.9}
+  report['formats'] = [{**row, 'ms': 0.2}, {**row, 'ms': None}, {**row, 'score': None, 'ms': 0.1}]
+  validate_report(report)
+  page = render_html(report, [])
+  assert '<h2>Exported files</h2>' in page
+  assert page.count('m.onnx') == 3

@@ -12,9 +12,13 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Collection
+from pathlib import Path
 
+from secateurs.utils.deploy.int8.opened import OpenFile
 from secateurs.utils.errors import UserError
 
+_NAMED = 3
 _PROGRAM = """
 import sys
 from tflite_micro.python.tflite_micro import runtime
@@ -74,5 +78,17 @@ def arena(path: str | os.PathLike) -> Arena:
   if done.returncode == 0 and numbers['bytes'] is not None:
     return Arena(**numbers, lacking=(), reason=None)
   lines = [line.strip() for line in text.splitlines() if line.strip()]
-  reason = f'no kernel for {", ".join(lacking)}' if lacking else (lines or ['no reason given'])[-1]
-  return Arena(None, None, lacking, reason[:200])
+  reason = _without_kernel(path, lacking) if lacking else (lines or ['no reason given'])[-1]
+  return Arena(None, None, lacking, reason[:300])
+
+
+def _without_kernel(path: str | os.PathLike, kinds: Collection[str]) -> str:
+  """Names the layers of the operators that tflite-micro lacks, and says what to do."""
+  file = OpenFile(Path(path).read_bytes())
+  found = [
+    f'{op.kind} of {file.name(op.outputs[0]).split(";")[0]}'
+    for op in file.operators
+    if op.kind in kinds
+  ]
+  named = ', '.join(found[:_NAMED] or sorted(kinds))
+  return f'it has no kernel for {named}: replace that layer by one of other operators'
