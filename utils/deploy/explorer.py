@@ -53,6 +53,8 @@ def kept_shares(content: bytes, layers: Sequence[Mapping[str, Any]]) -> dict[str
   for op in with_kernels(file):
     name = file.name(op.outputs[0])
     parts = [part for part in re.split(r'[;/:]', name) if part in shares]
+    if not parts and op.outputs[0] in file.outputs:  # Which the converter names after no layer.
+      parts = list(shares)
     if parts:
       found[name] = shares[parts[-1]]
   return found

@@ -2,9 +2,10 @@ import importlib.util
 
 import numpy as np
 import pytest
+import tensorflow as tf
 import tf_keras as keras
 
-from secateurs.utils.deploy.convert import int8_bytes, tflite_bytes
+from secateurs.utils.deploy.convert import convert, int8_bytes, tflite_bytes, trace_function
 from secateurs.utils.deploy.devices import micro, vela
 from secateurs.utils.deploy.devices.memory_plan import Life, lives_of, peak_memory, plan
 from secateurs.utils.deploy.int8.opened import OpenFile
@@ -70,14 +71,10 @@ def test_the_arena_holds_the_plan(int8_file):
 
 
 @needs_micro
-def test_a_file_that_does_not_run_says_why(tmp_path):
+def test_a_file_that_does_not_run_names_the_layer(tmp_path):
   path = tmp_path / 'net.tflite'
-  inputs = keras.Input((8, 8, 4))
-  outputs = keras.layers.Lambda(lambda x: __import__('tensorflow').math.erf(x))(inputs)
-  try:
-    path.write_bytes(tflite_bytes(keras.Model(inputs, outputs)))
-  except UserError:
-    path.write_bytes(b'no file at all, but long enough to be read as one')
+  function = trace_function(lambda x: tf.math.atan2(x, x + 1.0), (4, 4, 1))
+  path.write_bytes(convert(function, 'net'))
   found = micro.arena(path)
   assert found.bytes is None
   assert found.reason

@@ -132,7 +132,12 @@ def npu_cost(path: str | os.PathLike, device: str) -> NpuCost:
 def _run(arguments: list[str]) -> tuple[str, int]:
   """Vela's text and exit code; it runs in this process, which takes a fifth of a second."""
   captured, limit = io.StringIO(), sys.getrecursionlimit()
-  with contextlib.redirect_stdout(captured), contextlib.redirect_stderr(captured), _own_numbers():
+  with (
+    contextlib.redirect_stdout(captured),
+    contextlib.redirect_stderr(captured),
+    _native_text() as native,
+    _own_numbers(),
+  ):
     try:
       code = _main()(arguments)
     except SystemExit as error:
@@ -142,7 +147,25 @@ def _run(arguments: list[str]) -> tuple[str, int]:
       code = 1
     finally:
       sys.setrecursionlimit(limit)
-  return captured.getvalue(), int(code or 0)
+  return captured.getvalue() + '\n'.join(['', *native]), int(code or 0)
+
+
+@contextlib.contextmanager
+def _native_text() -> Iterator[list[str]]:
+  """Lines that compiled code prints past Python's streams; filled when the block ends."""
+  lines: list[str] = []
+  with tempfile.TemporaryFile() as file:
+    saved = [os.dup(number) for number in (1, 2)]
+    for number in (1, 2):
+      os.dup2(file.fileno(), number)
+    try:
+      yield lines
+    finally:
+      for number, old in zip((1, 2), saved, strict=True):
+        os.dup2(old, number)
+        os.close(old)
+      file.seek(0)
+      lines.extend(file.read().decode('utf-8', 'replace').splitlines())
 
 
 @functools.cache

@@ -29,7 +29,7 @@ def refitted(content: bytes, integers: bytes, images: Any, *, rounding: bool, bi
     integers: content of the integer file that was made of it, with the same layers in order; layers
       that are float in it stay as they are.
     images: inputs [n, ...], of which the first 32 are run.
-    rounding: whether weights are rounded anew.
+    rounding: whether weights are rounded again.
     bias: whether biases are corrected.
 
   Raises:
