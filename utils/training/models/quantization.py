@@ -35,8 +35,6 @@ _WITHOUT_KERNEL = (
   'CenterCrop',
   'ThresholdedReLU',
 )
-_BY_TRANSFORMS = ('BatchNormalization', 'SeparableConv1D', 'SeparableConv2D')  # Of tfmot.
-_RANGES = ('output', 'pre_activation', 'post_activation', 'quantize_layer')
 _INPUT = 'quantize_layer'  # What rounds the input.
 _BATCH = 50
 
@@ -55,17 +53,16 @@ def quantized_twin(model: keras.Model) -> keras.Model:
   """
   from tensorflow_model_optimization.quantization import keras as quantization
 
-  from secateurs.utils.graph.flat import quantization as own
+  from secateurs.utils.graph.flat.quantization import NoOpQuantizeConfig, OutputQuantizeConfig
 
-  made = (own.NoOpQuantizeConfig, own.OutputQuantizeConfig, own.LayerQuantizeConfig)
-  known = {one.__name__: one for one in (*made, *map(type, model.layers))}
+  configs = {one.__name__: one for one in (NoOpQuantizeConfig, OutputQuantizeConfig)}
   try:
     model = int8_form(model)
     twin = keras.models.clone_model(model)
     twin.set_weights(model.get_weights())
     keras.backend.reset_uids()  # Its new layers are numbered alike each time: checkpoints find them.
     annotated = keras.models.clone_model(twin, clone_function=_annotated)
-    with quantization.quantize_scope(known):
+    with quantization.quantize_scope(configs):
       return quantization.quantize_apply(annotated)
   except (RuntimeError, ValueError, NotImplementedError) as error:
     raise UserError(
@@ -113,20 +110,15 @@ def calibrate(twin: keras.Model, model: keras.Model, images: Any) -> None:
 
 def _is_range(weight: tf.Variable) -> bool:
   """Whether a weight of a twin is an end of a range of activations."""
-  name = weight.name.split(':')[0].split('/')[-1]
-  ends = name.endswith(('_min', '_max')) and weight.shape.rank == 0
-  return ends and name.startswith(_RANGES)
+  name = weight.name.split(':')[0]
+  return name.endswith(('_min', '_max')) and weight.shape.rank == 0 and 'kernel' not in name
 
 
 def _annotated(layer: keras.layers.Layer) -> keras.layers.Layer:
   """The layer, marked for 8 bits; choices of channels are marked to need no range of their own."""
   from tensorflow_model_optimization.quantization.keras import quantize_annotate_layer
 
-  from secateurs.utils.graph.flat.quantization import (
-    LayerQuantizeConfig,
-    NoOpQuantizeConfig,
-    OutputQuantizeConfig,
-  )
+  from secateurs.utils.graph.flat.quantization import NoOpQuantizeConfig, OutputQuantizeConfig
 
   if isinstance(layer, keras.layers.InputLayer) or type(layer).__name__ in OPERATIONS:
     return layer
@@ -134,20 +126,7 @@ def _annotated(layer: keras.layers.Layer) -> keras.layers.Layer:
     return quantize_annotate_layer(layer, NoOpQuantizeConfig())
   if layer.name.endswith(RANGE) or _needs_a_range(layer):
     return quantize_annotate_layer(layer, OutputQuantizeConfig())
-  if not _is_known(layer):
-    return quantize_annotate_layer(layer, LayerQuantizeConfig())
   return quantize_annotate_layer(layer)
-
-
-def _is_known(layer: keras.layers.Layer) -> bool:
-  """Whether tfmot has a form of a layer."""
-  from tensorflow_model_optimization.python.core.quantization.keras.default_8bit import (
-    default_8bit_quantize_registry as registry,
-  )
-
-  if type(layer).__name__ in _BY_TRANSFORMS:
-    return True
-  return registry.Default8BitQuantizeRegistry().supports(layer)
 
 
 def _needs_a_range(layer: keras.layers.Layer) -> bool:
