@@ -18,7 +18,7 @@ import time
 from secateurs.learners import register
 from secateurs.learners.run.compression import extended
 from secateurs.learners.run.console import say
-from secateurs.learners.run.judging import judging_notes, judging_samples
+from secateurs.learners.run.judging import judging_notes, judging_samples, judging_split
 from secateurs.learners.run.phases import Phase
 from secateurs.learners.run.reporting import Findings
 from secateurs.learners.search import opening, stepping, telling
@@ -62,6 +62,12 @@ class JointSearchLearner(SearchLearner):
     verdict = telling.verdict(self.config, report, self.state.file)
     report['notes'].insert(0, verdict)
     say(verdict)
+
+  def dry_run(self) -> None:
+    """As of all learners; and what the search would try, and for how long."""
+    super().dry_run()
+    samples = self.helper.nb_samples(judging_split(self.helper))
+    say(telling.plan(self.config, min(samples, self.config.nb_smpls_judge)))
 
   # Before the search.
 

@@ -11,6 +11,7 @@ from secateurs.learners.search.state import JsState, Try
 from secateurs.learners.search.stepping import Stand
 from secateurs.utils.deploy.units import fmt_bytes, fmt_macs
 from secateurs.utils.errors import UserError
+from secateurs.utils.training.engine.progress import format_seconds
 from secateurs.utils.training.tasks.scores import Score
 
 _MORE = 0.005  # Half a point.
@@ -27,6 +28,17 @@ def amount(cost: str, value: float) -> str:
 def points(value: float) -> str:
   """A difference of a score in points; those of other scores are shown as they are."""
   return f'{100 * value:+.2f} pt'
+
+
+def plan(config: JsConfig, nb_samples: int) -> str:
+  """What a search would do."""
+  goal = f'the least {_NAMES[config.cost]} at a drop of at most {config.max_drop:g}'
+  if config.limit is not None:
+    goal = f'the least loss within {amount(config.cost, config.limit)} of {_NAMES[config.cost]}'
+  return (
+    f'Search: {goal}, judged on {nb_samples} samples; at most {config.nb_tries} tries, about '
+    f'{format_seconds(config.seconds)} for search and training.'
+  )
 
 
 def opening(config: JsConfig, state: JsState, score: Score) -> str:
