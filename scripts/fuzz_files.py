@@ -151,7 +151,7 @@ def kinds() -> dict[str, Kind]:
   from secateurs.utils.training.models.weight_files import read_weights
 
   return {
-    'npz': Kind(_npz, read_weights, sums=True),
+    'npz': Kind(_npz, _into_variables, sums=True),
     'arrays': Kind(_arrays, lambda path: load_arrays(path.parent), sums=True),
     'keras': Kind(_keras, load_model, sums=True),
     'checkpoint': Kind(_checkpoint, lambda path: read_weights(path.with_suffix('')), sums=True),
@@ -179,6 +179,18 @@ def _npz(folder: Path) -> Path:
     path, **{f'layer{i}/kernel': rng.normal(size=(3, 4)).astype(np.float32) for i in range(4)}
   )
   return path
+
+
+def _into_variables(path: Path) -> dict[str, np.ndarray]:
+  """As a network takes them, whose names they must have: those are not among what the sums are of."""
+  import tensorflow as tf
+
+  from secateurs.utils.training.models.weight_files import read_weights
+  from secateurs.utils.training.models.weights import assign_weights
+
+  variables = {f'layer{i}/kernel': tf.Variable(tf.zeros((3, 4))) for i in range(4)}
+  assign_weights(variables, read_weights(path), str(path))
+  return {name: variable.numpy() for name, variable in variables.items()}
 
 
 def _arrays(folder: Path) -> Path:

@@ -25,7 +25,11 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
   """
   try:
     with np.load(path, allow_pickle=False) as archive:
-      return {name: archive[name] for name in archive.files}
+      found = {name: archive[name] for name in archive.files}
+      others = [name for name, value in found.items() if not isinstance(value, np.ndarray)]
+      if others:  # NumPy gives the bytes of what it does not know.
+        raise ValueError(f'{others[0]} is no array')
+      return found
   except _DAMAGES as error:
     reason = ' '.join(str(error).split())[:200]
     raise UserError(

@@ -56,7 +56,7 @@ def _read_checkpoint(path: Path) -> dict[str, np.ndarray]:
     prefix = saved.prefix
   try:
     weights = checkpoint_values(prefix, 'model')
-  except (tf.errors.OpError, ValueError, IndexError) as error:
+  except (tf.errors.OpError, ValueError, IndexError, MemoryError) as error:
     raise UserError(
       f'{prefix} cannot be read as a checkpoint ({first_line(error)}): it is damaged, use another.'
     ) from error
