@@ -167,10 +167,10 @@ class rounded:
 
 
 def shared(weights: np.ndarray, bits: int) -> np.ndarray:
-  """Weights that take 2^bits values found by k-means; zeros stay zeros."""
+  """Weights that take 2^bits values found by k-means; zeros stay zeros, and few values as they are."""
   flat, found = weights.reshape(-1), np.zeros(weights.size, np.float32)
   stays = flat != 0
-  if not stays.any():
+  if len(np.unique(flat[stays])) <= 2**bits:  # K-means might merge two of them.
     return weights.copy()
   book = np.sort(codebook_of(flat[stays], 2**bits, 'kmeans'))
   middles = (book[1:] + book[:-1]) / 2
