@@ -66,7 +66,7 @@ def test_the_wheel_holds_the_whole_package(build, tmp_path):
     for pattern in ('*.py', 'templates/*')
     for path in (ROOT / room).rglob(pattern)
   }
-  assert names == expected | {'secateurs/__init__.py'}
+  assert names == expected | {'secateurs/__init__.py', 'secateurs/__main__.py'}
   assert 'secateurs/utils/deploy/templates/report.html.j2' in names
   code = (
     'import secateurs, secateurs.learners.cli, secateurs.nets.model_helper;'
