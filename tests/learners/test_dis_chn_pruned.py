@@ -242,6 +242,7 @@ def kill_at_save(monkeypatch, learner, number):
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive  # The contract stops every learner once.
 def test_a_killed_run_keeps_the_same_channels_and_reruns_are_identical(learn, monkeypatch):
   def outcome(learner):
     result = learner.train()
