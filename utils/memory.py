@@ -14,9 +14,11 @@ from pathlib import Path
 MEGABYTE = 1 << 20
 _CGROUP = Path('/sys/fs/cgroup')
 _SECONDS_BETWEEN_SAMPLES = 0.05
-_SMALL = 1536 * MEGABYTE
+_SMALL, _GROWTH = 1536 * MEGABYTE, 256 * MEGABYTE
 _IS_LINUX = sys.platform.startswith('linux')
 _M_MMAP_THRESHOLD, _USUAL_MMAP_THRESHOLD = -3, 32 * MEGABYTE  # Of glibc's mallopt.
+
+_after_release = 0  # What the process held after it gave back memory the last time; at most.
 
 
 def resident() -> int:
@@ -49,15 +51,20 @@ def release() -> None:
   """Gives back to the system what the process has freed but the C library still keeps for it.
 
   Feature maps and weights come and go in many sizes and threads; without this hundreds of megabytes
-  of holes stay until the end. A small process is left alone: looking for garbage takes a moment, too.
+  of holes stay until the end. A process that is small or has not grown since is left alone: looking for
+  garbage among millions of objects takes seconds.
   """
-  if resident() < _SMALL:
+  global _after_release
+  now = resident()
+  _after_release = min(_after_release, now)
+  if now < max(_SMALL, _after_release + _GROWTH):
     return
   gc.collect()
   if _IS_LINUX:
     trim = getattr(ctypes.CDLL(None), 'malloc_trim', None)  # glibc alone has it.
     if trim is not None:
       trim(0)
+  _after_release = resident()
 
 
 @contextlib.contextmanager

@@ -28,3 +28,22 @@ def test_a_container_has_less_free_than_its_machine(tmp_path, monkeypatch):
   assert memory.free() == 2_000_000
   (tmp_path / 'memory.max').write_text('max')
   assert memory.free() == pytest.approx(whole, rel=0.5)
+
+
+def test_memory_is_given_back_only_after_growth(monkeypatch):
+  """Looking for garbage takes seconds in a process of millions of objects."""
+  held, collected = [2 << 30], []
+  monkeypatch.setattr(memory, 'resident', lambda: held[0])
+  monkeypatch.setattr(memory.gc, 'collect', lambda: collected.append(held[0]))
+  monkeypatch.setattr(memory, '_after_release', 0)
+  for now in (
+    1 << 30,
+    2 << 30,
+    (2 << 30) + 1,
+    (2 << 30) + (300 << 20),
+    2 << 30,
+    (2 << 30) + (260 << 20),
+  ):
+    held[0] = now
+    memory.release()
+  assert collected == [2 << 30, (2 << 30) + (300 << 20), (2 << 30) + (260 << 20)]
