@@ -1,19 +1,25 @@
-import dataclasses
 import functools
-import json
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from secateurs.learners import get_learner
-from secateurs.learners.channels.amc import NB_FEATURES, Schedule, Search, best_episode, walk
+from secateurs.learners.channels.amc import (
+  NB_FEATURES,
+  Episode,
+  Schedule,
+  Search,
+  best_episode,
+  walk,
+)
 from secateurs.learners.channels.choices import Choices
 from secateurs.learners.channels.cp_config import CpConfig
 from secateurs.learners.channels.ddpg import Agent, Constants
 from secateurs.learners.channels.filter_config import FpConfig
 from secateurs.learners.channels.units import Unit
 from secateurs.utils.errors import UserError
+from secateurs.utils.json_lines import read_records
 
 SIZES = (8, 12, 6)
 QUICK = {'amc_nb_episodes': 4, 'amc_nb_random': 2, 'nb_smpls_reward': 60, 'nb_batches': 2}
@@ -123,7 +129,7 @@ def test_a_stopped_search_goes_on_to_the_same_end(choices, tmp_path):
 
   whole = search(tmp_path / 'whole', reward)
   lines = (tmp_path / 'whole').read_text().splitlines(keepends=True)
-  assert [json.loads(line) for line in lines] == [dataclasses.asdict(one) for one in whole]
+  assert read_records(tmp_path / 'whole', Episode) == whole
   (tmp_path / 'cut').write_text(''.join(lines[:11]) + lines[11][:9])
   judged = []
 
