@@ -7,19 +7,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import tensorflow as tf
 import tf_keras as keras
 
 from secateurs.learners.run.console import say
 from secateurs.learners.run.int8_layers import divergence, layer_names
-from secateurs.learners.run.judging import judging_samples
+from secateurs.learners.run.judging import judging_samples, widened
 from secateurs.learners.run.settings import Settings
-from secateurs.utils import nested
 from secateurs.utils.deploy.int8.repair import Repairer
 from secateurs.utils.deploy.int8.steps import NOTHING, parsed_steps
 from secateurs.utils.deploy.interpreter import TFLiteModel
-from secateurs.utils.training.tasks.evaluation import zeros
+from secateurs.utils.training.tasks.evaluation import evaluate_function
 from secateurs.utils.training.tasks.scores import Score
 from secateurs.utils.training.tasks.task import Task
 
@@ -82,25 +79,8 @@ class FileJudge:
       with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / 'judged.tflite'
         path.write_bytes(content)
-        inputs = nested.mapped(lambda one: np.asarray(one, _wide(one)), self._inputs)
-        outputs = TFLiteModel(path, self._threads).predict(inputs)
-      self._known[key] = self._scored(self._task.trained_outputs(outputs))
+        outputs = TFLiteModel(path, self._threads).predict(widened(self._inputs))
+      pair = self._task.trained_outputs(outputs), self._targets
+      found = evaluate_function(lambda given: given, [pair], self._task, alone=True)
+      self._known[key] = found.score
     return self._known[key]
-
-  def _scored(self, outputs: Any) -> Score:
-    task, given = self._task, tf.nest.map_structure(tf.convert_to_tensor, outputs)
-    targets = tf.nest.map_structure(tf.convert_to_tensor, self._targets)
-    found = task.totals(targets, given)
-    totals = {
-      name: np.float64((value + found[name]).numpy()) for name, value in zeros(task).items()
-    }
-    totals = {name: float(one) if np.ndim(one) == 0 else one for name, one in totals.items()}
-    records = {}
-    if task.collects:
-      records = {name: one.numpy() for name, one in task.records(targets, given).items()}
-    return task.evaluation(totals, records).score
-
-
-def _wide(one: np.ndarray) -> Any:
-  """Samples may be kept in float16."""
-  return np.float32 if one.dtype.kind == 'f' else one.dtype

@@ -55,6 +55,13 @@ def judging_samples(helper: Helper, nb_samples: int) -> tuple[Any, Any]:
   return nested.rows(nested.joined(parts), slice(nb_samples))
 
 
+def widened(inputs: Any) -> Any:
+  """Samples as interpreters take them: those that are kept in float16 in float32 again."""
+  return nested.mapped(
+    lambda one: one.astype(np.float32) if one.dtype == np.float16 else one, nested.as_numpy(inputs)
+  )
+
+
 class Judge:
   """Score and loss of one network, whose weights may change between calls, on some samples.
 

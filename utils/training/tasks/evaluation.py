@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import tensorflow as tf
@@ -40,13 +40,20 @@ def evaluate(model: keras.Model, batches: tf.data.Dataset, task: Task) -> Evalua
       totals = {name: total + found[name] for name, total in totals.items()}
     return totals
 
-  return _summary(task, sums(batches), [])
+  return _summary(task, sums(batches), [], False)
 
 
 def evaluate_function(
-  predict: Callable[[tf.Tensor], object], batches: tf.data.Dataset, task: Task
+  predict: Callable[[tf.Tensor], object],
+  batches: Iterable[tuple],
+  task: Task,
+  *,
+  alone: bool = False,
 ) -> Evaluation:
-  """Evaluates any function from inputs to the task's outputs, such as an interpreter's; as above."""
+  """Evaluates any function from inputs to the task's outputs, such as an interpreter's; as above.
+
+  `alone` asks no other process: its batches are all there are.
+  """
   totals, records = zeros(task), []
   for given in batches:
     batch = Batch(*given)
@@ -56,7 +63,7 @@ def evaluate_function(
     if task.collects:
       rows = task.records(batch.targets, outputs)
       records.append({name: value.numpy() for name, value in rows.items()})
-  return _summary(task, totals, records)
+  return _summary(task, totals, records, alone)
 
 
 def zeros(task: Task) -> dict[str, tf.Tensor]:
@@ -69,9 +76,10 @@ def zeros(task: Task) -> dict[str, tf.Tensor]:
   }
 
 
-def summed(totals: dict[str, tf.Tensor]) -> dict[str, float | np.ndarray]:
-  """Totals over all processes: numbers, or float64 arrays."""
-  sums = distributed.sum(*(np.float64(total.numpy()) for total in totals.values()))
+def summed(totals: dict[str, tf.Tensor], *, alone: bool = False) -> dict[str, float | np.ndarray]:
+  """Totals over all processes, or of this one alone: numbers, or float64 arrays."""
+  mine = [np.float64(total.numpy()) for total in totals.values()]
+  sums = mine if alone else distributed.sum(*mine)
   return {
     name: float(value) if np.ndim(value) == 0 else value
     for name, value in zip(totals, sums, strict=True)
@@ -79,13 +87,14 @@ def summed(totals: dict[str, tf.Tensor]) -> dict[str, float | np.ndarray]:
 
 
 def _summary(
-  task: Task, totals: dict[str, tf.Tensor], records: list[dict[str, np.ndarray]]
+  task: Task, totals: dict[str, tf.Tensor], records: list[dict[str, np.ndarray]], alone: bool
 ) -> Evaluation:
-  named = summed(totals)
+  named = summed(totals, alone=alone)
   if not named['samples']:
     raise ValueError('There is nothing to evaluate on: the split has no samples.')
   joined: dict[str, np.ndarray] = {}
   if task.collects:
-    parts = [part for share in distributed.gather_objects(records) for part in share]
+    shares = [records] if alone else distributed.gather_objects(records)
+    parts = [part for share in shares for part in share]
     joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
   return task.evaluation(named, joined)
