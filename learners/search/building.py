@@ -11,6 +11,7 @@ import tf_keras as keras
 
 from secateurs.learners.channels import slimming
 from secateurs.learners.channels.cutting import keep_of, plan_of
+from secateurs.learners.channels.ranking import best
 from secateurs.learners.channels.reconstruct import Method, prune
 from secateurs.learners.channels.units import Unit, find_units
 from secateurs.learners.run.settings import Settings
@@ -140,12 +141,12 @@ def sparsify(model: keras.Model, taken: Sequence[Taken]) -> None:
 
 def smallest_zero(weights: np.ndarray, nb_kept: int) -> np.ndarray:
   """A kernel of which only the largest weights stay."""
-  sizes = np.abs(weights).reshape(-1)
-  order = np.argsort(-sizes, kind='stable')
-  found = np.zeros(sizes.size, weights.dtype)
-  kept = order[:nb_kept]
-  found[kept] = weights.reshape(-1)[kept]
-  return found.reshape(weights.shape)
+  return weights * best(np.abs(weights).reshape(-1), nb_kept).reshape(weights.shape)
+
+
+def even_bits(model: keras.Model, bits: int) -> dict[str, int]:
+  """The same bits for all kernels of a network, by name."""
+  return dict.fromkeys(kernels_by_name(model), bits)
 
 
 def bits_after(before: Mapping[str, int], taken: Sequence[Taken]) -> dict[str, int]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -149,21 +150,17 @@ def whole_kernel(kernel: tf.Variable) -> Buckets:
   return buckets_of(kernel.name.split(':')[0], tuple(kernel.shape), 'layer', 1)
 
 
-class rounded:
+@contextlib.contextmanager
+def rounded(kernels: Mapping[str, tf.Variable], bits: Mapping[str, int]) -> Iterator[None]:
   """Kernels whose weights share 2^bits values for the time of a block, zeros apart."""
-
-  def __init__(self, kernels: Mapping[str, tf.Variable], bits: Mapping[str, int]) -> None:
-    self._kernels = {name: kernel for name, kernel in kernels.items() if name in bits}
-    self._bits, self._before = bits, {}
-
-  def __enter__(self) -> None:
-    for name, kernel in self._kernels.items():
-      self._before[name] = kernel.numpy()
-      kernel.assign(shared(self._before[name], self._bits[name]))
-
-  def __exit__(self, *_: object) -> None:
-    for name, kernel in self._kernels.items():
-      kernel.assign(self._before[name])
+  before = {name: kernel.numpy() for name, kernel in kernels.items() if name in bits}
+  try:
+    for name, weights in before.items():
+      kernels[name].assign(shared(weights, bits[name]))
+    yield
+  finally:
+    for name, weights in before.items():
+      kernels[name].assign(weights)
 
 
 def shared(weights: np.ndarray, bits: int) -> np.ndarray:

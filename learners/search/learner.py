@@ -18,7 +18,7 @@ from secateurs.learners.run.files import with_ending
 from secateurs.learners.run.helper import Helper
 from secateurs.learners.run.judging import judging_samples
 from secateurs.learners.search import opening, samples, stepping, telling
-from secateurs.learners.search.building import Repair
+from secateurs.learners.search.building import Repair, even_bits
 from secateurs.learners.search.choosing import Choice
 from secateurs.learners.search.config import JsConfig
 from secateurs.learners.search.files import (
@@ -31,7 +31,7 @@ from secateurs.learners.search.files import (
 from secateurs.learners.search.samples import HalfJudging
 from secateurs.learners.search.scene import Scene
 from secateurs.learners.search.state import JsState, Try
-from secateurs.learners.search.trying import Judge, drop_of, trainable_bits
+from secateurs.learners.search.trying import Judge, drop_of
 from secateurs.utils.deploy.export_files import Writer
 from secateurs.utils.deploy.packed.export import write_packed
 from secateurs.utils.errors import UserError
@@ -130,7 +130,7 @@ class SearchLearner(CompressionLearner):
     state, model = self.state, self._network(number)
     bits = state.tries[number - 1].bits if number else {}
     if state.file == 'packed' and not number:
-      bits = trainable_bits(model, self.config.weight_bits)
+      bits = even_bits(model, self.config.weight_bits)
     found = self.config
     return Scene(
       model,

@@ -11,12 +11,13 @@ import tf_keras as keras
 from secateurs.learners.run.console import say
 from secateurs.learners.run.rates import Rates
 from secateurs.learners.run.settings import Settings
+from secateurs.learners.search.building import even_bits
 from secateurs.learners.search.confidence import least_samples
 from secateurs.learners.search.config import JsConfig
 from secateurs.learners.search.files import Costs
 from secateurs.learners.search.scene import Scene
 from secateurs.learners.search.state import Taken
-from secateurs.learners.search.trying import Judge, drop_of, trainable_bits
+from secateurs.learners.search.trying import Judge, drop_of
 from secateurs.utils.errors import UserError
 from secateurs.utils.graph import ChannelGraph, drop_block, residual_blocks
 from secateurs.utils.training import distributed
@@ -27,6 +28,7 @@ FOR_SEARCH = 0.65  # Fraction of the time after which no try is begun.
 _FOR_TRIES, _FOR_END = 0.35, 0.25  # Fractions of the time that trainings take.
 _MOST_EPOCHS_TRY, _MOST_EPOCHS_END = 1.0, 10.0
 _LEAST_STEPS = 10
+_USUAL_TRIES = 8  # Of which the time for tries is shared out, where more are allowed.
 _LOSS_OF_FILE = 0.5  # Fraction of the allowed drop that the kind of file alone may take.
 
 
@@ -57,7 +59,7 @@ def choose_file(
   for kind in kinds:
     here = dataclasses.replace(costs, file=kind)
     try:
-      bits = trainable_bits(model, config.weight_bits) if kind == 'packed' else None
+      bits = even_bits(model, config.weight_bits) if kind == 'packed' else None
       found[kind] = here.of(model, bits)
       if before is not None and kind != 'float':
         drop = drop_of(before.parts, judge(here.predictor(model)))
@@ -111,7 +113,7 @@ def training_steps(
   step.run(batches, _TIMED_STEPS)
   seconds = distributed.from_chief(lambda: (time.perf_counter() - began) / _TIMED_STEPS)
   network.set_weights(weights)
-  tries = _FOR_TRIES * config.seconds / min(config.nb_tries, 8) / seconds
+  tries = _FOR_TRIES * config.seconds / min(config.nb_tries, _USUAL_TRIES) / seconds
   end = _FOR_END * config.seconds / seconds
   say(f'time  a training step takes {1000 * seconds:.0f} ms')
   most_at_end = min(rates.nb_steps(_MOST_EPOCHS_END), rates.fine_tune_steps())

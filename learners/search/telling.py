@@ -126,8 +126,9 @@ def _held_out(config: JsConfig, state: JsState) -> str:
       f'{state.nb_judged} held-out samples, so that only the kind of file ({state.file}) has '
       f'changed.{seen}'
     )
+  kind = 'evaluation samples that judged tries' if config.judge == 'half' else 'held-out samples'
   return (
-    f'On {state.nb_judged} held-out training samples the score dropped by {points(last["drop"])} '
+    f'On {state.nb_judged} {kind} the score dropped by {points(last["drop"])} '
     f'against {state.reference_is}, with 95 % confidence by at most {points(last["most"])}. Search: '
     f'{state.ended}'
   )

@@ -6,9 +6,7 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
-import tf_keras as keras
-
+from secateurs.learners.run.judging import widened
 from secateurs.learners.search.building import bits_after
 from secateurs.learners.search.choosing import Choice, choose, loss_of, most_saved
 from secateurs.learners.search.confidence import Drop, nb_parts, paired_drop
@@ -58,16 +56,11 @@ class Judge:
     pairs = []
     for part in range(self.number):
       place = slice(part * self.size, (part + 1) * self.size)
-      outputs = predict(nested.mapped(_as_float, nested.rows(self._inputs, place)))
+      outputs = predict(widened(nested.rows(self._inputs, place)))
       pairs.append((outputs, nested.rows(self._targets, place)))
     whole = evaluate_function(lambda outputs: outputs, pairs, self._task).score
     each = [evaluate_function(lambda o: o, [pair], self._task).score.goodness for pair in pairs]
     return Judged(whole, each, self.nb_samples)
-
-
-def _as_float(values: Any) -> np.ndarray:
-  values = np.asarray(values)
-  return values.astype(np.float32) if values.dtype == np.float16 else values
 
 
 def drop_of(reference: Sequence[float], judged: Judged) -> Drop:
@@ -121,10 +114,3 @@ def taken_of(choices: Sequence[Choice], picked: dict[str, int]) -> list[Taken]:
     for one in choices
     if (place := picked[one.name])
   ]
-
-
-def trainable_bits(model: keras.Model, bits: int) -> dict[str, int]:
-  """The same bits for all kernels of a network."""
-  from secateurs.utils.training.models.weights import kernels_by_name
-
-  return dict.fromkeys(kernels_by_name(model), bits)
