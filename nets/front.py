@@ -66,11 +66,14 @@ def main(argv: Sequence[str] | None = None) -> int:
   return _COMMANDS[command](rest)
 
 
-def compress_arguments(arguments: Sequence[str]) -> tuple[str, list[str]]:
+def compress_arguments(
+  arguments: Sequence[str], command: str = 'compress'
+) -> tuple[str, list[str]]:
   """The model, and the flags that the entry scripts take.
 
   Args:
-    arguments: of `secateurs compress`.
+    arguments: of `secateurs compress`, or of another command on a model and data.
+    command: its name, for messages.
 
   Raises:
     UserError: there is no model, or --data names nothing.
@@ -79,14 +82,14 @@ def compress_arguments(arguments: Sequence[str]) -> tuple[str, list[str]]:
 
   if not arguments or (arguments[0].startswith('-') and '--help' not in arguments):
     raise UserError(
-      'secateurs compress needs a model: give MODEL --data DATA, such as model.keras --data photos.'
+      f'secateurs {command} needs a model: give MODEL --data DATA, such as model.keras --data photos.'
     )
   model, flags = arguments[0], list(arguments[1:])
   flags, data = _without(flags, 'data')
   given = {flag.lstrip('-').split('=')[0] for flag in flags if flag.startswith('-')}
   found: list[str] = []
   if 'learner' not in given and 'chain' not in given:
-    found = [f'--learner={JOINT}', '--nb_smpls_val=-1', '--enbl_dst', '--enbl_bf16']
+    found = [f'--learner={JOINT}', *(_flag(*one) for one in DEFAULTS.items())]
     flags = [_long(flag) for flag in flags]
   return model, [*found, *(_data_flags(data) if data is not None else []), *flags]
 
@@ -94,6 +97,10 @@ def compress_arguments(arguments: Sequence[str]) -> tuple[str, list[str]]:
 def with_prefix(flags: Mapping[str, Any]) -> dict[str, Any]:
   """Flags by name, those of joint-search with its prefix."""
   return {f'js_{name}' if name in _SHORT else name: value for name, value in flags.items()}
+
+
+def _flag(name: str, value: Any) -> str:
+  return f'--{name}' if value is True else f'--{name}={value}'
 
 
 def _long(flag: str) -> str:
@@ -142,12 +149,12 @@ def _experiment(model: str) -> tuple[Callable[[], Any], list[str]]:
   return experiment, [f'--model={model}']
 
 
-def _run(arguments: Sequence[str], mode: str | None = None) -> int:
+def _run(arguments: Sequence[str], command: str = 'compress', mode: str | None = None) -> int:
   from secateurs.learners import cli
   from secateurs.utils.errors import UserError
 
   try:
-    model, flags = compress_arguments(arguments)
+    model, flags = compress_arguments(arguments, command)
     experiment, naming = _experiment(model)
   except UserError as error:
     print(f'Error: {error}', file=sys.stderr)
@@ -159,7 +166,7 @@ def _run(arguments: Sequence[str], mode: str | None = None) -> int:
 
 def _evaluate(arguments: Sequence[str]) -> int:
   given = [] if any(one.startswith('--learner') for one in arguments) else ['--learner=full-prec']
-  return _run([*arguments, *given], 'eval')
+  return _run([*arguments, *given], 'evaluate', 'eval')
 
 
 def _inspect(arguments: Sequence[str]) -> int:
@@ -194,7 +201,7 @@ def _methods(arguments: Sequence[str]) -> int:
 _COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
   'compress': _run,
   'evaluate': _evaluate,
-  'verify': lambda arguments: _run(arguments, 'verify'),
+  'verify': lambda arguments: _run(arguments, 'verify', 'verify'),
   'inspect': _inspect,
   'latency-table': _latency_table,
   'compare': _compare,
