@@ -202,7 +202,9 @@ def end_of(folder: Path) -> End:
   """Reads what a finished run has written."""
   import tf_keras as keras
 
-  (report_file,) = [path for path in folder.glob('logs/*/report.json') if is_wanted(path, folder)]
+  reports = list(folder.glob('logs/*/report.json'))
+  # Beside the baseline's, if the learner trained one first.
+  (report_file,) = [one for one in reports if len(reports) == 1 or one.parent.name != 'full-prec']
   report = json.loads(report_file.read_text(encoding='utf-8'))
   plan_file = report_file.with_name('plan.json')
   plan = json.loads(plan_file.read_text(encoding='utf-8')) if plan_file.exists() else None
@@ -215,12 +217,6 @@ def end_of(folder: Path) -> End:
   }
   scores = [report[name]['score'] for name in ('original', 'compressed') if name in report]
   return End(plan, scores, model.get_weights(), files)
-
-
-def is_wanted(report_file: Path, folder: Path) -> bool:
-  """Whether a report is that of the learner, and not of the baseline that it trained first."""
-  reports = list(folder.glob('logs/*/report.json'))
-  return len(reports) == 1 or report_file.parent.name != 'full-prec'
 
 
 def differences(expected: End, found: End) -> list[str]:
