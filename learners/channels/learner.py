@@ -80,8 +80,8 @@ class ChannelLearner(CompressionLearner):
   def preflight(self) -> list[Check]:
     """As of all learners; says what ratios apply to, and what `--layers` means for each unit."""
     shown = [] if self.settings.run.layers is None else [self._show_layers]
-    reach = self.keeps_all is None and self.settings.run.plan is None
-    return [*super().preflight(), *([self._say_reach] if reach else []), *shown]
+    says = self.keeps_all is None and self.settings.run.plan is None
+    return [*super().preflight(), *([self._say_reach] if says else []), *shown]
 
   def _say_reach(self) -> None:
     config, graph = self.config, ChannelGraph(self.settings.in_float32(self.model))
