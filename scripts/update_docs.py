@@ -12,10 +12,12 @@ from __future__ import annotations
 import dataclasses
 import sys
 import typing
+from collections.abc import Collection
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 README, RESULTS = ROOT / 'README.md', ROOT / 'docs' / 'results'
+ONLY_ON_THE_PAGE = ('before training', 'gzipped', 'parameters', 'choosing')  # Columns.
 BEGIN, END = '<!-- results: begin -->', '<!-- results: end -->'
 README_RESULTS = 'resnet20_cifar10'  # The folder whose table the README shows.
 
@@ -119,8 +121,8 @@ def methods_page() -> str:
   return '\n'.join(lines) + '\n'
 
 
-def results_tables(folder: Path) -> str:
-  """One Markdown table for each network in a folder of reports."""
+def results_tables(folder: Path, left_out: Collection[str] = ()) -> str:
+  """One Markdown table for each network in a folder of reports, without some columns."""
   from secateurs.utils.deploy.compare.grouping import entries, ranked_groups
   from secateurs.utils.deploy.compare.reading import find_reports
   from secateurs.utils.deploy.compare.text import STAR, table_cells
@@ -129,7 +131,9 @@ def results_tables(folder: Path) -> str:
   parts = []
   for heading, group in ranked_groups(entries(reports)).items():
     header, rows = table_cells(group)
-    table = [f'| {" | ".join(cells)} |' for cells in (header, ['---'] * len(header), *rows)]
+    shown = [number for number, label in enumerate(header) if label not in left_out]
+    lines = (header, ['---'] * len(header), *rows)
+    table = [f'| {" | ".join(cells[number] for number in shown)} |' for cells in lines]
     noise = next((entry.noise for entry in group if entry.noise is not None), None)
     margin = '' if noise is None else f' One standard error: {group[0].kind.show_noise(noise)}.'
     parts.append('\n'.join([f'{heading}.{margin}', '', *table]))
@@ -155,7 +159,7 @@ def readme(text: str) -> str:
   """The README with a new table of results between its markers."""
   head, _, rest = text.partition(BEGIN)
   _, _, tail = rest.partition(END)
-  return f'{head}{BEGIN}\n{results_tables(RESULTS / README_RESULTS)}\n{END}{tail}'
+  return f'{head}{BEGIN}\n{results_tables(RESULTS / README_RESULTS, ONLY_ON_THE_PAGE)}\n{END}{tail}'
 
 
 def pages() -> dict[Path, str]:

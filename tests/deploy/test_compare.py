@@ -153,6 +153,26 @@ def test_the_table(runs):
   assert re.search(r'dis-chn-pruned .*10.00 M \(0.25x\) \*', text)
 
 
+def test_scores_before_training_and_what_choosing_took(tmp_path):
+  for seed, before in enumerate((0.50, 0.60)):
+    report = run(tmp_path / str(seed), 'chn-pruned', seed, 0.85, 20e6)
+    phases = [('baseline', 0, 9.0), ('prune', 0, 2.0), ('press1', 40, 7.0), ('finetune', 80, 5.0)]
+    report['phases'] = [{'name': n, 'iters': i, 'seconds': s} for n, i, s in phases]
+    report['pruned'] = {'score': score(before)}
+    write_report(report, tmp_path / str(seed))
+  original, pruned = entries(find_reports([tmp_path]))
+  assert (pruned.before, pruned.choosing) == (pytest.approx(0.55), pytest.approx(2.0))
+  assert (original.before, original.choosing) == (None, None)
+  text = format_comparison([original, pruned])
+  assert 'before training' in text
+  assert 'choosing' in text
+  assert '55.00 %' in text
+  without = run(tmp_path / 'other', 'chn-pruned', 0, 0.85, 20e6)
+  without.update(pruned=None, phases=[])
+  write_report(without, tmp_path / 'other')
+  assert 'before training' not in format_comparison(entries(find_reports([tmp_path / 'other'])))
+
+
 def test_files_and_command_line(runs, tmp_path, capsys):
   out = tmp_path / 'out'
   assert main([str(runs), '--out', str(out)]) == 0

@@ -58,6 +58,8 @@ class Entry:
     values: mean of each cost over the seeds, by key.
     ratios: the same, each relative to the run's own original, which was measured beside it; a
       chain's is what went into its first link.
+    before: mean score of the cut network before its training; None if unknown.
+    choosing: mean time of deciding what goes, trainings left out; None if unknown.
     seconds: mean time of a whole run.
     best: keys of the costs at which nothing is at least as good in both and better in one.
   """
@@ -74,6 +76,8 @@ class Entry:
   values: dict[str, float | None]
   ratios: dict[str, float | None]
   seconds: float | None
+  before: float | None = None
+  choosing: float | None = None
   best: list[str] = field(default_factory=list)
 
   @property

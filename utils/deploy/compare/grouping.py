@@ -12,6 +12,8 @@ from secateurs.utils.deploy.float_file import deployed_block, deployed_file
 from secateurs.utils.deploy.scores import ScoreKind, kind_of, value_of
 
 _NOT_OF_THE_METHOD = ('seed', 'model')
+# Phases that decide nothing; those of other names do, unless they train.
+_OTHER_PHASES = {'baseline', 'slice', 'finetune', 'bn_reestimate', 'measure', 'other'}
 _PATHS = ('_dir', 'data_dir_local', 'save_path', 'save_path_eval', 'save_path_dst', '_model')
 
 Run = tuple[Path, Mapping[str, Any]]  # A report and where it lies.
@@ -153,9 +155,22 @@ def _entry(name: str, group: Sequence[Run]) -> Entry:
     base=_size(before[0]),
     scores=[value_of(b['score']) for b in blocks if _kind(b)],
     ratios=ratios,
+    before=_mean([_before(report) for _, report in group]),
+    choosing=_mean([_choosing(report) for _, report in group]),
     seconds=_mean([report.get('seconds_total') for _, report in group]),
     **_common(group, blocks),
   )
+
+
+def _before(report: Mapping) -> float | None:
+  """The score between cutting and training, of a run that was no chain."""
+  return None if report.get('links') else value_of((report.get('pruned') or {}).get('score'))
+
+
+def _choosing(report: Mapping) -> float | None:
+  phases = [phase for phase in report.get('phases') or () if phase['name'] not in _OTHER_PHASES]
+  seconds = [phase['seconds'] for phase in phases if not phase.get('iters')]
+  return sum(seconds) if seconds and not report.get('links') else None
 
 
 def _common(group: Sequence[Run], blocks: Sequence[Mapping]) -> dict[str, Any]:

@@ -39,19 +39,25 @@ def cost_text(entry: Entry, metric: Metric) -> str:
 
 
 def table_cells(group: Sequence[Entry]) -> tuple[list[str], list[list[str]]]:
-  """Header and rows of the table of one group."""
+  """Header and rows of the table of one group; columns that nothing is known of are left out."""
   kind = group[0].kind
-  header = ['', kind.label if kind else 'score', *(metric.label for metric in COSTS), 'time']
-  rows = [
-    [
-      f'{number} {entry.name}',
-      score_text(entry),
-      *(cost_text(entry, metric) for metric in COSTS),
-      units.fmt_seconds(entry.seconds),
-    ]
-    for number, entry in enumerate(group, start=1)
+  columns = [
+    (kind.label if kind else 'score', [score_text(entry) for entry in group]),
+    ('before training', [_before_text(entry) for entry in group]),
+    *((metric.label, [cost_text(entry, metric) for entry in group]) for metric in COSTS),
+    ('choosing', [units.fmt_seconds(entry.choosing) for entry in group]),
+    ('time', [units.fmt_seconds(entry.seconds) for entry in group]),
   ]
-  return header, rows
+  optional = ('before training', 'choosing')
+  shown = [(k, v) for k, v in columns if k not in optional or set(v) != {units.NOTHING}]
+  names = [f'{number} {entry.name}' for number, entry in enumerate(group, start=1)]
+  header = ['', *(label for label, _ in shown)]
+  return header, [list(row) for row in zip(names, *(texts for _, texts in shown), strict=True)]
+
+
+def _before_text(entry: Entry) -> str:
+  known = entry.kind is not None and entry.before is not None
+  return entry.kind.show(entry.before) if known else units.NOTHING
 
 
 def verdicts(group: Sequence[Entry]) -> list[str]:
