@@ -39,7 +39,7 @@ def main(experiment: Callable[[], Any], argv: Sequence[str] | None = None) -> No
   """Runs an entry script and exits with the process's code.
 
   Args:
-    experiment: gives the `nets.model_helper.Experiment` to run.
+    experiment: gives the `nets.experiments.Experiment` to run.
     argv: command line; default: that of the process.
   """
   argv = _with_words(list(sys.argv if argv is None else argv))

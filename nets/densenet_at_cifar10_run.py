@@ -5,7 +5,7 @@ from secateurs.learners import cli
 
 def experiment():  # noqa: ANN201
   """Imported late, so that flags are read before TensorFlow loads."""
-  from secateurs.nets.model_helper import DENSENET_AT_CIFAR10
+  from secateurs.nets.experiments import DENSENET_AT_CIFAR10
 
   return DENSENET_AT_CIFAR10
 

@@ -5,7 +5,7 @@ from secateurs.learners import cli
 
 def experiment():  # noqa: ANN201
   """Imported late, so that flags are read before TensorFlow loads."""
-  from secateurs.nets.model_helper import LENET_AT_DIGITS
+  from secateurs.nets.experiments import LENET_AT_DIGITS
 
   return LENET_AT_DIGITS
 

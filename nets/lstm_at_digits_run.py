@@ -5,7 +5,7 @@ from secateurs.learners import cli
 
 def experiment():  # noqa: ANN201
   """Imported late, so that flags are read before TensorFlow loads."""
-  from secateurs.nets.model_helper import LSTM_AT_DIGITS
+  from secateurs.nets.experiments import LSTM_AT_DIGITS
 
   return LSTM_AT_DIGITS
 

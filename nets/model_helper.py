@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
-import functools
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -14,29 +12,18 @@ import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
-from secateurs.nets import densenet, detectors, lenet, lstm, mobilenet, resnet, ssd, vgg, xception
-from secateurs.nets.compiled import CompiledOptimizer
 from secateurs.nets.compiled_loss import loss_of
-from secateurs.nets.datasets import (
-  cifar10,
-  coco,
-  digit_scenes,
-  digits,
-  ilsvrc12,
-  image_folder,
-  voc,
-)
 from secateurs.nets.datasets.given import GivenData, Pair
-from secateurs.nets.datasets.images import DataConfig, ImageSource
+from secateurs.nets.datasets.images import ImageSource
 from secateurs.nets.datasets.samples import input_specs, labels_of
 from secateurs.nets.datasets.tasked import data_set_of
 from secateurs.nets.datasets.texts import numbered
 from secateurs.nets.given_task import Wanted, network_and_task, precision_notes
 from secateurs.nets.kinds import given
-from secateurs.nets.network import Network, Weights, unchanged
+from secateurs.nets.network import Weights, unchanged
+from secateurs.nets.recipe import FOLDER_RECIPE, Recipe
 from secateurs.utils.config import Config
 from secateurs.utils.deploy import read_history
-from secateurs.utils.errors import UserError
 from secateurs.utils.graph.flat.subclassed import as_functional
 from secateurs.utils.graph.slicing.classifier import classifying_part
 from secateurs.utils.training.engine.callbacks import checked_callbacks
@@ -44,45 +31,6 @@ from secateurs.utils.training.models.weights import load_model, named_weights
 from secateurs.utils.training.tasks.classification import Classification
 from secateurs.utils.training.tasks.criteria import Criteria, Measure
 from secateurs.utils.training.tasks.task import Task
-
-
-@dataclasses.dataclass(frozen=True)
-class Recipe:
-  """How a network is usually trained on a data set; flags override each part.
-
-  Attributes:
-    batch_size: samples of a step for which `lrn_rate` is stated.
-    nb_epochs: length of the whole training.
-    lrn_rate: initial learning rate.
-    decay_epochs: where the rate is multiplied by `decay`.
-    decay: factor at each of them.
-    momentum: of SGD and Muon.
-    weight_decay: factor of the L2 term over everything but BN.
-    batch_size_eval: samples of an evaluation's batch.
-    optimizer: that a model of the user's was compiled with, for the training after compression.
-  """
-
-  batch_size: int
-  nb_epochs: int
-  lrn_rate: float
-  decay_epochs: tuple[float, ...]
-  decay: float = 0.1
-  momentum: float = 0.9
-  weight_decay: float = 2e-4
-  batch_size_eval: int = 500
-  optimizer: CompiledOptimizer | None = None
-
-
-CIFAR10_RECIPE = Recipe(128, 250, 0.1, (100, 150, 200))
-DIGITS_RECIPE = Recipe(64, 40, 0.1, (20, 30))
-RESNET_DIGITS_RECIPE = Recipe(64, 10, 0.1, (5, 8))
-FOLDER_RECIPE = Recipe(32, 60, 0.025, (30, 45))
-ILSVRC12_RECIPE = Recipe(
-  256, 90, 0.1, (30, 60, 80), weight_decay=1e-4, batch_size_eval=100
-)  # Goyal et al. 2017
-ILSVRC12_MOBILE_RECIPE = Recipe(
-  256, 300, 0.045, tuple(range(1, 300)), decay=0.98, weight_decay=4e-5, batch_size_eval=100
-)  # Sandler et al. 2018, with SGD
 
 
 class ModelHelper:
@@ -343,199 +291,3 @@ class GivenModelHelper(ModelHelper):
     for name, value in sorted(self._weights.items()):
       checksum = zlib.crc32(value.tobytes(), zlib.crc32(name.encode(), checksum))
     return {**super().identity(), 'weights': f'{checksum:08x}'}
-
-
-@dataclasses.dataclass(frozen=True)
-class Experiment:
-  """What an entry script compresses: which flags it has, and how a helper is made from them.
-
-  Attributes:
-    name: network family and data set, such as `resnet_at_cifar10`.
-    configs: config classes of the network and the data set.
-    build: makes the helper from instances of these.
-  """
-
-  name: str
-  configs: tuple[type[Config], ...]
-  build: Callable[..., ModelHelper]
-
-  def make(self, *values: Config) -> ModelHelper:
-    """The helper, which remembers what it was made from: a resumed run must be given the same."""
-    helper = self.build(*values)
-    helper.configs = values
-    return helper
-
-
-def _experiment(
-  name: str,
-  network: Callable[..., Network],
-  load: Callable[..., ImageSource],
-  configs: tuple[type[Config], ...],
-  recipe: Recipe,
-) -> Experiment:
-  """An experiment whose last config is that of the data set, and the others those of the network."""
-
-  def build(*values: Config) -> ModelHelper:
-    dataset, net = load(values[-1]), network(*values[:-1])
-    new_model = functools.partial(net.build, dataset.image_shape, dataset.nb_classes)
-    return ModelHelper(net.name, new_model, dataset, recipe, net.own_weights)
-
-  return Experiment(name, configs, build)
-
-
-RESNET_AT_CIFAR10 = _experiment(
-  'resnet_at_cifar10',
-  resnet.cifar_network,
-  cifar10.load,
-  (resnet.ResNetConfig, DataConfig),
-  CIFAR10_RECIPE,
-)
-RESNET_AT_DIGITS = _experiment(
-  'resnet_at_digits',
-  resnet.cifar_network,
-  digits.load,
-  (resnet.ResNetConfig, DataConfig),
-  RESNET_DIGITS_RECIPE,
-)
-RESNET_AT_IMAGE_FOLDER = _experiment(
-  'resnet_at_image_folder',
-  resnet.cifar_network,
-  image_folder.load,
-  (resnet.ResNetConfig, image_folder.ImageFolderConfig),
-  FOLDER_RECIPE,
-)
-LENET_AT_DIGITS = _experiment(
-  'lenet_at_digits',
-  lenet.network,
-  digits.load,
-  (DataConfig,),
-  dataclasses.replace(DIGITS_RECIPE, lrn_rate=0.02),
-)
-LSTM_AT_DIGITS = _experiment(
-  'lstm_at_digits',
-  lstm.network,
-  digits.load,
-  (lstm.LstmConfig, DataConfig),
-  dataclasses.replace(DIGITS_RECIPE, lrn_rate=0.1),
-)
-LENET_AT_CIFAR10 = _experiment(
-  'lenet_at_cifar10',
-  lenet.network,
-  cifar10.load,
-  (DataConfig,),
-  dataclasses.replace(CIFAR10_RECIPE, lrn_rate=0.02),
-)
-MOBILENET_AT_CIFAR10 = _experiment(
-  'mobilenet_at_cifar10',
-  mobilenet.cifar_network,
-  cifar10.load,
-  (mobilenet.MobileNetConfig, DataConfig),
-  CIFAR10_RECIPE,
-)
-VGG_AT_CIFAR10 = _experiment(
-  'vgg_at_cifar10',
-  vgg.cifar_network,
-  cifar10.load,
-  (vgg.CifarVggConfig, DataConfig),
-  dataclasses.replace(CIFAR10_RECIPE, lrn_rate=0.05, weight_decay=5e-4),
-)
-DENSENET_AT_CIFAR10 = _experiment(
-  'densenet_at_cifar10',
-  densenet.cifar_network,
-  cifar10.load,
-  (densenet.DenseNetConfig, DataConfig),
-  dataclasses.replace(CIFAR10_RECIPE, batch_size=64, weight_decay=1e-4),
-)
-RESNET_AT_ILSVRC12 = _experiment(
-  'resnet_at_ilsvrc12',
-  resnet.imagenet_network,
-  ilsvrc12.load,
-  (resnet.ImagenetResNetConfig, ilsvrc12.Ilsvrc12Config),
-  ILSVRC12_RECIPE,
-)
-MOBILENET_AT_ILSVRC12 = _experiment(
-  'mobilenet_at_ilsvrc12',
-  mobilenet.imagenet_network,
-  ilsvrc12.load,
-  (mobilenet.MobileNetConfig, ilsvrc12.Ilsvrc12Config),
-  ILSVRC12_MOBILE_RECIPE,
-)
-VGG_AT_ILSVRC12 = _experiment(
-  'vgg_at_ilsvrc12',
-  vgg.imagenet_network,
-  ilsvrc12.load,
-  (vgg.VggConfig, ilsvrc12.Ilsvrc12Config),
-  dataclasses.replace(ILSVRC12_RECIPE, lrn_rate=0.01),
-)
-XCEPTION_AT_ILSVRC12 = _experiment(
-  'xception_at_ilsvrc12',
-  xception.imagenet_network,
-  ilsvrc12.load,
-  (xception.XceptionConfig, ilsvrc12.Ilsvrc12Config),
-  dataclasses.replace(ILSVRC12_RECIPE, lrn_rate=0.045, weight_decay=1e-5),
-)
-
-
-DIGIT_SCENES_RECIPE = Recipe(32, 30, 0.02, (20, 26), weight_decay=5e-4, batch_size_eval=50)
-VOC_RECIPE = Recipe(
-  32, 232, 0.001, (155, 193), weight_decay=5e-4, batch_size_eval=32
-)  # Liu et al. 2016: 120,000 steps
-COCO_RECIPE = Recipe(
-  32, 65, 0.0026, (43, 54), weight_decay=5e-4, batch_size_eval=32
-)  # NVIDIA's SSD300 on ResNet-50
-
-
-def _small_detection(
-  network: ssd.SmallSsdConfig,
-  data: digit_scenes.DigitScenesConfig,
-  config: detectors.DetectionConfig,
-) -> ModelHelper:
-  detector, dataset = ssd.small_detector(network, data.scene_size), digit_scenes.load(data)
-  build = detectors.builder(detector, dataset)
-  task = detectors.task_of(detector, dataset, config)
-  return ModelHelper(detector.name, build, dataset, DIGIT_SCENES_RECIPE, task=task)
-
-
-def _large_detection(
-  load: Callable[..., ImageSource],
-  recipe: Recipe,
-  network: ssd.SsdConfig,
-  data: voc.VocConfig | coco.CocoConfig,
-  config: detectors.DetectionConfig,
-) -> ModelHelper:
-  dataset = load(data)
-  detector = ssd.large_detector(network, dataset.name)
-  build = detectors.builder(detector, dataset, network.ssd_backbone_path)
-  task = detectors.task_of(detector, dataset, config)
-  return ModelHelper(detector.name, build, dataset, recipe, task=task)
-
-
-SSD_AT_DIGIT_SCENES = Experiment(
-  'ssd_at_digit_scenes',
-  (ssd.SmallSsdConfig, digit_scenes.DigitScenesConfig, detectors.DetectionConfig),
-  _small_detection,
-)
-SSD_AT_VOC = Experiment(
-  'ssd_at_voc',
-  (ssd.SsdConfig, voc.VocConfig, detectors.DetectionConfig),
-  functools.partial(_large_detection, voc.load, VOC_RECIPE),
-)
-SSD_AT_COCO = Experiment(
-  'ssd_at_coco',
-  (ssd.SsdConfig, coco.CocoConfig, detectors.DetectionConfig),
-  functools.partial(_large_detection, coco.load, COCO_RECIPE),
-)
-
-
-def experiment_of(script: str) -> Experiment:
-  """The experiment of an entry script such as `nets/resnet_at_cifar10_run.py`.
-
-  Raises:
-    UserError: there is no such script, or its network comes from a file.
-  """
-  found = globals().get(Path(script).stem.removesuffix('_run').upper())
-  if not isinstance(found, Experiment):
-    raise UserError(
-      f'{script} is no entry script that builds a network: give nets/<net>_at_<data set>_run.py.'
-    )
-  return found

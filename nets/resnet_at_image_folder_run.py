@@ -5,7 +5,7 @@ from secateurs.learners import cli
 
 def experiment():  # noqa: ANN201
   """Imported late, so that flags are read before TensorFlow loads."""
-  from secateurs.nets.model_helper import RESNET_AT_IMAGE_FOLDER
+  from secateurs.nets.experiments import RESNET_AT_IMAGE_FOLDER
 
   return RESNET_AT_IMAGE_FOLDER
 

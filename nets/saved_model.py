@@ -9,14 +9,10 @@ from secateurs.nets import unlabelled
 from secateurs.nets.compiled_loss import loss_in_file
 from secateurs.nets.datasets import array_files, cifar10, ilsvrc12, image_folder
 from secateurs.nets.datasets.images import DataConfig, ImageSource
+from secateurs.nets.experiments import Experiment
 from secateurs.nets.given_model import read_model
-from secateurs.nets.model_helper import (
-  CIFAR10_RECIPE,
-  FOLDER_RECIPE,
-  ILSVRC12_RECIPE,
-  Experiment,
-  ModelHelper,
-)
+from secateurs.nets.model_helper import ModelHelper
+from secateurs.nets.recipe import CIFAR10_RECIPE, FOLDER_RECIPE, ILSVRC12_RECIPE
 from secateurs.utils.config import option
 from secateurs.utils.deploy import read_history
 from secateurs.utils.errors import UserError

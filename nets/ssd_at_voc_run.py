@@ -5,7 +5,7 @@ from secateurs.learners import cli
 
 def experiment():  # noqa: ANN201
   """Imported late, so that flags are read before TensorFlow loads."""
-  from secateurs.nets.model_helper import SSD_AT_VOC
+  from secateurs.nets.experiments import SSD_AT_VOC
 
   return SSD_AT_VOC
 

@@ -5,7 +5,7 @@ from secateurs.learners import cli
 
 def experiment():  # noqa: ANN201
   """Imported late, so that flags are read before TensorFlow loads."""
-  from secateurs.nets.model_helper import VGG_AT_ILSVRC12
+  from secateurs.nets.experiments import VGG_AT_ILSVRC12
 
   return VGG_AT_ILSVRC12
 

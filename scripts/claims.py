@@ -41,8 +41,8 @@ from secateurs.learners.run.configs import RunConfig, TrainConfig
 from secateurs.learners.run.judging import judging_samples
 from secateurs.learners.run.measuring import evaluate_model
 from secateurs.nets.datasets.images import DataConfig
+from secateurs.nets.experiments import LSTM_AT_DIGITS, RESNET_AT_CIFAR10
 from secateurs.nets.lstm import LstmConfig
-from secateurs.nets.model_helper import LSTM_AT_DIGITS, RESNET_AT_CIFAR10
 from secateurs.nets.resnet import ResNetConfig
 from secateurs.utils import nested
 from secateurs.utils.buckets import buckets_of

@@ -22,7 +22,7 @@ from secateurs.learners import cli, register  # noqa: E402
 from secateurs.learners.channels.configs import ChannelConfig  # noqa: E402
 from secateurs.learners.channels.learner import ChannelLearner  # noqa: E402
 from secateurs.learners.run.phases import Phase  # noqa: E402
-from secateurs.nets.model_helper import experiment_of  # noqa: E402
+from secateurs.nets.experiments import experiment_of  # noqa: E402
 from secateurs.utils.config import option  # noqa: E402
 from secateurs.utils.graph import (  # noqa: E402
   ChannelGraph,

@@ -26,7 +26,7 @@ from secateurs.learners import cli, register  # noqa: E402
 from secateurs.learners.run.compression import CompressionLearner, extended  # noqa: E402
 from secateurs.learners.run.phases import Phase  # noqa: E402
 from secateurs.learners.run.reporting import Findings  # noqa: E402
-from secateurs.nets.model_helper import experiment_of  # noqa: E402
+from secateurs.nets.experiments import experiment_of  # noqa: E402
 from secateurs.utils.config import Config, option  # noqa: E402
 from secateurs.utils.errors import UserError  # noqa: E402
 from secateurs.utils.graph import count  # noqa: E402

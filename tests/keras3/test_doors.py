@@ -10,7 +10,8 @@ import tf_keras as keras
 from secateurs.learners import get_learner
 from secateurs.learners.run.configs import DistillConfig, RunConfig, TrainConfig
 from secateurs.nets.given_model import read_model
-from secateurs.nets.model_helper import DIGITS_RECIPE, ModelHelper
+from secateurs.nets.model_helper import ModelHelper
+from secateurs.nets.recipe import DIGITS_RECIPE
 from secateurs.utils.deploy import TFLiteModel
 from secateurs.utils.graph.__main__ import main
 from secateurs.utils.keras3 import is_keras3

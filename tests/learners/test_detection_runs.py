@@ -11,7 +11,7 @@ from secateurs.learners import get_learner
 from secateurs.learners.run.configs import RunConfig, TrainConfig
 from secateurs.nets.datasets.digit_scenes import DigitScenesConfig
 from secateurs.nets.detectors import DetectionConfig
-from secateurs.nets.model_helper import SSD_AT_DIGIT_SCENES
+from secateurs.nets.experiments import SSD_AT_DIGIT_SCENES
 from secateurs.nets.ssd import SmallSsdConfig
 
 pytestmark = pytest.mark.slow

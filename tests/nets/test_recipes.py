@@ -10,7 +10,7 @@ from alike import alike
 
 from secateurs.learners import cli, get_learner, learners
 from secateurs.learners.run.configs import DistillConfig, RunConfig, TrainConfig
-from secateurs.nets.model_helper import experiment_of
+from secateurs.nets.experiments import experiment_of
 from secateurs.utils.flag_values import define_flags, read_config
 
 ROOT = Path(__file__).parents[2]

@@ -39,7 +39,7 @@ def test_a_learner_of_ones_own(extensions, tmp_path):
   run = (
     f'import sys; sys.path.insert(0, {str(tmp_path)!r}); import random_sparse\n'
     'from secateurs.learners import cli\n'
-    'from secateurs.nets.model_helper import LENET_AT_DIGITS\n'
+    'from secateurs.nets.experiments import LENET_AT_DIGITS\n'
     f'argv = ["x", "--learner", "random-sparse", "--run_dir", {str(tmp_path / "run")!r}, '
     f'"--rs_prune_ratio", "0.3", *{SHORT!r}]\n'
     'cli.main(lambda: LENET_AT_DIGITS, argv)\n'
@@ -52,7 +52,7 @@ def test_a_criterion_and_a_method_of_ones_own(extensions, tmp_path):
   run = (
     f'import sys; sys.path.insert(0, {str(tmp_path)!r}); import mine\n'
     'from secateurs.learners import cli\n'
-    'from secateurs.nets.model_helper import LENET_AT_DIGITS\n'
+    'from secateurs.nets.experiments import LENET_AT_DIGITS\n'
     f'argv = ["x", "--learner", "thin", "--cp_select", "spread", "--nocp_compare", '
     f'"--run_dir", {str(tmp_path / "run")!r}, *{SHORT!r}]\n'
     'cli.main(lambda: LENET_AT_DIGITS, argv)\n'

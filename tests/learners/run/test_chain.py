@@ -6,7 +6,7 @@ import pytest
 
 from secateurs.learners import cli
 from secateurs.learners.run.chain import Link, read_chain
-from secateurs.nets.model_helper import LENET_AT_DIGITS
+from secateurs.nets.experiments import LENET_AT_DIGITS
 from secateurs.utils.deploy.compare.reading import find_reports
 from secateurs.utils.errors import UserError
 from secateurs.utils.training.engine import loop

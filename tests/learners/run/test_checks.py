@@ -6,7 +6,7 @@ import tf_keras as keras
 
 from secateurs.learners.run import checks
 from secateurs.nets.datasets.images import DataConfig
-from secateurs.nets.model_helper import LENET_AT_DIGITS
+from secateurs.nets.experiments import LENET_AT_DIGITS
 from secateurs.utils.errors import UserError
 
 

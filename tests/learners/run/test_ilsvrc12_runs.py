@@ -6,8 +6,8 @@ from alike import few
 from secateurs.learners import get_learner, learners
 from secateurs.learners.run.configs import DistillConfig, RunConfig, TrainConfig
 from secateurs.nets.datasets.ilsvrc12 import Ilsvrc12Config
+from secateurs.nets.experiments import MOBILENET_AT_ILSVRC12
 from secateurs.nets.mobilenet import MobileNetConfig
-from secateurs.nets.model_helper import MOBILENET_AT_ILSVRC12
 
 # What makes a learner's run short.
 SHORT = {
