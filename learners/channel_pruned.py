@@ -29,14 +29,14 @@ import numpy as np
 import tf_keras as keras
 
 from secateurs.learners import register
+from secateurs.learners.channels.allocation.ratios import nb_kept
+from secateurs.learners.channels.allocation.selection_curves import selection_curves
 from secateurs.learners.channels.comparison import compare_selections
 from secateurs.learners.channels.cp_config import CpConfig
-from secateurs.learners.channels.cutting import dropped_inputs, unit_masks
-from secateurs.learners.channels.ratios import nb_kept
-from secateurs.learners.channels.reconstruct import NB_BATCHES, Method, prune, say_layer
-from secateurs.learners.channels.selection_curves import selection_curves
+from secateurs.learners.channels.cuts.cutting import dropped_inputs, unit_masks
+from secateurs.learners.channels.cuts.units import Unit
+from secateurs.learners.channels.repair.reconstruct import NB_BATCHES, Method, prune, say_layer
 from secateurs.learners.channels.state import ChannelState
-from secateurs.learners.channels.units import Unit
 from secateurs.learners.channels.width_learner import WidthLearner
 from secateurs.learners.channels.widths import Widths
 from secateurs.learners.run.judging import judging_samples

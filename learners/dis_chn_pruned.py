@@ -32,14 +32,14 @@ import functools
 from typing import Any
 
 from secateurs.learners import register
-from secateurs.learners.channels.block_learner import BlockLearner
-from secateurs.learners.channels.block_selection import BlockSelection
-from secateurs.learners.channels.cutting import unit_masks
-from secateurs.learners.channels.dcp_config import DcpConfig
-from secateurs.learners.channels.discrimination import Block
-from secateurs.learners.channels.greedy import Greedy
-from secateurs.learners.channels.ratios import nb_left
-from secateurs.learners.channels.reconstruct import NB_BATCHES, Method, nb_points, prune
+from secateurs.learners.channels.allocation.ratios import nb_left
+from secateurs.learners.channels.blocks.block_learner import BlockLearner
+from secateurs.learners.channels.blocks.block_selection import BlockSelection
+from secateurs.learners.channels.blocks.dcp_config import DcpConfig
+from secateurs.learners.channels.blocks.discrimination import Block
+from secateurs.learners.channels.blocks.greedy import Greedy
+from secateurs.learners.channels.cuts.cutting import unit_masks
+from secateurs.learners.channels.repair.reconstruct import NB_BATCHES, Method, nb_points, prune
 from secateurs.learners.channels.state import ChannelState
 from secateurs.learners.channels.widths import Widths
 from secateurs.learners.run.phases import Phase

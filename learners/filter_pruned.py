@@ -21,15 +21,15 @@ import numpy as np
 import tf_keras as keras
 
 from secateurs.learners import register
-from secateurs.learners.channels.cutting import RowMasks, unit_masks
+from secateurs.learners.channels.allocation.ranked import Ranked
+from secateurs.learners.channels.criteria.judged import require_answer
+from secateurs.learners.channels.criteria.ranking import best
+from secateurs.learners.channels.cuts.cutting import RowMasks, unit_masks
 from secateurs.learners.channels.filter_config import FpConfig
 from secateurs.learners.channels.filter_learner import FilterLearner
-from secateurs.learners.channels.filter_repair import repair
 from secateurs.learners.channels.filter_schedule import Stage, stages
 from secateurs.learners.channels.filter_state import FpState
-from secateurs.learners.channels.judged import require_answer
-from secateurs.learners.channels.ranked import Ranked
-from secateurs.learners.channels.ranking import best
+from secateurs.learners.channels.repair.filter_repair import repair
 from secateurs.learners.run.console import say
 from secateurs.learners.run.phases import Phase
 from secateurs.utils.graph import ChannelGraph

@@ -29,12 +29,12 @@ import numpy as np
 import tensorflow as tf
 
 from secateurs.learners import register
-from secateurs.learners.channels.cutting import RowMasks, unit_masks
+from secateurs.learners.channels.allocation.ranked import Ranked
+from secateurs.learners.channels.criteria.ranking import best
+from secateurs.learners.channels.cuts.cutting import RowMasks, unit_masks
+from secateurs.learners.channels.cuts.units import Units
 from secateurs.learners.channels.filter_learner import FilterLearner
-from secateurs.learners.channels.filter_repair import repair
-from secateurs.learners.channels.ranked import Ranked
-from secateurs.learners.channels.ranking import best
-from secateurs.learners.channels.units import Units
+from secateurs.learners.channels.repair.filter_repair import repair
 from secateurs.learners.pressure.gated import GatedObjective, gate_places
 from secateurs.learners.pressure.gating import Gates
 from secateurs.learners.pressure.gp_config import GpConfig

@@ -29,11 +29,11 @@ import numpy as np
 import tensorflow as tf
 
 from secateurs.learners import register
-from secateurs.learners.channels.cutting import unit_masks
+from secateurs.learners.channels.allocation.ranked import Ranked
+from secateurs.learners.channels.criteria.judged import require_answer, with_fates
+from secateurs.learners.channels.criteria.ranking import best
+from secateurs.learners.channels.cuts.cutting import unit_masks
 from secateurs.learners.channels.filter_learner import FilterLearner
-from secateurs.learners.channels.judged import require_answer, with_fates
-from secateurs.learners.channels.ranked import Ranked
-from secateurs.learners.channels.ranking import best
 from secateurs.learners.pressure import exploring, regrowth
 from secateurs.learners.pressure.pr_config import RANDOM, SCRATCH, PrConfig
 from secateurs.learners.pressure.pr_state import PrState

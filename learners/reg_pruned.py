@@ -29,11 +29,11 @@ import tensorflow as tf
 import tf_keras as keras
 
 from secateurs.learners import register
-from secateurs.learners.channels.cutting import unit_masks
+from secateurs.learners.channels.allocation.ranked import Ranked
+from secateurs.learners.channels.criteria.judged import require_answer
+from secateurs.learners.channels.cuts.cutting import unit_masks
 from secateurs.learners.channels.filter_learner import FilterLearner
 from secateurs.learners.channels.filter_widths import FilterWidths
-from secateurs.learners.channels.judged import require_answer
-from secateurs.learners.channels.ranked import Ranked
 from secateurs.learners.pressure import deciding, passes, scratch
 from secateurs.learners.pressure.masking import PassMasks, cut_masks
 from secateurs.learners.pressure.passes import Course

@@ -25,12 +25,12 @@ import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
-from secateurs.learners.channels.discrimination import (
+from secateurs.learners.channels.blocks.discrimination import (
   Block,
   LayerObjective,
   find_blocks,
 )
-from secateurs.learners.channels.units import find_units
+from secateurs.learners.channels.cuts.units import find_units
 from secateurs.nets.resnet import cifar_resnet
 from secateurs.utils.graph import ChannelGraph
 from secateurs.utils.graph.flat.cuts import calls_between, first_calls, run_calls

@@ -27,7 +27,7 @@ quiet_tensorflow()
 import tensorflow as tf  # noqa: E402
 import tf_keras as keras  # noqa: E402
 
-from secateurs.learners.channels.discrimination import BlockObjective, find_blocks  # noqa: E402
+from secateurs.learners.channels.blocks.discrimination import BlockObjective, find_blocks  # noqa: E402
 from secateurs.nets.resnet import cifar_resnet  # noqa: E402
 from secateurs.utils.graph.flat.walk import flatten_model  # noqa: E402
 from secateurs.utils.training import distributed  # noqa: E402
@@ -69,7 +69,7 @@ def full_precision() -> tuple:
 
 def block_phase() -> tuple:
   """Objective and variables of training with an auxiliary loss in the middle (L_p + L)."""
-  from secateurs.learners.channels.units import find_units
+  from secateurs.learners.channels.cuts.units import find_units
   from secateurs.utils.graph import ChannelGraph
 
   model = cifar_resnet(20)

@@ -25,7 +25,7 @@ quiet_tensorflow()
 import numpy as np  # noqa: E402
 import tf_keras as keras  # noqa: E402
 
-from secateurs.learners.channels.units import find_units  # noqa: E402
+from secateurs.learners.channels.cuts.units import find_units  # noqa: E402
 from secateurs.nets.mobilenet import mobilenet_v2  # noqa: E402
 from secateurs.nets.vgg import vgg16  # noqa: E402
 from secateurs.utils.deploy import TFLiteModel, export_model  # noqa: E402

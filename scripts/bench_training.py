@@ -141,7 +141,7 @@ def engine(dataset: ImageDataset, folder: Path, policy: str, masked: bool) -> Co
 
 def pressed(dataset: ImageDataset, kind: str) -> Contender:
   """The training loop with a penalty, masks or gates, and nothing else."""
-  from secateurs.learners.channels.filter_units import filter_units
+  from secateurs.learners.channels.cuts.filter_units import filter_units
   from secateurs.learners.pressure.gated import GatedObjective
   from secateurs.learners.pressure.gating import Gates
   from secateurs.learners.pressure.gp_config import GpConfig
@@ -184,9 +184,9 @@ def pressed(dataset: ImageDataset, kind: str) -> Contender:
 
 def seconds_of_a_change() -> float:
   """What one change of the structure of a ResNet-50 takes: ranking, leverage, draws, masks."""
-  from secateurs.learners.channels.filter_units import filter_units
-  from secateurs.learners.channels.judged import with_fates
-  from secateurs.learners.channels.ranked import Ranked
+  from secateurs.learners.channels.allocation.ranked import Ranked
+  from secateurs.learners.channels.criteria.judged import with_fates
+  from secateurs.learners.channels.cuts.filter_units import filter_units
   from secateurs.learners.pressure.exploring import changed
   from secateurs.learners.pressure.submodel import SubModel
   from secateurs.nets.resnet import imagenet_resnet

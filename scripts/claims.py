@@ -25,17 +25,17 @@ import numpy as np
 import tf_keras as keras
 
 from secateurs.learners import get_learner
-from secateurs.learners.channels import solvers
-from secateurs.learners.channels.choices import Choices
-from secateurs.learners.channels.data_criteria import Samples
-from secateurs.learners.channels.filter_repair import repair
-from secateurs.learners.channels.filter_units import filter_units
-from secateurs.learners.channels.judged import makers, unit_keys
-from secateurs.learners.channels.ranking import best
-from secateurs.learners.channels.reconstruct import Method, prune, statistics
-from secateurs.learners.channels.refits import LayerRefits
-from secateurs.learners.channels.sensitivity import losses_of, unit_parts
-from secateurs.learners.channels.units import Unit, find_units
+from secateurs.learners.channels.allocation import solvers
+from secateurs.learners.channels.allocation.choices import Choices
+from secateurs.learners.channels.allocation.sensitivity import losses_of, unit_parts
+from secateurs.learners.channels.criteria.data_criteria import Samples
+from secateurs.learners.channels.criteria.judged import makers, unit_keys
+from secateurs.learners.channels.criteria.ranking import best
+from secateurs.learners.channels.cuts.filter_units import filter_units
+from secateurs.learners.channels.cuts.units import Unit, find_units
+from secateurs.learners.channels.repair.filter_repair import repair
+from secateurs.learners.channels.repair.reconstruct import Method, prune, statistics
+from secateurs.learners.channels.repair.refits import LayerRefits
 from secateurs.learners.run import divergence
 from secateurs.learners.run.configs import RunConfig, TrainConfig
 from secateurs.learners.run.judging import judging_samples

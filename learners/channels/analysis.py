@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from secateurs.learners.channels import filter_scan
-from secateurs.learners.channels.criteria import CRITERIA, of_filters
-from secateurs.learners.channels.data_criteria import Samples
-from secateurs.learners.channels.filter_units import filter_units
-from secateurs.learners.channels.judged import makers, require_answer, unit_keys
+from secateurs.learners.channels.allocation import filter_scan
+from secateurs.learners.channels.criteria.data_criteria import Samples
+from secateurs.learners.channels.criteria.judged import makers, require_answer, unit_keys
+from secateurs.learners.channels.criteria.registry import CRITERIA, of_filters
+from secateurs.learners.channels.cuts.filter_units import filter_units
 from secateurs.learners.run.baseline import baseline_weights
 from secateurs.learners.run.configs import FullPrecConfig
 from secateurs.learners.run.console import say

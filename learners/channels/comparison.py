@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import tf_keras as keras
 
-from secateurs.learners.channels import slimming
-from secateurs.learners.channels.cutting import dropped_inputs, keep_of, zero_inputs
-from secateurs.learners.channels.reconstruct import Method, prune
-from secateurs.learners.channels.units import Unit
+from secateurs.learners.channels.cuts import slimming
+from secateurs.learners.channels.cuts.cutting import dropped_inputs, keep_of, zero_inputs
+from secateurs.learners.channels.cuts.units import Unit
+from secateurs.learners.channels.repair.reconstruct import Method, prune
 from secateurs.learners.run.settings import Settings
 from secateurs.utils.graph import ChannelGraph
 

@@ -6,9 +6,9 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from secateurs.learners.channels.amc_config import AMC, AmcConfig
-from secateurs.learners.channels.reconstruct import Method, nb_points
-from secateurs.learners.channels.units import TRUNKS
+from secateurs.learners.channels.allocation.amc_config import AMC, AmcConfig
+from secateurs.learners.channels.cuts.units import TRUNKS
+from secateurs.learners.channels.repair.reconstruct import Method, nb_points
 from secateurs.utils.config import Config, option
 from secateurs.utils.errors import UserError
 from secateurs.utils.training.layerwise.maps import MapStore

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 
-from secateurs.learners.channels import criteria
-from secateurs.learners.channels.amc_config import AMC
+from secateurs.learners.channels.allocation.amc_config import AMC
 from secateurs.learners.channels.configs import RefitConfig, WidthConfig
+from secateurs.learners.channels.criteria import registry as criteria
 from secateurs.utils.config import option
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 
-from secateurs.learners.channels.allocations import ALLOCATIONS
-from secateurs.learners.channels.amc_config import AMC, AmcConfig
-from secateurs.learners.channels.colony import Constants
+from secateurs.learners.channels.allocation.amc_config import AMC, AmcConfig
+from secateurs.learners.channels.allocation.colony import Constants
+from secateurs.learners.channels.allocation.registry import ALLOCATIONS
 from secateurs.learners.channels.configs import (
   ChannelConfig,
   keeps_all_filters,
@@ -15,10 +15,10 @@ from secateurs.learners.channels.configs import (
   refuse_two_targets,
   require_target,
 )
-from secateurs.learners.channels.criteria import of_filters
-from secateurs.learners.channels.filter_units import FILTER_TRUNKS
-from secateurs.learners.channels.hrank import LAYOUTS
-from secateurs.learners.channels.ranking import NORMALIZATIONS, ORDERS
+from secateurs.learners.channels.criteria.hrank import LAYOUTS
+from secateurs.learners.channels.criteria.ranking import NORMALIZATIONS, ORDERS
+from secateurs.learners.channels.criteria.registry import of_filters
+from secateurs.learners.channels.cuts.filter_units import FILTER_TRUNKS
 from secateurs.utils.config import option
 from secateurs.utils.errors import UserError
 

@@ -8,22 +8,22 @@ from typing import Any
 
 import numpy as np
 
-from secateurs.learners.channels import filter_scan
-from secateurs.learners.channels.chosen_layers import chosen
-from secateurs.learners.channels.criteria import CRITERIA
-from secateurs.learners.channels.cutting import RowMasks
-from secateurs.learners.channels.data_criteria import Samples
+from secateurs.learners.channels.allocation import filter_scan
+from secateurs.learners.channels.allocation.fitness import Fitness, Training
+from secateurs.learners.channels.allocation.ranked import Ranked, Site
+from secateurs.learners.channels.criteria.data_criteria import Samples
+from secateurs.learners.channels.criteria.judged import makers, rank_stability, unit_keys
+from secateurs.learners.channels.criteria.registry import CRITERIA
+from secateurs.learners.channels.cuts.chosen_layers import chosen
+from secateurs.learners.channels.cuts.cutting import RowMasks
+from secateurs.learners.channels.cuts.filter_units import FOLLOW, filter_units
+from secateurs.learners.channels.cuts.shortcuts import deciders
+from secateurs.learners.channels.cuts.units import Units
 from secateurs.learners.channels.filter_config import FpConfig
 from secateurs.learners.channels.filter_state import FpState
-from secateurs.learners.channels.filter_units import FOLLOW, filter_units
 from secateurs.learners.channels.filter_widths import FilterWidths
-from secateurs.learners.channels.fitness import Fitness, Training
-from secateurs.learners.channels.judged import makers, rank_stability, unit_keys
 from secateurs.learners.channels.learner import ChannelLearner
-from secateurs.learners.channels.ranked import Ranked, Site
-from secateurs.learners.channels.reconstruct import NB_BATCHES, Method, nb_points
-from secateurs.learners.channels.shortcuts import deciders
-from secateurs.learners.channels.units import Units
+from secateurs.learners.channels.repair.reconstruct import NB_BATCHES, Method, nb_points
 from secateurs.learners.run.compression import extended
 from secateurs.learners.run.files import with_ending
 from secateurs.learners.run.judging import Judge, judging_notes, judging_samples

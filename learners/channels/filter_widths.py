@@ -10,8 +10,14 @@ from typing import Any
 import numpy as np
 import tf_keras as keras
 
-from secateurs.learners.channels import amc_widths, solvers, timed
-from secateurs.learners.channels.allocations import (
+from secateurs.learners.channels.allocation import amc_widths, solvers, timed
+from secateurs.learners.channels.allocation.choices import Choices
+from secateurs.learners.channels.allocation.colony import Colony, Found
+from secateurs.learners.channels.allocation.filter_scan import masked_parts, sensitivity
+from secateurs.learners.channels.allocation.latency import share_for
+from secateurs.learners.channels.allocation.ranked import Ranked, Site, exact_cost
+from secateurs.learners.channels.allocation.ratios import nb_left, read_numbers, read_ratios
+from secateurs.learners.channels.allocation.registry import (
   ALLOCATIONS,
   DIVERGENCE,
   FITNESS,
@@ -19,21 +25,15 @@ from secateurs.learners.channels.allocations import (
   SCORE,
   Request,
 )
-from secateurs.learners.channels.choices import Choices
-from secateurs.learners.channels.colony import Colony, Found
-from secateurs.learners.channels.cutting import plan_of
+from secateurs.learners.channels.allocation.sensitivity import losses_of, unit_parts
+from secateurs.learners.channels.criteria.hrank import hrank_counts
+from secateurs.learners.channels.cuts.cutting import plan_of
+from secateurs.learners.channels.cuts.shortcuts import even
+from secateurs.learners.channels.cuts.units import Unit
 from secateurs.learners.channels.filter_config import FpConfig
-from secateurs.learners.channels.filter_scan import masked_parts, sensitivity
-from secateurs.learners.channels.hrank import hrank_counts
-from secateurs.learners.channels.latency import share_for
-from secateurs.learners.channels.ranked import Ranked, Site, exact_cost
-from secateurs.learners.channels.ratios import nb_left, read_numbers, read_ratios
-from secateurs.learners.channels.reconstruct import statistics
-from secateurs.learners.channels.refits import LayerRefits
-from secateurs.learners.channels.sensitivity import losses_of, unit_parts
-from secateurs.learners.channels.shortcuts import even
+from secateurs.learners.channels.repair.reconstruct import statistics
+from secateurs.learners.channels.repair.refits import LayerRefits
 from secateurs.learners.channels.state import WidthState
-from secateurs.learners.channels.units import Unit
 from secateurs.learners.run import divergence
 from secateurs.learners.run.console import say
 from secateurs.learners.run.helper import Helper

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from secateurs.learners.channels.chosen_layers import chosen, makers, table
-from secateurs.learners.channels.filter_units import filter_units
+from secateurs.learners.channels.cuts.chosen_layers import chosen, makers, table
+from secateurs.learners.channels.cuts.filter_units import filter_units
 from secateurs.learners.run.console import say
 from secateurs.learners.run.learner import Learner
 from secateurs.utils.files import atomic_path

@@ -12,12 +12,12 @@ import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
-from secateurs.learners.channels import reach, slimming
-from secateurs.learners.channels.chosen_layers import chosen, table
 from secateurs.learners.channels.configs import ChannelConfig
-from secateurs.learners.channels.cutting import dropped_inputs, keep_of, unit_masks
+from secateurs.learners.channels.cuts import reach, slimming
+from secateurs.learners.channels.cuts.chosen_layers import chosen, table
+from secateurs.learners.channels.cuts.cutting import dropped_inputs, keep_of, unit_masks
+from secateurs.learners.channels.cuts.units import Unit, Units, find_units
 from secateurs.learners.channels.state import ChannelState
-from secateurs.learners.channels.units import Unit, Units, find_units
 from secateurs.learners.run import plans
 from secateurs.learners.run.checks import Check
 from secateurs.learners.run.compression import CompressionLearner, extended

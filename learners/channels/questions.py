@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import dataclasses
 
-from secateurs.learners.channels.allocations import ALLOCATIONS
-from secateurs.learners.channels.criteria import CRITERIA
+from secateurs.learners.channels.allocation.registry import ALLOCATIONS
+from secateurs.learners.channels.criteria.registry import CRITERIA
 from secateurs.utils.registry import Registry
 
 

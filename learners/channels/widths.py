@@ -9,21 +9,21 @@ from pathlib import Path
 import numpy as np
 import tf_keras as keras
 
-from secateurs.learners.channels import amc_widths, solvers, timed
-from secateurs.learners.channels.allocations import ALLOCATIONS, Request
-from secateurs.learners.channels.amc_config import AMC
-from secateurs.learners.channels.choices import Choices
+from secateurs.learners.channels.allocation import amc_widths, solvers, timed
+from secateurs.learners.channels.allocation.amc_config import AMC
+from secateurs.learners.channels.allocation.choices import Choices
+from secateurs.learners.channels.allocation.latency import share_for
+from secateurs.learners.channels.allocation.ratios import read_ratios
+from secateurs.learners.channels.allocation.registry import ALLOCATIONS, Request
+from secateurs.learners.channels.allocation.reward import Reward
+from secateurs.learners.channels.allocation.search import WidthSearch, summary
+from secateurs.learners.channels.allocation.sensitivity import losses_of, unit_parts
 from secateurs.learners.channels.configs import WidthConfig
-from secateurs.learners.channels.cutting import plan_of
-from secateurs.learners.channels.latency import share_for
-from secateurs.learners.channels.ratios import read_ratios
-from secateurs.learners.channels.reconstruct import Method, statistics
-from secateurs.learners.channels.refits import LayerRefits
-from secateurs.learners.channels.reward import Reward
-from secateurs.learners.channels.search import WidthSearch, summary
-from secateurs.learners.channels.sensitivity import losses_of, unit_parts
+from secateurs.learners.channels.cuts.cutting import plan_of
+from secateurs.learners.channels.cuts.units import Unit
+from secateurs.learners.channels.repair.reconstruct import Method, statistics
+from secateurs.learners.channels.repair.refits import LayerRefits
 from secateurs.learners.channels.state import WidthState
-from secateurs.learners.channels.units import Unit
 from secateurs.learners.run import divergence
 from secateurs.learners.run.console import say
 from secateurs.learners.run.helper import Helper

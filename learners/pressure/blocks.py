@@ -8,7 +8,7 @@ from collections.abc import Collection, Sequence
 import tensorflow as tf
 import tf_keras as keras
 
-from secateurs.learners.channels.units import Unit
+from secateurs.learners.channels.cuts.units import Unit
 from secateurs.learners.pressure.owners import layers_of
 from secateurs.utils.graph import ChannelGraph, residual_blocks
 from secateurs.utils.graph.flat.walk import FlatModel

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from secateurs.learners.channels.ranked import Ranked
-from secateurs.learners.channels.ranking import best
+from secateurs.learners.channels.allocation.ranked import Ranked
+from secateurs.learners.channels.criteria.ranking import best
 from secateurs.learners.pressure.blocks import Branch
 
 

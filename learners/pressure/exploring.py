@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from secateurs.learners.channels.ranked import Ranked
+from secateurs.learners.channels.allocation.ranked import Ranked
 from secateurs.learners.pressure import regrowth
 from secateurs.learners.pressure.submodel import SubModel
 

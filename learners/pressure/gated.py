@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
-from secateurs.learners.channels.units import Unit
+from secateurs.learners.channels.cuts.units import Unit
 from secateurs.learners.pressure.gates import ChannelGate
 from secateurs.utils.graph import ChannelGraph
 from secateurs.utils.graph.counts.copying import copy_flat

@@ -9,8 +9,8 @@ import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
-from secateurs.learners.channels.cutting import RowMasks
-from secateurs.learners.channels.units import Unit
+from secateurs.learners.channels.cuts.cutting import RowMasks
+from secateurs.learners.channels.cuts.units import Unit
 from secateurs.learners.pressure import gates as rules
 from secateurs.learners.pressure.gated import gate_places, gated_network
 from secateurs.learners.pressure.gates import ChannelGate

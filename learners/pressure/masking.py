@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import tf_keras as keras
 
-from secateurs.learners.channels.cutting import RowMasks
-from secateurs.learners.channels.filter_repair import repair
-from secateurs.learners.channels.reconstruct import Method
-from secateurs.learners.channels.units import Unit
+from secateurs.learners.channels.cuts.cutting import RowMasks
+from secateurs.learners.channels.cuts.units import Unit
+from secateurs.learners.channels.repair.filter_repair import repair
+from secateurs.learners.channels.repair.reconstruct import Method
 from secateurs.learners.pressure.blocks import BlockMasks, Branch
 from secateurs.learners.pressure.pressed import Pressed
 from secateurs.utils.graph import ChannelGraph

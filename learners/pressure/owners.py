@@ -9,8 +9,8 @@ import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
-from secateurs.learners.channels.cutting import plan_of
-from secateurs.learners.channels.units import Unit
+from secateurs.learners.channels.cuts.cutting import plan_of
+from secateurs.learners.channels.cuts.units import Unit
 from secateurs.utils.graph import ChannelGraph
 from secateurs.utils.graph.flat.rebuild import variables, weight_names
 from secateurs.utils.graph.flat.walk import flatten_model

@@ -7,9 +7,9 @@ from collections.abc import Collection, Mapping, Sequence
 import numpy as np
 import tf_keras as keras
 
-from secateurs.learners.channels.judged import with_fates
-from secateurs.learners.channels.ranked import Ranked
-from secateurs.learners.channels.units import Unit
+from secateurs.learners.channels.allocation.ranked import Ranked
+from secateurs.learners.channels.criteria.judged import with_fates
+from secateurs.learners.channels.cuts.units import Unit
 from secateurs.learners.pressure.blocks import find_branches
 from secateurs.learners.pressure.kinds import groups_of, layer_groups
 from secateurs.learners.pressure.owners import offsets, weight_owners

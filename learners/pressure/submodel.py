@@ -9,8 +9,8 @@ import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
-from secateurs.learners.channels.cutting import RowMasks
-from secateurs.learners.channels.units import Unit
+from secateurs.learners.channels.cuts.cutting import RowMasks
+from secateurs.learners.channels.cuts.units import Unit
 from secateurs.learners.pressure.owners import MADE, Owned, layers_of, offsets, weight_owners
 from secateurs.utils.graph import ChannelGraph
 from secateurs.utils.training import distributed

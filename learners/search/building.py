@@ -9,11 +9,11 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import tf_keras as keras
 
-from secateurs.learners.channels import slimming
-from secateurs.learners.channels.cutting import keep_of, plan_of
-from secateurs.learners.channels.ranking import best
-from secateurs.learners.channels.reconstruct import Method, prune
-from secateurs.learners.channels.units import Unit, find_units
+from secateurs.learners.channels.criteria.ranking import best
+from secateurs.learners.channels.cuts import slimming
+from secateurs.learners.channels.cuts.cutting import keep_of, plan_of
+from secateurs.learners.channels.cuts.units import Unit, find_units
+from secateurs.learners.channels.repair.reconstruct import Method, prune
 from secateurs.learners.run.settings import Settings
 from secateurs.learners.search.state import Taken
 from secateurs.utils import nested

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from secateurs.learners.channels.reconstruct import statistics
-from secateurs.learners.channels.refits import LayerRefits
-from secateurs.learners.channels.sensitivity import unit_parts
+from secateurs.learners.channels.allocation.sensitivity import unit_parts
+from secateurs.learners.channels.repair.reconstruct import statistics
+from secateurs.learners.channels.repair.refits import LayerRefits
 from secateurs.learners.quant.pruning import pruned_kernels
 from secateurs.learners.run import divergence
 from secateurs.learners.run.divergence import Part

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import tf_keras as keras
 
-from secateurs.learners.channels.cutting import plan_of
-from secateurs.learners.channels.units import Unit
+from secateurs.learners.channels.cuts.cutting import plan_of
+from secateurs.learners.channels.cuts.units import Unit
 from secateurs.learners.run.divergence import losses_at
 from secateurs.learners.search.building import BITS, ZEROS
 from secateurs.learners.search.choosing import Choice

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import tf_keras as keras
 
-from secateurs.learners.channels.units import Unit
+from secateurs.learners.channels.cuts.units import Unit
 from secateurs.learners.run.settings import Settings
 from secateurs.learners.search.building import rough, units_of
 from secateurs.learners.search.state import Taken

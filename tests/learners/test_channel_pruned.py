@@ -200,7 +200,7 @@ def test_auto(make, baseline, capsys):
 def times(monkeypatch, seconds):
   """Lets latency be a function of the number of parameters."""
   monkeypatch.setattr(
-    'secateurs.learners.channels.latency.latency_ratio',
+    'secateurs.learners.channels.allocation.latency.latency_ratio',
     lambda original, model, nb_threads: seconds(model.count_params()),
   )
 

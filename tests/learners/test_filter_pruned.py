@@ -12,7 +12,7 @@ from alike import alike, few
 from secateurs.learners import cli
 from secateurs.learners.channels.analysis import analyse
 from secateurs.learners.channels.filter_config import FpConfig
-from secateurs.learners.channels.reconstruct import prune
+from secateurs.learners.channels.repair.reconstruct import prune
 from secateurs.learners.methods import METHODS, config_of
 from secateurs.learners.run.baseline import baseline_weights
 from secateurs.learners.run.configs import FullPrecConfig

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from secateurs.learners import get_learner
-from secateurs.learners.channels.amc import (
+from secateurs.learners.channels.allocation.amc import (
   NB_FEATURES,
   Episode,
   Schedule,
@@ -13,11 +13,11 @@ from secateurs.learners.channels.amc import (
   best_episode,
   walk,
 )
-from secateurs.learners.channels.choices import Choices
+from secateurs.learners.channels.allocation.choices import Choices
+from secateurs.learners.channels.allocation.ddpg import Agent, Constants
 from secateurs.learners.channels.cp_config import CpConfig
-from secateurs.learners.channels.ddpg import Agent, Constants
+from secateurs.learners.channels.cuts.units import Unit
 from secateurs.learners.channels.filter_config import FpConfig
-from secateurs.learners.channels.units import Unit
 from secateurs.utils.errors import UserError
 from secateurs.utils.json_lines import read_records
 

@@ -4,14 +4,14 @@ import tensorflow as tf
 import tf_keras as keras
 from networks import images, plain_net, randomize, residual_net, twin
 
-from secateurs.learners.channels.choices import Choices, levels
-from secateurs.learners.channels.cutting import plan_of
-from secateurs.learners.channels.reconstruct import Method, prune, statistics
-from secateurs.learners.channels.refits import LayerRefits
-from secateurs.learners.channels.reward import Reward
-from secateurs.learners.channels.sensitivity import losses_of, numbers_kept, unit_parts
-from secateurs.learners.channels.solvers import by_price, equal
-from secateurs.learners.channels.units import find_units
+from secateurs.learners.channels.allocation.choices import Choices, levels
+from secateurs.learners.channels.allocation.reward import Reward
+from secateurs.learners.channels.allocation.sensitivity import losses_of, numbers_kept, unit_parts
+from secateurs.learners.channels.allocation.solvers import by_price, equal
+from secateurs.learners.channels.cuts.cutting import plan_of
+from secateurs.learners.channels.cuts.units import find_units
+from secateurs.learners.channels.repair.reconstruct import Method, prune, statistics
+from secateurs.learners.channels.repair.refits import LayerRefits
 from secateurs.learners.run import divergence
 from secateurs.learners.run.judging import Judge
 from secateurs.nets.resnet import cifar_resnet
@@ -95,7 +95,7 @@ def test_candidates_are_chosen_by_the_scheme_of_the_run(monkeypatch):
   units = find_units(ChannelGraph(model), 'keep').units
   seen = []
   monkeypatch.setattr(
-    'secateurs.learners.channels.reconstruct.choose',
+    'secateurs.learners.channels.repair.reconstruct.choose',
     lambda *args, alternating, **kwargs: seen.append(alternating) or np.ones(args[1], bool),
   )
   _, refits, _, _ = reward_of(model, units, selection='lasso', alternating=True)

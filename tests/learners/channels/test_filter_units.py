@@ -5,17 +5,17 @@ import pytest
 import tf_keras as keras
 from networks import bottleneck_net, branched_net, depthwise_net, randomize, residual_net
 
-from secateurs.learners.channels.criteria import CRITERIA, of_filters, unit_scores
-from secateurs.learners.channels.cutting import RowMasks, keep_of, plan_of
-from secateurs.learners.channels.data_criteria import Samples
-from secateurs.learners.channels.filter_units import FILTER_TRUNKS, filter_units
-from secateurs.learners.channels.judged import (
+from secateurs.learners.channels.criteria.data_criteria import Samples
+from secateurs.learners.channels.criteria.judged import (
   makers,
   rank_stability,
   require_answer,
   unit_keys,
 )
-from secateurs.learners.channels.ranking import best
+from secateurs.learners.channels.criteria.ranking import best
+from secateurs.learners.channels.criteria.registry import CRITERIA, of_filters, unit_scores
+from secateurs.learners.channels.cuts.cutting import RowMasks, keep_of, plan_of
+from secateurs.learners.channels.cuts.filter_units import FILTER_TRUNKS, filter_units
 from secateurs.utils.errors import UserError
 from secateurs.utils.graph import ChannelGraph, masked, slice_model
 from secateurs.utils.graph.choice.taps import OUTPUT, made_by

@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 from networks import branched_net, randomize, residual_net
 
-from secateurs.learners.channels import filter_scan, solvers
-from secateurs.learners.channels.choices import Choices
-from secateurs.learners.channels.colony import Colony, Constants
-from secateurs.learners.channels.cutting import plan_of
+from secateurs.learners.channels.allocation import filter_scan, solvers
+from secateurs.learners.channels.allocation.choices import Choices
+from secateurs.learners.channels.allocation.colony import Colony, Constants
+from secateurs.learners.channels.allocation.ranked import Ranked
+from secateurs.learners.channels.criteria.ranking import best
+from secateurs.learners.channels.cuts.cutting import plan_of
+from secateurs.learners.channels.cuts.filter_units import filter_units
 from secateurs.learners.channels.filter_config import FpConfig
-from secateurs.learners.channels.filter_units import filter_units
 from secateurs.learners.channels.filter_widths import FilterWidths
-from secateurs.learners.channels.ranked import Ranked
-from secateurs.learners.channels.ranking import best
 from secateurs.learners.channels.state import WidthState
 from secateurs.learners.run import divergence
 from secateurs.learners.run.trials import Candidate

@@ -8,13 +8,13 @@ import tf_keras as keras
 from networks import randomize
 from strided_networks import NETS, residual_net, samples
 
-from secateurs.learners.channels.discrimination import (
+from secateurs.learners.channels.allocation.ratios import nb_left
+from secateurs.learners.channels.blocks.discrimination import (
   LayerObjective,
   find_blocks,
 )
-from secateurs.learners.channels.greedy import Greedy, UnitPruning
-from secateurs.learners.channels.ratios import nb_left
-from secateurs.learners.channels.units import Unit, find_units
+from secateurs.learners.channels.blocks.greedy import Greedy, UnitPruning
+from secateurs.learners.channels.cuts.units import Unit, find_units
 from secateurs.learners.run.layer_choice import LayerRule
 from secateurs.nets.resnet import cifar_resnet
 from secateurs.utils.graph import ChannelGraph

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from secateurs.learners.channels.filter_units import filter_units
-from secateurs.learners.channels.hrank import adapt_channel, convolutions, hrank_counts
-from secateurs.learners.channels.ratios import read_numbers, read_ratios
-from secateurs.learners.channels.shortcuts import deciders, residual_additions
+from secateurs.learners.channels.allocation.ratios import read_numbers, read_ratios
+from secateurs.learners.channels.criteria.hrank import adapt_channel, convolutions, hrank_counts
+from secateurs.learners.channels.cuts.filter_units import filter_units
+from secateurs.learners.channels.cuts.shortcuts import deciders, residual_additions
 from secateurs.nets.resnet import cifar_resnet, imagenet_resnet
 from secateurs.nets.vgg import vgg16
 from secateurs.utils.errors import UserError

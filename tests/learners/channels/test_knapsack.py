@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from alike import alike
 
-from secateurs.learners.channels import timed
-from secateurs.learners.channels.choices import Choices
-from secateurs.learners.channels.knapsack import within_cost
-from secateurs.learners.channels.units import Unit
+from secateurs.learners.channels.allocation import timed
+from secateurs.learners.channels.allocation.choices import Choices
+from secateurs.learners.channels.allocation.knapsack import within_cost
+from secateurs.learners.channels.cuts.units import Unit
 from secateurs.utils.deploy.latency_table import measure
 from secateurs.utils.deploy.latency_table.table import LatencyTable, SegmentTimes
 from secateurs.utils.errors import UserError

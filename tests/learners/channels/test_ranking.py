@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from secateurs.learners.channels import ranking
+from secateurs.learners.channels.criteria import ranking
+from secateurs.learners.channels.criteria.filters import fpgm, lamp
 from secateurs.learners.channels.filter_schedule import stages
-from secateurs.learners.channels.filters import fpgm, lamp
 from secateurs.utils.errors import UserError
 
 SCORES = np.array([3.0, 1.0, 4.0, 1.0, 5.0])

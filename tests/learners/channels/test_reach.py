@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from secateurs.learners.channels import reach
-from secateurs.learners.channels.filter_units import filter_units
-from secateurs.learners.channels.units import find_units
+from secateurs.learners.channels.cuts import reach
+from secateurs.learners.channels.cuts.filter_units import filter_units
+from secateurs.learners.channels.cuts.units import find_units
 from secateurs.nets.resnet import cifar_resnet
 from secateurs.utils.graph import ChannelGraph
 

@@ -13,7 +13,7 @@ from networks import (
   residual_net,
 )
 
-from secateurs.learners.channels.filter_units import filter_units
+from secateurs.learners.channels.cuts.filter_units import filter_units
 from secateurs.learners.pressure import gates
 from secateurs.learners.pressure.gated import gate_places
 from secateurs.learners.pressure.gating import Gates, groups_of

@@ -13,8 +13,8 @@ from networks import (
   residual_net,
 )
 
-from secateurs.learners.channels.filter_units import filter_units
-from secateurs.learners.channels.ranked import Ranked
+from secateurs.learners.channels.allocation.ranked import Ranked
+from secateurs.learners.channels.cuts.filter_units import filter_units
 from secateurs.learners.pressure import deciding
 from secateurs.learners.pressure.blocks import BlockMasks, find_branches
 from secateurs.learners.pressure.kinds import groups_of

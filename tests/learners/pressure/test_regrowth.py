@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from networks import digits_net, randomize, residual_net
 
-from secateurs.learners.channels.filter_units import filter_units
-from secateurs.learners.channels.ranked import Ranked
+from secateurs.learners.channels.allocation.ranked import Ranked
+from secateurs.learners.channels.cuts.filter_units import filter_units
 from secateurs.learners.pressure import exploring, regrowth
 from secateurs.learners.pressure.submodel import SubModel
 from secateurs.utils.graph import ChannelGraph

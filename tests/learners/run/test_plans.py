@@ -53,8 +53,8 @@ def test_a_plan_is_applied_without_choosing_again(
 ):
   first = planned[name]
   for target in (
-    'secateurs.learners.channels.reconstruct.choose',
-    'secateurs.learners.channels.greedy.UnitPruning.run',
+    'secateurs.learners.channels.repair.reconstruct.choose',
+    'secateurs.learners.channels.blocks.greedy.UnitPruning.run',
     'secateurs.learners.weight_sparse.heuristic',
   ):
     monkeypatch.setattr(target, None)

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 import tf_keras as keras
 
-from secateurs.learners.channels.discrimination import LayerObjective
+from secateurs.learners.channels.blocks.discrimination import LayerObjective
 from secateurs.learners.run.judging import Judge
 from secateurs.utils.errors import UserError
 from secateurs.utils.graph.flat.walk import flatten_model

@@ -1,0 +1,1 @@
+"""How many channels stay in each layer."""

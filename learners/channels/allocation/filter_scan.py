@@ -1,0 +1,111 @@
+"""What units of channels cost when they are masked alone, without training: sensitivity analysis.
+
+Li et al. 2017 (arXiv:1608.08710), figure 2: the score of the network when a fraction of one layer's
+filters has gone, layer by layer.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from secateurs.learners.channels.criteria.ranking import best
+from secateurs.learners.channels.cuts.cutting import plan_of
+from secateurs.learners.channels.cuts.units import Unit
+from secateurs.learners.run import divergence
+from secateurs.learners.run.console import say
+from secateurs.learners.run.divergence import Curve, Part
+from secateurs.learners.run.helper import Helper
+from secateurs.learners.run.judging import judging_samples
+from secateurs.utils.graph import ChannelGraph, masked
+from secateurs.utils.graph.flat.cuts import first_calls
+
+TENTHS = tuple(tenth / 10 for tenth in range(1, 10))
+
+
+def masked_parts(
+  graph: ChannelGraph,
+  units: Sequence[Unit],
+  keys: Mapping[str, np.ndarray],
+  shares: Sequence[float] = TENTHS,
+) -> list[Part]:
+  """The units as parts of a scan of the graph's own network, each masked by its keys.
+
+  Args:
+    graph: of the network that is scanned.
+    units: what is masked.
+    keys: [unit.size] by unit name; the highest stay.
+    shares: fractions of the channels that go; at least one stays.
+  """
+  first = first_calls(graph.traced.flat)
+  open_mask = contextlib.ExitStack()
+
+  def prune(unit: Unit, nb_keep: int) -> None:
+    open_mask.close()
+    plan = plan_of(graph, [unit], [best(keys[unit.name], nb_keep)])
+    open_mask.enter_context(masked(plan))
+
+  found = []
+  for unit in units:
+    widths = {unit.size - round(share * unit.size) for share in shares}
+    widths = sorted({max(width, 1) for width in widths} - {unit.size}, reverse=True)
+    points = [(1 - n / unit.size, functools.partial(prune, unit, n)) for n in widths]
+    if isinstance(unit.key, int):
+      group = graph.groups[unit.key]
+      start = min(first[member.layer] for member in group.members)
+    else:
+      start = first[unit.key[0]]
+    found.append(Part(unit.name, start, points, open_mask.close))
+  return found
+
+
+def sensitivity(
+  graph: ChannelGraph,
+  units: Sequence[Unit],
+  keys: Mapping[str, np.ndarray],
+  helper: Helper,
+  nb_samples: int,
+) -> dict[str, Curve]:
+  """How much worse the score is with each unit alone at 10 to 90 %, by unit name.
+
+  Measured on held-out training samples, or on training samples where none are held out.
+
+  Args:
+    graph: of the network.
+    units: what is masked.
+    keys: [unit.size] by unit name; the highest stay.
+    helper: gives samples and task.
+    nb_samples: how many samples.
+  """
+  inputs, targets = judging_samples(helper, nb_samples)
+  parts = masked_parts(graph, units, keys)
+  return divergence.scan(graph.model, parts, inputs, helper.task, _say, targets)
+
+
+def table(curves: Mapping[str, Curve]) -> dict[str, dict[str, float | None]]:
+  """The drop of the score by unit, at the nearest measured fraction to each tenth."""
+  rows = {}
+  for name, curve in curves.items():
+    points = np.array(curve)
+    rows[name] = {
+      f'{share:.0%}': float(points[np.abs(points[:, 0] - share).argmin(), 1]) for share in TENTHS
+    }
+  return rows
+
+
+def as_text(curves: Mapping[str, Curve], unit: float = 100.0) -> str:
+  """The table as lines of text, drops in hundredths of the score."""
+  rows = table(curves)
+  width = max(map(len, rows), default=0)
+  lines = [' ' * width + ''.join(f'{share:>8.0%}' for share in TENTHS)]
+  for name, row in rows.items():
+    lines.append(f'{name:<{width}}' + ''.join(f'{unit * value:8.2f}' for value in row.values()))
+  return '\n'.join(lines)
+
+
+def _say(number: int, total: int, name: str, curve: Curve) -> None:
+  shown = ', '.join(f'{100 * gone:.0f} %: {value:.4f}' for gone, value in curve[1::2])
+  say(f'scan  {number}/{total}  {name}: drop of the score with so many channels gone  {shown}')

@@ -1,0 +1,81 @@
+"""A network whose channels are ranked, and what measuring how many stay of them takes."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import tf_keras as keras
+
+from secateurs.learners.channels.allocation.choices import CostForm
+from secateurs.learners.channels.criteria.ranking import best
+from secateurs.learners.channels.cuts.cutting import plan_of
+from secateurs.learners.channels.cuts.units import Unit
+from secateurs.learners.channels.repair.reconstruct import Method
+from secateurs.learners.run.helper import Helper
+from secateurs.learners.run.trials import Candidate
+from secateurs.utils.graph import ChannelGraph, plan_cost
+
+
+@dataclasses.dataclass(frozen=True)
+class Ranked:
+  """A network whose channels are ranked.
+
+  Attributes:
+    graph: its channel graph.
+    units: what may be pruned.
+    keys: [unit.size] by unit name: the highest stay.
+    stays: bool array [unit.size] by unit name, True for channels that must stay.
+  """
+
+  graph: ChannelGraph
+  units: Sequence[Unit]
+  keys: Mapping[str, np.ndarray]
+  stays: Mapping[str, np.ndarray]
+
+  def masks(self, counts: Mapping[str, int]) -> list[np.ndarray]:
+    """The channels that stay when units keep so many, in the order of the units."""
+    return [best(self.keys[unit.name], counts[unit.name]) for unit in self.units]
+
+
+@dataclasses.dataclass(frozen=True)
+class Site:
+  """What measuring takes.
+
+  Attributes:
+    helper: data and task.
+    original: makes the network before compression, float32.
+    images: gives batches that layers are refit over; None where cuts are not refit.
+    method: how layers are refit.
+    fitness: makes what judges candidates of a search.
+    original_tflite: the original's file, for latencies.
+    nb_threads: of the timing.
+    seed: of the search.
+    candidates: the file of the search.
+    save: writes a checkpoint in the middle of it.
+  """
+
+  helper: Helper
+  original: Callable[[], keras.Model]
+  images: Callable[[], list[np.ndarray]] | None
+  method: Method
+  fitness: Callable[[Ranked], Callable[[Candidate], float]]
+  original_tflite: Path
+  nb_threads: int
+  seed: int
+  candidates: Callable[[], Path]
+  save: Callable[[], None]
+
+
+def exact_cost(ranked: Ranked) -> CostForm:
+  """MACs by planning the cut of the ranked channels, for units whose channels are not alike."""
+
+  def cost(gone: np.ndarray) -> int:
+    counts = {
+      unit.name: unit.size - int(less) for unit, less in zip(ranked.units, gone, strict=True)
+    }
+    return plan_cost(plan_of(ranked.graph, ranked.units, ranked.masks(counts)))[0]
+
+  return cost

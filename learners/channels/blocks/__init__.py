@@ -1,0 +1,1 @@
+"""Parts of discrimination-aware pruning: one block after another."""

@@ -1,0 +1,1 @@
+"""What structured pruning cuts: units of the channel graph, and how they are cut."""

@@ -1,0 +1,399 @@
+"""One sequential pass: layer by layer, choose input channels, then refit what is left."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+import zlib
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, ParamSpec, TypeVar
+
+import numpy as np
+import tf_keras as keras
+from threadpoolctl import threadpool_limits
+
+from secateurs.learners.channels.criteria.ranking import best
+from secateurs.learners.channels.cuts.units import Unit
+from secateurs.learners.run.console import say
+from secateurs.utils.graph.flat.walk import FlatModel, flatten_model
+from secateurs.utils.training import distributed
+from secateurs.utils.training.layerwise.channel_choice import (
+  channel_moments,
+  choose,
+  scaled_by_lasso,
+)
+from secateurs.utils.training.layerwise.features import Features, Target, find_target, has_shift
+from secateurs.utils.training.layerwise.least_squares import Moments, refit
+from secateurs.utils.training.layerwise.linear import (
+  is_refittable,
+  kernel_matrix,
+  kernel_of,
+  nb_inputs,
+  nb_rows,
+  row_channels,
+)
+from secateurs.utils.training.layerwise.maps import MapStore
+from secateurs.utils.training.layerwise.readers import Reader
+from secateurs.utils.training.layerwise.thinet import scalars
+
+_SMALL_MATRIX = 1024
+P, R = ParamSpec('P'), TypeVar('R')
+_NB_POINTS = 10
+NB_BATCHES = 30  # Batches of samples, where memory allows.
+
+
+@dataclasses.dataclass(frozen=True)
+class Method:
+  """How channels are chosen and weights refit.
+
+  Attributes:
+    selection: a criterion of kind `moments`, or one of kind `score`, whose scores are given.
+    alternating: for lasso, the alternating scheme instead of the two steps.
+    refit: whether the weights are refit at all; with lasso they are scaled by beta otherwise.
+    scalar: whether they are refit by one factor for each channel only (Luo et al. 2017).
+    refit_all: whether layers that keep all inputs are refit, too, where these have changed.
+    ridge: strength of the penalty, see `least_squares.solve`; more where samples are few.
+    keep_zeros: whether weights that are zero stay zero.
+    seed: of the random selection and of the sampled positions.
+    nb_points: positions sampled per image and layer.
+    scores: float [unit.size] by unit name, where the criterion gives scores; higher stays.
+    store: gives a store of feature maps; default: all in memory.
+  """
+
+  selection: str = 'lasso'
+  alternating: bool = False
+  refit: bool = True
+  scalar: bool = False
+  refit_all: bool = False
+  ridge: float = 1e-4
+  keep_zeros: bool = False
+  seed: int = 0
+  nb_points: int = 10
+  scores: Mapping[str, np.ndarray] | None = None
+  store: Callable[[], MapStore] = MapStore
+
+  @property
+  def scales(self) -> bool:
+    """Whether weights are scaled by the coefficients of LASSO, because nothing is refit."""
+    return self.selection == 'lasso' and not self.refit
+
+
+def nb_points(nb_batches: int, wanted: int = NB_BATCHES) -> int:
+  """Points per image and layer that make up for batches that are left out of those wanted."""
+  return math.ceil(_NB_POINTS * max(wanted / nb_batches, 1))
+
+
+def _with_few_threads(function: Callable[P, R]) -> Callable[P, R]:
+  """Runs on one BLAS thread where matrices are small: several would mostly wait for each other.
+
+  The function's first and third argument are the network and the units.
+  """
+
+  @functools.wraps(function)
+  def limited(original: keras.Model, pruned: keras.Model, units: Sequence[Unit], *args, **options):
+    readers = {name for unit in units for name in unit.readers}
+    layers = flatten_model(original).layers()
+    rows = max((nb_rows(layers[name]) for name in readers), default=0)
+    with threadpool_limits(1 if rows <= _SMALL_MATRIX else None):
+      return function(original, pruned, units, *args, **options)
+
+  return limited
+
+
+@_with_few_threads
+def prune(
+  original: keras.Model,
+  pruned: keras.Model,
+  units: Sequence[Unit],
+  counts: Mapping[str, int],
+  batches: Sequence[np.ndarray],
+  method: Method,
+  *,
+  dropped: Mapping[str, np.ndarray] | None = None,
+  given: Mapping[str, np.ndarray] | None = None,
+  leave: Collection[str] = (),
+  progress: Callable[[int, int, dict[str, Any]], None] | None = None,
+) -> tuple[dict[str, np.ndarray], list[dict[str, Any]]]:
+  """Masks channels of a network and refits the layers that read them, in order.
+
+  Args:
+    original: the network before, float32.
+    pruned: a network of the same structure, which is changed: kernel rows of dropped channels
+      become zero, the others are refit, with bias or the normalisation's mean as intercept.
+    units: what to choose from.
+    counts: for each unit's name how many channels stay.
+    batches: images.
+    method: how.
+    dropped: bool arrays over input channels by layer name, for channels that an earlier pass
+      dropped: they stay zero.
+    given: choices that were made elsewhere, bool array [unit.size] by the name of every unit; then
+      layers that cannot be refit are left as they are, and `counts` is not looked at.
+    leave: names of layers that stay as they are.
+    progress: called after each layer with its number, how many there are, and its record.
+
+  Returns:
+    (kept, records): bool array [unit.size] by unit name; and for each layer that was refit its
+    name, kept channels, and error before and after, as fractions of its output's variance.
+  """
+  features = _features(original, pruned, batches, method)
+  readers = _readers_in_order(features, units)
+  if method.refit_all:
+    readers = _all_after(features, readers)
+  scaled: dict[str, list[np.ndarray]] = {}
+  if given is None:
+    kept, scaled = _joint_choices(original, pruned, units, counts, batches, method)
+  else:
+    kept, readers = dict(given), [name for name in readers if _can_refit(features.original, name)]
+  readers = [name for name in readers if name not in leave]
+  pending, records = set(readers), []
+  for name in readers:
+    target = find_target(features.original, name)
+    compensate = not any(pending & features.layers_above(tensor) for tensor in target.others)
+    moments = features.moments(target, compensate)
+    layer = features.pruned.layers()[name]
+    weights = kernel_matrix(layer)
+    channels = np.ones(nb_inputs(layer), bool)
+    if dropped and name in dropped:
+      channels &= ~dropped[name]
+    for unit in units:
+      if name not in unit.readers:
+        continue
+      if unit.name not in kept:
+        reader = _reader(unit, name, layer, moments, features.scale(target))
+        kept[unit.name] = choose_channels(unit, [reader], counts[unit.name], method)
+        if method.scales:
+          scaled[unit.name] = scale_channels(unit, [reader], counts[unit.name], method)
+      if unit.name in scaled:
+        mine = unit.elements[name][row_channels(layer)] >= 0
+        weights[mine] = scaled[unit.name][unit.readers.index(name)]
+      elements = unit.elements[name]
+      channels &= (elements < 0) | kept[unit.name][elements]
+    rows = channels[row_channels(layer)]
+    record = _assign(features, target, moments, weights, rows, method)
+    record |= {'kept': int(channels.sum()), 'of': len(channels)}
+    pending.discard(name)
+    records.append(record)
+    if progress is not None:
+      progress(len(records), len(readers), record)
+  return kept, records
+
+
+@_with_few_threads
+def statistics(
+  original: keras.Model,
+  pruned: keras.Model,
+  units: Sequence[Unit],
+  batches: Sequence[np.ndarray],
+  method: Method,
+) -> dict[str, list[Reader]]:
+  """What each unit's choice depends on, by its name, while nothing more is pruned.
+
+  Of all layers at once, so that the memory is that of all their normal equations.
+  """
+  features = _features(original, pruned, batches, method)
+  found: dict[str, dict[str, Reader]] = {unit.name: {} for unit in units}
+  for name in _readers_in_order(features, units):
+    target = find_target(features.original, name)
+    moments, layer = features.moments(target, False), features.pruned.layers()[name]
+    for unit in units:
+      if name in unit.readers:
+        reader = _reader(unit, name, layer, moments, features.scale(target))
+        found[unit.name][name] = reader
+  return {unit.name: [found[unit.name][name] for name in unit.readers] for unit in units}
+
+
+def _features(
+  original: keras.Model, pruned: keras.Model, batches: Sequence[np.ndarray], method: Method
+) -> Features:
+  features = Features(
+    original,
+    pruned,
+    batches,
+    seed=method.seed,
+    nb_points=method.nb_points,
+    store=method.store(),
+  )
+  before, now = features.original.layers(), features.pruned.layers()
+  features.changed(
+    [
+      name
+      for name in now
+      if any(
+        (a.numpy() != b.numpy()).any() for a, b in zip(before[name].weights, now[name].weights)
+      )
+    ]
+  )
+  return features
+
+
+def _readers_in_order(features: Features, units: Sequence[Unit]) -> list[str]:
+  wanted = {name for unit in units for name in unit.readers}
+  return [name for name in features.original.layers() if name in wanted]
+
+
+def _all_after(features: Features, readers: list[str]) -> list[str]:
+  """The readers, and every other layer that can be refit and sees something that they changed."""
+  flat = features.original
+  calls = flat.calls_by_layer()
+  changed = {calls[name][0].outputs[0] for name in readers}
+  found = []
+  for call in flat.calls:
+    if call.name in readers:
+      found.append(call.name)
+    elif changed.intersection(call.inputs):
+      changed |= set(call.outputs)
+      if _can_refit(flat, call.name):
+        found.append(call.name)
+  return found
+
+
+def _can_refit(flat: FlatModel, name: str) -> bool:
+  calls = flat.calls_by_layer()[name]
+  return len(calls) == 1 and is_refittable(calls[0].layer, len(flat.shapes[calls[0].inputs[0]]))
+
+
+def _joint_choices(
+  original: keras.Model,
+  pruned: keras.Model,
+  units: Sequence[Unit],
+  counts: Mapping[str, int],
+  batches: Sequence[np.ndarray],
+  method: Method,
+) -> tuple[dict[str, np.ndarray], dict[str, list[np.ndarray]]]:
+  """Choices for channels that several layers read, before any of these layers changes.
+
+  Returns:
+    (kept, scaled): by unit name the choice, and where the method scales them the readers' weights.
+  """
+  joint = [unit for unit in units if len(unit.readers) > 1]
+  if not joint:
+    return {}, {}
+  found = statistics(original, pruned, joint, batches, method)
+  given = [(unit, found[unit.name], counts[unit.name], method) for unit in joint]
+  kept = {one[0].name: choose_channels(*one) for one in given}
+  return kept, {one[0].name: scale_channels(*one) for one in given} if method.scales else {}
+
+
+def _reader(
+  unit: Unit, name: str, layer: keras.layers.Layer, moments: Moments, scale: np.ndarray
+) -> Reader:
+  """A layer as the choice of a unit's channels sees it: other channels as they are."""
+  weights, owner = kernel_matrix(layer), unit.elements[name][row_channels(layer)]
+  mine = owner >= 0
+  return Reader(moments.block(mine, weights), weights[mine], owner[mine], scale)
+
+
+def choose_channels(
+  unit: Unit, readers: Sequence[Reader], nb_keep: int, method: Method
+) -> np.ndarray:
+  """The channels that stay of a unit, bool array [unit.size]; all processes take the chief's choice.
+
+  Args:
+    unit: what to choose from.
+    readers: the layers that read it.
+    nb_keep: how many stay.
+    method: how.
+  """
+  if method.scores is not None:
+    return distributed.from_chief(lambda: best(method.scores[unit.name], nb_keep))
+  rng = np.random.default_rng([method.seed, zlib.crc32(unit.name.encode())])
+  return distributed.from_chief(
+    lambda: choose(
+      readers,
+      unit.size,
+      nb_keep,
+      method.selection,
+      ridge=method.ridge,
+      rng=rng,
+      alternating=method.alternating,
+    )
+  )
+
+
+def scale_channels(
+  unit: Unit, readers: Sequence[Reader], nb_keep: int, method: Method
+) -> list[np.ndarray]:
+  """The readers' weights as LASSO leaves them, the same on all processes; see `scaled_by_lasso`."""
+  return distributed.from_chief(
+    lambda: scaled_by_lasso(
+      readers, unit.size, nb_keep, method.ridge, alternating=method.alternating
+    )
+  )
+
+
+def scarcity(moments: Moments) -> float:
+  """What is added to the ridge where samples are few: 0.1 (rows / samples)^2, at most 0.1."""
+  return 0.1 * min(len(moments.gram) / moments.count, 1.0) ** 2
+
+
+def refit_rows(
+  moments: Moments,
+  rows: np.ndarray,
+  weights: np.ndarray,
+  owner: np.ndarray,
+  scale: np.ndarray,
+  method: Method,
+) -> np.ndarray:
+  """The weights [p, q] of a layer of which only some rows stay.
+
+  Args:
+    moments: of the whole problem.
+    rows: bool array [p].
+    weights: [p, q], as they are.
+    owner: int array [p], the channel of each row.
+    scale: [q], how much an error of each output counts.
+    method: how.
+  """
+  ridge = method.ridge + scarcity(moments)
+  if not method.scalar:
+    return refit(moments, rows, ridge, weights, weights != 0 if method.keep_zeros else None)
+  size = int(owner.max()) + 1
+  problem = channel_moments([Reader(moments, weights, owner, scale)], size)
+  keep = np.bincount(owner, rows, size) > 0
+  factors = scalars(problem.gram, problem.cross, keep, ridge)
+  return np.where(rows[:, None], weights * factors[owner][:, None], 0.0)
+
+
+def _assign(
+  features: Features,
+  target: Target,
+  moments: Moments,
+  weights: np.ndarray,
+  rows: np.ndarray,
+  method: Method,
+) -> dict[str, Any]:
+  """Puts the masked or refit weights into the pruned network; returns the errors."""
+  name = target.call.name
+  layer = features.pruned.layers()[name]
+  squares = features.scale(target) ** 2
+  total = float(moments.energy @ squares) or 1.0
+  masked = np.where(rows[:, None], weights, 0.0)
+  record = {'name': name, 'error_before': float(moments.error_as_is(masked) @ squares) / total}
+  new, shift = masked, np.zeros(weights.shape[1])
+  refits = method.refit and layer.trainable  # A frozen layer keeps its weights.
+  if refits:
+    owner = row_channels(layer)
+    new = refit_rows(moments, rows, weights, owner, features.scale(target), method)
+    shift = moments.shift(new)
+    record['error_after'] = float(moments.error(new) @ squares) / total
+  kernel_of(layer).assign(new.reshape(kernel_of(layer).shape))
+  changed = {name}
+  if refits and has_shift(target):
+    if layer.use_bias:
+      layer.bias.assign_add(shift)
+    else:
+      features.pruned.layers()[target.norm].moving_mean.assign_sub(shift)
+      changed.add(target.norm)
+  features.changed(changed)
+  return record
+
+
+def say_layer(number: int, total: int, record: dict[str, Any]) -> None:
+  """Prints the record of a layer that was pruned and refit."""
+  after = record.get('error_after')
+  refit = '' if after is None else f', {100 * after:.1f} % after the refit'
+  say(
+    f'prune  layer {number}/{total}  {record["name"]}: {record["kept"]} of {record["of"]} input '
+    f'channels, output error {100 * record["error_before"]:.1f} %{refit}'
+  )
