@@ -41,7 +41,7 @@ setup(
   packages=packages(),
   package_dir={'': SOURCE},
   entry_points={'console_scripts': ['secateurs = secateurs.nets.front:main']},
-  package_data={'secateurs.utils.deploy': ['templates/*']},
+  package_data={'secateurs.utils.deploy.pages': ['templates/*']},
   install_requires=[
     'absl-py>=1.4,<3',
     'archspec>=0.2.3,<0.3',

@@ -39,7 +39,7 @@ from secateurs.learners.run.reporting import Findings
 from secateurs.learners.weights.allocation import Site
 from secateurs.learners.weights.schedule import round_density
 from secateurs.utils.buckets import Buckets
-from secateurs.utils.deploy.export_files import Writer
+from secateurs.utils.deploy.files.export_files import Writer
 from secateurs.utils.deploy.packed.export import stage_sizes, write_packed
 from secateurs.utils.errors import UserError
 from secateurs.utils.training import distributed

@@ -40,7 +40,7 @@ from secateurs.learners.run.phases import Phase
 from secateurs.learners.run.reporting import Findings
 from secateurs.learners.run.trials import require_optuna
 from secateurs.learners.weights.allocation import Site
-from secateurs.utils.deploy.export_files import Writer
+from secateurs.utils.deploy.files.export_files import Writer
 from secateurs.utils.deploy.lowbits.export import write_quantized
 from secateurs.utils.deploy.lowbits.writer import require_library
 from secateurs.utils.errors import UserError

@@ -143,9 +143,9 @@ def kinds() -> dict[str, Kind]:
   from secateurs.learners.run.trials import Trial
   from secateurs.nets.datasets.array_files import load as load_arrays
   from secateurs.utils.deploy.latency_table.table import read_table
-  from secateurs.utils.deploy.metrics import read_metrics
   from secateurs.utils.deploy.packed.network import read as read_packed
-  from secateurs.utils.deploy.report import read_report
+  from secateurs.utils.deploy.pages.report import read_report
+  from secateurs.utils.deploy.reports.metrics import read_metrics
   from secateurs.utils.json_lines import read_records
   from secateurs.utils.model_files import load_model
   from secateurs.utils.training.models.weight_files import read_weights

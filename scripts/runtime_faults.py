@@ -27,12 +27,12 @@ quiet_tensorflow()
 import numpy as np  # noqa: E402
 import tf_keras as keras  # noqa: E402
 
-from secateurs.utils.deploy.convert import convert, trace  # noqa: E402
-from secateurs.utils.deploy.exportable import check_exportable  # noqa: E402
 from secateurs.utils.deploy.faults.known import known_faults  # noqa: E402
 from secateurs.utils.deploy.faults.rewritings import rewritten  # noqa: E402
-from secateurs.utils.deploy.interpreter import dequantize, quantize, runtimes  # noqa: E402
-from secateurs.utils.deploy.parity import FLOAT_TOLERANCE  # noqa: E402
+from secateurs.utils.deploy.files.convert import convert, trace  # noqa: E402
+from secateurs.utils.deploy.files.exportable import check_exportable  # noqa: E402
+from secateurs.utils.deploy.files.parity import FLOAT_TOLERANCE  # noqa: E402
+from secateurs.utils.deploy.runtime.interpreter import dequantize, quantize, runtimes  # noqa: E402
 from secateurs.utils.processor import describe  # noqa: E402
 from secateurs.utils.quiet import quiet_native  # noqa: E402
 

@@ -15,7 +15,7 @@ from secateurs.learners.run.console import say
 from secateurs.learners.run.judging import judging_notes, judging_split
 from secateurs.learners.run.learner import Learner
 from secateurs.utils import nested
-from secateurs.utils.deploy.scan_page import write_scan
+from secateurs.utils.deploy.pages.scan_page import write_scan
 from secateurs.utils.errors import UserError
 from secateurs.utils.graph import ChannelGraph
 from secateurs.utils.graph.choice.taps import OUTPUT

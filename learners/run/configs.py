@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 from secateurs.utils.config import Config, option
-from secateurs.utils.deploy.format_names import parsed_formats
+from secateurs.utils.deploy.files.format_names import parsed_formats
 from secateurs.utils.deploy.int8.steps import parsed_steps
 from secateurs.utils.errors import UserError
 

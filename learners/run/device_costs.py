@@ -8,7 +8,7 @@ from secateurs.learners.run.configs import RunConfig
 from secateurs.learners.run.console import say
 from secateurs.utils.deploy.devices import micro, vela
 from secateurs.utils.deploy.devices.memory_plan import peak_memory
-from secateurs.utils.deploy.export import Export
+from secateurs.utils.deploy.files.export import Export
 from secateurs.utils.errors import UserError
 
 _NAMED = 5

@@ -7,7 +7,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from secateurs.learners.run.settings import Settings
-from secateurs.utils.deploy.export_files import ENDINGS
+from secateurs.utils.deploy.files.export_files import ENDINGS
 from secateurs.utils.errors import UserError
 from secateurs.utils.files import remove, require_writable
 

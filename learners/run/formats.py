@@ -13,10 +13,10 @@ from secateurs.learners.run.configs import RunConfig
 from secateurs.learners.run.settings import Settings
 from secateurs.utils import nested
 from secateurs.utils.deploy import TFLiteModel, measure_latency
-from secateurs.utils.deploy.export import Export
-from secateurs.utils.deploy.export_files import Writer
-from secateurs.utils.deploy.other_files import FURTHER, onnx_function
-from secateurs.utils.deploy.timing import time_interleaved
+from secateurs.utils.deploy.files.export import Export
+from secateurs.utils.deploy.files.export_files import Writer
+from secateurs.utils.deploy.files.other_files import FURTHER, onnx_function
+from secateurs.utils.deploy.runtime.timing import time_interleaved
 from secateurs.utils.training import distributed
 from secateurs.utils.training.tasks.evaluation import evaluate_function
 

@@ -11,7 +11,7 @@ from secateurs.learners.run.console import say
 from secateurs.learners.run.helper import Helper
 from secateurs.learners.run.settings import Settings
 from secateurs.utils import nested
-from secateurs.utils.deploy.export import Export
+from secateurs.utils.deploy.files.export import Export
 from secateurs.utils.deploy.int8.layer_errors import Divergence, layer_errors
 from secateurs.utils.deploy.lowbits.ranges import activation_ranges
 from secateurs.utils.errors import UserError

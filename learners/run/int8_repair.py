@@ -15,7 +15,7 @@ from secateurs.learners.run.judging import judging_samples, widened
 from secateurs.learners.run.settings import Settings
 from secateurs.utils.deploy.int8.repair import Repairer
 from secateurs.utils.deploy.int8.steps import NOTHING, parsed_steps
-from secateurs.utils.deploy.interpreter import TFLiteModel
+from secateurs.utils.deploy.runtime.interpreter import TFLiteModel
 from secateurs.utils.training.tasks.evaluation import evaluate_function
 from secateurs.utils.training.tasks.scores import Score
 from secateurs.utils.training.tasks.task import Task

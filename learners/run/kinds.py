@@ -9,7 +9,7 @@ import tf_keras as keras
 
 from secateurs.learners.run.console import say
 from secateurs.learners.run.helper import Helper
-from secateurs.utils.deploy.export_files import Writer, keras3_writer
+from secateurs.utils.deploy.files.export_files import Writer, keras3_writer
 from secateurs.utils.errors import UserError
 
 

@@ -34,8 +34,8 @@ from secateurs.learners.run.phases import Phase, Result
 from secateurs.learners.run.plans import CutPlan
 from secateurs.learners.run.reporting import Findings
 from secateurs.utils import memory
-from secateurs.utils.deploy.export_files import Writer
-from secateurs.utils.deploy.verification import Verification
+from secateurs.utils.deploy.files.export_files import Writer
+from secateurs.utils.deploy.files.verification import Verification
 from secateurs.utils.graph import count
 from secateurs.utils.graph.counts.memory import map_bytes
 from secateurs.utils.graph.flat.walk import flatten_model

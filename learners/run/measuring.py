@@ -22,15 +22,16 @@ from secateurs.learners.run.helper import Helper
 from secateurs.learners.run.kinds import further_files
 from secateurs.learners.run.settings import Settings
 from secateurs.utils import nested
-from secateurs.utils.deploy import TFLiteModel, export_model, kept, measure_latency, model_block
-from secateurs.utils.deploy.export import Export
-from secateurs.utils.deploy.export_files import Writer
-from secateurs.utils.deploy.exportable import NB_PARITY_IMAGES
-from secateurs.utils.deploy.format_names import ALWAYS
+from secateurs.utils.deploy import TFLiteModel, export_model, measure_latency, model_block
+from secateurs.utils.deploy.files import kept
+from secateurs.utils.deploy.files.export import Export
+from secateurs.utils.deploy.files.export_files import Writer
+from secateurs.utils.deploy.files.exportable import NB_PARITY_IMAGES
+from secateurs.utils.deploy.files.format_names import ALWAYS
+from secateurs.utils.deploy.files.parity import Agreement
 from secateurs.utils.deploy.int8.repair import Repairer
-from secateurs.utils.deploy.operators import operators_of
-from secateurs.utils.deploy.parity import Agreement
-from secateurs.utils.deploy.throughput import measure_throughput, pinned
+from secateurs.utils.deploy.runtime.operators import operators_of
+from secateurs.utils.deploy.runtime.throughput import measure_throughput, pinned
 from secateurs.utils.graph import count
 from secateurs.utils.graph.counts.memory import inference_batch
 from secateurs.utils.graph.flat.walk import flatten_model

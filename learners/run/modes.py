@@ -14,11 +14,12 @@ from secateurs.learners.run.files import RunFiles, with_ending
 from secateurs.learners.run.kinds import further_files
 from secateurs.learners.run.settings import Settings
 from secateurs.utils import nested
-from secateurs.utils.deploy import Export, export_model, file_size, verification
+from secateurs.utils.deploy import Export, export_model, file_size
 from secateurs.utils.deploy.devices import vela
-from secateurs.utils.deploy.export_files import ENDINGS, Writer
+from secateurs.utils.deploy.files import verification
+from secateurs.utils.deploy.files.export_files import ENDINGS, Writer
+from secateurs.utils.deploy.files.verification import Verification
 from secateurs.utils.deploy.int8.repair import Repairer
-from secateurs.utils.deploy.verification import Verification
 from secateurs.utils.errors import UserError
 from secateurs.utils.files import atomic_path
 from secateurs.utils.training import distributed

@@ -26,8 +26,8 @@ from secateurs.utils.deploy import (
   versions,
   write_report,
 )
-from secateurs.utils.deploy.explorer import write_node_data
-from secateurs.utils.deploy.operators import partition_note
+from secateurs.utils.deploy.pages.explorer import write_node_data
+from secateurs.utils.deploy.runtime.operators import partition_note
 from secateurs.utils.graph import ModelCount
 from secateurs.utils.training import distributed
 from secateurs.utils.training.tasks.scores import Evaluation, Score

@@ -32,7 +32,7 @@ from secateurs.learners.search.samples import HalfJudging
 from secateurs.learners.search.scene import Scene
 from secateurs.learners.search.state import JsState, Try
 from secateurs.learners.search.trying import Judge, drop_of
-from secateurs.utils.deploy.export_files import Writer
+from secateurs.utils.deploy.files.export_files import Writer
 from secateurs.utils.deploy.packed.export import write_packed
 from secateurs.utils.errors import UserError
 from secateurs.utils.files import atomic_path

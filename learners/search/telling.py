@@ -9,7 +9,7 @@ from secateurs.learners.search.building import BITS, ZEROS
 from secateurs.learners.search.config import JsConfig
 from secateurs.learners.search.state import JsState, Try
 from secateurs.learners.search.stepping import Stand
-from secateurs.utils.deploy.units import fmt_bytes, fmt_macs
+from secateurs.utils.deploy.reports.units import fmt_bytes, fmt_macs
 from secateurs.utils.errors import UserError
 from secateurs.utils.training.engine.progress import format_seconds
 from secateurs.utils.training.tasks.scores import Score

@@ -5,7 +5,7 @@ import pytest
 import tf_keras as keras
 from small_nets import NETS, build
 
-from secateurs.utils.deploy.export import export_model
+from secateurs.utils.deploy.files.export import export_model
 
 
 @pytest.fixture(scope='session')

@@ -18,9 +18,9 @@ from secateurs.utils.deploy.compare import (
   ranked_groups,
   render_page,
 )
-from secateurs.utils.deploy.report import read_report, write_report
-from secateurs.utils.deploy.rows import report_rows
-from secateurs.utils.deploy.scores import kind_of
+from secateurs.utils.deploy.pages.report import read_report, write_report
+from secateurs.utils.deploy.reports.rows import report_rows
+from secateurs.utils.deploy.reports.scores import kind_of
 from secateurs.utils.errors import UserError
 
 

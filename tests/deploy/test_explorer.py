@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import tf_keras as keras
 
-from secateurs.utils.deploy.convert import tflite_bytes
-from secateurs.utils.deploy.explorer import node_data, write_node_data
+from secateurs.utils.deploy.files.convert import tflite_bytes
 from secateurs.utils.deploy.int8.opened import OpenFile
+from secateurs.utils.deploy.pages.explorer import node_data, write_node_data
 
 
 def test_thresholds_rise_and_the_worst_is_red():

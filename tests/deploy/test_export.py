@@ -4,12 +4,10 @@ import numpy as np
 import pytest
 import tf_keras as keras
 
-from secateurs.utils.deploy import export as export_module
-from secateurs.utils.deploy import export_files
-from secateurs.utils.deploy.export import export_model
-from secateurs.utils.deploy.interpreter import TFLiteModel
-from secateurs.utils.deploy.latency import measure_latency
-from secateurs.utils.deploy.parity import (
+from secateurs.utils.deploy.files import export as export_module
+from secateurs.utils.deploy.files import export_files
+from secateurs.utils.deploy.files.export import export_model
+from secateurs.utils.deploy.files.parity import (
   ParityError,
   check_graph_def,
   check_keras,
@@ -18,6 +16,8 @@ from secateurs.utils.deploy.parity import (
   graph_def_outputs,
   keras_outputs,
 )
+from secateurs.utils.deploy.runtime.interpreter import TFLiteModel
+from secateurs.utils.deploy.runtime.latency import measure_latency
 from secateurs.utils.errors import UserError
 
 

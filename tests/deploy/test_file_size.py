@@ -6,7 +6,7 @@ import os
 import numpy as np
 import pytest
 
-from secateurs.utils.deploy.size import file_size
+from secateurs.utils.deploy.files.size import file_size
 from secateurs.utils.errors import UserError
 from secateurs.utils.files import atomic_path
 

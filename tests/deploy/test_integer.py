@@ -9,7 +9,7 @@ import tf_keras as keras
 from secateurs.nets.lenet import lenet
 from secateurs.nets.resnet import ResNetConfig, cifar_network
 from secateurs.utils.deploy import int8_bytes
-from secateurs.utils.deploy.integer import (
+from secateurs.utils.deploy.integers.algebra import (
   Multiplier,
   quantize,
   rounded_shift,

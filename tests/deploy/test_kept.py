@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from secateurs.utils.deploy import kept
+from secateurs.utils.deploy.files import kept
 
 
 @pytest.fixture

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from secateurs.utils import memory
-from secateurs.utils.deploy.latency import measure_latency, summarize
-from secateurs.utils.deploy.throughput import measure_throughput, pinned, run_together
-from secateurs.utils.deploy.timing import Timing, spread_of_median, time_interleaved
+from secateurs.utils.deploy.runtime.latency import measure_latency, summarize
+from secateurs.utils.deploy.runtime.throughput import measure_throughput, pinned, run_together
+from secateurs.utils.deploy.runtime.timing import Timing, spread_of_median, time_interleaved
 from secateurs.utils.errors import UserError
 
 

@@ -5,9 +5,9 @@ import pytest
 import tensorflow as tf
 import tf_keras as keras
 
-from secateurs.utils.deploy.convert import tflite_bytes
-from secateurs.utils.deploy.export import export_model
-from secateurs.utils.deploy.operators import operators_of, partition_note
+from secateurs.utils.deploy.files.convert import tflite_bytes
+from secateurs.utils.deploy.files.export import export_model
+from secateurs.utils.deploy.runtime.operators import operators_of, partition_note
 from secateurs.utils.graph import slice_model
 
 

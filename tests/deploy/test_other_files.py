@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import tf_keras as keras
 
-from secateurs.utils.deploy.export import export_model
-from secateurs.utils.deploy.format_names import parsed_formats
-from secateurs.utils.deploy.interpreter import TFLiteModel
-from secateurs.utils.deploy.other_files import FURTHER, onnx_function
+from secateurs.utils.deploy.files.export import export_model
+from secateurs.utils.deploy.files.format_names import parsed_formats
+from secateurs.utils.deploy.files.other_files import FURTHER, onnx_function
+from secateurs.utils.deploy.runtime.interpreter import TFLiteModel
 from secateurs.utils.errors import UserError
 
 ONNX = all(importlib.util.find_spec(one) for one in ('onnx', 'onnxruntime', 'tf2onnx'))

@@ -9,7 +9,7 @@ from sample_report import sample_metrics, sample_report
 from secateurs.utils.deploy.compare.grouping import entries
 from secateurs.utils.deploy.compare.page import write_comparison
 from secateurs.utils.deploy.compare.reading import find_reports
-from secateurs.utils.deploy.report import write_report
+from secateurs.utils.deploy.pages.report import write_report
 
 CHROMIUM = shutil.which('chromium') or shutil.which('chromium-browser')
 pytestmark = pytest.mark.slow

@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 from sample_report import error, sample_metrics, sample_report, score
 
-from secateurs.utils.deploy import curves, plots, units
-from secateurs.utils.deploy.metrics import parse_metrics, phase_offsets, read_metrics
-from secateurs.utils.deploy.page import render_html
-from secateurs.utils.deploy.report import read_report, with_changes, write_report
-from secateurs.utils.deploy.rows import comparison_rows, report_rows
-from secateurs.utils.deploy.schema import validate_report
-from secateurs.utils.deploy.table import format_table
+from secateurs.utils.deploy.pages import curves, plots
+from secateurs.utils.deploy.pages.page import render_html
+from secateurs.utils.deploy.pages.report import read_report, with_changes, write_report
+from secateurs.utils.deploy.reports import units
+from secateurs.utils.deploy.reports.metrics import parse_metrics, phase_offsets, read_metrics
+from secateurs.utils.deploy.reports.rows import comparison_rows, report_rows
+from secateurs.utils.deploy.reports.schema import validate_report
+from secateurs.utils.deploy.reports.table import format_table
 from secateurs.utils.errors import UserError
 
 

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 from sample_report import score
 
-from secateurs.utils.deploy.blocks import achieved, layer_rows, model_block, versions
+from secateurs.utils.deploy.reports.blocks import achieved, layer_rows, model_block, versions
 
 
 def _layer(name, out_channels, macs):

@@ -1,4 +1,4 @@
-from secateurs.utils.deploy.search_plot import search_path
+from secateurs.utils.deploy.pages.search_plot import search_path
 
 
 def path(**changes):

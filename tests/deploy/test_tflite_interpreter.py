@@ -3,7 +3,12 @@
 import numpy as np
 import pytest
 
-from secateurs.utils.deploy.interpreter import PREDICT_BATCH, TFLiteModel, dequantize, quantize
+from secateurs.utils.deploy.runtime.interpreter import (
+  PREDICT_BATCH,
+  TFLiteModel,
+  dequantize,
+  quantize,
+)
 from secateurs.utils.errors import UserError
 
 

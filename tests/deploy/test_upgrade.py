@@ -9,11 +9,11 @@ import pytest
 from sample_report import sample_report
 
 from secateurs.utils.deploy.compare import entries, find_reports, format_comparison, main
-from secateurs.utils.deploy.history import history_path, read_history
-from secateurs.utils.deploy.report import read_report, with_changes, write_report
-from secateurs.utils.deploy.schema import validate_report
-from secateurs.utils.deploy.table import format_table
-from secateurs.utils.deploy.upgrade import upgrade_report
+from secateurs.utils.deploy.pages.history import history_path, read_history
+from secateurs.utils.deploy.pages.report import read_report, with_changes, write_report
+from secateurs.utils.deploy.reports.schema import validate_report
+from secateurs.utils.deploy.reports.table import format_table
+from secateurs.utils.deploy.reports.upgrade import upgrade_report
 
 OLD = Path(__file__).with_name('report_schema1.json')
 

@@ -4,7 +4,7 @@ import numpy as np
 
 from secateurs.nets.lenet import lenet
 from secateurs.utils.deploy import int8_bytes, tflite_bytes
-from secateurs.utils.deploy.verification import verify
+from secateurs.utils.deploy.files.verification import verify
 
 
 def test_each_layer_is_compared(tmp_path):

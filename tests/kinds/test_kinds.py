@@ -10,7 +10,7 @@ from secateurs.learners import get_learner
 from secateurs.learners.run.configs import RunConfig, TrainConfig
 from secateurs.nets.model_helper import ModelHelper
 from secateurs.utils import nested
-from secateurs.utils.deploy.interpreter import TFLiteModel
+from secateurs.utils.deploy.runtime.interpreter import TFLiteModel
 from secateurs.utils.graph import count
 from secateurs.utils.training.models.weights import assign_weights, named_weights
 from secateurs.utils.training.tasks.evaluation import evaluate_function

@@ -19,7 +19,7 @@ from secateurs.learners.run import phase_times, reporting
 from secateurs.learners.run.phases import Phase
 from secateurs.learners.run.plans import read_plan, structure
 from secateurs.nets.datasets.image_folder import ImageFolderConfig
-from secateurs.utils.deploy.rows import report_rows
+from secateurs.utils.deploy.reports.rows import report_rows
 from secateurs.utils.errors import UserError
 from secateurs.utils.training.engine import loop
 from secateurs.utils.training.engine.loop import DivergenceError

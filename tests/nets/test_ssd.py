@@ -10,7 +10,7 @@ from secateurs.nets.datasets.boxed_images import BoxedImages, make_split, object
 from secateurs.nets.datasets.images import DataConfig
 from secateurs.nets.detectors import DetectionConfig, builder, task_of
 from secateurs.utils.deploy import TFLiteModel
-from secateurs.utils.deploy.convert import tflite_bytes
+from secateurs.utils.deploy.files.convert import tflite_bytes
 from secateurs.utils.errors import UserError
 from secateurs.utils.graph import (
   ChannelGraph,

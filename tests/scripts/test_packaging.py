@@ -67,7 +67,7 @@ def test_the_wheel_holds_the_whole_package(build, tmp_path):
     for path in (ROOT / room).rglob(pattern)
   }
   assert names == expected | {'secateurs/__init__.py', 'secateurs/__main__.py'}
-  assert 'secateurs/utils/deploy/templates/report.html.j2' in names
+  assert 'secateurs/utils/deploy/pages/templates/report.html.j2' in names
   code = (
     'import secateurs, secateurs.learners.cli, secateurs.nets.model_helper;'
     'import secateurs.utils.graph as graph; print(secateurs.__version__, graph.__file__)'

@@ -69,7 +69,7 @@ def test_kept_reports_are_whole_reports(tmp_path):
   sys.path.insert(0, str(ROOT / 'tests' / 'deploy'))
   from sample_report import sample_report
 
-  from secateurs.utils.deploy.report import read_report, write_report
+  from secateurs.utils.deploy.pages.report import read_report, write_report
 
   report = {**sample_report(), 'flags': {'seed': 0, 'run_dir': '/somewhere', 'ws_prune_ratio': 0.5}}
   write_report(report, tmp_path / 'logs')

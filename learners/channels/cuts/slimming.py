@@ -14,7 +14,7 @@ from secateurs.learners.run.console import say
 from secateurs.learners.run.settings import Settings
 from secateurs.utils import nested
 from secateurs.utils.deploy import model_block
-from secateurs.utils.deploy.exportable import nb_parity_images
+from secateurs.utils.deploy.files.exportable import nb_parity_images
 from secateurs.utils.graph import ChannelGraph, apply_plan, count, masked, plan_slice
 from secateurs.utils.graph.slicing.planning import Keep
 from secateurs.utils.training.models.batch_norm import reestimate

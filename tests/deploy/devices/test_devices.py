@@ -5,9 +5,9 @@ import pytest
 import tensorflow as tf
 import tf_keras as keras
 
-from secateurs.utils.deploy.convert import convert, int8_bytes, tflite_bytes, trace_function
 from secateurs.utils.deploy.devices import micro, vela
 from secateurs.utils.deploy.devices.memory_plan import Life, lives_of, peak_memory, plan
+from secateurs.utils.deploy.files.convert import convert, int8_bytes, tflite_bytes, trace_function
 from secateurs.utils.deploy.int8.opened import OpenFile
 from secateurs.utils.errors import UserError
 

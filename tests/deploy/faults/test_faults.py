@@ -5,13 +5,14 @@ import pytest
 import tensorflow as tf
 import tf_keras as keras
 
-from secateurs.utils.deploy import export_files, interpreter
-from secateurs.utils.deploy.export import export_model
 from secateurs.utils.deploy.faults import repair as repair_module
 from secateurs.utils.deploy.faults.known import known_faults
 from secateurs.utils.deploy.faults.rewritings import REWRITINGS, rewritten, same_padding
-from secateurs.utils.deploy.float_operators import float_operators
-from secateurs.utils.deploy.interpreter import TFLiteModel
+from secateurs.utils.deploy.files import export_files
+from secateurs.utils.deploy.files.export import export_model
+from secateurs.utils.deploy.files.float_operators import float_operators
+from secateurs.utils.deploy.runtime import interpreter
+from secateurs.utils.deploy.runtime.interpreter import TFLiteModel
 from secateurs.utils.training.models.quantization import quantized_twin
 
 L = keras.layers

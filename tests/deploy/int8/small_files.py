@@ -3,7 +3,7 @@
 import numpy as np
 import tf_keras as keras
 
-from secateurs.utils.deploy.convert import tflite_bytes
+from secateurs.utils.deploy.files.convert import tflite_bytes
 
 
 def images(number=24, shape=(12, 12, 3), seed=0):

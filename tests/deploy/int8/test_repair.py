@@ -3,7 +3,7 @@ import pytest
 import tf_keras as keras
 from small_files import file_of, images, separable
 
-from secateurs.utils.deploy.convert import int8_bytes
+from secateurs.utils.deploy.files.convert import int8_bytes
 from secateurs.utils.deploy.int8.equalise import equalised, scales
 from secateurs.utils.deploy.int8.layer_errors import mean, relative_error
 from secateurs.utils.deploy.int8.maths import product_of

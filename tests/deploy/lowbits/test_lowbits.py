@@ -5,10 +5,10 @@ import pytest
 import tf_keras as keras
 
 from secateurs.utils.deploy import tflite_bytes
-from secateurs.utils.deploy.interpreter import TFLiteModel
 from secateurs.utils.deploy.lowbits.grids import recover_steps
 from secateurs.utils.deploy.lowbits.ranges import activation_ranges
 from secateurs.utils.deploy.lowbits.writer import quantized_bytes
+from secateurs.utils.deploy.runtime.interpreter import TFLiteModel
 from secateurs.utils.training.models.rounded_activations import calibrate, rounded_twin
 
 L = keras.layers

@@ -6,8 +6,8 @@ import tensorflow as tf
 import tf_keras as keras
 
 from secateurs.utils.deploy import export_model
-from secateurs.utils.deploy.interpreter import TFLiteModel
-from secateurs.utils.deploy.pictures import draw_picture
+from secateurs.utils.deploy.pages.pictures import draw_picture
+from secateurs.utils.deploy.runtime.interpreter import TFLiteModel
 from secateurs.utils.detection.anchors import Anchors
 from secateurs.utils.detection.boxes import encode
 from secateurs.utils.detection.suppression import Suppression

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn import metrics
 
-from secateurs.utils.deploy.pictures import draw_picture
+from secateurs.utils.deploy.pages.pictures import draw_picture
 from secateurs.utils.training.tasks.pictures import curve, roc
 from secateurs.utils.training.tasks.regression import Regression
 from secateurs.utils.training.tasks.segmentation import Segmentation

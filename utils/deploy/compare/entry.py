@@ -4,10 +4,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from secateurs.utils.deploy import units
-from secateurs.utils.deploy.blocks import median_latency
-from secateurs.utils.deploy.float_file import deployed_file
-from secateurs.utils.deploy.scores import ScoreKind
+from secateurs.utils.deploy.reports import units
+from secateurs.utils.deploy.reports.blocks import median_latency
+from secateurs.utils.deploy.reports.float_file import deployed_file
+from secateurs.utils.deploy.reports.scores import ScoreKind
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from secateurs.utils.deploy.chains import first_original
 from secateurs.utils.deploy.compare.entry import COSTS, Entry, pareto
-from secateurs.utils.deploy.float_file import deployed_block, deployed_file
-from secateurs.utils.deploy.scores import ScoreKind, kind_of, value_of
+from secateurs.utils.deploy.reports.chains import first_original
+from secateurs.utils.deploy.reports.float_file import deployed_block, deployed_file
+from secateurs.utils.deploy.reports.scores import ScoreKind, kind_of, value_of
 
 _NOT_OF_THE_METHOD = ('seed', 'model')
 # Phases that decide nothing; those of other names do, unless they train.

@@ -38,7 +38,7 @@ def render_page(found: Sequence[Entry], folder: str | Path = '.') -> str:
     found: what `entries` gives.
     folder: where the page will lie; its links to the runs' pages are relative to it.
   """
-  from secateurs.utils.deploy.page import environment
+  from secateurs.utils.deploy.pages.page import environment
 
   groups = [_group(heading, group, folder) for heading, group in ranked_groups(found).items()]
   nb_runs = len({report for entry in found for report in entry.reports})
@@ -51,7 +51,7 @@ def render_page(found: Sequence[Entry], folder: str | Path = '.') -> str:
 
 
 def _group(heading: str, group: Sequence[Entry], folder: str | Path) -> dict[str, Any]:
-  from secateurs.utils.deploy import plots
+  from secateurs.utils.deploy.pages import plots
 
   header, cells = table_cells(group)
   colours = plots.colours_of([entry.name for entry in group])
@@ -87,7 +87,7 @@ def _drawing(
   group: Sequence[Entry], metric: Metric, colours: Mapping[str, str]
 ) -> tuple[str, str] | None:
   """The caption and the drawing of the score against a cost; None where nothing is known of it."""
-  from secateurs.utils.deploy import plots
+  from secateurs.utils.deploy.pages import plots
 
   def place(entry: Entry) -> tuple[float, float]:
     return entry.values[metric.key], entry.kind.factor * entry.score

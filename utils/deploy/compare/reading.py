@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from secateurs.utils.deploy.report import read_report
+from secateurs.utils.deploy.pages.report import read_report
 from secateurs.utils.errors import UserError
 
 

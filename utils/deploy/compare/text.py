@@ -3,11 +3,11 @@
 import math
 from collections.abc import Sequence
 
-from secateurs.utils.deploy import units
 from secateurs.utils.deploy.compare.entry import COSTS, Entry, Metric
 from secateurs.utils.deploy.compare.grouping import ranked_groups
-from secateurs.utils.deploy.float_file import PACKED, QUANT, SPARSE
-from secateurs.utils.deploy.scores import STANDARD_ERRORS
+from secateurs.utils.deploy.reports import units
+from secateurs.utils.deploy.reports.float_file import PACKED, QUANT, SPARSE
+from secateurs.utils.deploy.reports.scores import STANDARD_ERRORS
 
 STAR = '* nothing compared is smaller or faster and has at least as good a score'
 _MARKS = {SPARSE: 'sparse', QUANT: 'quant', PACKED: 'packed'}

@@ -10,9 +10,9 @@ import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
-from secateurs.utils.deploy.convert import convert, trace_function
 from secateurs.utils.deploy.faults.rewritings import LayerCall, rewritten
-from secateurs.utils.deploy.interpreter import TFLiteModel
+from secateurs.utils.deploy.files.convert import convert, trace_function
+from secateurs.utils.deploy.runtime.interpreter import TFLiteModel
 from secateurs.utils.errors import UserError
 from secateurs.utils.graph.flat.cuts import crossing, run_calls
 from secateurs.utils.graph.flat.walk import Call, FlatModel, flatten_model

@@ -8,7 +8,6 @@ import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
-from secateurs.utils.deploy.convert import convert, trace_function
 from secateurs.utils.deploy.faults.halving import first_difference, outputs_of
 from secateurs.utils.deploy.faults.rewritings import (
   REWRITINGS,
@@ -17,7 +16,8 @@ from secateurs.utils.deploy.faults.rewritings import (
   describe,
   rewritten,
 )
-from secateurs.utils.deploy.parity import FLOAT_TOLERANCE, compare_outputs, keras_outputs
+from secateurs.utils.deploy.files.convert import convert, trace_function
+from secateurs.utils.deploy.files.parity import FLOAT_TOLERANCE, compare_outputs, keras_outputs
 from secateurs.utils.errors import UserError
 from secateurs.utils.graph.flat.walk import flatten_model
 

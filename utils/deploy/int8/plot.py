@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from secateurs.utils.deploy import plots
+from secateurs.utils.deploy.pages import plots
 
 if TYPE_CHECKING:
   from matplotlib.axes import Axes

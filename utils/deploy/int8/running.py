@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from secateurs.utils import nested
-from secateurs.utils.deploy.interpreter import dequantize, open_interpreter, quantize
+from secateurs.utils.deploy.runtime.interpreter import dequantize, open_interpreter, quantize
 from secateurs.utils.quiet import quiet_native
 
 

@@ -1,8 +1,8 @@
 """The operators of an int8 network in whole numbers.
 
 Each function takes the operator, the graph's tensors and the integers of its inputs, int64 with the
-batch first, and gives those of its output. The formulas are those of `utils.deploy.integer`; bias and
-sums are int32 there and fit int64 here.
+batch first, and gives those of its output. The formulas are those of `utils.deploy.integers.algebra`;
+bias and sums are int32 there and fit int64 here.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from secateurs.utils.deploy.integer import Multiplier, rounded_shift
+from secateurs.utils.deploy.integers.algebra import Multiplier, rounded_shift
 from secateurs.utils.deploy.integers.tensors import Operator, Tensor
 from secateurs.utils.registry import Registry
 

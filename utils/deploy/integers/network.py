@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from secateurs.utils.deploy.integer import quantize
+from secateurs.utils.deploy.integers.algebra import quantize
 from secateurs.utils.deploy.integers.kernels import KERNELS
 from secateurs.utils.deploy.integers.tensors import INT8, Graph, read_graph
-from secateurs.utils.deploy.interpreter import open_interpreter
+from secateurs.utils.deploy.runtime.interpreter import open_interpreter
 from secateurs.utils.errors import UserError
 
 

@@ -56,11 +56,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(options: argparse.Namespace) -> None:
   quiet_tensorflow()
   from secateurs.utils.deploy.devices import vela
-  from secateurs.utils.deploy.interpreter import runtimes
   from secateurs.utils.deploy.latency_table import elsewhere
   from secateurs.utils.deploy.latency_table.measure import make_table
   from secateurs.utils.deploy.latency_table.npu import make_npu_table
   from secateurs.utils.deploy.latency_table.table import LatencyTable, read_table
+  from secateurs.utils.deploy.runtime.interpreter import runtimes
   from secateurs.utils.graph import ChannelGraph, load_model
 
   graph = ChannelGraph(load_model(options.model))

@@ -9,9 +9,9 @@ import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
-from secateurs.utils.deploy.interpreter import runtimes
 from secateurs.utils.deploy.latency_table.grid import input_grid, output_grid
 from secateurs.utils.deploy.latency_table.segments import Segment, build
+from secateurs.utils.deploy.runtime.interpreter import runtimes
 from secateurs.utils.quiet import quiet_native
 
 _NB_CALIBRATION = 4

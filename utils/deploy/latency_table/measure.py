@@ -20,7 +20,7 @@ from secateurs.utils.deploy.latency_table.files import (
 from secateurs.utils.deploy.latency_table.prediction import segment_sum
 from secateurs.utils.deploy.latency_table.segments import Segment, network_key, segments_of
 from secateurs.utils.deploy.latency_table.table import LatencyTable, Scale, SegmentTimes
-from secateurs.utils.deploy.timing import time_interleaved
+from secateurs.utils.deploy.runtime.timing import time_interleaved
 from secateurs.utils.graph import ChannelGraph, Plan, apply_plan
 from secateurs.utils.graph.flat.walk import FlatModel
 from secateurs.utils.training.engine.progress import format_seconds

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from secateurs.utils.deploy.export_files import Job
-from secateurs.utils.deploy.interpreter import TFLiteModel
+from secateurs.utils.deploy.files.export_files import Job
+from secateurs.utils.deploy.files.parity import Parity, compare_outputs
 from secateurs.utils.deploy.lowbits.writer import quantized_bytes
-from secateurs.utils.deploy.parity import Parity, compare_outputs
+from secateurs.utils.deploy.runtime.interpreter import TFLiteModel
 
 
 def write_quantized(job: Job, partial: Path, name: str, *, activation_bits: int) -> Parity:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from secateurs.utils import nested
-from secateurs.utils.deploy.interpreter import open_interpreter
+from secateurs.utils.deploy.runtime.interpreter import open_interpreter
 from secateurs.utils.quiet import quiet_native
 
 _BATCH = 16

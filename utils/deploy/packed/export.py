@@ -9,10 +9,15 @@ import tensorflow as tf
 import tf_keras as keras
 
 from secateurs.utils.buckets import Buckets
-from secateurs.utils.deploy.export_files import Job
+from secateurs.utils.deploy.files.export_files import Job
+from secateurs.utils.deploy.files.parity import (
+  Parity,
+  compare_outputs,
+  keras_outputs,
+  require_parity,
+)
 from secateurs.utils.deploy.packed.kernels import STAGES
 from secateurs.utils.deploy.packed.network import pack, read
-from secateurs.utils.deploy.parity import Parity, compare_outputs, keras_outputs, require_parity
 
 BucketsOf = Callable[[keras.Model], Mapping[str, tuple[tf.Variable, Buckets]]]
 

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
-from secateurs.utils.deploy.detections import write_detections
+from secateurs.utils.deploy.files.detections import write_detections
 from secateurs.utils.detection import multibox as mb
 from secateurs.utils.detection import precision as ap
 from secateurs.utils.detection.anchors import Anchors

@@ -1,4 +1,4 @@
-"""What a report shows of single samples, as plain data: drawn by `utils.deploy.pictures`."""
+"""What a report shows of single samples, as plain data: drawn by `utils.deploy.pages.pictures`."""
 
 from __future__ import annotations
 

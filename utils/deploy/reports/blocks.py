@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from secateurs.utils import processor
 
 if TYPE_CHECKING:
-  from secateurs.utils.deploy.export import Export, ExportedFile
-  from secateurs.utils.deploy.operators import Operators
+  from secateurs.utils.deploy.files.export import Export, ExportedFile
+  from secateurs.utils.deploy.runtime.operators import Operators
   from secateurs.utils.graph import ModelCount
 
 UNSTRUCTURED_NOTE = (

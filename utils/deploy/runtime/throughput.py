@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import numpy as np
 
 from secateurs.utils import memory
-from secateurs.utils.deploy.interpreter import TFLiteModel
-from secateurs.utils.deploy.timing import spread_of_median
+from secateurs.utils.deploy.runtime.interpreter import TFLiteModel
+from secateurs.utils.deploy.runtime.timing import spread_of_median
 from secateurs.utils.errors import UserError
 
 _ROUNDS, _ROUND_SECONDS = 9, 0.2

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from secateurs.utils.deploy.plots import PALETTE, TEXT, draw, style_axes
+from secateurs.utils.deploy.pages.plots import PALETTE, TEXT, draw, style_axes
 
 if TYPE_CHECKING:
   from matplotlib.axes import Axes

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from secateurs.utils.deploy.interpreter import TFLiteModel
-from secateurs.utils.deploy.timing import Timing, time_interleaved
+from secateurs.utils.deploy.runtime.interpreter import TFLiteModel
+from secateurs.utils.deploy.runtime.timing import Timing, time_interleaved
 
 SECONDS_PER_FRAME = 0.02
 """How long a file whose median does not settle is timed, for each frame that was asked for."""

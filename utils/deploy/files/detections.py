@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from secateurs.utils.deploy.convert import convert, freeze
-from secateurs.utils.deploy.export_files import Job
-from secateurs.utils.deploy.interpreter import TFLiteModel
-from secateurs.utils.deploy.parity import Parity, compare_outputs, require_parity
+from secateurs.utils.deploy.files.convert import convert, freeze
+from secateurs.utils.deploy.files.export_files import Job
+from secateurs.utils.deploy.files.parity import Parity, compare_outputs, require_parity
+from secateurs.utils.deploy.runtime.interpreter import TFLiteModel
 
 _SCORE = 4
 _NB_COMPARED = 8

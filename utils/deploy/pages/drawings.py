@@ -67,7 +67,7 @@ _DRAWN = (
 
 def drawings(report: Mapping) -> list[dict[str, str]]:
   """Curves that a learner has measured: what pruning one layer alone costs, the course of a search."""
-  from secateurs.utils.deploy import plots, search_plot
+  from secateurs.utils.deploy.pages import plots, search_plot
 
   extra = report.get('extra') or {}
   path = extra.get('search_path')

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from secateurs.utils.deploy import units
+from secateurs.utils.deploy.reports import units
 
 STANDARD_ERRORS = 2
 """A difference is real if it exceeds this many standard errors of the difference."""

@@ -7,13 +7,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from secateurs.utils.deploy import units
-from secateurs.utils.deploy.drawings import drawings, without_drawings
-from secateurs.utils.deploy.float_file import smallest_float_file
 from secateurs.utils.deploy.int8.plot import int8_plot
-from secateurs.utils.deploy.rows import Row, link_rows, report_rows
-from secateurs.utils.deploy.scores import STANDARD_ERRORS, kind_of
-from secateurs.utils.deploy.wording import caveats, goals, method_of, samples_line, title, verdict
+from secateurs.utils.deploy.pages.drawings import drawings, without_drawings
+from secateurs.utils.deploy.reports import units
+from secateurs.utils.deploy.reports.float_file import smallest_float_file
+from secateurs.utils.deploy.reports.rows import Row, link_rows, report_rows
+from secateurs.utils.deploy.reports.scores import STANDARD_ERRORS, kind_of
+from secateurs.utils.deploy.reports.wording import (
+  caveats,
+  goals,
+  method_of,
+  samples_line,
+  title,
+  verdict,
+)
 
 if TYPE_CHECKING:
   import jinja2
@@ -58,8 +65,8 @@ def render_html(report: Mapping, metrics: list[dict], pictures: Sequence['Pictur
     metrics: what `read_metrics` gives; empty for no training curves.
     pictures: what the task shows of single samples.
   """
-  from secateurs.utils.deploy import curves
-  from secateurs.utils.deploy.pictures import draw_picture
+  from secateurs.utils.deploy.pages import curves
+  from secateurs.utils.deploy.pages.pictures import draw_picture
 
   rows = report_rows(report)
   drawn = curves.curves(metrics, _percent_names(report['compressed']))

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from secateurs.utils.deploy.interpreter import TFLiteModel
+from secateurs.utils.deploy.runtime.interpreter import TFLiteModel
 
 _DELEGATE = 'DELEGATE'
 

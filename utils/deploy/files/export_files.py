@@ -9,19 +9,18 @@ from typing import Any
 import tensorflow as tf
 import tf_keras as keras
 
-from secateurs.utils.deploy.convert import convert, freeze, graph_def, trace
-from secateurs.utils.deploy.exportable import (
+from secateurs.utils.deploy.faults.known import known_faults
+from secateurs.utils.deploy.faults.repair import repair
+from secateurs.utils.deploy.faults.rewritings import LayerCall, rewritten
+from secateurs.utils.deploy.files.convert import convert, freeze, graph_def, trace
+from secateurs.utils.deploy.files.exportable import (
   calibration_images,
   check_exportable,
   nb_parity_images,
   parity_inputs,
 )
-from secateurs.utils.deploy.faults.known import known_faults
-from secateurs.utils.deploy.faults.repair import repair
-from secateurs.utils.deploy.faults.rewritings import LayerCall, rewritten
-from secateurs.utils.deploy.float_operators import float_operators
-from secateurs.utils.deploy.int8.repair import Repairer
-from secateurs.utils.deploy.parity import (
+from secateurs.utils.deploy.files.float_operators import float_operators
+from secateurs.utils.deploy.files.parity import (
   Agreement,
   Parity,
   ParityError,
@@ -32,6 +31,7 @@ from secateurs.utils.deploy.parity import (
   keras_outputs,
   top1_agreement,
 )
+from secateurs.utils.deploy.int8.repair import Repairer
 from secateurs.utils.errors import UserError
 
 

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from secateurs.utils.deploy.schema import SCHEMA
+from secateurs.utils.deploy.reports.schema import SCHEMA
 
 _EVALUATION_SAMPLES = {'cifar10': 10_000, 'digits': 360, 'ilsvrc12': 50_000}
 _RENAMED = {

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from secateurs.utils.deploy.report import read_report
+from secateurs.utils.deploy.pages.report import read_report
 
 _LINK_KEYS = (
   'learner',

@@ -13,7 +13,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 from secateurs.utils import nested
-from secateurs.utils.deploy.exportable import calibration_images, check_exportable
+from secateurs.utils.deploy.files.exportable import calibration_images, check_exportable
 from secateurs.utils.errors import UserError
 from secateurs.utils.quiet import quiet_native
 

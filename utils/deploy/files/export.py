@@ -12,10 +12,10 @@ from typing import Any
 import tf_keras as keras
 
 from secateurs.utils import memory
-from secateurs.utils.deploy.export_files import ENDINGS, WRITERS, Writer, export_job
+from secateurs.utils.deploy.files.export_files import ENDINGS, WRITERS, Writer, export_job
+from secateurs.utils.deploy.files.parity import Agreement, Parity, ParityError, top1_agreement
+from secateurs.utils.deploy.files.size import gzip_bytes
 from secateurs.utils.deploy.int8.repair import Repairer
-from secateurs.utils.deploy.parity import Agreement, Parity, ParityError, top1_agreement
-from secateurs.utils.deploy.size import gzip_bytes
 from secateurs.utils.errors import UserError
 from secateurs.utils.files import explain_os_errors, partial_path, remove, size_of
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from secateurs.utils.deploy.page import environment
+from secateurs.utils.deploy.pages.page import environment
 from secateurs.utils.files import atomic_path
 
 _CAPTION = 'Drop of the score when the channels of one layer alone go, without training.'
@@ -25,7 +25,7 @@ def write_scan(result: Mapping[str, Any], folder: str | os.PathLike) -> list[Pat
   Returns:
     Their paths.
   """
-  from secateurs.utils.deploy import plots
+  from secateurs.utils.deploy.pages import plots
 
   paths = [Path(folder) / f'sensitivity.{ending}' for ending in ('json', 'html')]
   page = (
@@ -46,7 +46,7 @@ def write_scan(result: Mapping[str, Any], folder: str | os.PathLike) -> list[Pat
 
 def _selections(selections: Mapping[str, Any]) -> list[tuple[str, str]]:
   """For each layer (caption, drawing) of the error and of the drop, one curve a way to choose."""
-  from secateurs.utils.deploy import plots
+  from secateurs.utils.deploy.pages import plots
 
   found = []
   for name in next(iter(selections.values()), {}):

@@ -14,10 +14,10 @@ import numpy as np
 import tensorflow as tf
 
 from secateurs.utils import nested
-from secateurs.utils.deploy.convert import convert
-from secateurs.utils.deploy.export_files import Job, Writer
-from secateurs.utils.deploy.interpreter import TFLiteModel
-from secateurs.utils.deploy.parity import Parity, compare_outputs, require_parity
+from secateurs.utils.deploy.files.convert import convert
+from secateurs.utils.deploy.files.export_files import Job, Writer
+from secateurs.utils.deploy.files.parity import Parity, compare_outputs, require_parity
+from secateurs.utils.deploy.runtime.interpreter import TFLiteModel
 from secateurs.utils.errors import UserError
 from secateurs.utils.quiet import quiet_native
 

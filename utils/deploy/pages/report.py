@@ -8,11 +8,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from secateurs.utils.deploy.metrics import read_metrics
-from secateurs.utils.deploy.page import render_html
-from secateurs.utils.deploy.rows import changes, link_rows, report_rows
-from secateurs.utils.deploy.schema import KEY_ORDER, validate_report
-from secateurs.utils.deploy.upgrade import upgrade_report
+from secateurs.utils.deploy.pages.page import render_html
+from secateurs.utils.deploy.reports.metrics import read_metrics
+from secateurs.utils.deploy.reports.rows import changes, link_rows, report_rows
+from secateurs.utils.deploy.reports.schema import KEY_ORDER, validate_report
+from secateurs.utils.deploy.reports.upgrade import upgrade_report
 from secateurs.utils.files import atomic_path
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def write_report(
   Each file appears whole or not at all.
 
   Args:
-    report: schema 2, see `secateurs.utils.deploy.schema`.
+    report: schema 2, see `secateurs.utils.deploy.reports.schema`.
     log_dir: folder of the run, made if need be.
     pictures: what the task shows of single samples.
 

@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from secateurs.utils.deploy import units
-from secateurs.utils.deploy.float_file import PACKED, PLAIN, QUANT, SPARSE
-from secateurs.utils.deploy.rows import Row
-from secateurs.utils.deploy.scores import kind_of
+from secateurs.utils.deploy.reports import units
+from secateurs.utils.deploy.reports.float_file import PACKED, PLAIN, QUANT, SPARSE
+from secateurs.utils.deploy.reports.rows import Row
+from secateurs.utils.deploy.reports.scores import kind_of
 
 _NAMES = {
   'prune_ratio': 'removed part',

@@ -3,9 +3,9 @@
 import textwrap
 from collections.abc import Mapping
 
-from secateurs.utils.deploy.rows import Row, link_rows, report_rows
-from secateurs.utils.deploy.units import NOTHING, fmt_seconds
-from secateurs.utils.deploy.wording import caveats, goals, samples_line, title, verdict
+from secateurs.utils.deploy.reports.rows import Row, link_rows, report_rows
+from secateurs.utils.deploy.reports.units import NOTHING, fmt_seconds
+from secateurs.utils.deploy.reports.wording import caveats, goals, samples_line, title, verdict
 
 WIDTH = 88
 

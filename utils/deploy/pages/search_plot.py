@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from secateurs.utils.deploy.plots import PALETTE, TEXT, draw, style_axes
+from secateurs.utils.deploy.pages.plots import PALETTE, TEXT, draw, style_axes
 
 if TYPE_CHECKING:
   from matplotlib.axes import Axes

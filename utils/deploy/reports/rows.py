@@ -3,11 +3,18 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from secateurs.utils.deploy import units
-from secateurs.utils.deploy.chains import first_original
-from secateurs.utils.deploy.float_file import PLAIN, SPARSE, smallest_float_file
-from secateurs.utils.deploy.row import SIZE_NOISE, TIMING_NOISE, Format, Row, plain_row, with_ratio
-from secateurs.utils.deploy.scores import is_better, kind_of, noise_of_difference, value_of
+from secateurs.utils.deploy.reports import units
+from secateurs.utils.deploy.reports.chains import first_original
+from secateurs.utils.deploy.reports.float_file import PLAIN, SPARSE, smallest_float_file
+from secateurs.utils.deploy.reports.row import (
+  SIZE_NOISE,
+  TIMING_NOISE,
+  Format,
+  Row,
+  plain_row,
+  with_ratio,
+)
+from secateurs.utils.deploy.reports.scores import is_better, kind_of, noise_of_difference, value_of
 
 Blocks = tuple[Mapping, Mapping, Mapping]  # original, pruned, compressed
 

@@ -17,9 +17,9 @@ import numpy as np
 import tf_keras as keras
 
 from secateurs.utils import nested
-from secateurs.utils.deploy.export import Export, ExportedFile
-from secateurs.utils.deploy.export_files import ENDINGS
-from secateurs.utils.deploy.parity import Parity
+from secateurs.utils.deploy.files.export import Export, ExportedFile
+from secateurs.utils.deploy.files.export_files import ENDINGS
+from secateurs.utils.deploy.files.parity import Parity
 from secateurs.utils.errors import UserError
 from secateurs.utils.files import atomic_path, user_cache
 

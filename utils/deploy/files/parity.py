@@ -11,7 +11,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 from secateurs.utils import nested
-from secateurs.utils.deploy.interpreter import TFLiteModel
+from secateurs.utils.deploy.runtime.interpreter import TFLiteModel
 from secateurs.utils.quiet import quiet_native
 
 FLOAT_TOLERANCE = 1e-3

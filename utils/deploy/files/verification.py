@@ -20,7 +20,7 @@ import tf_keras as keras
 
 from secateurs.utils import nested
 from secateurs.utils.deploy.integers.network import compare_with_reference
-from secateurs.utils.deploy.interpreter import dequantize, open_interpreter, quantize
+from secateurs.utils.deploy.runtime.interpreter import dequantize, open_interpreter, quantize
 from secateurs.utils.graph.flat.cuts import run_calls
 from secateurs.utils.graph.flat.walk import flatten_model
 

@@ -5,8 +5,8 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from secateurs.utils.deploy.metrics import phase_offsets
-from secateurs.utils.deploy.plots import PALETTE, draw, style_axes
+from secateurs.utils.deploy.pages.plots import PALETTE, draw, style_axes
+from secateurs.utils.deploy.reports.metrics import phase_offsets
 
 if TYPE_CHECKING:
   from matplotlib.axes import Axes

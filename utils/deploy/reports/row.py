@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from secateurs.utils.deploy import units
+from secateurs.utils.deploy.reports import units
 
 SIZE_NOISE = 0.005
 """Sizes and counts that change by less are neither better nor worse."""

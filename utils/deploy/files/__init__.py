@@ -1,0 +1,1 @@
+"""Files of a model: how each is written, checked against the model, and weighed."""

@@ -1,0 +1,1 @@
+"""report.json and the pages that are drawn from it."""

@@ -1,0 +1,1 @@
+"""What a report holds, and how its numbers are written for people."""

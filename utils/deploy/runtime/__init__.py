@@ -1,0 +1,1 @@
+"""The TensorFlow Lite runtime: its interpreter, and what it takes."""
