@@ -35,7 +35,8 @@ from secateurs.learners.channels.comparison import compare_selections
 from secateurs.learners.channels.cp_config import CpConfig
 from secateurs.learners.channels.cuts.cutting import dropped_inputs, unit_masks
 from secateurs.learners.channels.cuts.units import Unit
-from secateurs.learners.channels.repair.reconstruct import NB_BATCHES, Method, prune, say_layer
+from secateurs.learners.channels.repair.method import NB_BATCHES, Method
+from secateurs.learners.channels.repair.reconstruct import prune, say_layer
 from secateurs.learners.channels.state import ChannelState
 from secateurs.learners.channels.width_learner import WidthLearner
 from secateurs.learners.channels.widths import Widths

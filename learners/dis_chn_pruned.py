@@ -39,7 +39,8 @@ from secateurs.learners.channels.blocks.dcp_config import DcpConfig
 from secateurs.learners.channels.blocks.discrimination import Block
 from secateurs.learners.channels.blocks.greedy import Greedy
 from secateurs.learners.channels.cuts.cutting import unit_masks
-from secateurs.learners.channels.repair.reconstruct import NB_BATCHES, Method, nb_points, prune
+from secateurs.learners.channels.repair.method import NB_BATCHES, Method, nb_points
+from secateurs.learners.channels.repair.reconstruct import prune
 from secateurs.learners.channels.state import ChannelState
 from secateurs.learners.channels.widths import Widths
 from secateurs.learners.run.phases import Phase

@@ -34,7 +34,8 @@ from secateurs.learners.channels.criteria.ranking import best
 from secateurs.learners.channels.cuts.filter_units import filter_units
 from secateurs.learners.channels.cuts.units import Unit, find_units
 from secateurs.learners.channels.repair.filter_repair import repair
-from secateurs.learners.channels.repair.reconstruct import Method, prune, statistics
+from secateurs.learners.channels.repair.method import Method
+from secateurs.learners.channels.repair.reconstruct import prune, statistics
 from secateurs.learners.channels.repair.refits import LayerRefits
 from secateurs.learners.run import divergence
 from secateurs.learners.run.configs import RunConfig, TrainConfig

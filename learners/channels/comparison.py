@@ -12,7 +12,8 @@ import tf_keras as keras
 from secateurs.learners.channels.cuts import slimming
 from secateurs.learners.channels.cuts.cutting import dropped_inputs, keep_of, zero_inputs
 from secateurs.learners.channels.cuts.units import Unit
-from secateurs.learners.channels.repair.reconstruct import Method, prune
+from secateurs.learners.channels.repair.method import Method
+from secateurs.learners.channels.repair.reconstruct import prune
 from secateurs.learners.run.settings import Settings
 from secateurs.utils.graph import ChannelGraph
 

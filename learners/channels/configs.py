@@ -8,7 +8,7 @@ from typing import Any
 
 from secateurs.learners.channels.allocation.amc_config import AMC, AmcConfig
 from secateurs.learners.channels.cuts.units import TRUNKS
-from secateurs.learners.channels.repair.reconstruct import Method, nb_points
+from secateurs.learners.channels.repair.method import Method, nb_points
 from secateurs.utils.config import Config, option
 from secateurs.utils.errors import UserError
 from secateurs.utils.training.layerwise.maps import MapStore

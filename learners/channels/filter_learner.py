@@ -23,7 +23,7 @@ from secateurs.learners.channels.filter_config import FpConfig
 from secateurs.learners.channels.filter_state import FpState
 from secateurs.learners.channels.filter_widths import FilterWidths
 from secateurs.learners.channels.learner import ChannelLearner
-from secateurs.learners.channels.repair.reconstruct import NB_BATCHES, Method, nb_points
+from secateurs.learners.channels.repair.method import NB_BATCHES, Method, nb_points
 from secateurs.learners.run.compression import extended
 from secateurs.learners.run.files import with_ending
 from secateurs.learners.run.judging import Judge, judging_notes, judging_samples

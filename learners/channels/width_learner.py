@@ -11,7 +11,7 @@ from secateurs.learners.channels.configs import WidthConfig
 from secateurs.learners.channels.criteria.registry import CRITERIA, Samples, unit_scores
 from secateurs.learners.channels.cuts.units import Unit
 from secateurs.learners.channels.learner import ChannelLearner
-from secateurs.learners.channels.repair.reconstruct import NB_BATCHES, Method
+from secateurs.learners.channels.repair.method import NB_BATCHES, Method
 from secateurs.learners.channels.widths import Site, Widths
 from secateurs.learners.run import checks, estimate
 from secateurs.learners.run.compression import extended

@@ -21,7 +21,8 @@ from secateurs.learners.channels.allocation.sensitivity import losses_of, unit_p
 from secateurs.learners.channels.configs import WidthConfig
 from secateurs.learners.channels.cuts.cutting import plan_of
 from secateurs.learners.channels.cuts.units import Unit
-from secateurs.learners.channels.repair.reconstruct import Method, statistics
+from secateurs.learners.channels.repair.method import Method
+from secateurs.learners.channels.repair.reconstruct import statistics
 from secateurs.learners.channels.repair.refits import LayerRefits
 from secateurs.learners.channels.state import WidthState
 from secateurs.learners.run import divergence

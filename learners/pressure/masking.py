@@ -12,7 +12,7 @@ import tf_keras as keras
 from secateurs.learners.channels.cuts.cutting import RowMasks
 from secateurs.learners.channels.cuts.units import Unit
 from secateurs.learners.channels.repair.filter_repair import repair
-from secateurs.learners.channels.repair.reconstruct import Method
+from secateurs.learners.channels.repair.method import Method
 from secateurs.learners.pressure.blocks import BlockMasks, Branch
 from secateurs.learners.pressure.pressed import Pressed
 from secateurs.utils.graph import ChannelGraph

@@ -13,7 +13,8 @@ from secateurs.learners.channels.criteria.ranking import best
 from secateurs.learners.channels.cuts import slimming
 from secateurs.learners.channels.cuts.cutting import keep_of, plan_of
 from secateurs.learners.channels.cuts.units import Unit, find_units
-from secateurs.learners.channels.repair.reconstruct import Method, prune
+from secateurs.learners.channels.repair.method import Method
+from secateurs.learners.channels.repair.reconstruct import prune
 from secateurs.learners.run.settings import Settings
 from secateurs.learners.search.state import Taken
 from secateurs.utils import nested

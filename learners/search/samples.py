@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
-from secateurs.learners.channels.repair.reconstruct import NB_BATCHES, Method, nb_points
+from secateurs.learners.channels.repair.method import NB_BATCHES, Method, nb_points
 from secateurs.learners.run.helper import Helper
 from secateurs.learners.run.settings import Settings
 from secateurs.learners.search.building import Repair

@@ -145,7 +145,7 @@ def test_blocks_alone_go(model, digits, tmp_path):
 
 
 def test_what_follows_a_block_that_went_makes_up_for_it(model, digits):
-  from secateurs.learners.channels.repair.reconstruct import Method
+  from secateurs.learners.channels.repair.method import Method
 
   images = digits[0][0]
   taken = [Taken('one_add', 'block', 1, 0, 0.1)]

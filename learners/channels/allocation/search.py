@@ -14,7 +14,8 @@ from secateurs.learners.channels.allocation import solvers
 from secateurs.learners.channels.allocation.choices import Choices
 from secateurs.learners.channels.allocation.reward import Reward
 from secateurs.learners.channels.cuts.units import Unit
-from secateurs.learners.channels.repair.reconstruct import Method, prune
+from secateurs.learners.channels.repair.method import Method
+from secateurs.learners.channels.repair.reconstruct import prune
 from secateurs.learners.channels.repair.refits import LayerRefits
 from secateurs.learners.run.console import say
 from secateurs.learners.run.judging import Judge

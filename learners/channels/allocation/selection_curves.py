@@ -14,7 +14,8 @@ import tf_keras as keras
 
 from secateurs.learners.channels.allocation.filter_scan import TENTHS
 from secateurs.learners.channels.cuts.units import Unit
-from secateurs.learners.channels.repair.reconstruct import Method, statistics
+from secateurs.learners.channels.repair.method import Method
+from secateurs.learners.channels.repair.reconstruct import statistics
 from secateurs.learners.channels.repair.refits import LayerRefits
 from secateurs.learners.run import divergence
 from secateurs.learners.run.console import say

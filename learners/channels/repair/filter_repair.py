@@ -10,7 +10,8 @@ import tf_keras as keras
 
 from secateurs.learners.channels.cuts.cutting import RowMasks
 from secateurs.learners.channels.cuts.units import Unit
-from secateurs.learners.channels.repair.reconstruct import Method, prune, say_layer
+from secateurs.learners.channels.repair.method import Method
+from secateurs.learners.channels.repair.reconstruct import prune, say_layer
 from secateurs.utils.graph import ChannelGraph
 from secateurs.utils.training.models.batch_norm import reestimate
 

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
-import math
-import zlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, ParamSpec, TypeVar
 
@@ -13,75 +10,24 @@ import numpy as np
 import tf_keras as keras
 from threadpoolctl import threadpool_limits
 
-from secateurs.learners.channels.criteria.ranking import best
 from secateurs.learners.channels.cuts.units import Unit
+from secateurs.learners.channels.repair.choosing import choose_channels, reader_of, scale_channels
+from secateurs.learners.channels.repair.method import Method
+from secateurs.learners.channels.repair.rows import assign
 from secateurs.learners.run.console import say
 from secateurs.utils.graph.flat.walk import FlatModel, flatten_model
-from secateurs.utils.training import distributed
-from secateurs.utils.training.layerwise.channel_choice import (
-  channel_moments,
-  choose,
-  scaled_by_lasso,
-)
-from secateurs.utils.training.layerwise.features import Features, Target, find_target, has_shift
-from secateurs.utils.training.layerwise.least_squares import Moments, refit
+from secateurs.utils.training.layerwise.features import Features, find_target
 from secateurs.utils.training.layerwise.linear import (
   is_refittable,
   kernel_matrix,
-  kernel_of,
   nb_inputs,
   nb_rows,
   row_channels,
 )
-from secateurs.utils.training.layerwise.maps import MapStore
 from secateurs.utils.training.layerwise.readers import Reader
-from secateurs.utils.training.layerwise.thinet import scalars
 
 _SMALL_MATRIX = 1024
 P, R = ParamSpec('P'), TypeVar('R')
-_NB_POINTS = 10
-NB_BATCHES = 30  # Batches of samples, where memory allows.
-
-
-@dataclasses.dataclass(frozen=True)
-class Method:
-  """How channels are chosen and weights refit.
-
-  Attributes:
-    selection: a criterion of kind `moments`, or one of kind `score`, whose scores are given.
-    alternating: for lasso, the alternating scheme instead of the two steps.
-    refit: whether the weights are refit at all; with lasso they are scaled by beta otherwise.
-    scalar: whether they are refit by one factor for each channel only (Luo et al. 2017).
-    refit_all: whether layers that keep all inputs are refit, too, where these have changed.
-    ridge: strength of the penalty, see `least_squares.solve`; more where samples are few.
-    keep_zeros: whether weights that are zero stay zero.
-    seed: of the random selection and of the sampled positions.
-    nb_points: positions sampled per image and layer.
-    scores: float [unit.size] by unit name, where the criterion gives scores; higher stays.
-    store: gives a store of feature maps; default: all in memory.
-  """
-
-  selection: str = 'lasso'
-  alternating: bool = False
-  refit: bool = True
-  scalar: bool = False
-  refit_all: bool = False
-  ridge: float = 1e-4
-  keep_zeros: bool = False
-  seed: int = 0
-  nb_points: int = 10
-  scores: Mapping[str, np.ndarray] | None = None
-  store: Callable[[], MapStore] = MapStore
-
-  @property
-  def scales(self) -> bool:
-    """Whether weights are scaled by the coefficients of LASSO, because nothing is refit."""
-    return self.selection == 'lasso' and not self.refit
-
-
-def nb_points(nb_batches: int, wanted: int = NB_BATCHES) -> int:
-  """Points per image and layer that make up for batches that are left out of those wanted."""
-  return math.ceil(_NB_POINTS * max(wanted / nb_batches, 1))
 
 
 def _with_few_threads(function: Callable[P, R]) -> Callable[P, R]:
@@ -160,7 +106,7 @@ def prune(
       if name not in unit.readers:
         continue
       if unit.name not in kept:
-        reader = _reader(unit, name, layer, moments, features.scale(target))
+        reader = reader_of(unit, name, layer, moments, features.scale(target))
         kept[unit.name] = choose_channels(unit, [reader], counts[unit.name], method)
         if method.scales:
           scaled[unit.name] = scale_channels(unit, [reader], counts[unit.name], method)
@@ -170,7 +116,7 @@ def prune(
       elements = unit.elements[name]
       channels &= (elements < 0) | kept[unit.name][elements]
     rows = channels[row_channels(layer)]
-    record = _assign(features, target, moments, weights, rows, method)
+    record = assign(features, target, moments, weights, rows, method)
     record |= {'kept': int(channels.sum()), 'of': len(channels)}
     pending.discard(name)
     records.append(record)
@@ -198,7 +144,7 @@ def statistics(
     moments, layer = features.moments(target, False), features.pruned.layers()[name]
     for unit in units:
       if name in unit.readers:
-        reader = _reader(unit, name, layer, moments, features.scale(target))
+        reader = reader_of(unit, name, layer, moments, features.scale(target))
         found[unit.name][name] = reader
   return {unit.name: [found[unit.name][name] for name in unit.readers] for unit in units}
 
@@ -273,120 +219,6 @@ def _joint_choices(
   given = [(unit, found[unit.name], counts[unit.name], method) for unit in joint]
   kept = {one[0].name: choose_channels(*one) for one in given}
   return kept, {one[0].name: scale_channels(*one) for one in given} if method.scales else {}
-
-
-def _reader(
-  unit: Unit, name: str, layer: keras.layers.Layer, moments: Moments, scale: np.ndarray
-) -> Reader:
-  """A layer as the choice of a unit's channels sees it: other channels as they are."""
-  weights, owner = kernel_matrix(layer), unit.elements[name][row_channels(layer)]
-  mine = owner >= 0
-  return Reader(moments.block(mine, weights), weights[mine], owner[mine], scale)
-
-
-def choose_channels(
-  unit: Unit, readers: Sequence[Reader], nb_keep: int, method: Method
-) -> np.ndarray:
-  """The channels that stay of a unit, bool array [unit.size]; all processes take the chief's choice.
-
-  Args:
-    unit: what to choose from.
-    readers: the layers that read it.
-    nb_keep: how many stay.
-    method: how.
-  """
-  if method.scores is not None:
-    return distributed.from_chief(lambda: best(method.scores[unit.name], nb_keep))
-  rng = np.random.default_rng([method.seed, zlib.crc32(unit.name.encode())])
-  return distributed.from_chief(
-    lambda: choose(
-      readers,
-      unit.size,
-      nb_keep,
-      method.selection,
-      ridge=method.ridge,
-      rng=rng,
-      alternating=method.alternating,
-    )
-  )
-
-
-def scale_channels(
-  unit: Unit, readers: Sequence[Reader], nb_keep: int, method: Method
-) -> list[np.ndarray]:
-  """The readers' weights as LASSO leaves them, the same on all processes; see `scaled_by_lasso`."""
-  return distributed.from_chief(
-    lambda: scaled_by_lasso(
-      readers, unit.size, nb_keep, method.ridge, alternating=method.alternating
-    )
-  )
-
-
-def scarcity(moments: Moments) -> float:
-  """What is added to the ridge where samples are few: 0.1 (rows / samples)^2, at most 0.1."""
-  return 0.1 * min(len(moments.gram) / moments.count, 1.0) ** 2
-
-
-def refit_rows(
-  moments: Moments,
-  rows: np.ndarray,
-  weights: np.ndarray,
-  owner: np.ndarray,
-  scale: np.ndarray,
-  method: Method,
-) -> np.ndarray:
-  """The weights [p, q] of a layer of which only some rows stay.
-
-  Args:
-    moments: of the whole problem.
-    rows: bool array [p].
-    weights: [p, q], as they are.
-    owner: int array [p], the channel of each row.
-    scale: [q], how much an error of each output counts.
-    method: how.
-  """
-  ridge = method.ridge + scarcity(moments)
-  if not method.scalar:
-    return refit(moments, rows, ridge, weights, weights != 0 if method.keep_zeros else None)
-  size = int(owner.max()) + 1
-  problem = channel_moments([Reader(moments, weights, owner, scale)], size)
-  keep = np.bincount(owner, rows, size) > 0
-  factors = scalars(problem.gram, problem.cross, keep, ridge)
-  return np.where(rows[:, None], weights * factors[owner][:, None], 0.0)
-
-
-def _assign(
-  features: Features,
-  target: Target,
-  moments: Moments,
-  weights: np.ndarray,
-  rows: np.ndarray,
-  method: Method,
-) -> dict[str, Any]:
-  """Puts the masked or refit weights into the pruned network; returns the errors."""
-  name = target.call.name
-  layer = features.pruned.layers()[name]
-  squares = features.scale(target) ** 2
-  total = float(moments.energy @ squares) or 1.0
-  masked = np.where(rows[:, None], weights, 0.0)
-  record = {'name': name, 'error_before': float(moments.error_as_is(masked) @ squares) / total}
-  new, shift = masked, np.zeros(weights.shape[1])
-  refits = method.refit and layer.trainable  # A frozen layer keeps its weights.
-  if refits:
-    owner = row_channels(layer)
-    new = refit_rows(moments, rows, weights, owner, features.scale(target), method)
-    shift = moments.shift(new)
-    record['error_after'] = float(moments.error(new) @ squares) / total
-  kernel_of(layer).assign(new.reshape(kernel_of(layer).shape))
-  changed = {name}
-  if refits and has_shift(target):
-    if layer.use_bias:
-      layer.bias.assign_add(shift)
-    else:
-      features.pruned.layers()[target.norm].moving_mean.assign_sub(shift)
-      changed.add(target.norm)
-  features.changed(changed)
-  return record
 
 
 def say_layer(number: int, total: int, record: dict[str, Any]) -> None:

@@ -13,12 +13,9 @@ import numpy as np
 import tf_keras as keras
 
 from secateurs.learners.channels.cuts.units import Unit
-from secateurs.learners.channels.repair.reconstruct import (
-  Method,
-  choose_channels,
-  refit_rows,
-  scale_channels,
-)
+from secateurs.learners.channels.repair.choosing import choose_channels, scale_channels
+from secateurs.learners.channels.repair.method import Method
+from secateurs.learners.channels.repair.rows import refit_rows
 from secateurs.utils.graph.flat.walk import flatten_model
 from secateurs.utils.training import distributed
 from secateurs.utils.training.layerwise.elimination import backward_order

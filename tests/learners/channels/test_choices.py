@@ -10,7 +10,8 @@ from secateurs.learners.channels.allocation.sensitivity import losses_of, number
 from secateurs.learners.channels.allocation.solvers import by_price, equal
 from secateurs.learners.channels.cuts.cutting import plan_of
 from secateurs.learners.channels.cuts.units import find_units
-from secateurs.learners.channels.repair.reconstruct import Method, prune, statistics
+from secateurs.learners.channels.repair.method import Method
+from secateurs.learners.channels.repair.reconstruct import prune, statistics
 from secateurs.learners.channels.repair.refits import LayerRefits
 from secateurs.learners.run import divergence
 from secateurs.learners.run.judging import Judge
@@ -95,7 +96,7 @@ def test_candidates_are_chosen_by_the_scheme_of_the_run(monkeypatch):
   units = find_units(ChannelGraph(model), 'keep').units
   seen = []
   monkeypatch.setattr(
-    'secateurs.learners.channels.repair.reconstruct.choose',
+    'secateurs.learners.channels.repair.choosing.choose',
     lambda *args, alternating, **kwargs: seen.append(alternating) or np.ones(args[1], bool),
   )
   _, refits, _, _ = reward_of(model, units, selection='lasso', alternating=True)

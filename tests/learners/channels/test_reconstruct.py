@@ -8,7 +8,8 @@ from strided_networks import separable_net
 from secateurs.learners.channels.allocation.ratios import nb_kept, read_ratios
 from secateurs.learners.channels.cuts.cutting import dropped_inputs, keep_of, macs_form, plan_of
 from secateurs.learners.channels.cuts.units import find_units
-from secateurs.learners.channels.repair.reconstruct import Method, prune
+from secateurs.learners.channels.repair.method import Method
+from secateurs.learners.channels.repair.reconstruct import prune
 from secateurs.nets.resnet import cifar_resnet
 from secateurs.utils.errors import UserError
 from secateurs.utils.graph import ChannelGraph, apply_plan, count, plan_cost, plan_slice

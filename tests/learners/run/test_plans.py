@@ -53,7 +53,7 @@ def test_a_plan_is_applied_without_choosing_again(
 ):
   first = planned[name]
   for target in (
-    'secateurs.learners.channels.repair.reconstruct.choose',
+    'secateurs.learners.channels.repair.choosing.choose',
     'secateurs.learners.channels.blocks.greedy.UnitPruning.run',
     'secateurs.learners.weight_sparse.heuristic',
   ):
