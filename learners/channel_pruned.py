@@ -40,8 +40,8 @@ from secateurs.learners.channels.repair.reconstruct import prune, say_layer
 from secateurs.learners.channels.state import ChannelState
 from secateurs.learners.channels.width_learner import WidthLearner
 from secateurs.learners.channels.widths import Widths
-from secateurs.learners.run.judging import judging_samples
 from secateurs.learners.run.phases import Phase
+from secateurs.learners.run.training.judging import judging_samples
 from secateurs.utils.graph import ChannelGraph
 from secateurs.utils.training.engine.hooks import Hooks
 from secateurs.utils.training.engine.schedules import Cosine

@@ -43,7 +43,7 @@ from secateurs.learners.pressure.passes import parts
 from secateurs.learners.run.compression import extended
 from secateurs.learners.run.console import say
 from secateurs.learners.run.phases import Phase
-from secateurs.learners.run.reporting import Findings
+from secateurs.learners.run.results.reporting import Findings
 from secateurs.utils.errors import UserError
 from secateurs.utils.graph import ChannelGraph
 from secateurs.utils.training.engine.events import Event

@@ -18,9 +18,9 @@ import time
 from secateurs.learners import register
 from secateurs.learners.run.compression import extended
 from secateurs.learners.run.console import say
-from secateurs.learners.run.judging import judging_notes, judging_samples, judging_split
 from secateurs.learners.run.phases import Phase
-from secateurs.learners.run.reporting import Findings
+from secateurs.learners.run.results.reporting import Findings
+from secateurs.learners.run.training.judging import judging_notes, judging_samples, judging_split
 from secateurs.learners.search import opening, stepping, telling
 from secateurs.learners.search.building import bits_after, repaired
 from secateurs.learners.search.config import JsConfig

@@ -33,9 +33,9 @@ from secateurs.learners.quant.configs import NuqlConfig
 from secateurs.learners.quant.state import NuqlState
 from secateurs.learners.run.compression import CompressionLearner, extended
 from secateurs.learners.run.console import say
-from secateurs.learners.run.judging import judging_notes
 from secateurs.learners.run.phases import Phase
-from secateurs.learners.run.reporting import Findings
+from secateurs.learners.run.results.reporting import Findings
+from secateurs.learners.run.training.judging import judging_notes
 from secateurs.learners.weights.allocation import Site
 from secateurs.learners.weights.schedule import round_density
 from secateurs.utils.buckets import Buckets

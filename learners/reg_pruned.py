@@ -43,7 +43,7 @@ from secateurs.learners.pressure.rp_state import RpState
 from secateurs.learners.pressure.selections import with_selections
 from secateurs.learners.run.compression import extended
 from secateurs.learners.run.phases import Phase
-from secateurs.learners.run.reporting import Findings
+from secateurs.learners.run.results.reporting import Findings
 from secateurs.utils.graph import ChannelGraph
 from secateurs.utils.training.engine.hooks import Hooks
 

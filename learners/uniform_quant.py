@@ -35,10 +35,10 @@ from secateurs.learners.quant.configs import FLOAT_BITS, UqlConfig
 from secateurs.learners.quant.state import UqlState
 from secateurs.learners.run.compression import CompressionLearner, extended
 from secateurs.learners.run.console import say
-from secateurs.learners.run.judging import judging_notes
 from secateurs.learners.run.phases import Phase
-from secateurs.learners.run.reporting import Findings
-from secateurs.learners.run.trials import require_optuna
+from secateurs.learners.run.results.reporting import Findings
+from secateurs.learners.run.training.judging import judging_notes
+from secateurs.learners.run.training.trials import require_optuna
 from secateurs.learners.weights.allocation import Site
 from secateurs.utils.deploy.files.export_files import Writer
 from secateurs.utils.deploy.lowbits.export import write_quantized

@@ -31,11 +31,11 @@ import tf_keras as keras
 from secateurs.learners import register
 from secateurs.learners.run.compression import CompressionLearner, extended
 from secateurs.learners.run.console import say
-from secateurs.learners.run.judging import judging_notes
 from secateurs.learners.run.phases import Phase
-from secateurs.learners.run.plans import CutPlan, ZeroCut
-from secateurs.learners.run.reporting import Findings
-from secateurs.learners.run.trials import require_optuna
+from secateurs.learners.run.results.plans import CutPlan, ZeroCut
+from secateurs.learners.run.results.reporting import Findings
+from secateurs.learners.run.training.judging import judging_notes
+from secateurs.learners.run.training.trials import require_optuna
 from secateurs.learners.run.zeros import nonzeros
 from secateurs.learners.weights.allocation import MeasuredAllocation, Site
 from secateurs.learners.weights.chosen_layers import prunable_names, with_rules

@@ -37,10 +37,10 @@ from secateurs.learners.channels.repair.filter_repair import repair
 from secateurs.learners.channels.repair.method import Method
 from secateurs.learners.channels.repair.reconstruct import prune, statistics
 from secateurs.learners.channels.repair.refits import LayerRefits
-from secateurs.learners.run import divergence
 from secateurs.learners.run.configs import RunConfig, TrainConfig
-from secateurs.learners.run.judging import judging_samples
-from secateurs.learners.run.measuring import evaluate_model
+from secateurs.learners.run.results.measuring import evaluate_model
+from secateurs.learners.run.training import divergence
+from secateurs.learners.run.training.judging import judging_samples
 from secateurs.nets.datasets.images import DataConfig
 from secateurs.nets.experiments import LSTM_AT_DIGITS, RESNET_AT_CIFAR10
 from secateurs.nets.lstm import LstmConfig

@@ -139,8 +139,8 @@ def kinds() -> dict[str, Kind]:
   """All kinds by name."""
   from secateurs.learners.run.chain import read_chain
   from secateurs.learners.run.layer_choice import read_layers
-  from secateurs.learners.run.plans import read_plan
-  from secateurs.learners.run.trials import Trial
+  from secateurs.learners.run.results.plans import read_plan
+  from secateurs.learners.run.training.trials import Trial
   from secateurs.nets.datasets.array_files import load as load_arrays
   from secateurs.utils.deploy.latency_table.table import read_table
   from secateurs.utils.deploy.packed.network import read as read_packed
@@ -233,7 +233,13 @@ def _packed(folder: Path) -> Path:
 
 
 def _plan(folder: Path) -> Path:
-  from secateurs.learners.run.plans import ChannelCut, CutPlan, ZeroCut, structure, write_plan
+  from secateurs.learners.run.results.plans import (
+    ChannelCut,
+    CutPlan,
+    ZeroCut,
+    structure,
+    write_plan,
+  )
 
   cut = ChannelCut('conv2d', 'output', 3, [0, 2])
   plan = CutPlan(
@@ -263,7 +269,7 @@ def _report(folder: Path) -> Path:
 
 
 def _trials(folder: Path) -> Path:
-  from secateurs.learners.run.trials import Trial
+  from secateurs.learners.run.training.trials import Trial
   from secateurs.utils.json_lines import write_records
 
   path = folder / 'search.jsonl'

@@ -16,7 +16,7 @@ from secateurs.utils.quiet import quiet_tensorflow
 
 quiet_tensorflow()
 
-from secateurs.learners.run.budget import sample_bytes  # noqa: E402
+from secateurs.learners.run.preflight.budget import sample_bytes  # noqa: E402
 from secateurs.nets import mobilenet, resnet, vgg  # noqa: E402
 from secateurs.utils.graph import count  # noqa: E402
 from secateurs.utils.graph.counts.memory import map_bytes  # noqa: E402

@@ -25,7 +25,7 @@ import tf_keras as keras  # noqa: E402
 from secateurs.learners import cli, register  # noqa: E402
 from secateurs.learners.run.compression import CompressionLearner, extended  # noqa: E402
 from secateurs.learners.run.phases import Phase  # noqa: E402
-from secateurs.learners.run.reporting import Findings  # noqa: E402
+from secateurs.learners.run.results.reporting import Findings  # noqa: E402
 from secateurs.nets.experiments import experiment_of  # noqa: E402
 from secateurs.utils.config import Config, option  # noqa: E402
 from secateurs.utils.errors import UserError  # noqa: E402

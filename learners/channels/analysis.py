@@ -12,8 +12,8 @@ from secateurs.learners.channels.cuts.filter_units import filter_units
 from secateurs.learners.run.baseline import baseline_weights
 from secateurs.learners.run.configs import FullPrecConfig
 from secateurs.learners.run.console import say
-from secateurs.learners.run.judging import judging_notes, judging_split
 from secateurs.learners.run.learner import Learner
+from secateurs.learners.run.training.judging import judging_notes, judging_split
 from secateurs.utils import nested
 from secateurs.utils.deploy.pages.scan_page import write_scan
 from secateurs.utils.errors import UserError

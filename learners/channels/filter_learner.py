@@ -26,9 +26,9 @@ from secateurs.learners.channels.learner import ChannelLearner
 from secateurs.learners.channels.repair.method import NB_BATCHES, Method, nb_points
 from secateurs.learners.run.compression import extended
 from secateurs.learners.run.files import with_ending
-from secateurs.learners.run.judging import Judge, judging_notes, judging_samples
-from secateurs.learners.run.reporting import Findings
-from secateurs.learners.run.trainer import weight_decay
+from secateurs.learners.run.results.reporting import Findings
+from secateurs.learners.run.training.judging import Judge, judging_notes, judging_samples
+from secateurs.learners.run.training.trainer import weight_decay
 from secateurs.utils.errors import UserError
 from secateurs.utils.graph import ChannelGraph
 from secateurs.utils.graph.choice.taps import OUTPUT

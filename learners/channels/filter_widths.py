@@ -34,11 +34,11 @@ from secateurs.learners.channels.filter_config import FpConfig
 from secateurs.learners.channels.repair.reconstruct import statistics
 from secateurs.learners.channels.repair.refits import LayerRefits
 from secateurs.learners.channels.state import WidthState
-from secateurs.learners.run import divergence
 from secateurs.learners.run.console import say
 from secateurs.learners.run.helper import Helper
-from secateurs.learners.run.judging import judging_samples, judging_split
-from secateurs.learners.run.trials import Candidate
+from secateurs.learners.run.training import divergence
+from secateurs.learners.run.training.judging import judging_samples, judging_split
+from secateurs.learners.run.training.trials import Candidate
 from secateurs.utils.graph import ChannelGraph, apply_plan
 
 _LITTLE = 1e-6

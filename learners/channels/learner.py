@@ -18,12 +18,12 @@ from secateurs.learners.channels.cuts.chosen_layers import chosen, table
 from secateurs.learners.channels.cuts.cutting import dropped_inputs, keep_of, unit_masks
 from secateurs.learners.channels.cuts.units import Unit, Units, find_units
 from secateurs.learners.channels.state import ChannelState
-from secateurs.learners.run import plans
-from secateurs.learners.run.checks import Check
 from secateurs.learners.run.compression import CompressionLearner, extended
 from secateurs.learners.run.console import say
-from secateurs.learners.run.plans import ChannelCut, CutPlan
-from secateurs.learners.run.reporting import Findings
+from secateurs.learners.run.preflight.checks import Check
+from secateurs.learners.run.results import plans
+from secateurs.learners.run.results.plans import ChannelCut, CutPlan
+from secateurs.learners.run.results.reporting import Findings
 from secateurs.utils.errors import UserError
 from secateurs.utils.graph import ChannelGraph
 from secateurs.utils.graph.counts.memory import inference_batch

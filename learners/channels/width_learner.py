@@ -13,14 +13,14 @@ from secateurs.learners.channels.cuts.units import Unit
 from secateurs.learners.channels.learner import ChannelLearner
 from secateurs.learners.channels.repair.method import NB_BATCHES, Method
 from secateurs.learners.channels.widths import Site, Widths
-from secateurs.learners.run import checks, estimate
 from secateurs.learners.run.compression import extended
-from secateurs.learners.run.estimate import Need
 from secateurs.learners.run.files import with_ending
-from secateurs.learners.run.judging import judging_notes
 from secateurs.learners.run.phases import Phase
-from secateurs.learners.run.reporting import Findings
-from secateurs.learners.run.trials import require_optuna
+from secateurs.learners.run.preflight import checks, estimate
+from secateurs.learners.run.preflight.estimate import Need
+from secateurs.learners.run.results.reporting import Findings
+from secateurs.learners.run.training.judging import judging_notes
+from secateurs.learners.run.training.trials import require_optuna
 from secateurs.utils.deploy.latency_table.table import read_table
 from secateurs.utils.graph import ChannelGraph
 from secateurs.utils.graph.counts.memory import MapBytes, map_bytes

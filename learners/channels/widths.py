@@ -25,10 +25,10 @@ from secateurs.learners.channels.repair.method import Method
 from secateurs.learners.channels.repair.reconstruct import statistics
 from secateurs.learners.channels.repair.refits import LayerRefits
 from secateurs.learners.channels.state import WidthState
-from secateurs.learners.run import divergence
 from secateurs.learners.run.console import say
 from secateurs.learners.run.helper import Helper
-from secateurs.learners.run.judging import Judge, judging_samples, judging_split
+from secateurs.learners.run.training import divergence
+from secateurs.learners.run.training.judging import Judge, judging_samples, judging_split
 from secateurs.utils.graph import ChannelGraph, apply_plan
 
 _LITTLE = 1e-6

@@ -14,7 +14,7 @@ from secateurs.learners.pressure.pressing import cumulative
 from secateurs.learners.pressure.rp_config import RpConfig
 from secateurs.learners.pressure.rp_state import RpState
 from secateurs.learners.run.console import say
-from secateurs.learners.run.rates import Rates
+from secateurs.learners.run.training.rates import Rates
 from secateurs.utils.training.engine.masks import Masks
 from secateurs.utils.training.models.weights import kernels_by_name
 

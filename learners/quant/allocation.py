@@ -13,13 +13,13 @@ from secateurs.learners.quant.bits import BitTable, container, losses_of, propos
 from secateurs.learners.quant.configs import UqlConfig
 from secateurs.learners.quant.grids import BinaryProjection, GridProjection, rounded_kernel
 from secateurs.learners.quant.state import UqlState
-from secateurs.learners.run import divergence
 from secateurs.learners.run.console import say
-from secateurs.learners.run.distillation import remembered
-from secateurs.learners.run.divergence import Part
-from secateurs.learners.run.judging import Judge, judging_samples, judging_split
-from secateurs.learners.run.trainer import weight_decay
-from secateurs.learners.run.trials import best_candidates, search
+from secateurs.learners.run.training import divergence
+from secateurs.learners.run.training.distillation import remembered
+from secateurs.learners.run.training.divergence import Part
+from secateurs.learners.run.training.judging import Judge, judging_samples, judging_split
+from secateurs.learners.run.training.trainer import weight_decay
+from secateurs.learners.run.training.trials import best_candidates, search
 from secateurs.learners.weights.allocation import Site
 from secateurs.utils.buckets import Buckets, buckets_of
 from secateurs.utils.deploy import tflite_bytes

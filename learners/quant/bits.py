@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from scipy import optimize
 
-from secateurs.learners.run.trials import Candidate
+from secateurs.learners.run.training.trials import Candidate
 
 _MOST_4_BITS = 7
 

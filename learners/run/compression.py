@@ -8,14 +8,16 @@ from typing import Any
 
 import tf_keras as keras
 
-from secateurs.learners.run import batch_norms, measuring, zeros
+from secateurs.learners.run import zeros
 from secateurs.learners.run.baseline import baseline_weights, has_baseline
 from secateurs.learners.run.configs import FullPrecConfig
 from secateurs.learners.run.console import say
-from secateurs.learners.run.judging import judging_notes, majority_note
 from secateurs.learners.run.measured import MeasuredLearner
 from secateurs.learners.run.phases import Phase
-from secateurs.learners.run.reporting import Findings
+from secateurs.learners.run.results import measuring
+from secateurs.learners.run.results.reporting import Findings
+from secateurs.learners.run.training import batch_norms
+from secateurs.learners.run.training.judging import judging_notes, majority_note
 from secateurs.utils.errors import UserError
 from secateurs.utils.training import distributed
 from secateurs.utils.training.models import batch_norm

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import tf_keras as keras
 
-from secateurs.learners.run import lock
 from secateurs.learners.run.configs import FULL_PREC, FullPrecConfig
 from secateurs.learners.run.given import given_weights
 from secateurs.learners.run.measured import MeasuredLearner
 from secateurs.learners.run.phases import Phase
+from secateurs.learners.run.preflight import lock
 from secateurs.learners.run.zeros import zero_fraction
 from secateurs.utils.training.models.weights import assign_weights, named_weights
 

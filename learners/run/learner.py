@@ -14,19 +14,20 @@ from typing import ClassVar
 import tensorflow as tf
 import tf_keras as keras
 
-from secateurs.learners.run import checks, distillation, estimate, identity, lock
-from secateurs.learners.run.budget import Budget, limit_of
 from secateurs.learners.run.configs import DistillConfig, QuantConfig, RunConfig, TrainConfig
 from secateurs.learners.run.console import say
-from secateurs.learners.run.estimate import Need
 from secateurs.learners.run.files import RunFiles
 from secateurs.learners.run.helper import Helper
 from secateurs.learners.run.phases import Phase
-from secateurs.learners.run.rates import Rates
+from secateurs.learners.run.preflight import checks, estimate, identity, lock
+from secateurs.learners.run.preflight.budget import Budget, limit_of
+from secateurs.learners.run.preflight.estimate import Need
 from secateurs.learners.run.session import Session, optimizer_variables
 from secateurs.learners.run.settings import FLOAT32_NOTE, Settings
 from secateurs.learners.run.state import LearnerState
-from secateurs.learners.run.trainer import Trainer
+from secateurs.learners.run.training import distillation
+from secateurs.learners.run.training.rates import Rates
+from secateurs.learners.run.training.trainer import Trainer
 from secateurs.utils import memory
 from secateurs.utils.config import Config
 from secateurs.utils.graph.counts.memory import map_bytes

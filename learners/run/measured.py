@@ -9,30 +9,26 @@ from typing import Any, ClassVar
 import tensorflow as tf
 import tf_keras as keras
 
-from secateurs.learners.run import (
-  checks,
-  device_costs,
-  dry_run,
-  estimate,
-  formats,
-  identity,
-  int8_layers,
-  int8_repair,
-  lock,
-  measuring,
-  modes,
-  plans,
-  quantized,
-  reporting,
-)
+from secateurs.learners.run import modes
 from secateurs.learners.run.console import say
-from secateurs.learners.run.estimate import Need
 from secateurs.learners.run.files import with_ending
-from secateurs.learners.run.kinds import in_kind
 from secateurs.learners.run.learner import Learner
 from secateurs.learners.run.phases import Phase, Result
-from secateurs.learners.run.plans import CutPlan
-from secateurs.learners.run.reporting import Findings
+from secateurs.learners.run.preflight import checks, dry_run, estimate, identity, lock
+from secateurs.learners.run.preflight.estimate import Need
+from secateurs.learners.run.results import (
+  device_costs,
+  formats,
+  int8_layers,
+  int8_repair,
+  measuring,
+  plans,
+  reporting,
+)
+from secateurs.learners.run.results.kinds import in_kind
+from secateurs.learners.run.results.plans import CutPlan
+from secateurs.learners.run.results.reporting import Findings
+from secateurs.learners.run.training import quantized
 from secateurs.utils import memory
 from secateurs.utils.deploy.files.export_files import Writer
 from secateurs.utils.deploy.files.verification import Verification

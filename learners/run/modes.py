@@ -8,10 +8,10 @@ from pathlib import Path
 
 import tf_keras as keras
 
-from secateurs.learners.run import device_costs, formats, measuring
 from secateurs.learners.run.console import say
 from secateurs.learners.run.files import RunFiles, with_ending
-from secateurs.learners.run.kinds import further_files
+from secateurs.learners.run.results import device_costs, formats, measuring
+from secateurs.learners.run.results.kinds import further_files
 from secateurs.learners.run.settings import Settings
 from secateurs.utils import nested
 from secateurs.utils.deploy import Export, export_model, file_size

@@ -8,11 +8,12 @@ from collections.abc import Mapping
 import tensorflow as tf
 import tf_keras as keras
 
-from secateurs.learners.run import identity, state
+from secateurs.learners.run import state
 from secateurs.learners.run.configs import FULL_PREC
 from secateurs.learners.run.console import say
 from secateurs.learners.run.files import RunFiles
 from secateurs.learners.run.phase_times import PhaseTimes
+from secateurs.learners.run.preflight import identity
 from secateurs.learners.run.settings import Settings
 from secateurs.learners.run.state import LearnerState, RunState
 from secateurs.utils.training import distributed

@@ -16,7 +16,7 @@ from secateurs.learners.run.compression import CompressionLearner
 from secateurs.learners.run.console import say
 from secateurs.learners.run.files import with_ending
 from secateurs.learners.run.helper import Helper
-from secateurs.learners.run.judging import judging_samples
+from secateurs.learners.run.training.judging import judging_samples
 from secateurs.learners.search import opening, samples, stepping, telling
 from secateurs.learners.search.building import Repair, even_bits
 from secateurs.learners.search.choosing import Choice

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 import tf_keras as keras
 
 from secateurs.learners.run.console import say
-from secateurs.learners.run.rates import Rates
 from secateurs.learners.run.settings import Settings
+from secateurs.learners.run.training.rates import Rates
 from secateurs.learners.search.building import even_bits
 from secateurs.learners.search.confidence import least_samples
 from secateurs.learners.search.config import JsConfig

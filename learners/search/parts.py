@@ -12,8 +12,8 @@ from secateurs.learners.channels.allocation.sensitivity import unit_parts
 from secateurs.learners.channels.repair.reconstruct import statistics
 from secateurs.learners.channels.repair.refits import LayerRefits
 from secateurs.learners.quant.pruning import pruned_kernels
-from secateurs.learners.run import divergence
-from secateurs.learners.run.divergence import Part
+from secateurs.learners.run.training import divergence
+from secateurs.learners.run.training.divergence import Part
 from secateurs.learners.search.building import BITS, ZEROS, Repair, smallest_zero
 from secateurs.learners.search.choosing import Choice
 from secateurs.learners.search.files import shared

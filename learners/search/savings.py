@@ -11,7 +11,7 @@ import tf_keras as keras
 
 from secateurs.learners.channels.cuts.cutting import plan_of
 from secateurs.learners.channels.cuts.units import Unit
-from secateurs.learners.run.divergence import losses_at
+from secateurs.learners.run.training.divergence import losses_at
 from secateurs.learners.search.building import BITS, ZEROS
 from secateurs.learners.search.choosing import Choice
 from secateurs.learners.search.scene import Scene

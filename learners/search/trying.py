@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from secateurs.learners.run.judging import widened
+from secateurs.learners.run.training.judging import widened
 from secateurs.learners.search.building import bits_after
 from secateurs.learners.search.choosing import Choice, choose, loss_of, most_saved
 from secateurs.learners.search.confidence import Drop, nb_parts, paired_drop

@@ -9,14 +9,14 @@ from pathlib import Path
 import tensorflow as tf
 import tf_keras as keras
 
-from secateurs.learners.run import divergence
 from secateurs.learners.run.console import say
-from secateurs.learners.run.distillation import remembered
-from secateurs.learners.run.judging import Judge, judging_samples, judging_split
-from secateurs.learners.run.rates import Rates
 from secateurs.learners.run.settings import Settings
-from secateurs.learners.run.trainer import weight_decay
-from secateurs.learners.run.trials import best_candidates, search
+from secateurs.learners.run.training import divergence
+from secateurs.learners.run.training.distillation import remembered
+from secateurs.learners.run.training.judging import Judge, judging_samples, judging_split
+from secateurs.learners.run.training.rates import Rates
+from secateurs.learners.run.training.trainer import weight_decay
+from secateurs.learners.run.training.trials import best_candidates, search
 from secateurs.learners.weights.configs import WsConfig
 from secateurs.learners.weights.search import (
   OBJECTIVES,

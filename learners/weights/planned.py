@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from secateurs.learners.run import plans
-from secateurs.learners.run.plans import CutPlan
+from secateurs.learners.run.results import plans
+from secateurs.learners.run.results.plans import CutPlan
 from secateurs.learners.run.settings import Settings
 from secateurs.utils.errors import UserError
 from secateurs.utils.training.engine.patterns import Pattern

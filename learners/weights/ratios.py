@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from secateurs.learners.run.divergence import Curve, losses_at
+from secateurs.learners.run.training.divergence import Curve, losses_at
 from secateurs.utils.training.engine.masks import nb_kept
 
 _LEAST_DENSITY = 0.1  # Of a kernel, as a share of that of all.

@@ -17,9 +17,9 @@ import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
-from secateurs.learners.run.divergence import Curve, Part
-from secateurs.learners.run.judging import Judge
-from secateurs.learners.run.trials import Candidate, Trial
+from secateurs.learners.run.training.divergence import Curve, Part
+from secateurs.learners.run.training.judging import Judge
+from secateurs.learners.run.training.trials import Candidate, Trial
 from secateurs.learners.weights.ratios import by_curves, most_zeros, uniform
 from secateurs.learners.weights.sensitivity import RATIOS
 from secateurs.utils import nested

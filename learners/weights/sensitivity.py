@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from secateurs.learners.run.console import say
-from secateurs.learners.run.divergence import Curve
+from secateurs.learners.run.training.divergence import Curve
 from secateurs.learners.weights.ratios import meet_total, most_zeros
 from secateurs.utils.training.engine.masks import nb_kept
 from secateurs.utils.training.engine.patterns import Pattern

@@ -8,7 +8,7 @@ import jobs
 import numpy as np
 import tensorflow as tf
 
-from secateurs.learners.run import measuring
+from secateurs.learners.run.results import measuring
 from secateurs.utils.errors import UserError
 from secateurs.utils.training import distributed
 

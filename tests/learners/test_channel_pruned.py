@@ -12,8 +12,8 @@ from networks import (
 from secateurs.learners import get_learner
 from secateurs.learners.channel_pruned import CpConfig
 from secateurs.learners.channels import widths
-from secateurs.learners.run import divergence
 from secateurs.learners.run.configs import RunConfig, TrainConfig
+from secateurs.learners.run.training import divergence
 from secateurs.nets.model_helper import ModelHelper
 from secateurs.utils.errors import UserError
 

@@ -15,9 +15,10 @@ from alike import alike, few
 from killing import Killed, killed
 
 from secateurs.learners import get_learner, learners, register
-from secateurs.learners.run import phase_times, reporting
+from secateurs.learners.run import phase_times
 from secateurs.learners.run.phases import Phase
-from secateurs.learners.run.plans import read_plan, structure
+from secateurs.learners.run.results import reporting
+from secateurs.learners.run.results.plans import read_plan, structure
 from secateurs.nets.datasets.image_folder import ImageFolderConfig
 from secateurs.utils.deploy.reports.rows import report_rows
 from secateurs.utils.errors import UserError

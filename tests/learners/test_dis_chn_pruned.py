@@ -10,9 +10,9 @@ from strided_networks import NETS, conv, logits, residual_net, stem
 from secateurs.learners import get_learner
 from secateurs.learners.channels import widths
 from secateurs.learners.dis_chn_pruned import DcpConfig, DisChnPrunedLearner
-from secateurs.learners.run import budget
-from secateurs.learners.run.budget import Budget
 from secateurs.learners.run.configs import RunConfig, TrainConfig
+from secateurs.learners.run.preflight import budget
+from secateurs.learners.run.preflight.budget import Budget
 from secateurs.nets.model_helper import ModelHelper
 from secateurs.utils.errors import UserError
 from secateurs.utils.graph import count

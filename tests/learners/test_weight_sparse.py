@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tf_keras as keras
 
-from secateurs.learners.run.measuring import layer_sparsities
+from secateurs.learners.run.results.measuring import layer_sparsities
 from secateurs.learners.weights.allocation import MeasuredAllocation
 from secateurs.learners.weights.configs import WsConfig
 from secateurs.learners.weights.patterns import parse_pattern

@@ -197,7 +197,7 @@ def test_a_teacher_with_a_softmax_gives_logits(tmp_path):
   dst = DistillConfig(enbl_dst=True, save_path_dst=str(tmp_path / 'teacher.keras'))
   learner = get_learner('weight-sparse')(helper_of(net()), **short(tmp_path), distillation=dst)
   learner.train()
-  from secateurs.learners.run.distillation import load_teacher
+  from secateurs.learners.run.training.distillation import load_teacher
 
   teacher = load_teacher(learner.settings, None)
   assert (teacher(arrays()[0]).numpy() < 0).any()

@@ -22,7 +22,7 @@ from secateurs.learners.channels.repair.refits import LayerRefits
 from secateurs.learners.channels.state import WidthState
 from secateurs.learners.run.console import say
 from secateurs.learners.run.helper import Helper
-from secateurs.learners.run.judging import Judge, judging_samples, judging_split
+from secateurs.learners.run.training.judging import Judge, judging_samples, judging_split
 from secateurs.utils.graph import ChannelGraph
 from secateurs.utils.graph.flat.walk import flatten_model
 

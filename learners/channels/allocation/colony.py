@@ -24,7 +24,7 @@ from pathlib import Path
 
 import numpy as np
 
-from secateurs.learners.run.trials import Candidate
+from secateurs.learners.run.training.trials import Candidate
 from secateurs.utils.errors import UserError
 from secateurs.utils.json_lines import append_record, read_records
 from secateurs.utils.training import distributed

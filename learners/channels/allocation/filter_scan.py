@@ -15,11 +15,11 @@ import numpy as np
 from secateurs.learners.channels.criteria.ranking import best
 from secateurs.learners.channels.cuts.cutting import plan_of
 from secateurs.learners.channels.cuts.units import Unit
-from secateurs.learners.run import divergence
 from secateurs.learners.run.console import say
-from secateurs.learners.run.divergence import Curve, Part
 from secateurs.learners.run.helper import Helper
-from secateurs.learners.run.judging import judging_samples
+from secateurs.learners.run.training import divergence
+from secateurs.learners.run.training.divergence import Curve, Part
+from secateurs.learners.run.training.judging import judging_samples
 from secateurs.utils.graph import ChannelGraph, masked
 from secateurs.utils.graph.flat.cuts import first_calls
 

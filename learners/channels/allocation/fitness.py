@@ -11,8 +11,8 @@ import tf_keras as keras
 
 from secateurs.learners.channels.criteria.ranking import best
 from secateurs.learners.channels.cuts.cutting import RowMasks
-from secateurs.learners.run.judging import Judge
-from secateurs.learners.run.trials import Candidate
+from secateurs.learners.run.training.judging import Judge
+from secateurs.learners.run.training.trials import Candidate
 from secateurs.utils.training import distributed
 from secateurs.utils.training.engine.loop import TrainStep
 from secateurs.utils.training.models.batch_norm import reestimate

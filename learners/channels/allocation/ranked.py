@@ -15,7 +15,7 @@ from secateurs.learners.channels.cuts.cutting import plan_of
 from secateurs.learners.channels.cuts.units import Unit
 from secateurs.learners.channels.repair.method import Method
 from secateurs.learners.run.helper import Helper
-from secateurs.learners.run.trials import Candidate
+from secateurs.learners.run.training.trials import Candidate
 from secateurs.utils.graph import ChannelGraph, plan_cost
 
 

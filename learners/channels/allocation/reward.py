@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import tf_keras as keras
 
 from secateurs.learners.channels.repair.refits import LayerRefits
-from secateurs.learners.run.judging import Judge
+from secateurs.learners.run.training.judging import Judge
 from secateurs.utils.graph.flat.walk import flatten_model
 
 

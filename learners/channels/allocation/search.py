@@ -18,8 +18,8 @@ from secateurs.learners.channels.repair.method import Method
 from secateurs.learners.channels.repair.reconstruct import prune
 from secateurs.learners.channels.repair.refits import LayerRefits
 from secateurs.learners.run.console import say
-from secateurs.learners.run.judging import Judge
-from secateurs.learners.run.trials import Candidate, Trial, best_candidates, search
+from secateurs.learners.run.training.judging import Judge
+from secateurs.learners.run.training.trials import Candidate, Trial, best_candidates, search
 from secateurs.utils.training.tasks.scores import Score
 
 _NB_FINALISTS = 3

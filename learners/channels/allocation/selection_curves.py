@@ -17,9 +17,9 @@ from secateurs.learners.channels.cuts.units import Unit
 from secateurs.learners.channels.repair.method import Method
 from secateurs.learners.channels.repair.reconstruct import statistics
 from secateurs.learners.channels.repair.refits import LayerRefits
-from secateurs.learners.run import divergence
 from secateurs.learners.run.console import say
-from secateurs.learners.run.divergence import Curve, Part
+from secateurs.learners.run.training import divergence
+from secateurs.learners.run.training.divergence import Curve, Part
 from secateurs.utils.graph.flat.cuts import first_calls
 from secateurs.utils.graph.flat.walk import flatten_model
 from secateurs.utils.training.tasks.task import Task

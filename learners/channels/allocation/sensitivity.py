@@ -10,7 +10,7 @@ import tf_keras as keras
 
 from secateurs.learners.channels.cuts.units import Unit
 from secateurs.learners.channels.repair.refits import LayerRefits
-from secateurs.learners.run.divergence import Curve, Part, losses_at
+from secateurs.learners.run.training.divergence import Curve, Part, losses_at
 from secateurs.utils.graph.flat.cuts import first_calls
 from secateurs.utils.graph.flat.walk import flatten_model
 

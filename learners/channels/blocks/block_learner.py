@@ -16,11 +16,11 @@ from secateurs.learners.channels.configs import WidthConfig
 from secateurs.learners.channels.cuts.layer_samples import images_within
 from secateurs.learners.channels.cuts.units import Units
 from secateurs.learners.channels.width_learner import WidthLearner
-from secateurs.learners.run import estimate
-from secateurs.learners.run.budget import sample_bytes
 from secateurs.learners.run.compression import extended
-from secateurs.learners.run.estimate import Need
-from secateurs.learners.run.reporting import Findings
+from secateurs.learners.run.preflight import estimate
+from secateurs.learners.run.preflight.budget import sample_bytes
+from secateurs.learners.run.preflight.estimate import Need
+from secateurs.learners.run.results.reporting import Findings
 from secateurs.utils import memory
 from secateurs.utils.config import option
 from secateurs.utils.graph import ChannelGraph

@@ -14,8 +14,8 @@ from secateurs.learners.channels.blocks.discrimination import Block, LayerObject
 from secateurs.learners.channels.blocks.greedy import Greedy, UnitPruning
 from secateurs.learners.channels.cuts.cutting import dropped_inputs, unit_masks
 from secateurs.learners.channels.cuts.units import Unit
-from secateurs.learners.run.budget import Budget
 from secateurs.learners.run.console import say
+from secateurs.learners.run.preflight.budget import Budget
 from secateurs.utils import memory, nested
 from secateurs.utils.graph.flat.cuts import first_calls
 from secateurs.utils.graph.flat.walk import FlatModel, flatten_model

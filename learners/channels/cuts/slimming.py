@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import tf_keras as keras
 
-from secateurs.learners.run import measuring
 from secateurs.learners.run.console import say
+from secateurs.learners.run.results import measuring
 from secateurs.learners.run.settings import Settings
 from secateurs.utils import nested
 from secateurs.utils.deploy import model_block

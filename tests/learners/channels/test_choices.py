@@ -13,8 +13,8 @@ from secateurs.learners.channels.cuts.units import find_units
 from secateurs.learners.channels.repair.method import Method
 from secateurs.learners.channels.repair.reconstruct import prune, statistics
 from secateurs.learners.channels.repair.refits import LayerRefits
-from secateurs.learners.run import divergence
-from secateurs.learners.run.judging import Judge
+from secateurs.learners.run.training import divergence
+from secateurs.learners.run.training.judging import Judge
 from secateurs.nets.resnet import cifar_resnet
 from secateurs.utils.graph import ChannelGraph, plan_cost
 from secateurs.utils.training.tasks.classification import Classification

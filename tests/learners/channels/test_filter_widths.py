@@ -16,8 +16,8 @@ from secateurs.learners.channels.cuts.filter_units import filter_units
 from secateurs.learners.channels.filter_config import FpConfig
 from secateurs.learners.channels.filter_widths import FilterWidths
 from secateurs.learners.channels.state import WidthState
-from secateurs.learners.run import divergence
-from secateurs.learners.run.trials import Candidate
+from secateurs.learners.run.training import divergence
+from secateurs.learners.run.training.trials import Candidate
 from secateurs.nets.resnet import cifar_resnet
 from secateurs.utils.errors import UserError
 from secateurs.utils.graph import ChannelGraph, masked, plan_cost

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from secateurs.learners.run import estimate
-from secateurs.learners.run.budget import Budget, pieces_note
+from secateurs.learners.run.preflight import estimate
+from secateurs.learners.run.preflight.budget import Budget, pieces_note
 from secateurs.utils.errors import UserError
 from secateurs.utils.graph.counts.memory import MapBytes
 

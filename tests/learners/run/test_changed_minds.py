@@ -8,7 +8,8 @@ import pytest
 import tf_keras as keras
 from sklearn.linear_model import Ridge
 
-from secateurs.learners.run import batch_norms, lock
+from secateurs.learners.run.preflight import lock
+from secateurs.learners.run.training import batch_norms
 from secateurs.utils.errors import UserError
 from secateurs.utils.training.engine import loop
 from secateurs.utils.training.tasks.scores import Score

@@ -5,8 +5,8 @@ import pytest
 import tensorflow as tf
 import tf_keras as keras
 
-from secateurs.learners.run import distillation
-from secateurs.learners.run.distillation import remembered
+from secateurs.learners.run.training import distillation
+from secateurs.learners.run.training.distillation import remembered
 from secateurs.utils.errors import UserError
 from secateurs.utils.training.tasks.classification import Classification
 from secateurs.utils.training.tasks.objectives import TaskObjective

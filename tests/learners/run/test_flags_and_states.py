@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from secateurs.learners.run import lock
 from secateurs.learners.run.baseline import has_baseline
+from secateurs.learners.run.preflight import lock
 from secateurs.utils.errors import UserError
 from secateurs.utils.training.engine import loop
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tf_keras as keras
 
-from secateurs.learners.run.int8_repair import FileJudge
+from secateurs.learners.run.results.int8_repair import FileJudge
 from secateurs.utils.deploy import tflite_bytes
 from secateurs.utils.training.tasks.classification import Classification
 

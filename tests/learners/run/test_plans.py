@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tf_keras as keras
 
-from secateurs.learners.run.plans import (
+from secateurs.learners.run.results.plans import (
   ChannelCut,
   CutPlan,
   apply_plan,

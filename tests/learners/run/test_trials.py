@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from secateurs.learners.run.judging import judging_samples
-from secateurs.learners.run.trials import Candidate, Trial, best_candidates, search
+from secateurs.learners.run.training.judging import judging_samples
+from secateurs.learners.run.training.trials import Candidate, Trial, best_candidates, search
 from secateurs.nets.datasets.given import GivenData
 from secateurs.nets.datasets.ilsvrc12 import Ilsvrc12Config
 from secateurs.nets.datasets.ilsvrc12 import load as load_ilsvrc12

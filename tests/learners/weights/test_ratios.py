@@ -10,9 +10,9 @@ import tf_keras as keras
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from secateurs.learners.run import divergence
-from secateurs.learners.run.judging import Judge
-from secateurs.learners.run.trials import Candidate
+from secateurs.learners.run.training import divergence
+from secateurs.learners.run.training.judging import Judge
+from secateurs.learners.run.training.trials import Candidate
 from secateurs.learners.weights.ratios import by_curves, heuristic, meet_total, most_zeros, uniform
 from secateurs.learners.weights.search import (
   TOTAL,

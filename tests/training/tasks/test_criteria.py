@@ -6,7 +6,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 from secateurs.learners.channels.blocks.discrimination import LayerObjective
-from secateurs.learners.run.judging import Judge
+from secateurs.learners.run.training.judging import Judge
 from secateurs.utils.errors import UserError
 from secateurs.utils.graph.flat.walk import flatten_model
 from secateurs.utils.training.layerwise.maps import MapStore

@@ -6,7 +6,7 @@ import tensorflow as tf
 import tf_keras as keras
 from scipy import stats
 
-from secateurs.learners.run.judging import Judge
+from secateurs.learners.run.training.judging import Judge
 from secateurs.utils.training.engine import loop
 from secateurs.utils.training.tasks.evaluation import evaluate, evaluate_function
 from secateurs.utils.training.tasks.objectives import TaskObjective
@@ -199,7 +199,7 @@ def test_the_loop_trains_such_a_task(sample):
 @pytest.mark.parametrize('batch', [5, 250])
 def test_searches_judge_by_records(sample, model, monkeypatch, batch):
   """`Judge` holds targets in one array: both numbers side by side."""
-  monkeypatch.setattr('secateurs.learners.run.judging._BATCH', batch)
+  monkeypatch.setattr('secateurs.learners.run.training.judging._BATCH', batch)
 
   class SideBySide(AgeAndMood):
     def totals(self, targets, outputs, weights=None):

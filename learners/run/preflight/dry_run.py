@@ -10,8 +10,8 @@ import tf_keras as keras
 
 from secateurs.learners.run.console import say
 from secateurs.learners.run.phases import Phase
-from secateurs.learners.run.rates import Rates
 from secateurs.learners.run.settings import Settings
+from secateurs.learners.run.training.rates import Rates
 from secateurs.utils.training.engine import loop
 from secateurs.utils.training.engine.progress import format_seconds
 from secateurs.utils.training.tasks.objectives import TaskObjective

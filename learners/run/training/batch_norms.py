@@ -12,9 +12,9 @@ import dataclasses
 import tf_keras as keras
 
 from secateurs.learners.run.console import say, with_eta
-from secateurs.learners.run.judging import Judge, judging_samples, judging_split
 from secateurs.learners.run.settings import Settings
 from secateurs.learners.run.state import BatchNormState
+from secateurs.learners.run.training.judging import Judge, judging_samples, judging_split
 from secateurs.utils import nested
 from secateurs.utils.graph.counts.memory import inference_batch
 from secateurs.utils.graph.flat.walk import flatten_model

@@ -11,10 +11,10 @@ from typing import Any
 
 import tf_keras as keras
 
-from secateurs.learners.run import measuring
 from secateurs.learners.run.console import say
-from secateurs.learners.run.rates import Rates
+from secateurs.learners.run.results import measuring
 from secateurs.learners.run.settings import Settings
+from secateurs.learners.run.training.rates import Rates
 from secateurs.utils.deploy import int8_bytes
 from secateurs.utils.files import atomic_path
 from secateurs.utils.training import distributed

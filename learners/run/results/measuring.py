@@ -16,10 +16,10 @@ import tf_keras as keras
 
 from secateurs.learners.run.configs import RunConfig
 from secateurs.learners.run.console import say, with_eta
-from secateurs.learners.run.device_costs import add_costs
 from secateurs.learners.run.files import with_ending
 from secateurs.learners.run.helper import Helper
-from secateurs.learners.run.kinds import further_files
+from secateurs.learners.run.results.device_costs import add_costs
+from secateurs.learners.run.results.kinds import further_files
 from secateurs.learners.run.settings import Settings
 from secateurs.utils import nested
 from secateurs.utils.deploy import TFLiteModel, export_model, measure_latency, model_block

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from secateurs.learners.run import measuring
 from secateurs.learners.run.configs import RunConfig
+from secateurs.learners.run.results import measuring
 from secateurs.learners.run.settings import Settings
 from secateurs.utils import nested
 from secateurs.utils.deploy import TFLiteModel, measure_latency

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-from secateurs.learners.run.budget import Budget, sample_bytes
+from secateurs.learners.run.preflight.budget import Budget, sample_bytes
 from secateurs.utils import memory
 from secateurs.utils.errors import UserError
 from secateurs.utils.graph.counts.memory import MapBytes, inference_bytes

@@ -9,11 +9,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from secateurs.learners.run import shown
 from secateurs.learners.run.console import say
 from secateurs.learners.run.files import RunFiles
 from secateurs.learners.run.phase_times import OTHER
 from secateurs.learners.run.phases import Phase
+from secateurs.learners.run.results import shown
 from secateurs.learners.run.settings import FLOAT32_NOTE, Settings
 from secateurs.learners.run.state import PhaseTime, RunState
 from secateurs.utils.deploy import (

@@ -8,11 +8,11 @@ from collections.abc import Callable, Mapping, Sequence
 import tensorflow as tf
 import tf_keras as keras
 
-from secateurs.learners.run.budget import Budget, pieces_note
 from secateurs.learners.run.console import say
-from secateurs.learners.run.rates import Rates
+from secateurs.learners.run.preflight.budget import Budget, pieces_note
 from secateurs.learners.run.session import Session
 from secateurs.learners.run.settings import Settings
+from secateurs.learners.run.training.rates import Rates
 from secateurs.utils.graph.counts.memory import map_bytes
 from secateurs.utils.graph.flat.walk import flatten_model
 from secateurs.utils.training import distributed

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import tf_keras as keras
 
-from secateurs.learners.run import distillation
 from secateurs.learners.run.files import RunFiles
 from secateurs.learners.run.settings import Settings
+from secateurs.learners.run.training import distillation
 from secateurs.utils.config import Default
 from secateurs.utils.errors import UserError
 from secateurs.utils.training import distributed

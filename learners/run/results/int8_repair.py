@@ -10,9 +10,9 @@ from typing import Any
 import tf_keras as keras
 
 from secateurs.learners.run.console import say
-from secateurs.learners.run.int8_layers import divergence, layer_names
-from secateurs.learners.run.judging import judging_samples, widened
+from secateurs.learners.run.results.int8_layers import divergence, layer_names
 from secateurs.learners.run.settings import Settings
+from secateurs.learners.run.training.judging import judging_samples, widened
 from secateurs.utils.deploy.int8.repair import Repairer
 from secateurs.utils.deploy.int8.steps import NOTHING, parsed_steps
 from secateurs.utils.deploy.runtime.interpreter import TFLiteModel

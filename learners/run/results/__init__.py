@@ -1,0 +1,1 @@
+"""What a run ends in: measured files, the report, the plan of what was cut."""
