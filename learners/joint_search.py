@@ -13,6 +13,7 @@ on each network that the search goes on from; bits and zeros are further choices
 
 from __future__ import annotations
 
+import dataclasses
 import time
 
 from secateurs.learners import register
@@ -21,15 +22,19 @@ from secateurs.learners.run.console import say
 from secateurs.learners.run.phases import Phase
 from secateurs.learners.run.results.reporting import Findings
 from secateurs.learners.run.training.judging import judging_notes, judging_samples, judging_split
-from secateurs.learners.search import opening, stepping, telling
+from secateurs.learners.search import findings, opening, planning, stepping, telling
 from secateurs.learners.search.building import bits_after, repaired
 from secateurs.learners.search.config import JsConfig
+from secateurs.learners.search.floor import require_reachable
 from secateurs.learners.search.learner import SearchLearner
 from secateurs.learners.search.parts import survey
 from secateurs.learners.search.state import JsState, Try
 from secateurs.learners.search.trying import choose_step, drop_of
 from secateurs.utils.errors import UserError
+from secateurs.utils.training import distributed
 from secateurs.utils.training.models.batch_norm import reestimate
+
+_WORK = ('survey', 'search', 'cut', 'finetune')
 
 
 @register
@@ -44,28 +49,45 @@ class JointSearchLearner(SearchLearner):
 
   def compression_phases(self) -> list[Phase]:
     """What is known before, the tries, and the last training."""
+    planned = self.settings.run.plan is not None
     return [
       Phase('survey', self._survey, title='choose the kind of file, and how long tries may be'),
-      Phase('search', self._search, title='try smaller and smaller networks'),
+      Phase('cut', self._take_plan, title='cut what the plan says')
+      if planned
+      else Phase('search', self._search, title='try smaller and smaller networks'),
       Phase('finetune', self._finetune, self.state.final_steps),
     ]
 
   def findings(self) -> Findings:
     """The path of the search, what was taken, and what more loss would buy."""
-    given = telling.findings(self.config, self.state)
-    notes = [*given['notes'], *judging_notes(self.helper)]
-    return extended(super().findings(), notes, requested=given['requested'], extra=given['extra'])
+    config, state, plan = self.config, self.state, self.settings.run.plan
+    planned = plan is not None
+    notes = [] if planned else findings.notes(config, state)
+    return extended(
+      super().findings(),
+      [*notes, *judging_notes(self.helper)],
+      requested={'plan': plan} if planned else findings.requested(config),
+      extra=findings.figures(config, state),
+    )
 
   def _measure(self) -> None:
     super()._measure()
-    report = self.session.state.report
-    verdict = telling.verdict(self.config, report, self.state.file)
+    config, state, report = self.config, self.state, self.session.state.report
+    times = self.session.times.entries
+    seconds = sum(times[name].seconds for name in _WORK if name in times)
+    if state.file == 'int8' and 'int8' in report['compressed']:
+      report['compressed']['deployed'] = 'int8'
+    report['achieved'] |= findings.reached(config, state, report, seconds)
+    limited = config.limit is None and self.settings.run.plan is None
+    verdict = findings.verdict(config, state, report, limited=limited)
     report['notes'].insert(0, verdict)
     say(verdict)
 
   def dry_run(self) -> None:
     """As of all learners; and what the search would try, and for how long."""
     super().dry_run()
+    if self._plan is not None:
+      return
     samples = self.helper.nb_samples(judging_split(self.helper))
     say(telling.plan(self.config, min(samples, self.config.nb_smpls_judge)))
 
@@ -79,7 +101,11 @@ class JointSearchLearner(SearchLearner):
     judge, began = self._judge, time.perf_counter()
     costs = self._costs
     original = judge(costs.predictor(model))
-    opening.require_tellable(config, judge.nb_samples, original.score.unit == 'percent')
+    state.percent = original.score.unit == 'percent'
+    if self._plan is None:
+      opening.require_tellable(config, judge.nb_samples, state.percent)
+    elif self._plan.file is not None and config.file == 'auto':
+      config = dataclasses.replace(config, file=self._plan.file)
     state.file, by_kind = opening.choose_file(config, costs, model, judge)
     self._set_file()
     state.cost = by_kind.get('float') or costs.of(model)
@@ -87,8 +113,11 @@ class JointSearchLearner(SearchLearner):
     state.reference, state.nb_judged = original.parts, judge.nb_samples
     state.reference_value = original.score.goodness
     state.reference_is, state.step = 'the original', config.first_step
-    if config.cost == 'latency':
-      state.ms_by_part = opening.milliseconds(self._scene(0), self._costs)
+    if self._plan is None:
+      scene = self._scene(0)
+      require_reachable(config, scene, self._costs, judge, lambda: self.repair)
+    if config.cost == 'latency' and self._plan is None:
+      state.ms_by_part = opening.milliseconds(scene, self._costs)
     network = self.settings.in_training_precision(model)
     objective = self.objective(network)
     steps = opening.training_steps(config, self.settings, self.rates, objective, network)
@@ -116,10 +145,32 @@ class JointSearchLearner(SearchLearner):
       ) or self._try(stand)
     say(f'search  {state.ended}')
     telling.require_limit(config, state)
-    state.chosen = state.base
-    if state.chosen:
-      self.model = self.settings.in_training_precision(self._network(state.chosen))
-      self._share(self.model, state.tries[state.chosen - 1].bits)
+    self._take(state.base)
+
+  def _take(self, number: int) -> None:
+    """Makes a network of the search the run's."""
+    self.state.chosen = number
+    if number:
+      self.model = self.settings.in_training_precision(self._network(number))
+      self._share(self.model, self.state.tries[number - 1].bits)
+
+  # In place of the search.
+
+  def _take_plan(self) -> None:
+    """The phase that makes the cut of a plan, without a search."""
+    state, scene, judge = self.state, self._scene(0), self._judge
+    model = planning.applied(self._plan, scene, self.repair)
+    reestimate(model, self.bn_batches(model))
+    bits = {**scene.bits, **self._plan.bits} if scene.bits else {}
+    judged = judge(self._costs.predictor(model))
+    drop = drop_of(state.reference, judged)
+    cost = self._costs.of(model, bits)
+    tried = Try(1, 0, cost, cost, score=judged.score.value, drop=drop.value, most=drop.most)
+    tried.accepted, tried.bits, tried.taken = True, bits, planning.taken_of(self._plan)
+    state.tries, state.base, state.ended = [tried], 1, 'The plan was applied.'
+    say(f'plan  {telling.ending(self.config, state, tried)}')
+    distributed.from_chief(lambda: self._write(1, model, best=True))
+    self._take(1)
 
   def _cost_of(self, number: int) -> float:
     return self.state.tries[number - 1].cost if number else self.state.start
@@ -135,11 +186,12 @@ class JointSearchLearner(SearchLearner):
     taken, cost = choose_step(scene, self._known[state.base], self._costs, stand.cost, target)
     if not taken or (cost > stand.cost * stepping.SMALLEST_STEP and cost > target):
       return 'Nothing more can be taken that saves anything.'
-    model = repaired(scene.model, taken, scene.trunk, scene.skip, repair, self.settings)
+    model, cuts = repaired(scene.model, taken, scene.trunk, scene.skip, repair, self.settings)
     reestimate(model, self.bn_batches(model))
     number = len(state.tries) + 1
     tried = Try(number, state.base, target, taken=taken, bits=bits_after(scene.bits, taken))
     tried.predicted = sum(one.loss for one in taken)
+    tried.channels = [dataclasses.asdict(cut) for cut in cuts]
     tried.seconds = time.perf_counter() - began
     say(telling.beginning(config, tried, stand))
     self._begin(tried, model)
@@ -164,4 +216,4 @@ class JointSearchLearner(SearchLearner):
       state.final = {'score': before.score, 'drop': before.drop, 'most': before.most}
     else:
       state.final = {'score': judged.score.value, 'drop': drop.value, 'most': drop.most}
-    say(telling.final(config, state))
+    say(telling.final(state))

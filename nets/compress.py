@@ -86,7 +86,7 @@ def _helper(model: Any, train: Any, test: Any, options: dict[str, Any]) -> Model
   if not unlabelled.is_unlabelled(train):
     return ModelHelper.from_model(model, train, test, **options)
   helper = ModelHelper.from_model(model, *unlabelled.with_decisions(model, train, test), **options)
-  helper.own_notes.append(unlabelled.NOTE)
+  unlabelled.mark(helper)
   return helper
 
 

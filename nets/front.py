@@ -5,7 +5,9 @@ Thin: each sub-command hands over to what the scripts of a checkout run, with th
 
 from __future__ import annotations
 
+import difflib
 import importlib
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -14,6 +16,9 @@ from typing import Any
 JOINT = 'joint-search'
 DEFAULTS = {'nb_smpls_val': -1, 'enbl_dst': True, 'enbl_bf16': True}
 """Flags of `compress` whose defaults differ from those of a single learner."""
+
+_ARRAYS = ('.npy', '.npz')
+_IMAGES = ('.jpg', '.jpeg', '.png')
 
 _SHORT = (
   'max_drop',
@@ -45,7 +50,8 @@ _USAGE = """usage: secateurs COMMAND ...
 
 MODEL: a .keras or .h5 file, or a network of this package with its data, such as resnet_at_cifar10.
 DATA:  a folder with one sub-folder of images for each class, or with train.npz and test.npz; or
-       cifar10 or ilsvrc12 (their folder: --data_dir_local).
+       cifar10 or ilsvrc12 (their folder: --data_dir_local). Without labels: a folder of images, or a
+       .npy or .npz file.
 All further flags, such as --learner, --run_dir, --dry_run: secateurs compress MODEL --help."""
 
 
@@ -57,8 +63,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(_USAGE)
     return 0 if argv else 2
   if command not in _COMMANDS:
-    import difflib
-
     near = difflib.get_close_matches(command, _COMMANDS, 1)
     hint = f'did you mean {near[0]}?' if near else f'expected one of {", ".join(_COMMANDS)}.'
     print(f'Error: secateurs has no command {command!r}: {hint}', file=sys.stderr)
@@ -84,7 +88,8 @@ def compress_arguments(
     raise UserError(
       f'secateurs {command} needs a model: give MODEL --data DATA, such as model.keras --data photos.'
     )
-  model, flags = arguments[0], list(arguments[1:])
+  first = list(arguments).index('--help') if arguments[0].startswith('-') else 0
+  model, flags = arguments[first], [*arguments[:first], *arguments[first + 1 :]]
   flags, data = _without(flags, 'data')
   given = {flag.lstrip('-').split('=')[0] for flag in flags if flag.startswith('-')}
   found: list[str] = []
@@ -123,30 +128,59 @@ def _without(flags: list[str], name: str) -> tuple[list[str], str | None]:
 def _data_flags(data: str) -> list[str]:
   from secateurs.utils.errors import UserError
 
-  folder = Path(data).expanduser()
+  path = Path(data).expanduser()
   if data in ('cifar10', 'ilsvrc12'):
     return [f'--data_set={data}']
-  if not folder.is_dir():
+  if path.is_file() and path.suffix in _ARRAYS:
+    return ['--data_set=arrays', f'--data_dir_local={path}']
+  if not path.is_dir():
+    found = 'a file of another kind' if path.is_file() else 'no folder'
     raise UserError(
-      f'--data {data} is no folder: give one with a sub-folder of images for each class, one with '
-      'train.npz and test.npz, or cifar10 or ilsvrc12.'
+      f'--data {data} is {found}: give a folder with a sub-folder of images for each class, one with '
+      'train.npz and test.npz, or cifar10 or ilsvrc12; images without labels may lie in the folder '
+      'itself, or in a .npy or .npz file.'
     )
-  kind = 'arrays' if (folder / 'train.npz').is_file() else 'image_folder'
-  return [f'--data_set={kind}', f'--data_dir_local={folder}']
+  kind = 'arrays' if (path / 'train.npz').is_file() else _kind_of_folder(path)
+  return [f'--data_set={kind}', f'--data_dir_local={path}']
+
+
+def _kind_of_folder(folder: Path) -> str:
+  """Whether images lie in folders of classes, or alone."""
+  root = folder / 'train' if (folder / 'train').is_dir() else folder
+  with os.scandir(root) as entries:
+    found = [(entry.is_dir(), entry.name.lower()) for entry in entries if entry.name[0] != '.']
+  classes = any(is_folder for is_folder, _ in found)
+  images = any(name.endswith(_IMAGES) for is_folder, name in found if not is_folder)
+  return 'images' if images and not classes else 'image_folder'
 
 
 def _experiment(model: str) -> tuple[Callable[[], Any], list[str]]:
-  """What gives the experiment of a model file or of a network's name, and the flags that name it."""
-  name = model.removesuffix('_run')
-  if not Path(model).expanduser().exists() and name.isidentifier() and '_at_' in name:
-    try:
+  """What gives the experiment of a model file or of a network's name, and the flags that name it.
+
+  Raises:
+    UserError: there is neither, or the file is of a kind that holds no Keras model.
+  """
+  from secateurs.utils.errors import UserError
+  from secateurs.utils.other_models import refuse_others
+
+  if model == '--help':
+    from secateurs.nets.saved_model_run import experiment
+
+    return experiment, ['--help']
+  name, path = model.removesuffix('_run'), Path(model).expanduser()
+  if not path.exists():
+    known = [one.stem.removesuffix('_run') for one in Path(__file__).parent.glob('*_at_*_run.py')]
+    if name in known:
       return importlib.import_module(f'secateurs.nets.{name}_run').experiment, []
-    except ModuleNotFoundError as error:
-      if error.name != f'secateurs.nets.{name}_run':
-        raise
+    near = difflib.get_close_matches(name, known, 1)
+    hint = f'did you mean {near[0]}?' if near else 'give a .keras or .h5 file, or such a network.'
+    raise UserError(
+      f'{model} does not exist, nor is it a network of this package such as resnet_at_cifar10: {hint}'
+    )
+  refuse_others(path, model)
   from secateurs.nets.saved_model_run import experiment
 
-  return experiment, [f'--model={model}']
+  return experiment, [f'--model={path}']
 
 
 def _run(arguments: Sequence[str], command: str = 'compress', mode: str | None = None) -> int:
@@ -156,6 +190,8 @@ def _run(arguments: Sequence[str], command: str = 'compress', mode: str | None =
   try:
     model, flags = compress_arguments(arguments, command)
     experiment, naming = _experiment(model)
+    if not naming:  # Such a network comes with its kind of data.
+      flags = [flag for flag in flags if not flag.startswith('--data_set=')]
   except UserError as error:
     print(f'Error: {error}', file=sys.stderr)
     return 1

@@ -45,6 +45,7 @@ class ModelHelper:
     configs: what network and data were made from, where flags gave it.
     own_notes: what the reader of a report must know beside the data's notes.
     keras3: whether the network came as a model of Keras 3, and its result goes out as one.
+    unlabelled: whether the labels are the decisions of the original, because there were none.
   """
 
   def __init__(
@@ -60,7 +61,7 @@ class ModelHelper:
     self._build, self._own_weights = build, own_weights
     self.task: Task = Classification(dataset.nb_classes) if task is None else task
     self.own_notes: list[str] = []
-    self.keras3 = False
+    self.keras3 = self.unlabelled = False
     self.callbacks: Sequence[keras.callbacks.Callback] = ()
     self.configs: tuple[Config, ...] = ()
     self._history: list[dict[str, Any]] = []
@@ -221,6 +222,7 @@ class ModelHelper:
     network = self.task.trained(load_model(path))
     helper = GivenModelHelper(network, self.dataset, self.task, self.net, self.recipe)
     helper.callbacks, helper.configs = self.callbacks, self.configs
+    helper.unlabelled = self.unlabelled
     helper._history = read_history(path)
     return helper
 

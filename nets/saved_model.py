@@ -7,7 +7,7 @@ from pathlib import Path
 
 from secateurs.nets import unlabelled
 from secateurs.nets.compiled_loss import loss_in_file
-from secateurs.nets.datasets import array_files, cifar10, ilsvrc12, image_folder
+from secateurs.nets.datasets import array_files, cifar10, ilsvrc12, image_folder, images_alone
 from secateurs.nets.datasets.images import DataConfig, ImageSource
 from secateurs.nets.experiments import Experiment
 from secateurs.nets.given_model import read_model
@@ -22,6 +22,7 @@ _PREPROCESS = {'imagenet': 'caffe', 'torch': 'torch', '0..1': '0..1', '-1..1': '
 _NEED_THREE_CHANNELS = ('imagenet', 'torch')
 _RECIPES = {
   'image_folder': FOLDER_RECIPE,
+  'images': FOLDER_RECIPE,
   'cifar10': CIFAR10_RECIPE,
   'ilsvrc12': ILSVRC12_RECIPE,
   'arrays': FOLDER_RECIPE,
@@ -51,7 +52,8 @@ class SavedModelConfig(DataConfig):
   )
   data_set: str = option(
     'image_folder',
-    'What kind of data it is; arrays: train.npz and test.npz with x and y (docs/tasks.md).',
+    'What kind of data it is; images: a folder of images alone, without labels; arrays: train.npz and '
+    'test.npz with x and y, or a .npz or .npy file of inputs alone (docs/tasks.md).',
     choices=tuple(_RECIPES),
   )
   preprocess: str = option(
@@ -82,10 +84,12 @@ def _make(config: SavedModelConfig) -> ModelHelper:
   else:
     shape = _image_shape(model.inputs[0].shape if len(model.inputs or ()) == 1 else (), config)
     data = (_load(config, shape),)
-  notes = []
-  if config.data_set == 'arrays' and all(len(part) == 1 for part in data):
-    data = unlabelled.with_decisions(model, data[0][0], data[1][0])
-    notes = [unlabelled.NOTE]
+  alone = config.data_set == 'arrays' and all(part is None or len(part) == 1 for part in data)
+  if alone:
+    train, test = (None if part is None else part[0] for part in data)
+    data = unlabelled.with_decisions(model, train, test)
+  elif config.data_set == 'images':
+    data = (unlabelled.decided(model, data[0]),)
   helper = ModelHelper.from_model(
     model,
     *data,
@@ -97,7 +101,8 @@ def _make(config: SavedModelConfig) -> ModelHelper:
     history=read_history(Path(config.model)),
     nb_smpls_val=config.nb_smpls_val if config.data_set == 'arrays' else 0,
   )
-  helper.own_notes += notes
+  if alone or config.data_set == 'images':
+    unlabelled.mark(helper)
   return helper
 
 
@@ -119,8 +124,9 @@ def _image_shape(shape: tuple, config: SavedModelConfig) -> tuple[int, int, int]
 def _load(config: SavedModelConfig, shape: tuple[int, int, int]) -> ImageSource:
   mode = _PREPROCESS[config.preprocess]
   shared = {field.name: getattr(config, field.name) for field in dataclasses.fields(DataConfig)}
-  if config.data_set == 'image_folder':
-    return image_folder.load(image_folder.ImageFolderConfig(**shared), shape, mode)
+  if config.data_set in ('image_folder', 'images'):
+    load = image_folder.load if config.data_set == 'image_folder' else images_alone.load
+    return load(image_folder.ImageFolderConfig(**shared), shape, mode)
   if config.data_set == 'cifar10':
     return cifar10.load(DataConfig(**shared), mode)
   if shape[0] != shape[1] or shape[2] != 3:

@@ -12,6 +12,7 @@ import tf_keras as keras
 
 from secateurs.utils.errors import UserError
 from secateurs.utils.keras3.kinds import is_keras3, load_keras3
+from secateurs.utils.other_models import refuse_others
 from secateurs.utils.untrusted import refuse_code
 
 
@@ -49,6 +50,7 @@ def _loaded(path: str | os.PathLike, name: str | os.PathLike, with_training: boo
   path = Path(path)
   if not path.exists():
     raise UserError(f'{name} does not exist: give the path of a model file.')
+  refuse_others(path, name)
   load = _load_tf_keras
   try:
     refuse_code(path, name)

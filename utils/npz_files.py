@@ -1,4 +1,4 @@
-"""NumPy archives of users: all arrays by name, or one sentence."""
+"""NumPy files of users: arrays, or one sentence."""
 
 from __future__ import annotations
 
@@ -34,4 +34,22 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
     reason = ' '.join(str(error).split())[:200]
     raise UserError(
       f'{path} cannot be read as a NumPy archive ({reason}): it is damaged, use another.'
+    ) from error
+
+
+def read_npy(path: Path) -> np.ndarray:
+  """Reads one array; pickled objects are refused.
+
+  Raises:
+    UserError: it is no array, or damaged.
+  """
+  try:
+    found = np.load(path, allow_pickle=False)
+    if not isinstance(found, np.ndarray):
+      raise ValueError('it holds several arrays')
+    return found
+  except _DAMAGES as error:
+    reason = ' '.join(str(error).split())[:200]
+    raise UserError(
+      f'{path} cannot be read as a NumPy array ({reason}): it is damaged, use another.'
     ) from error

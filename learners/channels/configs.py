@@ -23,6 +23,17 @@ def latency_table_option() -> Any:
   )
 
 
+def target_ram_option() -> Any:
+  """The option `target_ram` of learners that have `target_latency`."""
+  return option(
+    None,
+    "Fraction of the original's peak activation memory (RAM of the .tflite file, by a planner) to "
+    'reach: layers that hold the peak are narrowed, for the least loss, and no others.',
+    low=0.01,
+    high=1.0,
+  )
+
+
 @dataclasses.dataclass(frozen=True)
 class ChannelConfig(Config):
   """Which channels may be pruned."""
@@ -75,6 +86,7 @@ class WidthConfig(ChannelConfig, AmcConfig):
     high=1.0,
   )
   latency_table: str | None = latency_table_option()
+  target_ram: float | None = target_ram_option()
   quadruple: bool = option(False, 'Round numbers of kept channels up to multiples of four.')
   nb_rlouts: int = option(
     1,
@@ -95,12 +107,14 @@ class WidthConfig(ChannelConfig, AmcConfig):
   def __post_init__(self) -> None:
     super().__post_init__()
     require_target(self)
-    refuse_latency_of_agent(self)
-    if self.target_latency is not None and self.prune_option == 'list':
-      raise UserError(
-        f'--{self.prefix}target_latency chooses how much stays, but --{self.prefix}prune_option list '
-        'gives that: leave one of the two out.'
-      )
+    refuse_targets_of_agent(self)
+    refuse_two_targets(self, ('target_latency', 'target_ram'))
+    for name in ('target_latency', 'target_ram'):
+      if getattr(self, name) is not None and self.prune_option == 'list':
+        raise UserError(
+          f'--{self.prefix}{name} chooses how much stays, but --{self.prefix}prune_option list '
+          'gives that: leave one of the two out.'
+        )
 
   @property
   def step(self) -> int:
@@ -112,6 +126,7 @@ class WidthConfig(ChannelConfig, AmcConfig):
     """A fraction of all MACs for auto, or a ratio for uniform, that leaves nothing to go."""
     if (
       self.target_latency is None
+      and self.target_ram is None
       and self.prune_option in ('auto', AMC)
       and self.preserve_ratio == 1
     ):
@@ -123,40 +138,46 @@ def keeps_all_filters(config: Config, options: Sequence[str]) -> str | None:
   """The flag of a ranking of filters that asks for all of them to stay; None where some may go.
 
   Args:
-    config: has `preserve_ratio`, `target_latency`, `prune_option` and `prune_ratio`.
+    config: has `preserve_ratio`, `target_latency`, `target_ram`, `prune_option` and `prune_ratio`.
     options: those of `prune_option` that its ratio decides.
   """
   if config.preserve_ratio == 1:
     return f'--{config.prefix}preserve_ratio 1'
-  if config.preserve_ratio is not None or config.target_latency is not None:
+  if any(getattr(config, name) is not None for name in TARGETS):
     return None
   if config.prune_ratio == 0 and config.prune_option in options:
     return f'--{config.prefix}prune_ratio 0'
   return None
 
 
-def refuse_two_targets(config: Config) -> None:
-  """Checks that no more than one of `preserve_ratio` and `target_latency` is given.
+TARGETS = ('preserve_ratio', 'target_latency', 'target_ram')
+"""Options of which each says how much stays."""
+
+
+def refuse_two_targets(config: Config, names: Sequence[str] = TARGETS) -> None:
+  """Checks that no more than one of some targets is given.
 
   Raises:
-    UserError: both are.
+    UserError: two are.
   """
-  if config.preserve_ratio is not None and config.target_latency is not None:
+  given = [name for name in names if getattr(config, name) is not None]
+  if len(given) > 1:
     raise UserError(
-      f'--{config.prefix}preserve_ratio and --{config.prefix}target_latency both say how much stays: '
+      f'--{config.prefix}{given[0]} and --{config.prefix}{given[1]} both say how much stays: '
       'leave one of them out.'
     )
 
 
-def refuse_latency_of_agent(config: Config) -> None:
-  """Checks that no latency is asked of the agent, whose budgets are MACs.
+def refuse_targets_of_agent(config: Config) -> None:
+  """Checks that no latency or memory is asked of the agent, whose budgets are MACs.
 
   Raises:
     UserError: one is.
   """
-  if config.prune_option == AMC and config.target_latency is not None:
+  given = [name for name in ('target_latency', 'target_ram') if getattr(config, name) is not None]
+  if config.prune_option == AMC and given:
     raise UserError(
-      f'--{config.prefix}prune_option amc has a budget of MACs, but --{config.prefix}target_latency '
+      f'--{config.prefix}prune_option amc has a budget of MACs, but --{config.prefix}{given[0]} '
       f'was given: give --{config.prefix}preserve_ratio in its place.'
     )
 

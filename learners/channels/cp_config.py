@@ -6,7 +6,7 @@ import dataclasses
 
 from secateurs.learners.channels.allocation.amc_config import AMC
 from secateurs.learners.channels.configs import RefitConfig, WidthConfig
-from secateurs.learners.channels.criteria import registry as criteria
+from secateurs.learners.channels.criteria.registry import registry as criteria
 from secateurs.utils.config import option
 
 
@@ -86,5 +86,5 @@ class CpConfig(WidthConfig, RefitConfig):
   def keeps_all(self) -> str | None:
     """As of all widths, or a ratio of 1 for uniform."""
     if self.prune_option == 'uniform' and self.uniform_preserve_ratio == 1:
-      return None if self.target_latency else '--cp_uniform_preserve_ratio 1'
+      return None if self.target_latency or self.target_ram else '--cp_uniform_preserve_ratio 1'
     return super().keeps_all

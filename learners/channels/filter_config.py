@@ -11,9 +11,10 @@ from secateurs.learners.channels.configs import (
   ChannelConfig,
   keeps_all_filters,
   latency_table_option,
-  refuse_latency_of_agent,
+  refuse_targets_of_agent,
   refuse_two_targets,
   require_target,
+  target_ram_option,
 )
 from secateurs.learners.channels.criteria.hrank import LAYOUTS
 from secateurs.learners.channels.criteria.ranking import NORMALIZATIONS, ORDERS
@@ -101,6 +102,7 @@ class FpConfig(ChannelConfig, AmcConfig):
     high=1.0,
   )
   latency_table: str | None = latency_table_option()
+  target_ram: float | None = target_ram_option()
   quadruple: bool = option(False, 'Round numbers of kept filters up to multiples of four.')
   floor: float = option(
     0.1,
@@ -164,7 +166,7 @@ class FpConfig(ChannelConfig, AmcConfig):
     super().__post_init__()
     require_target(self)
     refuse_two_targets(self)
-    refuse_latency_of_agent(self)
+    refuse_targets_of_agent(self)
     if self.nb_rounds > 1 and self.schedule == 'one-shot':
       raise UserError(
         f'--fp_nb_rounds {self.nb_rounds} needs rounds, but --fp_schedule is one-shot: add '

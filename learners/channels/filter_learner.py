@@ -78,6 +78,8 @@ class FilterLearner(ChannelLearner):
       return {'plan': plan}
     if config.target_latency is not None:
       return {'latency_ratio': config.target_latency}
+    if config.target_ram is not None:
+      return {'ram_ratio': config.target_ram}
     if self.state.widths.macs_ratio is not None:
       return {'macs_ratio': self.state.widths.macs_ratio}
     if config.preserve_ratio is not None:
@@ -85,7 +87,7 @@ class FilterLearner(ChannelLearner):
     if config.prune_option == 'list':
       return {'prune_ratios': config.prune_list_file}
     if config.prune_option == 'sensitivity':
-      return {'max_drop': config.max_drop}
+      return {'max_drop_alone': config.max_drop}
     return {'channels_ratio': 1 - config.prune_ratio}
 
   def findings(self) -> Findings:

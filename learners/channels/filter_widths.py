@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import tf_keras as keras
 
-from secateurs.learners.channels.allocation import amc_widths, solvers, timed
+from secateurs.learners.channels.allocation import amc_widths, ram, solvers, timed
 from secateurs.learners.channels.allocation.choices import Choices
 from secateurs.learners.channels.allocation.colony import Colony, Found
 from secateurs.learners.channels.allocation.filter_scan import masked_parts, sensitivity
@@ -55,7 +55,8 @@ class FilterWidths:
   @property
   def measures(self) -> bool:
     """Whether something must be measured before widths are known."""
-    return bool(self._allocation.measures) or self._config.target_latency is not None
+    targets = self._config.target_latency, self._config.target_ram
+    return bool(self._allocation.measures) or targets != (None, None)
 
   def check(self, ranked: Ranked) -> None:
     """Checks list and budget, whatever the channels' keys are.
@@ -85,6 +86,10 @@ class FilterWidths:
     if measures == DIVERGENCE and state.divergence is None:
       state.divergence = self._scan(ranked, site)
       site.save()
+    if config.target_ram is not None:
+      if state.counts is None:
+        self._allocate_memory(ranked)
+      return
     by_table = config.latency_table is not None
     if config.target_latency is not None and state.latency is None and not by_table:
       state.latency = self._fraction_of_time(ranked, site)
@@ -119,6 +124,19 @@ class FilterWidths:
       if config.target_latency is not None:  # Other widths of equal MACs are not quite as fast.
         state.latency = self._fraction_of_time(ranked, site)
         state.macs_ratio = state.latency['fraction']
+
+  def _allocate_memory(self, ranked: Ranked) -> None:
+    config, state = self._config, self._state
+    state.counts, state.ram = ram.allocate(
+      ram.Asked(config.target_ram, config.prefix),
+      ranked.graph,
+      ranked.units,
+      self._losses(ranked),
+      ranked.masks,
+      step=config.step,
+      least=self._least(ranked),
+    )
+    state.macs_ratio = state.ram['fraction']
 
   def counts(self, ranked: Ranked, done: float = 1.0) -> dict[str, int]:
     """Channels that stay, by unit name, after a fraction of all cuts in (0, 1].

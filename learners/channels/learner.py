@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
+from secateurs.learners.channels.allocation.ram import note as ram_note
 from secateurs.learners.channels.configs import ChannelConfig
 from secateurs.learners.channels.cuts import reach, slimming
 from secateurs.learners.channels.cuts.chosen_layers import chosen, table
@@ -76,6 +77,7 @@ class ChannelLearner(CompressionLearner):
       self.plan_to_apply = plans.read_plan(path)
       network = self.helper.build_model(self.settings.run.seed)
       plans.require_same_network(self.plan_to_apply, network, path)
+      plans.require_channels_alone(self.plan_to_apply, f'--plan {path}', self.name)
 
   def preflight(self) -> list[Check]:
     """As of all learners; says what ratios apply to, and what `--layers` means for each unit."""
@@ -110,6 +112,8 @@ class ChannelLearner(CompressionLearner):
         reached={'channels_ratio': 1.0},
       )
     notes = [state.reach] if state.reach else []
+    if state.widths.ram is not None:
+      notes.append(ram_note(state.widths.ram))
     if state.left_whole:
       notes.append(f'Channels that stayed whole: {"; ".join(state.left_whole)}.')
     return extended(
@@ -136,6 +140,7 @@ class ChannelLearner(CompressionLearner):
       'divergence': widths.divergence,
       'search': widths.search,
       'latency': widths.latency,
+      'ram': widths.ram,
       'comparison': state.comparison,
       'colony': widths.colony,
     }

@@ -17,6 +17,7 @@ class WidthState:
   Attributes:
     divergence: by unit name, (fraction gone, divergence) of the unit pruned alone; None if not scanned.
     latency: the fraction of channels or MACs that has the target latency, and the latency measured.
+    ram: with a target in memory, what `ram.allocate` says of the widths.
     counts: channels that stay, by unit name, where a budget is allocated.
     macs_ratio: the budget, as a fraction of all MACs.
     search: what the search found, for the report.
@@ -29,6 +30,7 @@ class WidthState:
 
   divergence: Curves | None = None
   latency: dict[str, float] | None = None
+  ram: dict[str, Any] | None = None
   counts: dict[str, int] | None = None
   macs_ratio: float | None = None
   search: dict[str, Any] | None = None

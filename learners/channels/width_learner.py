@@ -105,6 +105,8 @@ class WidthLearner(ChannelLearner):
       return {'plan': plan}
     if config.target_latency is not None:
       return {'latency_ratio': config.target_latency}
+    if config.target_ram is not None:
+      return {'ram_ratio': config.target_ram}
     if config.prune_option == 'list':
       return {self.list_of: config.prune_list_file}
     if self.widths.by_budget:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import tf_keras as keras
 
-from secateurs.learners.channels.allocation import amc_widths, solvers, timed
+from secateurs.learners.channels.allocation import amc_widths, ram, solvers, timed
 from secateurs.learners.channels.allocation.amc_config import AMC
 from secateurs.learners.channels.allocation.choices import Choices
 from secateurs.learners.channels.allocation.latency import share_for
@@ -98,7 +98,13 @@ class Widths:
   @property
   def by_budget(self) -> bool:
     """Whether the allocation needs a budget and measured losses."""
-    return self.by_table or ALLOCATIONS.find(self._config.prune_option).by_budget
+    allocates = ALLOCATIONS.find(self._config.prune_option).by_budget
+    return self.by_table or self.by_memory or allocates
+
+  @property
+  def by_memory(self) -> bool:
+    """Whether the peak of activations decides."""
+    return self._config.target_ram is not None
 
   def counts(self, units: Sequence[Unit]) -> dict[str, int]:
     """Channels that stay, by unit name; budgets and latencies must have been allocated before.
@@ -179,7 +185,8 @@ class Widths:
     agent = config.prune_option == AMC
     least = amc_widths.least_by_agent(config, units) if agent else None
     choices = Choices(graph, units, config.step, least=least)
-    budget = 0.0 if self.by_table else self._budget_of(choices, total)
+    measured = self.by_table or self.by_memory
+    budget = 0.0 if measured else self._budget_of(choices, total)
     state.macs_ratio = budget / total
     samples = site.samples()
     batches, method = [sample[0] for sample in samples], site.method(graph, units, samples)
@@ -190,6 +197,13 @@ class Widths:
     losses = losses_of(state.divergence, units)
     if self.by_table:
       self._allocate_time(graph, units, losses)
+      return
+    if self.by_memory:
+      asked = ram.Asked(config.target_ram, config.prefix)
+      state.counts, state.ram = ram.allocate(
+        asked, graph, units, losses, _first_channels(units), step=config.step
+      )
+      state.macs_ratio = state.ram['fraction']
       return
     if config.nb_rlouts == 1 and config.target_latency is None:
       request = self._request(units, self._ratio)
@@ -256,7 +270,7 @@ class Widths:
       graph,
       units,
       losses,
-      lambda counts: [np.arange(unit.size) < counts[unit.name] for unit in units],
+      _first_channels(units),
     )
     state.macs_ratio = state.latency['fraction']
 
@@ -319,6 +333,11 @@ class Widths:
     state.counts = final.counts
     split = judging_split(site.helper)
     state.search = summary(trials, best, final, goodness, nb_samples, split)
+
+
+def _first_channels(units: Sequence[Unit]) -> ram.Masks:
+  """The first channels of each unit stay: which ones does not matter for time and memory."""
+  return lambda counts: [np.arange(unit.size) < counts[unit.name] for unit in units]
 
 
 def _say_curve(number: int, total: int, name: str, curve: divergence.Curve) -> None:

@@ -11,6 +11,7 @@ from secateurs.learners.channels.configs import (
   latency_table_option,
   refuse_two_targets,
   require_target,
+  target_ram_option,
 )
 from secateurs.utils.config import option
 
@@ -37,6 +38,7 @@ class BudgetConfig(ChannelConfig):
     high=1.0,
   )
   latency_table: str | None = latency_table_option()
+  target_ram: float | None = target_ram_option()
   quadruple: bool = option(False, 'Round numbers of kept channels up to multiples of four.')
   floor: float = option(
     0.1, 'Fraction of its channels that each layer keeps at least.', low=0.0, high=1.0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+from secateurs.learners.channels.configs import TARGETS
 from secateurs.learners.channels.criteria.registry import of_filters
 from secateurs.learners.channels.cuts.filter_units import FILTER_TRUNKS
 from secateurs.learners.channels.filter_config import FILTER_REPAIRS
@@ -151,7 +152,7 @@ class RpConfig(BudgetConfig):
       )
 
   def _check_zeros(self) -> None:
-    for name in ('preserve_ratio', 'target_latency'):
+    for name in TARGETS:
       if getattr(self, name) is not None:
         raise UserError(
           f'--rp_{name} says how much stays, but --rp_prune_option zeros cuts what is zero: leave one '

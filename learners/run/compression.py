@@ -14,7 +14,7 @@ from secateurs.learners.run.configs import FullPrecConfig
 from secateurs.learners.run.console import say
 from secateurs.learners.run.measured import MeasuredLearner
 from secateurs.learners.run.phases import Phase
-from secateurs.learners.run.results import measuring
+from secateurs.learners.run.results import agreement, measuring
 from secateurs.learners.run.results.reporting import Findings
 from secateurs.learners.run.training import batch_norms
 from secateurs.learners.run.training.judging import judging_notes, majority_note
@@ -61,6 +61,10 @@ class CompressionLearner(MeasuredLearner):
       notes.append(zeros.note(state.input_zeros, self.compressed_model(), self.settings))
     known = state.batch_norms
     extra = {} if known is None else {'batch_norm': dataclasses.asdict(known)}
+    if self.helper.unlabelled:
+      value = agreement.divergence(self.settings, self.original_model(), self.compressed_model())
+      notes.append(agreement.note(self.settings, value))
+      extra['divergence_from_original'] = value
     return Findings(notes=notes, extra=extra)
 
   def phases(self) -> list[Phase]:

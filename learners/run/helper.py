@@ -51,7 +51,7 @@ class Helper(Protocol):
   """A network, its data, its task and its recipe; whom training calls.
 
   `configs` are those that network and data were made from, if any; `keras3` says whether the network
-  came as a model of Keras 3.
+  came as a model of Keras 3, `unlabelled` whether labels are the decisions of the original.
   """
 
   net: str
@@ -62,6 +62,7 @@ class Helper(Protocol):
   callbacks: Sequence[keras.callbacks.Callback]
   configs: Sequence[Config]
   keras3: bool
+  unlabelled: bool
 
   def build_model(self, seed: int) -> keras.Model:
     """A new functional model that gives the task's outputs, with weights that follow from the seed."""

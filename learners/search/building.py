@@ -15,9 +15,12 @@ from secateurs.learners.channels.cuts.cutting import keep_of, plan_of
 from secateurs.learners.channels.cuts.units import Unit, find_units
 from secateurs.learners.channels.repair.method import Method
 from secateurs.learners.channels.repair.reconstruct import prune
+from secateurs.learners.run.results import plans
+from secateurs.learners.run.results.plans import ChannelCut, CutStep
 from secateurs.learners.run.settings import Settings
 from secateurs.learners.search.state import Taken
 from secateurs.utils import nested
+from secateurs.utils.errors import UserError
 from secateurs.utils.graph import ChannelGraph, apply_plan, drop_block
 from secateurs.utils.graph.counts.copying import copy_flat
 from secateurs.utils.graph.flat.walk import flatten_model
@@ -102,7 +105,7 @@ def repaired(
   skip: Sequence[str],
   repair: Repair,
   settings: Settings,
-) -> keras.Model:
+) -> tuple[keras.Model, list[ChannelCut]]:
   """The network that a choice leads to: cut, and what reads cut channels refit by least squares.
 
   Args:
@@ -112,20 +115,70 @@ def repaired(
     skip: patterns of layers whose channels stay.
     repair: samples and method of the refit.
     settings: give images on which slicing is proved.
+
+  Returns:
+    The network, and the channels that stayed of what was cut.
   """
   net = refit_without_blocks(model, taken, trunk, repair)
   counts = {one.part: one.after for one in taken if one.kind == 'channels'}
+  cuts: list[ChannelCut] = []
   if counts:
-    graph = ChannelGraph(net)
-    units = units_of(graph, trunk, skip)
+    units = units_of(ChannelGraph(net), trunk, skip)
     counts = {unit.name: counts.get(unit.name, unit.size) for unit in units}
-    masked = copy_flat(flatten_model(net))
-    kept, _ = prune(net, masked, units, counts, repair.batches, repair.method)
-    graph = ChannelGraph(masked)
-    keep = keep_of(units, {name: np.flatnonzero(mask) for name, mask in kept.items()})
-    net, _ = slimming.sliced(graph, keep, settings)
+    net, cuts = _pruned(net, units, counts, None, repair, settings)
   sparsify(net, taken)
-  return net
+  return net, cuts
+
+
+def as_planned(
+  model: keras.Model,
+  step: CutStep,
+  trunk: str,
+  skip: Sequence[str],
+  repair: Repair,
+  settings: Settings,
+) -> keras.Model:
+  """The network that a step of a plan leads to, refit as `repaired` does.
+
+  Raises:
+    UserError: the step cuts channels that the flags leave whole.
+  """
+  blocks = [Taken(name, 'block', 1, 0, 0.0) for name in step.blocks]
+  net = refit_without_blocks(model, blocks, trunk, repair)
+  if not step.channels:
+    return net
+  graph = ChannelGraph(net)
+  units, keep = units_of(graph, trunk, skip), plans.keep_of_plan(step, graph)
+  unknown = set(keep) - {unit.key for unit in units}
+  if unknown:
+    names = [cut.layer for cut, key in zip(step.channels, keep) if key in unknown]
+    raise UserError(
+      f'--plan {settings.run.plan} cuts channels of {", ".join(names)}, which joint-search with '
+      f'--js_trunk {trunk} does not: give the trunk and skip flags of the run that wrote it.'
+    )
+  masks = {
+    unit.name: np.isin(np.arange(unit.size), keep.get(unit.key, np.arange(unit.size)))
+    for unit in units
+  }
+  return _pruned(net, units, {}, masks, repair, settings)[0]
+
+
+def _pruned(
+  net: keras.Model,
+  units: Sequence[Unit],
+  counts: Mapping[str, int],
+  given: Mapping[str, np.ndarray] | None,
+  repair: Repair,
+  settings: Settings,
+) -> tuple[keras.Model, list[ChannelCut]]:
+  """A network with channels chosen or given, its layers refit, sliced."""
+  masked = copy_flat(flatten_model(net))
+  kept, _ = prune(net, masked, units, counts, repair.batches, repair.method, given=given)
+  graph = ChannelGraph(masked)
+  keep = keep_of(units, {name: np.flatnonzero(mask) for name, mask in kept.items()})
+  slim, _ = slimming.sliced(graph, keep, settings)
+  cuts = [cut for cut in plans.channel_cuts(graph, keep) if len(cut.kept) < cut.size]
+  return slim, cuts
 
 
 def sparsify(model: keras.Model, taken: Sequence[Taken]) -> None:

@@ -7,13 +7,15 @@ levels, the first of which leaves it as it is. One level of each part is chosen:
 
 a grouped knapsack, an integer linear program. Parts that lie inside another one, which would take them
 along, exclude it. The divergences that stand for losses are measured one part at a time and added up;
-savings are those of each part alone, so that whoever builds the network corrects the need.
+savings are those of each part alone, so that whoever builds the network corrects the need. A cost that
+is a maximum, such as memory, has a need and savings for each of several places (operators).
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from scipy import sparse
@@ -32,16 +34,18 @@ class Choice:
     levels: what each level means: channels that stay, 0 or 1 for a block, nonzeros, bits; the first is
       how it is now.
     losses: by level; the first is 0.
-    savings: by level, in the unit of the cost; the first is 0.
+    savings: by level, in the unit of the cost; the first is 0. For memory [levels, operators].
     inside: name of the part that takes this one along, if any.
+    held: for memory, bytes at each operator as it is now, the same for all parts.
   """
 
   name: str
   kind: str
   levels: tuple[int, ...]
   losses: tuple[float, ...]
-  savings: tuple[float, ...]
+  savings: Any
   inside: str | None = None
+  held: np.ndarray | None = None
 
 
 def most_saved(choices: Sequence[Choice]) -> float:
@@ -58,8 +62,11 @@ def most_saved(choices: Sequence[Choice]) -> float:
   return total + sum(max(o.savings) for o in choices if o.kind != 'block' and o.inside is None)
 
 
-def choose(choices: Sequence[Choice], need: float) -> dict[str, int] | None:
-  """Places of the chosen levels by part name, 0 where a part stays; None where nothing saves enough."""
+def choose(choices: Sequence[Choice], need: float | np.ndarray) -> dict[str, int] | None:
+  """Places of the chosen levels by part name, 0 where a part stays; None where nothing saves enough.
+
+  `need`: in the unit of the savings; for memory [operators].
+  """
   if not choices:
     return None
   sizes = [len(one.levels) for one in choices]
@@ -67,11 +74,13 @@ def choose(choices: Sequence[Choice], need: float) -> dict[str, int] | None:
   owners = np.repeat(np.arange(len(sizes)), sizes)
   columns = np.arange(len(owners))
   losses = np.concatenate([np.maximum.accumulate(one.losses) for one in choices])
-  savings = np.concatenate([np.asarray(one.savings, float) for one in choices])
+  savings = np.concatenate(
+    [np.asarray(one.savings, float).reshape(len(one.levels), -1) for one in choices]
+  )
   scale = max(float(savings.max()), 1e-30)
   constraints = [
     LinearConstraint(sparse.coo_array((np.ones(len(owners)), (owners, columns))), 1, 1),
-    LinearConstraint((savings / scale)[None], lb=need / scale),
+    LinearConstraint((savings / scale).T, lb=np.atleast_1d(need) / scale),
   ]
   exclusions = _exclusions(choices, starts)
   if exclusions is not None:

@@ -26,6 +26,11 @@ class Drop:
   value: float
   error: float
 
+  @classmethod
+  def of(cls, value: float, most: float) -> Drop:
+    """From a drop and what it does not exceed."""
+    return cls(value, (most - value) / _Z)
+
   @property
   def most(self) -> float:
     """What the drop does not exceed with 95 % confidence (one-sided)."""
@@ -63,6 +68,11 @@ def least_samples(max_drop: float) -> int:
   the standard error is at least sqrt(d / n): z * sqrt(d / n) <= d gives n >= z^2 / d.
   """
   return math.ceil(_Z**2 / max_drop) if max_drop > 0 else 0
+
+
+def least_drop(nb_samples: int) -> float:
+  """The least limit that samples can show, rounded up to three decimals; see `least_samples`."""
+  return min(math.ceil(1e3 * _Z**2 / max(nb_samples, 1)) / 1e3, 1.0)
 
 
 def samples_for(drop: Drop, max_drop: float, nb_samples: int) -> int | None:

@@ -19,15 +19,13 @@ from secateurs.learners.run.settings import Settings
 from secateurs.utils import nested
 from secateurs.utils.buckets import Buckets, buckets_of
 from secateurs.utils.deploy import TFLiteModel, int8_bytes, measure_latency, tflite_bytes
+from secateurs.utils.deploy.devices.memory_plan import peak_of
 from secateurs.utils.deploy.packed.network import pack
 from secateurs.utils.graph import count, plain_model
-from secateurs.utils.graph.counts.memory import map_bytes
-from secateurs.utils.graph.flat.walk import flatten_model
 from secateurs.utils.training import distributed
 from secateurs.utils.training.engine.shadow import ShadowWeights
 from secateurs.utils.training.models.weights import kernels_by_name
 
-_FLOAT_BYTES = 4
 _FEW_IMAGES = 8  # Calibrate a file that is only weighed and timed.
 _FRAMES = 100
 _FILE_BATCH = 64
@@ -80,10 +78,9 @@ class Costs:
     """What a network costs: of its file, as far as a file decides."""
     if self.cost == 'macs':
       return float(count(model).macs)
-    if self.cost == 'ram':
-      size = 1 if self.file == 'int8' else _FLOAT_BYTES
-      return map_bytes(flatten_model(model)).inference * size / _FLOAT_BYTES
     content = distributed.from_chief(lambda: self.content(model, bits, rough=True))
+    if self.cost == 'ram':
+      return float(peak_of(content).bytes)
     if self.cost == 'bytes':
       return float(len(content))
     return self.latencies({'model': content})['model']

@@ -16,8 +16,11 @@ from secateurs.learners.run.compression import CompressionLearner
 from secateurs.learners.run.console import say
 from secateurs.learners.run.files import with_ending
 from secateurs.learners.run.helper import Helper
-from secateurs.learners.run.training.judging import judging_samples
-from secateurs.learners.search import opening, samples, stepping, telling
+from secateurs.learners.run.preflight.checks import Check
+from secateurs.learners.run.results import plans
+from secateurs.learners.run.results.plans import CutPlan
+from secateurs.learners.run.training.judging import judging_samples, judging_split
+from secateurs.learners.search import opening, planning, samples, stepping, telling
 from secateurs.learners.search.building import Repair, even_bits
 from secateurs.learners.search.choosing import Choice
 from secateurs.learners.search.config import JsConfig
@@ -57,6 +60,7 @@ class SearchLearner(CompressionLearner):
 
   _candidate: keras.Model | None = None
   _shadows: ShadowWeights | None = None
+  _plan: CutPlan | None = None
 
   def build(self) -> keras.Model:
     """The chosen network, once there is one."""
@@ -64,9 +68,9 @@ class SearchLearner(CompressionLearner):
 
   def prepare(self) -> None:
     """Makes the network that is being trained again, and what its weights share."""
-    if self.settings.run.plan is not None or self.settings.run.layers is not None:
-      flag = 'plan' if self.settings.run.plan is not None else 'layers'
-      raise UserError(f'--{flag} has no effect on joint-search: leave it out (see --js_skip).')
+    if self.settings.run.layers is not None:
+      raise UserError('--layers has no effect on joint-search: leave it out (see --js_skip).')
+    self._read_plan()
     self._known: dict[int, list[Choice]] = {}
     self._candidate = self._shadows = None
     state = self.state
@@ -75,6 +79,30 @@ class SearchLearner(CompressionLearner):
       self._open(state.candidate, self._network(state.candidate.number, trained=False))
     elif state.chosen:
       self._share(self.model, state.tries[state.chosen - 1].bits)
+
+  def preflight(self) -> list[Check]:
+    """As of all learners, and whether a drop can be seen on so many samples at all."""
+    return [*super().preflight(), self._require_tellable]
+
+  def _require_tellable(self) -> None:
+    if self.helper.task.name == 'classification' and self._plan is None:
+      held_out = self.helper.nb_samples(judging_split(self.helper))
+      opening.require_tellable(self.config, min(held_out, self.config.nb_smpls_judge), True)
+
+  def _read_plan(self) -> None:
+    """Reads the plan to apply, if there is one, and checks that it belongs to this network."""
+    path, self._plan = self.settings.run.plan, None
+    if path is not None:
+      self._plan = plans.read_plan(path)
+      network = self.helper.build_model(self.settings.run.seed)
+      plans.require_same_network(self._plan, network, path)
+
+  def cut_plan(self) -> CutPlan:
+    """What the search took, or the plan that was applied."""
+    empty = super().cut_plan()
+    if self._plan is not None:
+      return dataclasses.replace(self._plan, learner=empty.learner, method=empty.method)
+    return planning.cut_plan(empty, self.state, self.compressed_model())
 
   def extra_variables(self) -> Mapping[str, tf.Variable]:
     """Codebooks of the network that is being trained."""
@@ -204,7 +232,9 @@ class SearchLearner(CompressionLearner):
     tried.score, tried.drop, tried.most = judged.score.value, drop.value, drop.most
     tried.accepted = config.limit is not None or drop.most <= config.max_drop
     if not (tried.accepted or tried.longer) and stepping.is_near(drop.value, config.max_drop):
-      say(f'try {tried.number}  drop {telling.points(drop.value)}: near, so it trains longer')
+      say(
+        f'try {tried.number}  drop {telling.points(state, drop.value)}: near, so it trains longer'
+      )
       return False
     tried.cost = self._costs.of(model, tried.bits)
     state.tries.append(tried)

@@ -12,7 +12,7 @@ from secateurs.learners.run.console import say
 from secateurs.learners.run.settings import Settings
 from secateurs.learners.run.training.rates import Rates
 from secateurs.learners.search.building import even_bits
-from secateurs.learners.search.confidence import least_samples
+from secateurs.learners.search.confidence import least_drop, least_samples
 from secateurs.learners.search.config import JsConfig
 from secateurs.learners.search.files import Costs
 from secateurs.learners.search.scene import Scene
@@ -76,18 +76,24 @@ def choose_file(
 
 
 def require_tellable(config: JsConfig, nb_samples: int, percent: bool) -> None:
-  """Checks that there are so many held-out samples that a drop can be seen at all.
+  """Checks that there are so many samples to judge on that a drop can be seen at all.
 
   Raises:
     UserError: there are not.
   """
-  least = least_samples(config.max_drop) if percent and config.limit is None else 0
-  if nb_samples < least:
-    raise UserError(
-      f'--js_max_drop {config.max_drop:g} cannot be shown with 95 % confidence on {nb_samples} '
-      f'held-out samples, whatever is tried: hold out at least {least} (--nb_smpls_val), or allow a '
-      'larger drop.'
-    )
+  if not percent or config.limit is not None:
+    return
+  least = least_samples(config.max_drop)
+  if nb_samples >= least:
+    return
+  remedy = 'hold out at least {} (--nb_smpls_val -1 takes a fifth of the training samples)'
+  if config.judge == 'half':
+    remedy = 'give at least {} to each half of the evaluation set'
+  raise UserError(
+    f'--js_max_drop {config.max_drop:g} cannot be shown with 95 % confidence on {nb_samples} '
+    f'samples, whatever is tried: {remedy.format(least)}, or allow a drop of '
+    f'{least_drop(nb_samples):.3g}.'
+  )
 
 
 def training_steps(

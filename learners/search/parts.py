@@ -48,6 +48,7 @@ def survey(scene: Scene, repair: Repair, samples: Any, say: Callable[[str], None
   working = copy_flat(flatten_model(scene.model))
   graph = ChannelGraph(scene.model)
   units = scene.units(graph) if 'channels' in scene.kinds else []
+  scene = scene.with_memory(graph, units)
   parts: list[Part] = []
   if units:
     readers = statistics(scene.model, working, units, repair.batches, repair.method)

@@ -28,6 +28,11 @@ def quantity(flag: str, text: str | None, units: dict[str, float]) -> float | No
     return None
   match = _FORM.fullmatch(str(text))
   if match is None or match[2] not in units or float(match[1]) <= 0:
-    known = ', '.join(f'{3 if factor < 1e3 else 2}{name}' for name, factor in units.items() if name)
-    raise UserError(f'--{flag} takes a number above zero such as {known}, but {text!r} was given.')
+    known = [name for name in units if name]
+    near = [name for name in known if match and name.lower() == match[2].lower()]
+    hint = f': did you mean {match[1]}{near[0]}?' if near else '.'
+    raise UserError(
+      f'--{flag} takes a number above zero such as 20{known[0]}, in one of {", ".join(known)}, but '
+      f'{text!r} was given{hint}'
+    )
   return float(match[1]) * units[match[2]]

@@ -15,11 +15,10 @@ from secateurs.learners.run.training.divergence import losses_at
 from secateurs.learners.search.building import BITS, ZEROS
 from secateurs.learners.search.choosing import Choice
 from secateurs.learners.search.scene import Scene
-from secateurs.learners.search.state import Taken
 from secateurs.utils import nested
 from secateurs.utils.graph import ChannelGraph, count, drop_block, residual_blocks
 from secateurs.utils.graph.choice.costs import layer_costs
-from secateurs.utils.graph.counts.memory import held_bytes, inference_batch
+from secateurs.utils.graph.counts.memory import inference_batch
 from secateurs.utils.graph.flat.walk import flatten_model
 from secateurs.utils.training.models.weights import kernels_by_name
 
@@ -27,7 +26,6 @@ SPARSER = (0.85, 0.7, 0.55, 0.4, 0.25)
 """Fractions of a kernel's nonzeros that may stay."""
 _GAP_BITS = 2.2  # About what a packed file adds to each nonzero weight.
 _NB_WIDTHS = 16
-_POWER = 8  # Of the norm that stands for the largest sum of feature maps.
 
 
 def _by_layer(
@@ -56,12 +54,6 @@ def _density(scene: Scene) -> dict[str, float]:
   }
 
 
-def _held(model: keras.Model) -> float:
-  sizes = np.array(held_bytes(flatten_model(model)), float)
-  largest = max(float(sizes.max(initial=1.0)), 1.0)
-  return largest * float(np.sum((sizes / largest) ** _POWER)) ** (1 / _POWER)
-
-
 def _widths(size: int) -> list[int]:
   """Numbers of channels that a unit may keep, falling to one: about sixteen."""
   step = max(size // _NB_WIDTHS, 1)
@@ -81,7 +73,7 @@ def channel_choices(
   whole_masks = [np.ones(unit.size, bool) for unit in units]
   additive = scene.cost in ('macs', 'bytes')
   whole = _by_layer(scene, rows(whole_masks), density) if units and additive else 0.0
-  held = _held(scene.model) if scene.cost == 'ram' else 0.0
+  memory = scene.memory
   inside = _owners(scene.model, units)
   found = []
   for place, unit in enumerate(units):
@@ -96,9 +88,8 @@ def channel_choices(
         masks = [*whole_masks]
         masks[place] = np.arange(unit.size) < number
         savings.append(whole - _by_layer(scene, rows(masks), density))
-      elif scene.cost == 'ram':
-        taken = [Taken(unit.name, 'channels', unit.size, number, 0.0)]
-        savings.append(held - _held(scene.rough(taken)))
+      elif memory is not None:
+        savings.append(memory.form.relief(place, unit.size - number))
       else:
         savings.append(scene.ms_by_part.get(unit.name, 0.0) * (unit.size - number))
     found.append(
@@ -107,11 +98,19 @@ def channel_choices(
         'channels',
         (unit.size, *kept),
         (0.0, *losses.tolist()),
-        (0.0, *savings),
+        _from_nothing(savings),
         inside.get(unit.name),
+        None if memory is None else memory.held,
       )
     )
   return found
+
+
+def _from_nothing(savings: Sequence[Any]) -> Any:
+  """Savings by level, the first of which saves nothing: numbers, or arrays over operators."""
+  if np.ndim(savings[0]):
+    return np.stack([np.zeros_like(savings[0]), *savings])
+  return (0.0, *savings)
 
 
 def _owners(model: keras.Model, units: Sequence[Unit]) -> dict[str, str]:
@@ -136,28 +135,32 @@ def block_choices(scene: Scene, samples: Any) -> list[Choice]:
   found = []
   for name in names:
     less = drop_block(model, name)
-    if _is_skipped(scene, model, less):
+    if is_skipped(scene, model, less):
       continue
     loss = float(np.mean(task.divergence(before, _outputs(less, samples, size))))
+    held = None
     if scene.cost == 'latency':
       saving = scene.ms_by_part.get(name, 0.0)
+    elif scene.memory is not None:
+      names, held = list(flatten_model(model).layers()), scene.memory.held
+      gone = set(names) - set(flatten_model(less).layers())
+      saving = scene.memory.form.relief_without(gone, names)
     else:
       saving = whole - _block_cost(scene, less, density)
-    found.append(Choice(name, 'block', (1, 0), (0.0, max(loss, 0.0)), (0.0, saving)))
+    losses = (0.0, max(loss, 0.0))
+    found.append(Choice(name, 'block', (1, 0), losses, _from_nothing([saving]), held=held))
   return found
 
 
-def _is_skipped(scene: Scene, model: keras.Model, less: keras.Model) -> bool:
+def is_skipped(scene: Scene, model: keras.Model, less: keras.Model) -> bool:
   """Whether a layer that goes with a block was named as one that stays."""
   gone = set(flatten_model(model).layers()) - set(flatten_model(less).layers())
   return any(fnmatch.filter(gone, pattern) for pattern in scene.skip)
 
 
 def _block_cost(scene: Scene, model: keras.Model, density: Mapping[str, float]) -> float:
-  if scene.cost == 'latency':
+  if scene.cost in ('latency', 'ram'):
     return 0.0
-  if scene.cost == 'ram':
-    return _held(model)
   rows = {row.name: (row.macs, row.params) for row in count(model).layers}
   return _by_layer(scene, rows, density)
 

@@ -45,6 +45,7 @@ class Try:
     seconds: that it took.
     bits: by kernel name, where weights share values.
     taken: what went since its base.
+    channels: channels that stayed of what was cut, as plan.json has it.
   """
 
   number: int
@@ -60,6 +61,7 @@ class Try:
   seconds: float = 0.0
   bits: dict[str, int] = dataclasses.field(default_factory=dict)
   taken: list[Taken] = dataclasses.field(default_factory=list)
+  channels: list[dict[str, Any]] = dataclasses.field(default_factory=list)
 
 
 @dataclasses.dataclass
@@ -75,6 +77,7 @@ class JsState(LearnerState):
     reference_value: the score of it on all of them.
     reference_is: what it is: the original, or the original after the training of a try.
     nb_judged: held-out samples.
+    percent: whether the score is a fraction that is read in percent.
     ms_by_part: for latency, milliseconds that each part is worth.
     try_steps: training steps of a try.
     final_steps: training steps at the end.
@@ -96,6 +99,7 @@ class JsState(LearnerState):
   reference_value: float = 0.0
   reference_is: str = ''
   nb_judged: int = 0
+  percent: bool = True
   ms_by_part: dict[str, float] = dataclasses.field(default_factory=dict)
   try_steps: int = 0
   final_steps: int = 0

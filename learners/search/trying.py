@@ -6,6 +6,8 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+
 from secateurs.learners.run.training.judging import widened
 from secateurs.learners.search.building import bits_after
 from secateurs.learners.search.choosing import Choice, choose, loss_of, most_saved
@@ -20,6 +22,7 @@ from secateurs.utils.training.tasks.task import Task
 
 _MAX_ROUNDS = 5
 _TOLERANCE = 0.02
+_LESS = 0.8  # Of a need that no choice meets.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,9 +89,14 @@ def choose_step(
   Returns:
     (taken, cost): of the cheapest loss that meets the target, else the least cost that was reached.
   """
-  need, most, tried = now - target, most_saved(choices), {}
+  held = choices[0].held if choices else None
+  need, tried = now - target, {}
+  most = now if held is not None else most_saved(choices)
   for _ in range(_MAX_ROUNDS):
-    picked = choose(choices, min(need, most * (1 - 1e-9)))
+    if held is None:
+      picked = choose(choices, min(need, most * (1 - 1e-9)))
+    else:
+      picked, need = _choose_memory(choices, held, need, now)
     if picked is None or (key := tuple(sorted(picked.items()))) in tried:
       break
     taken = taken_of(choices, picked)
@@ -105,6 +113,25 @@ def choose_step(
   meets = [one for one in tried.values() if one[1] <= target * (1 + _TOLERANCE / 2)]
   best = min(meets, key=lambda one: one[2]) if meets else min(tried.values(), key=lambda o: o[1])
   return best[0], best[1]
+
+
+def _choose_memory(
+  choices: Sequence[Choice], held: np.ndarray, need: float, now: float
+) -> tuple[dict[str, int] | None, float]:
+  """A choice with which no operator holds more than what stays, and the need that could be met.
+
+  Args:
+    choices: the parts.
+    held: bytes at each operator of the float file.
+    need: what is to be saved of the peak, in the unit of `now`.
+    now: peak of the file.
+  """
+  for _ in range(_MAX_ROUNDS):
+    picked = choose(choices, held - held.max() * (1 - need / now))
+    if picked is not None or need <= 0:
+      return picked, need
+    need *= _LESS
+  return None, need
 
 
 def taken_of(choices: Sequence[Choice], picked: dict[str, int]) -> list[Taken]:

@@ -27,6 +27,7 @@ def plan_to_apply(settings: Settings, kernels: Collection[str], pattern: Pattern
     return None
   plan = plans.read_plan(path)
   plans.require_same_network(plan, settings.helper.build_model(settings.run.seed), path)
+  plans.require_channels_alone(plan, f'--plan {path}', settings.learner)
   if set(plan.zeros) != set(kernels) or plan.pattern != pattern.name:
     raise UserError(
       f'--plan {path} prunes {", ".join(plan.zeros) or "no kernel"} in the pattern {plan.pattern}, but '

@@ -65,8 +65,19 @@ def load(
       'No image folder was named: give --data_dir_local DIR, where DIR/class_name/ holds .jpg or '
       '.png files.'
     )
-  root = named[0]
-  classes, train, evaluation = _scan(root)
+  return of_files('image_folder', *_scan(named[0]), config, shape, preprocess)
+
+
+def of_files(
+  name: str,
+  classes: list[str],
+  train: Split,
+  evaluation: Split,
+  config: ImageFolderConfig,
+  shape: tuple[int, int, int] | None = None,
+  preprocess: str = 'torch',
+) -> ImageDataset:
+  """The data set of image files, checked; see `load`."""
   _check_images([*_to_check(train.images), *_to_check(evaluation.images)])
   names = ('train', 'val', 'eval')
   splits = dict(zip(names, hold_out(train, evaluation, config), strict=True))
@@ -78,11 +89,9 @@ def load(
 
   nb_bytes = sum(len(split) for split in splits.values()) * int(np.prod(shape))
   if nb_bytes > _CACHE_BYTES:
-    return ImageDataset(
-      'image_folder', shape, classes, splits, augmentation, decode, preprocess=preprocess
-    )
-  cached = {name: _decoded(split, shape, decode) for name, split in splits.items()}
-  return ImageDataset('image_folder', shape, classes, cached, augmentation, preprocess=preprocess)
+    return ImageDataset(name, shape, classes, splits, augmentation, decode, preprocess=preprocess)
+  cached = {kind: _decoded(split, shape, decode) for kind, split in splits.items()}
+  return ImageDataset(name, shape, classes, cached, augmentation, preprocess=preprocess)
 
 
 def decode_image(path: tf.Tensor, shape: tuple[int, int, int]) -> tf.Tensor:
@@ -117,8 +126,8 @@ def decode_image(path: tf.Tensor, shape: tuple[int, int, int]) -> tf.Tensor:
 
 def _scan(root: Path) -> tuple[list[str], Split, Split]:
   """Class names, training files and evaluation files."""
-  held_out = next((root / n for n in ('val', 'validation', 'test') if (root / n).is_dir()), None)
-  if (root / 'train').is_dir() and held_out is not None:
+  held_out = held_out_folder(root)
+  if held_out is not None:
     classes, train = _class_folders(root / 'train')
     eval_classes, evaluation = _class_folders(held_out)
     if classes != eval_classes:
@@ -136,13 +145,24 @@ def _scan(root: Path) -> tuple[list[str], Split, Split]:
         f'{root_of_class} has {len(names)} image, but at least {_MIN_PER_CLASS} were expected, one to '
         'train with and one to evaluate with: add images or delete the folder.'
       )
-    order = np.argsort(np.array([hashlib.md5(name).hexdigest() for name in names.tolist()], 'S'))
-    nb_eval = max(round(len(names) * _EVAL_SHARE), 1)
-    held = np.zeros(len(names), bool)
-    held[order[:nb_eval]] = True
+    held = held_out_names(names)
     evaluation.append((root_of_class, names[held]))
     train.append((root_of_class, names[~held]))
   return classes, _as_split(train), _as_split(evaluation)
+
+
+def held_out_folder(root: Path) -> Path | None:
+  """DIR/val (or validation, or test) beside DIR/train; None without both."""
+  found = (root / name for name in ('val', 'validation', 'test'))
+  return next((path for path in found if path.is_dir() and (root / 'train').is_dir()), None)
+
+
+def held_out_names(names: np.ndarray) -> np.ndarray:
+  """Which files evaluate, bool [n]: a fifth, by a hash of the name, so that further files move none."""
+  order = np.argsort(np.array([hashlib.md5(name).hexdigest() for name in names.tolist()], 'S'))
+  held = np.zeros(len(names), bool)
+  held[order[: max(round(len(names) * _EVAL_SHARE), 1)]] = True
+  return held
 
 
 def _class_folders(root: Path) -> tuple[list[str], list[tuple[Path, np.ndarray]]]:
@@ -152,6 +172,7 @@ def _class_folders(root: Path) -> tuple[list[str], list[tuple[Path, np.ndarray]]
     raise UserError(
       f'{root} has {len(folders)} class folders, but at least 2 were expected: put the images of '
       'each class into a separate folder, DIR/class_name/*.jpg or *.png.'
+      + (' Images alone, without labels, lie in the folder itself.' if folders else '')
     )
   files = []
   for folder in folders:

@@ -10,6 +10,7 @@ equal parts; so are its random choices. `shard` = (index, count) selects the par
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Protocol
@@ -324,6 +325,20 @@ class ImageDataset:
     self._decode = decode
     self._preprocess = preprocess
     self._made: dict[str, tuple[tf.Tensor | PathTable, tf.Tensor]] = {}
+
+  def relabelled(self, labels: dict[str, np.ndarray], class_names: Sequence[str]) -> ImageDataset:
+    """The same images with other labels, int [n] by split; images in memory are not copied."""
+    found = copy.copy(self)
+    found.class_names = list(class_names)
+    found.splits = {
+      name: Split(split.images, labels[name].astype(np.int32))
+      for name, split in self.splits.items()
+    }
+    found._made = {
+      name: (images, tf.constant(found.splits[name].labels))
+      for name, (images, _) in self._made.items()
+    }
+    return found
 
   @property
   def nb_classes(self) -> int:

@@ -14,10 +14,12 @@ from secateurs.utils.deploy.pages import curves, plots
 from secateurs.utils.deploy.pages.page import render_html
 from secateurs.utils.deploy.pages.report import read_report, with_changes, write_report
 from secateurs.utils.deploy.reports import units
+from secateurs.utils.deploy.reports.float_file import deployed_block, deployed_file
 from secateurs.utils.deploy.reports.metrics import parse_metrics, phase_offsets, read_metrics
 from secateurs.utils.deploy.reports.rows import comparison_rows, report_rows
 from secateurs.utils.deploy.reports.schema import validate_report
 from secateurs.utils.deploy.reports.table import format_table
+from secateurs.utils.deploy.reports.wording import goals
 from secateurs.utils.errors import UserError
 
 
@@ -470,6 +472,44 @@ def test_the_headline_is_the_smallest_float_file(report):
   report['compressed']['sparse']['bytes'] = original
   rows = comparison_rows(report['original'], None, report['compressed'])
   assert [row.label for row in rows[:2]] == ['file size (.tflite)', 'file size (_sparse.tflite)']
+
+
+def test_the_headline_is_the_int8_file_where_that_was_searched_for(report):
+  compressed = report['compressed']
+  compressed['deployed'] = 'int8'
+  validate_report(report)
+  rows = {row.key: row for row in report_rows(report)}
+  row = rows['deployed/bytes']
+  assert row.label == 'file size, float to int8'
+  assert row.share == compressed['int8']['bytes'] / report['original']['tflite_bytes']
+  score = compressed['int8']['score']['value'] - report['original']['score']['value']
+  assert rows['deployed/score'].delta == pytest.approx(score)
+  line = format_table(report).splitlines()[1]
+  assert line.startswith('0.15x file size (_int8.tflite), 0.19x latency, accuracy ')
+  page = render_html(report, [])
+  assert '<span>(_int8.tflite)</span>' in page
+  assert deployed_file(compressed) == ('_int8.tflite', compressed['int8']['bytes'])
+  assert deployed_block(compressed)['latency'] == compressed['int8']['latency']
+
+
+def test_limits_and_what_was_reached_have_their_units(report):
+  report['requested'] = {
+    'max_drop': 0.01,
+    'max_bytes': 2e5,
+    'max_latency': 3.0,
+    'max_ram': 'as little as possible',
+    'time': 1800.0,
+  }
+  report['achieved'] |= {'max_drop': -0.002, 'max_bytes': 169176, 'max_latency': 0.081}
+  report['achieved'] |= {'max_ram': 64e3, 'time': 75.0}
+  validate_report(report)
+  assert goals(report) == [
+    ('drop of the score', 'at most 1.00 pt', '-0.20 pt'),
+    ('file size', 'at most 200.0 kB', '169.2 kB'),
+    ('latency, 1 sample', 'at most 3.00 ms', '0.081 ms'),
+    ('peak activation memory', 'as little as possible', '64.0 kB'),
+    ('time of search and training', 'at most 30 min 00 s', '1 min 15 s'),
+  ]
 
 
 # The user's metrics

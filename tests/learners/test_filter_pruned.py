@@ -113,7 +113,7 @@ def test_each_method_prunes_the_digits(name, run):
       'dense1',
       'dense2',
     ]
-    assert report['requested'] == {'max_drop': 0.01}
+    assert report['requested'] == {'max_drop_alone': 0.01}
   if name == 'abc-pruner':
     assert len(report['extra']['colony']['best so far']) == 2
     lines = learner.files.trials.read_text().splitlines()

@@ -8,6 +8,7 @@ import tf_keras as keras
 from killing import killed
 
 import secateurs
+from secateurs.learners.run.results.plans import apply_plan, read_plan
 from secateurs.learners.search.building import Repair, refit_without_blocks, without_blocks
 from secateurs.learners.search.config import JsConfig
 from secateurs.learners.search.state import Taken
@@ -91,13 +92,53 @@ def test_the_best_network_is_on_disk_and_the_path_on_the_page(searched):
 
 
 @pytest.mark.slow
+def test_a_plan_makes_the_same_network_without_a_search(searched, model, digits, tmp_path):
+  result = searched[1]
+  plan = read_plan(result.plan)
+  shapes = [weight.shape for weight in result.model.weights]
+  cut = apply_plan(model, plan)
+  assert [weight.shape for weight in cut.weights] == shapes
+  again = secateurs.compress(
+    model, *digits, max_drop=0.06, minimise='macs', run_dir=str(tmp_path), plan=str(result.plan),
+    **SHORT,
+  )  # fmt: skip
+  assert [weight.shape for weight in again.model.weights] == shapes
+  assert read_plan(again.plan) == plan
+  report = again.report
+  assert report['requested'] == {'plan': str(result.plan)}
+  assert report['compressed']['score']['value'] > 0.8
+  assert [phase['name'] for phase in report['phases']].count('search') == 0
+
+
+@pytest.mark.slow
+def test_limits_are_shown_with_what_was_reached(searched):
+  report = searched[1].report
+  assert report['requested']['max_drop'] == 0.06
+  assert report['achieved']['max_macs'] == report['compressed']['macs']
+  page = (searched[0] / 'logs' / 'joint-search' / 'report.html').read_text()
+  table = page.partition('Requested and achieved</h2>')[2].partition('</table>')[0]
+  assert 'at most 6.00 pt' in table
+  assert '<td>-</td>' not in table
+
+
+@pytest.mark.slow
 def test_a_limit_out_of_reach_says_what_was_reached(model, digits, tmp_path):
   with pytest.raises(
     UserError, match=r'was not met: the least that was reached is .* at a drop of'
   ):
     secateurs.compress(
-      model, *digits, max_macs='1k', run_dir=str(tmp_path), **{**SHORT, 'nb_tries': 1}
+      model, *digits, max_macs='40k', run_dir=str(tmp_path), **{**SHORT, 'nb_tries': 1}
     )
+
+
+@pytest.mark.parametrize(('limit', 'unit'), [('max_macs', 'k'), ('max_ram', 'B')])
+def test_a_limit_that_nothing_can_meet_is_refused_before_the_search(
+  model, digits, tmp_path, limit, unit
+):
+  with pytest.raises(
+    UserError, match=rf'--js_{limit} .* is out of reach: .* stay in a .* file, of which accuracy'
+  ):
+    secateurs.compress(model, *digits, run_dir=str(tmp_path), **{limit: f'1{unit}', **SHORT})
 
 
 def test_a_network_that_guesses_is_refused(digits, tmp_path):
@@ -106,7 +147,7 @@ def test_a_network_that_guesses_is_refused(digits, tmp_path):
 
 
 def test_too_few_samples_are_refused(model, digits, tmp_path):
-  with pytest.raises(UserError, match=r'on 50 held-out samples.*at least 271'):
+  with pytest.raises(UserError, match=r'on 50 samples.*hold out at least 271 .* a drop of 0\.055'):
     secateurs.compress(model, *digits, run_dir=str(tmp_path), **{**SHORT, 'nb_smpls_val': 50})
 
 
@@ -167,6 +208,8 @@ def test_what_follows_a_block_that_went_makes_up_for_it(model, digits):
     ({'file': 'packed', 'minimise': 'latency'}, 'packed saves bytes'),
     ({'take': 'channels,colours'}, 'takes some of'),
     ({'time': 'soon'}, 'takes a number above zero'),
+    ({'max_bytes': '200 apples'}, r'in one of B, kB, .*200 apples'),
+    ({'max_bytes': '200kb'}, r'did you mean 200kB\?'),
   ],
 )
 def test_flags_that_do_not_fit_are_refused(flags, text):

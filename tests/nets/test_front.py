@@ -1,6 +1,8 @@
 import os
+import re
 import subprocess
 import sys
+import zipfile
 
 import pytest
 
@@ -42,6 +44,7 @@ def test_a_learner_keeps_its_own_flags(tmp_path):
     ([], 'needs a model'),
     (['--max_drop', '1'], 'needs a model'),
     (['m', '--data', 'no'], 'no folder'),
+    (['m', '--data', __file__], 'a file of another kind'),
   ],
 )
 def test_mistakes_are_one_sentence(arguments, text):
@@ -73,3 +76,52 @@ def test_the_command_is_light(tmp_path):
     env=os.environ,
   )
   assert done.stdout.endswith('False\n')
+
+
+def test_images_and_arrays_alone_are_told_from_classes(tmp_path):
+  def kind(data):
+    return front.compress_arguments(['m', f'--data={data}', '--learner=l1'])[1][0]
+
+  for name in ('flat', 'classes', 'halves'):
+    (tmp_path / name).mkdir()
+  (tmp_path / 'flat' / 'one.JPG').touch()
+  (tmp_path / 'classes' / 'cats').mkdir()
+  (tmp_path / 'halves' / 'train').mkdir()
+  (tmp_path / 'halves' / 'train' / 'one.png').touch()
+  (tmp_path / 'alone.npy').touch()
+  assert kind(tmp_path / 'flat') == kind(tmp_path / 'halves') == '--data_set=images'
+  assert kind(tmp_path / 'classes') == '--data_set=image_folder'
+  assert kind(tmp_path / 'alone.npy') == '--data_set=arrays'
+
+
+def files_of_other_kinds(folder):
+  (folder / 'model.tflite').write_bytes(b'\x1c\0\0\0TFL3' + bytes(20))
+  (folder / 'graph.pb').write_bytes(b'\n\x10' + bytes(20))
+  (folder / 'words.keras').write_text('not a model\n')
+  (folder / 'saved').mkdir()
+  (folder / 'saved' / 'saved_model.pb').write_bytes(b'\x08\x01')
+  (folder / 'empty.h5').touch()
+  with zipfile.ZipFile(folder / 'net.pt', 'w') as archive:
+    archive.writestr('net/data.pkl', b'')
+
+
+@pytest.mark.parametrize(
+  ('name', 'text'),
+  [
+    ('model.tflite', 'is a TensorFlow Lite file'),
+    ('graph.pb', 'is a frozen graph'),
+    ('words.keras', 'is a text file'),
+    ('saved', 'is a SavedModel folder without the layers of Keras'),
+    ('empty.h5', 'is an empty file'),
+    ('net.pt', 'is a PyTorch model'),
+    ('missing.keras', 'does not exist'),
+    ('resnet_at_cifar1', r'did you mean resnet_at_cifar10\?'),
+  ],
+)
+def test_models_of_other_kinds_are_one_sentence_at_once(name, text, tmp_path, monkeypatch, capsys):
+  files_of_other_kinds(tmp_path)
+  monkeypatch.chdir(tmp_path)
+  assert front.main(['compress', name, '--data', '.']) == 1
+  said = capsys.readouterr().err
+  assert re.search(text, said)
+  assert said.count('\n') == 1

@@ -104,7 +104,7 @@ class DcpConfig(BlockConfig):
   def keeps_all(self) -> str | None:
     """As of all widths, or a ratio of 0 for uniform."""
     if self.epsilon is None and self.prune_option == 'uniform' and self.prune_ratio == 0:
-      return None if self.target_latency else '--dcp_prune_ratio 0'
+      return None if self.target_latency or self.target_ram else '--dcp_prune_ratio 0'
     return super().keeps_all
 
   def _check_epsilon(self) -> None:
@@ -113,10 +113,11 @@ class DcpConfig(BlockConfig):
         if getattr(self, name) != getattr(DcpConfig, name):
           raise UserError(f'--dcp_{name} has an effect only with --dcp_epsilon: add it.')
       return
-    if self.prune_option != 'uniform' or self.target_latency is not None:
+    targets = self.target_latency is not None or self.target_ram is not None
+    if self.prune_option != 'uniform' or targets:
       raise UserError(
-        'With --dcp_epsilon each layer decides how many channels it keeps: leave --dcp_prune_option '
-        'and --dcp_target_latency out.'
+        'With --dcp_epsilon each layer decides how many channels it keeps: leave --dcp_prune_option, '
+        '--dcp_target_latency and --dcp_target_ram out.'
       )
     if self.floor > self.ceiling:
       raise UserError(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ import tf_keras as keras
 from secateurs.learners.run.settings import Settings
 from secateurs.utils.errors import UserError
 from secateurs.utils.files import atomic_path
-from secateurs.utils.graph import ChannelGraph, slice_model
+from secateurs.utils.graph import ChannelGraph, drop_block, slice_model
 from secateurs.utils.graph.slicing.planning import Keep
 from secateurs.utils.training.engine.patterns import Pattern, pattern_of
 from secateurs.utils.training.models.weights import kernels_by_name, leaf_layers
@@ -78,6 +79,19 @@ class ZeroCut:
 
 
 @dataclasses.dataclass(frozen=True)
+class CutStep:
+  """A further cut of what a plan leaves.
+
+  Attributes:
+    blocks: additions whose residual branches go first.
+    channels: what stays of the channels of the network without them.
+  """
+
+  blocks: list[str] = dataclasses.field(default_factory=list)
+  channels: list[ChannelCut] = dataclasses.field(default_factory=list)
+
+
+@dataclasses.dataclass(frozen=True)
 class CutPlan:
   """What was cut from a network.
 
@@ -89,6 +103,10 @@ class CutPlan:
     channels: what stays of channel groups and of layers' inputs; others stay whole.
     zeros: what stays of kernels, by name; others stay dense.
     pattern: where the zeros lie, as `Pattern.name` has it.
+    blocks: additions whose residual branches go before any channels.
+    steps: further cuts, one after the other, each on what is left; zeros come last.
+    bits: of kernels whose weights share values, by name.
+    file: kind of file that the cut was chosen for: float, int8 or packed; None where any.
     schema: version of the file's form.
   """
 
@@ -99,7 +117,15 @@ class CutPlan:
   channels: list[ChannelCut] = dataclasses.field(default_factory=list)
   zeros: dict[str, ZeroCut] = dataclasses.field(default_factory=dict)
   pattern: str = 'unstructured'
+  blocks: list[str] = dataclasses.field(default_factory=list)
+  steps: list[CutStep] = dataclasses.field(default_factory=list)
+  bits: dict[str, int] = dataclasses.field(default_factory=dict)
+  file: str | None = None
   schema: int = SCHEMA
+
+  def all_steps(self) -> list[CutStep]:
+    """Blocks and channels in the order in which they go."""
+    return [CutStep(self.blocks, self.channels), *self.steps]
 
   def where_zeros_lie(self) -> Pattern:
     """The pattern of the zeros."""
@@ -149,7 +175,7 @@ def read_plan(path: str | os.PathLike) -> CutPlan:
     raise UserError(
       f'{path} is a plan of schema {plan.schema}, but {SCHEMA} was expected: {remedy}.'
     )
-  for cut in plan.channels:
+  for cut in (cut for step in plan.all_steps() for cut in step.channels):
     if len(set(cut.kept)) != len(cut.kept) or not _within(cut):
       raise UserError(
         f'{path} keeps channels {_shown(cut.kept)} of {cut.size} of layer {cut.layer}, but different '
@@ -199,7 +225,40 @@ def channel_cuts(graph: ChannelGraph, keep: Keep) -> list[ChannelCut]:
   return cuts
 
 
-def keep_of_plan(plan: CutPlan, graph: ChannelGraph) -> Keep:
+def require_channels_alone(plan: CutPlan, source: str, learner: str) -> None:
+  """Checks that a plan can be applied by a learner that cuts channels, or zeros, in one step.
+
+  Raises:
+    UserError: blocks go as well, or channels in several steps.
+  """
+  if plan.blocks or plan.steps or plan.bits:
+    what = 'residual blocks' if any(step.blocks for step in plan.all_steps()) else 'several steps'
+    what = 'few bits' if plan.bits else what
+    raise UserError(
+      f'{source} is a plan with {what}, which {learner} does not apply: give --learner joint-search, '
+      'or apply_plan in Python.'
+    )
+
+
+def merged(steps: Sequence[CutStep]) -> list[CutStep]:
+  """The same cuts in as few steps: a step without blocks joins the one before it."""
+  found: list[CutStep] = []
+  for step in steps:
+    if not found or step.blocks:
+      found.append(step)
+      continue
+    cuts = {(cut.layer, cut.side): cut for cut in found[-1].channels}
+    for cut in step.channels:
+      before = cuts.get((cut.layer, cut.side))
+      if before is not None:
+        kept = [before.kept[place] for place in cut.kept]
+        cut = dataclasses.replace(cut, size=before.size, kept=kept)
+      cuts[cut.layer, cut.side] = cut
+    found[-1] = dataclasses.replace(found[-1], channels=list(cuts.values()))
+  return found
+
+
+def keep_of_plan(plan: CutPlan | CutStep, graph: ChannelGraph) -> Keep:
   """What `slice_model` keeps by a plan's channels; `channel_cuts` turned round.
 
   Raises:
@@ -220,7 +279,8 @@ def keep_of_plan(plan: CutPlan, graph: ChannelGraph) -> Keep:
 def apply_plan(model: keras.Model, plan: CutPlan | str | os.PathLike) -> keras.Model:
   """Makes the cut of a plan on a network of the same architecture, without choosing again.
 
-  Weights that the plan prunes are those of least magnitude in this network; channels are the plan's.
+  Weights that the plan prunes are those of least magnitude in this network; channels and residual
+  blocks are the plan's. `bits` are not looked at: weights share values while a learner trains them.
 
   Args:
     model: a functional tf_keras model; it stays as it is.
@@ -235,14 +295,18 @@ def apply_plan(model: keras.Model, plan: CutPlan | str | os.PathLike) -> keras.M
   source = 'The plan' if isinstance(plan, CutPlan) else str(plan)
   plan = plan if isinstance(plan, CutPlan) else read_plan(plan)
   require_same_network(plan, model, source)
-  graph = ChannelGraph(model)
-  least = min((len(cut.kept) for cut in plan.channels), default=1)
-  smaller = slice_model(graph, keep_of_plan(plan, graph), min_channels=min(least, 1))
-  _set_zeros(smaller, plan)
-  return smaller
+  for step in plan.all_steps():
+    for block in step.blocks:
+      model = drop_block(model, block)
+    graph = ChannelGraph(model)
+    least = min((len(cut.kept) for cut in step.channels), default=1)
+    model = slice_model(graph, keep_of_plan(step, graph), min_channels=min(least, 1))
+  set_zeros(model, plan)
+  return model
 
 
-def _set_zeros(model: keras.Model, plan: CutPlan) -> None:
+def set_zeros(model: keras.Model, plan: CutPlan) -> None:
+  """Sets the smallest weights of kernels to zero, as many as a plan prunes."""
   pattern = plan.where_zeros_lie()
   for name, kernel in kernels_by_name(model).items():
     if name in plan.zeros:

@@ -36,7 +36,12 @@ def objective(
   teacher = at_input_of(network, teacher)
   task.require_teacher(teacher, network)
   return TaskObjective(
-    network, task, teacher=teacher, weight=config.loss_w_dst, temperature=config.tempr_dst
+    network,
+    task,
+    teacher=teacher,
+    weight=config.loss_w_dst,
+    temperature=config.tempr_dst,
+    labelled=not settings.helper.unlabelled,
   )
 
 

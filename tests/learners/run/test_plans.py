@@ -10,16 +10,19 @@ import tf_keras as keras
 from secateurs.learners.run.results.plans import (
   ChannelCut,
   CutPlan,
+  CutStep,
   apply_plan,
   channel_cuts,
   keep_of_plan,
+  merged,
   read_plan,
+  require_channels_alone,
   structure,
   write_plan,
 )
 from secateurs.nets.resnet import cifar_resnet
 from secateurs.utils.errors import UserError
-from secateurs.utils.graph import ChannelGraph, count
+from secateurs.utils.graph import ChannelGraph, count, drop_block, residual_blocks
 
 CONFIGS = {
   'weight-sparse': {'prune_ratio_prtl': 'heurist', 'prune_ratio': 0.6},
@@ -165,3 +168,36 @@ def test_a_model_that_is_cut_stays_as_it_was(planned, helper):
   assert isinstance(cut, keras.Model)
   for a, b in zip(before, model.get_weights(), strict=True):
     np.testing.assert_array_equal(a, b)
+
+
+def cut(layer, size, kept):
+  return ChannelCut(layer, 'output', size, kept)
+
+
+def test_steps_without_blocks_become_one():
+  steps = [
+    CutStep([], [cut('a', 6, [1, 3, 5]), cut('b', 4, [0, 1])]),
+    CutStep([], [cut('a', 3, [0, 2]), cut('c', 5, [4])]),
+    CutStep(['add'], [cut('b', 2, [1])]),
+    CutStep([], [cut('b', 1, [0])]),
+  ]
+  first, second = merged(steps)
+  assert first == CutStep([], [cut('a', 6, [1, 5]), cut('b', 4, [0, 1]), cut('c', 5, [4])])
+  assert second == CutStep(['add'], [cut('b', 2, [1])])
+  assert merged([]) == []
+
+
+def test_blocks_go_before_the_channels_that_are_left(tmp_path):
+  model, block = cifar_resnet(20), 'stage1_block2_add'
+  assert block in residual_blocks(model)
+  group = next(g for g in ChannelGraph(drop_block(model, block)).groups if g.prunable)
+  kept = list(range(1, group.size, 2))
+  plan = CutPlan('joint-search', None, 'resnet20', structure(model), blocks=[block])
+  plan = dataclasses.replace(plan, steps=[CutStep([], [cut(group.name, group.size, kept)])])
+  write_plan(plan, tmp_path / 'plan.json')
+  assert read_plan(tmp_path / 'plan.json') == plan
+  found = apply_plan(model, tmp_path / 'plan.json')
+  assert not any(layer.name.startswith('stage1_block2_conv') for layer in found.layers)
+  assert count(found).macs < count(drop_block(model, block)).macs
+  with pytest.raises(UserError, match='a plan with residual blocks, which chn-pruned does not'):
+    require_channels_alone(plan, 'it', 'chn-pruned')

@@ -40,6 +40,8 @@ def test_the_objective_adds_the_teacher(student, teacher):
   np.testing.assert_allclose(both, plain + 2.0 * soft, rtol=1e-5)
   np.testing.assert_allclose(metrics['loss_dst'], soft, rtol=1e-5)
   assert set(metrics) == set(taught.metric_names)
+  alone = TaskObjective(student, TASK, teacher=teacher, weight=2.0, temperature=3.0, labelled=False)
+  np.testing.assert_allclose(alone(BATCH)[0], 2.0 * soft, rtol=1e-5)
 
 
 def test_a_teacher_that_was_asked_before_is_not_asked_again(student, teacher):

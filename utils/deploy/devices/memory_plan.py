@@ -11,6 +11,7 @@ import dataclasses
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -47,7 +48,12 @@ class Peak:
 
 def peak_memory(path: str | os.PathLike) -> Peak:
   """The peak of a file's main graph with a batch of 1."""
-  file = OpenFile(Path(path).read_bytes())
+  return peak_of(Path(path).read_bytes())
+
+
+def peak_of(content: bytes) -> Peak:
+  """The same of the content of a file."""
+  file = OpenFile(content)
   lives = lives_of(file)
   alive = [sum(one.bytes for one in lives if one.first <= n <= one.last) for n in _numbers(file)]
   worst = int(np.argmax(alive)) if alive else 0
@@ -59,6 +65,11 @@ def peak_memory(path: str | os.PathLike) -> Peak:
 
 def lives_of(file: OpenFile) -> list[Life]:
   """The lives of all tensors that are computed or given."""
+  return [Life(aligned(bytes_of(file, number)), *span) for number, span in spans_of(file).items()]
+
+
+def spans_of(file: OpenFile) -> dict[int, tuple[int, int]]:
+  """For each tensor that is computed or given the first and the last operator that it is alive at."""
   first: dict[int, int] = dict.fromkeys(file.inputs, 0)
   last: dict[int, int] = dict.fromkeys(file.inputs, 0)
   for op in file.operators:
@@ -68,11 +79,9 @@ def lives_of(file: OpenFile) -> list[Life]:
         last[number] = op.number
   end = max(len(file.operators) - 1, 0)
   last.update(dict.fromkeys(file.outputs, end))
-  return [
-    Life(_bytes(file, number), first.get(number, 0), last[number])
-    for number in last
-    if file.type(number) is not None
-  ]
+  return {
+    number: (first.get(number, 0), last[number]) for number in last if file.type(number) is not None
+  }
 
 
 def plan(lives: Sequence[Life]) -> int:
@@ -94,7 +103,12 @@ def _numbers(file: OpenFile) -> range:
   return range(len(file.operators))
 
 
-def _bytes(file: OpenFile, number: int) -> int:
+def bytes_of(file: OpenFile, number: int) -> int:
+  """Bytes of a tensor."""
   shape = [max(size, 1) for size in file.shape(number)]
-  size = int(np.prod(shape)) * np.dtype(file.type(number)).itemsize
+  return int(np.prod(shape)) * np.dtype(file.type(number)).itemsize
+
+
+def aligned(size: Any) -> Any:
+  """Bytes that a tensor takes in an arena; of numbers or arrays."""
   return -(-size // ALIGNMENT) * ALIGNMENT

@@ -10,8 +10,8 @@ from urllib.parse import quote
 from secateurs.utils.deploy.int8.plot import int8_plot
 from secateurs.utils.deploy.pages.drawings import drawings, without_drawings
 from secateurs.utils.deploy.reports import units
-from secateurs.utils.deploy.reports.float_file import smallest_float_file
-from secateurs.utils.deploy.reports.rows import Row, link_rows, report_rows
+from secateurs.utils.deploy.reports.float_file import INT8, smallest_float_file
+from secateurs.utils.deploy.reports.rows import DEPLOYED, FLOAT_TO_INT8, Row, link_rows, report_rows
 from secateurs.utils.deploy.reports.scores import STANDARD_ERRORS, kind_of
 from secateurs.utils.deploy.reports.wording import (
   caveats,
@@ -28,10 +28,10 @@ if TYPE_CHECKING:
   from secateurs.utils.training.tasks.pictures import Picture
 
 _TILES = (
-  (('tflite_bytes', 'sparse/bytes'), 'File size'),
+  (('deployed/bytes', 'tflite_bytes', 'sparse/bytes'), 'File size'),
   (('tflite_gzip_bytes',), 'Gzipped'),
-  (('latency/',), 'Latency'),
-  (('score',), None),
+  (('deployed/latency/', 'latency/'), 'Latency'),
+  (('deployed/score', 'score'), None),
   (('macs',), 'MACs'),
   (('params',), 'Parameters'),
 )
@@ -143,11 +143,12 @@ def _tiles(rows: list[Row], report: Mapping) -> list[dict[str, Any]]:
     if row is None or row.compressed == units.NOTHING:
       continue
     detail = [f'{row.original} →', row.compressed]
-    if starts[0] == 'latency/':
-      detail.append(f'({row.label.split(", ")[-1]})')
+    if 'latency/' in starts:
+      detail.append(f'({row.label.removesuffix(FLOAT_TO_INT8).split(", ")[-1]})')
     if 'sparse/bytes' in starts:
-      file = smallest_float_file(report['compressed'])
-      detail.append(f'({file.ending})')
+      integers = row.key.startswith(DEPLOYED)
+      ending = INT8 if integers else smallest_float_file(report['compressed']).ending
+      detail.append(f'({ending})')
     if row.within_noise:
       detail.append('within the noise')
     measured = row.change != units.NOTHING

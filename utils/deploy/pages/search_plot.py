@@ -12,8 +12,9 @@ if TYPE_CHECKING:
 TITLE = 'Path of the search'
 CAPTION = (
   'Each try: what its file costs, as a percentage of the original float file, and the drop of the '
-  'score on held-out samples with what it does not exceed at 95 % confidence. Filled: the search went '
-  'on from there. The line is the limit, the ring the network that was chosen.'
+  'score on held-out samples; a stroke leads to what it does not exceed with 95 % confidence. Filled: '
+  'the search went on from there. The square is the original in the same kind of file, the line the '
+  'limit, the ring the network that was chosen, before its last training.'
 )
 
 
@@ -24,24 +25,26 @@ def search_path(path: Mapping[str, Any]) -> str:
     path: `search_path` of the report's further figures.
   """
   tries, original = path['tries'], path['original'] or 1.0
+  factor = 100 if path.get('percent', True) else 1
 
   def paint(_: 'Figure', axes: 'Axes') -> None:
     axes.plot([100 * path['start'] / original], [0.0], 's', color=TEXT, markersize=6)
     for one in tries:
-      x, y = 100 * one['ratio'], one['drop']
+      x, y = 100 * one['ratio'], factor * one['drop']
       colour = PALETTE[2] if one['accepted'] else PALETTE[7]
       face = colour if one['accepted'] else 'none'
-      axes.plot([x, x], [y, one['drop at most']], '-', color=colour, linewidth=1)
+      axes.plot([x, x], [y, factor * one['drop at most']], '-', color=colour, linewidth=1)
       axes.plot([x], [y], 'o', color=colour, markerfacecolor=face, markersize=7)
       axes.annotate(str(one['try']), (x, y), (6, 4), textcoords='offset points', color=TEXT)
       if one['try'] == path['chosen']:
         axes.plot([x], [y], 'o', color=TEXT, markerfacecolor='none', markersize=14)
     if path.get('max_drop') is not None:
-      axes.axhline(path['max_drop'], color=PALETTE[1], linewidth=1.2)
+      axes.axhline(factor * path['max_drop'], color=PALETTE[1], linewidth=1.2)
     if path.get('limit') is not None:
       axes.axvline(100 * path['limit'] / original, color=PALETTE[1], linewidth=1.2)
     style_axes(axes, f'{path["cost"]} of the {path["file"]} file, % of the original')
-    axes.set_ylabel('drop of the score', color=TEXT)
+    unit = ', points' if factor > 1 else ''
+    axes.set_ylabel(f'drop of the score{unit}', color=TEXT)
     axes.margins(x=0.1, y=0.12)
 
   return draw(TITLE, (8, 3.6), paint)

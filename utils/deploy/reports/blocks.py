@@ -98,6 +98,7 @@ def achieved(
     'macs_ratio': _ratio(original.get('macs'), compressed.get('macs')),
     'params_ratio': _ratio(original.get('params'), compressed.get('params')),
     'latency_ratio': _ratio(median_latency(original), median_latency(compressed)),
+    'ram_ratio': _ratio(original.get('ram_bytes'), compressed.get('ram_bytes')),
     'sparsity': compressed.get('sparsity'),
     'sparsity_params': compressed.get('sparsity_params'),
   }

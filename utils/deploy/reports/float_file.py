@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 PLAIN, SPARSE = '.tflite', '_sparse.tflite'
-QUANT, PACKED = '_quant.tflite', '.dc'
+QUANT, PACKED, INT8 = '_quant.tflite', '.dc', '_int8.tflite'
 
 
 class FloatFile(NamedTuple):
@@ -25,8 +25,12 @@ def smallest_float_file(block: Mapping) -> FloatFile | None:
 
 
 def deployed_file(block: Mapping) -> FloatFile | None:
-  """The file that was asked for: packed or with few bits where there is one, else as above."""
-  for key, ending in (('packed', PACKED), ('quant', QUANT)):
+  """The file that was asked for: packed or with few bits where there is one, else as above.
+
+  Also the full-integer one, where that was searched for.
+  """
+  integers = (('int8', INT8),) if block.get('deployed') == 'int8' else ()
+  for key, ending in (*integers, ('packed', PACKED), ('quant', QUANT)):
     size = (block.get(key) or {}).get('bytes')
     if size is not None:
       return FloatFile(ending, size)
@@ -35,7 +39,7 @@ def deployed_file(block: Mapping) -> FloatFile | None:
 
 def deployed_block(block: Mapping) -> dict:
   """A block with the score, the gzipped size and the latency of the file that is deployed."""
-  quant = block.get('quant') or {}
+  quant = block.get(block.get('deployed', 'quant')) or {}
   taken = {key: quant[key] for key in ('score', 'latency') if quant.get(key) is not None}
   if quant.get('gzip_bytes') is not None:
     taken['tflite_gzip_bytes'] = quant['gzip_bytes']

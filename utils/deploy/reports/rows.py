@@ -16,6 +16,9 @@ from secateurs.utils.deploy.reports.row import (
 )
 from secateurs.utils.deploy.reports.scores import is_better, kind_of, noise_of_difference, value_of
 
+DEPLOYED, FLOAT_TO_INT8 = 'deployed/', ', float to int8'
+"""Start of the keys, and end of the labels, of rows that compare a float file with an int8 one."""
+
 Blocks = tuple[Mapping, Mapping, Mapping]  # original, pruned, compressed
 
 
@@ -23,8 +26,8 @@ def comparison_rows(original: Mapping, pruned: Mapping | None, compressed: Mappi
   """Returns the table's rows, in the order in which engineers look; none without information."""
   blocks = (original or {}, pruned or {}, compressed or {})
   int8 = tuple(block.get('int8') or {} for block in blocks)
-  rows = _model_rows(blocks) + _sparse_rows(blocks) + _packed_rows(blocks)
-  rows += _quant_rows(blocks) + _int8_rows(int8)
+  rows = _deployed_rows(blocks) + _model_rows(blocks) + _sparse_rows(blocks)
+  rows += _packed_rows(blocks) + _quant_rows(blocks) + _int8_rows(int8)
   return [row for row in rows if not row.is_empty]
 
 
@@ -54,6 +57,20 @@ def link_rows(report: Mapping) -> list[tuple[str, list[Row]]]:
 def changes(rows: list[Row]) -> dict[str, float]:
   """Returns the numbers of the rows' changes by key, for the rows that have one."""
   return {row.key: row.delta for row in rows if row.delta is not None}
+
+
+def _deployed_rows(blocks: Blocks) -> list[Row]:
+  """The full-integer file against the original's float one, where that is what was searched for."""
+  if blocks[2].get('deployed') != 'int8':
+    return []
+  original = {**blocks[0], 'bytes': blocks[0].get('tflite_bytes')}
+  deployed = (original, *(block.get('int8') or {} for block in blocks[1:]))
+  rows = [
+    _ratio_row('bytes', 'file size', units.fmt_bytes, deployed),
+    *_latency_rows(deployed)[:1],
+    *_score_rows(deployed)[:1],
+  ]
+  return [replace(row, key=DEPLOYED + row.key, label=row.label + FLOAT_TO_INT8) for row in rows]
 
 
 def _model_rows(blocks: Blocks) -> list[Row]:

@@ -151,6 +151,7 @@ class Block(Evaluated, total=False):
   delegate_partitions: Whole | None  # pieces of it that delegates run
   left_out: dict[str, str]  # formats that could not be exported, and why
   file_notes: list[str]  # what else is to be known of the exported files
+  deployed: Literal['int8']  # the file that was searched for, where it is not the float one
 
 
 class Achieved(_Closed, total=False):
@@ -163,6 +164,16 @@ class Achieved(_Closed, total=False):
   latency_ratio: Number
   sparsity: Number
   sparsity_params: Number
+  max_drop: Number  # of the score on the evaluation set, in its unit
+  max_drop_held_out: (
+    Number  # what the drop on held-out samples does not exceed with 95 % confidence
+  )
+  max_bytes: Number  # of the file that was searched for
+  max_latency: Number  # of it, ms
+  max_macs: Number
+  max_ram: Number  # bytes of its activations at the peak
+  ram_ratio: Number  # the same as a ratio
+  time: Number  # of search and training, seconds
 
 
 class Layer(_Closed):

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from secateurs.utils.deploy.reports import units
-from secateurs.utils.deploy.reports.float_file import PACKED, PLAIN, QUANT, SPARSE
-from secateurs.utils.deploy.reports.rows import Row
+from secateurs.utils.deploy.reports.float_file import INT8, PACKED, PLAIN, QUANT, SPARSE
+from secateurs.utils.deploy.reports.rows import DEPLOYED, FLOAT_TO_INT8, Row
 from secateurs.utils.deploy.reports.scores import kind_of
 
 _NAMES = {
@@ -14,11 +14,32 @@ _NAMES = {
   'macs_ratio': 'MACs ratio',
   'params_ratio': 'parameters ratio',
   'latency_ratio': 'latency ratio',
+  'ram_ratio': 'peak activation memory ratio',
   'sparsity': 'zeros in prunable kernels',
   'sparsity_params': 'zeros in all parameters',
 }
 
+_LIMITS = {
+  'max_drop': 'drop of the score',
+  'max_drop_held_out': 'the same on held-out samples, with 95 % confidence',
+  'max_drop_alone': 'drop of the score, each layer alone',
+  'max_bytes': 'file size',
+  'max_latency': 'latency, 1 sample',
+  'max_macs': 'MACs',
+  'max_ram': 'peak activation memory',
+  'time': 'time of search and training',
+}
+_SHOWN = {
+  'max_bytes': units.fmt_bytes,
+  'max_latency': units.fmt_ms,
+  'max_macs': units.fmt_macs,
+  'max_ram': units.fmt_bytes,
+  'time': units.fmt_seconds,
+}
+
+_SCORES = ('score', 'quant/score', f'{DEPLOYED}score')
 _ENDINGS = {
+  f'{DEPLOYED}bytes': INT8,
   'tflite_bytes': PLAIN,
   'sparse/bytes': SPARSE,
   'quant/bytes': QUANT,
@@ -40,31 +61,50 @@ def title(report: Mapping) -> str:
 def goals(report: Mapping) -> list[tuple[str, str, str]]:
   """Returns (name, requested, achieved) for everything that was requested."""
   achieved = report.get('achieved') or {}
+  score = report['compressed'].get('score')
   return [
-    (_NAMES.get(key, key), _goal(key, value), _goal(key, achieved.get(key)))
+    (
+      _LIMITS.get(key) or _NAMES.get(key, key),
+      _requested(key, value, score),
+      _goal(key, achieved.get(key), score),
+    )
     for key, value in (report.get('requested') or {}).items()
   ]
 
 
-def _goal(key: str, value: Any) -> str:
+def _requested(key: str, value: Any, score: Mapping | None) -> str:
+  """A limit, or what was to be as small as possible."""
+  limit = key in _LIMITS and isinstance(value, (int, float))
+  return f'at most {_goal(key, value, score).removeprefix("+")}' if limit else _goal(key, value)
+
+
+def _goal(key: str, value: Any, score: Mapping | None = None) -> str:
   if value is None:
     return units.NOTHING
+  if key in _SHOWN and not isinstance(value, str):
+    return _SHOWN[key](value)
   if not isinstance(value, float):
     return str(value)
+  if key in _LIMITS and score is not None:
+    return kind_of(score).show_difference(value)
   return f'{100 * value:.4g} %' if key in _NAMES else f'{value:.4g}'
 
 
 def headline(rows: Sequence[Row]) -> list[Row]:
   """The rows that a verdict is made of, those that have a change: file size, latency, score."""
   by_key = {row.key: row for row in rows}
-  quant = 'quant/' if 'quant/bytes' in by_key else ''  # What is deployed.
+  # What is deployed.
+  start = next((one for one in (DEPLOYED, 'quant/') if f'{one}bytes' in by_key), '')
   sizes = (key for key in by_key if key in ('tflite_bytes', 'sparse/bytes'))
   first = next(sizes, '')
-  times = (row for key, row in by_key.items() if key.startswith(f'{quant}latency/'))
+  times = (row for key, row in by_key.items() if key.startswith(f'{start}latency/'))
   chosen = (
-    by_key.get('packed/bytes') or by_key.get('quant/bytes') or by_key.get(first),
+    by_key.get(f'{DEPLOYED}bytes')
+    or by_key.get('packed/bytes')
+    or by_key.get('quant/bytes')
+    or by_key.get(first),
     next(times, None),
-    by_key.get(f'{quant}score'),
+    by_key.get(f'{start}score'),
   )
   return [row for row in chosen if row is not None and row.delta is not None]
 
@@ -78,7 +118,9 @@ def verdict(rows: Sequence[Row]) -> str:
   chosen = headline(rows)
   parts = []
   for row in chosen:
-    name = 'latency' if row.key.startswith('latency/') else row.label
+    name = 'latency' if row.key.removeprefix(DEPLOYED).startswith('latency/') else row.label
+    name = name.removesuffix(FLOAT_TO_INT8)
+    name += f' ({INT8})' if row.key == f'{DEPLOYED}bytes' else ''
     text = f'{name} {row.change}' if row.share is None else f'{row.change} {name}'
     parts.append(text + (' (within the noise)' if row.within_noise else ''))
   return ', '.join(parts) + _advice(chosen)
@@ -86,7 +128,7 @@ def verdict(rows: Sequence[Row]) -> str:
 
 def _advice(chosen: Sequence[Row]) -> str:
   """What the rows of the headline suggest; nothing where no score was compared."""
-  score = next((row for row in chosen if row.key in ('score', 'quant/score')), None)
+  score = next((row for row in chosen if row.key in _SCORES), None)
   ending = next((_ENDINGS[row.key] for row in chosen if row.key in _ENDINGS), None)
   if score is None or ending is None:
     return ''

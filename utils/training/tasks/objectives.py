@@ -15,6 +15,8 @@ class TaskObjective:
 
   loss = task.loss + weight * task.distillation(teacher, student, temperature)
 
+  without the first term where targets are no labels but decisions of the teacher.
+
   The teacher runs in inference mode on the same augmented samples as the student, unless a batch
   holds its outputs already (`Batch.taught`).
 
@@ -32,10 +34,20 @@ class TaskObjective:
     teacher: keras.Model | None = None,
     weight: float = 0.0,
     temperature: float = 1.0,
+    labelled: bool = True,
   ) -> None:
-    """`model`: what is trained; `weight` and `temperature`: of the teacher's loss."""
+    """Keeps what it is given.
+
+    Args:
+      model: what is trained.
+      task: the loss from the targets, and the metrics.
+      teacher: the network that is learned from.
+      weight: of the teacher's loss.
+      temperature: of it.
+      labelled: whether the loss from the targets counts beside the teacher's.
+    """
     self._model, self.task, self.teacher = model, task, teacher
-    self._weight, self._temperature = weight, temperature
+    self._weight, self._temperature, self._labelled = weight, temperature, labelled
     own = tuple(task.metric_names)
     self.metric_names = own if teacher is None else (*own, 'loss_dst')
 
@@ -55,5 +67,5 @@ class TaskObjective:
         taught = self.teacher(batch.inputs, training=False)
       soft = self.task.distillation(taught, outputs, self._temperature)
       metrics['loss_dst'] = soft
-      loss += self._weight * soft
+      loss = self._weight * soft + (loss if self._labelled else 0.0)
     return loss, metrics

@@ -1,0 +1,230 @@
+"""What joint-search says in the report: notes, limits and what was reached, the path of the search."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from secateurs.learners.search.building import BITS, ZEROS
+from secateurs.learners.search.confidence import Drop, least_samples, samples_for
+from secateurs.learners.search.config import JsConfig
+from secateurs.learners.search.planning import path_of
+from secateurs.learners.search.state import JsState, Try
+from secateurs.learners.search.telling import amount, points
+from secateurs.utils.deploy.reports.blocks import median_latency
+from secateurs.utils.training.tasks.scores import Score
+
+_MORE = 0.005  # Half a point.
+_LEAST = 'as little as possible'
+
+
+def notes(config: JsConfig, state: JsState) -> list[str]:
+  """What the reader must know of the search."""
+  found = [_held_out(config, state), more_would_buy(config, state)]
+  return [note for note in found if note]
+
+
+def _held_out(config: JsConfig, state: JsState) -> str:
+  if not state.chosen:
+    return _nothing_taken(config, state)
+  last, kind = state.final or {}, 'held-out samples'
+  if config.judge == 'half':
+    kind = 'evaluation samples that judged tries'
+  return (
+    f'On {state.nb_judged} {kind} the score dropped by {points(state, last["drop"])} against '
+    f'{state.reference_is}, with 95 % confidence by at most {points(state, last["most"])}. Search: '
+    f'{state.ended}'
+  )
+
+
+def _nothing_taken(config: JsConfig, state: JsState) -> str:
+  if config.limit is not None:
+    return (
+      f'The original needs {amount(config.cost, state.start)} in its {state.file} file, which is '
+      f'within the limit of {amount(config.cost, config.limit)}: nothing was taken.'
+    )
+  best = min(state.tries, key=lambda one: one.most, default=None)
+  seen = (
+    ''
+    if best is None
+    else (
+      f' The nearest try dropped by {points(state, best.drop)}, at most {points(state, best.most)}'
+      f'{_samples_needed(config, state, best)}.'
+    )
+  )
+  return (
+    f'No try kept to the limit of {points(state, config.max_drop)} with 95 % confidence on '
+    f'{state.nb_judged} held-out samples, so that only the kind of file ({state.file}) has '
+    f'changed.{seen}'
+  )
+
+
+def _samples_needed(config: JsConfig, state: JsState, tried: Try) -> str:
+  """On how many samples a drop like that of a try would be shown to be within the limit."""
+  drop = Drop.of(tried.drop, tried.most)
+  number = samples_for(drop, config.max_drop, state.nb_judged)
+  if number is None or not math.isfinite(drop.error):
+    return ''
+  return f'; about {number:,} held-out samples would show such a drop to be within the limit'
+
+
+def more_would_buy(config: JsConfig, state: JsState) -> str | None:
+  """What half a point more would have bought, by the tries that were made.
+
+  Between the network that was chosen and the next try the cost is read off a straight line over what
+  the drops do not exceed. Of a score that is no fraction, half of the limit stands for half a point.
+  """
+  if config.limit is not None or not state.tries:
+    return None
+  extra = _MORE if state.percent else config.max_drop / 2
+  wanted, words = config.max_drop + extra, 'Half a point' if state.percent else f'{extra:.3g}'
+  here = state.tries[state.chosen - 1] if state.chosen else None
+  cost, most = (here.cost, here.most) if here else (state.start, 0.0)
+  smaller = [one for one in state.tries if one.cost < cost]
+  if not smaller:
+    return f'What {words.lower()} more would buy is not known: no smaller network was tried.'
+  within = [one for one in smaller if one.most <= wanted]
+  if within:
+    best = min(within, key=lambda one: one.cost)
+    return (
+      f'{words} more would buy {amount(config.cost, best.cost)} in place of '
+      f'{amount(config.cost, cost)}: try {best.number}.'
+    )
+  next_one = max(smaller, key=lambda one: one.cost)
+  if not most < config.max_drop < next_one.most < math.inf:
+    return f'{words} more would buy nothing that was tried.'
+  slope = (next_one.cost - cost) / (next_one.most - config.max_drop)
+  guess = cost + slope * extra
+  return (
+    f'{words} more would buy about {amount(config.cost, guess)} in place of '
+    f'{amount(config.cost, cost)}: on the line to try {next_one.number}, which costs '
+    f'{amount(config.cost, next_one.cost)} and drops by at most {points(state, next_one.most)}.'
+  )
+
+
+def requested(config: JsConfig) -> dict[str, Any]:
+  """The limits that flags asked for, by the names of `achieved`."""
+  cost = f'max_{config.cost}'
+  if config.limit is not None:
+    return {cost: config.limit, 'max_drop': _LEAST, 'time': config.seconds}
+  drop = config.max_drop
+  return {'max_drop': drop, 'max_drop_held_out': drop, cost: _LEAST, 'time': config.seconds}
+
+
+def reached(
+  config: JsConfig, state: JsState, report: Mapping[str, Any], seconds: float
+) -> dict[str, float | None]:
+  """What of it was reached, in the file that was searched for.
+
+  Args:
+    config: what was asked for.
+    state: of the search.
+    report: with the blocks of original and compressed.
+    seconds: of search and training.
+  """
+  block, file = report['compressed'], deployed(report, state.file)
+  costs = {
+    'bytes': (block.get('packed') or {}).get('bytes')
+    if state.file == 'packed'
+    else file.get('bytes', file.get('tflite_bytes')),
+    'latency': median_latency(file),
+    'macs': block.get('macs'),
+    'ram': file.get('ram_bytes'),
+  }
+  return {
+    'max_drop': drop_of(report, state.file),
+    'max_drop_held_out': (state.final or {}).get('most'),
+    f'max_{config.cost}': costs[config.cost],
+    'time': seconds,
+  }
+
+
+def deployed(report: Mapping[str, Any], file: str) -> Mapping[str, Any]:
+  """The block of the file that was searched for."""
+  block = report['compressed']
+  return block['int8'] if file == 'int8' and 'int8' in block else block
+
+
+def drop_of(report: Mapping[str, Any], file: str) -> float:
+  """By how much that file is worse than the original on the evaluation set."""
+  before, after = (Score(**one['score']) for one in (report['original'], deployed(report, file)))
+  return before.goodness - after.goodness
+
+
+def verdict(config: JsConfig, state: JsState, report: Mapping[str, Any], *, limited: bool) -> str:
+  """Whether the limit held on the evaluation set, which was looked at once.
+
+  Args:
+    config: what was asked for.
+    state: of the search.
+    report: with the blocks of original and compressed.
+    limited: whether the drop has a limit.
+  """
+  drop, number = drop_of(report, state.file), report.get('nb_smpls_eval') or 0
+  if not limited:
+    return (
+      f'On the evaluation set the score of the {state.file} file dropped by {points(state, drop)}.'
+    )
+  held = 'within' if drop <= config.max_drop + 1e-9 else 'more than'
+  least = least_samples(config.max_drop) if state.percent else 0
+  few = (
+    f' So few samples ({number:,}) cannot show such a drop: {least:,} are the least.'
+    if number < least
+    else ''
+  )
+  return (
+    f'On the evaluation set, looked at once, the score of the {state.file} file dropped by '
+    f'{points(state, drop)}, {held} the {points(state, config.max_drop)} that were allowed.{few}'
+  )
+
+
+def figures(config: JsConfig, state: JsState) -> dict[str, Any]:
+  """The path of the search and what was taken, as tables of plain values."""
+  path = [
+    {
+      'try': one.number,
+      'from': one.base,
+      config.cost: one.cost,
+      'ratio': one.cost / state.cost,
+      'drop': one.drop,
+      'drop at most': one.most,
+      'divergence predicted': one.predicted,
+      'accepted': one.accepted,
+      'seconds': one.seconds,
+    }
+    for one in state.tries
+  ]
+  return {
+    'search_path': {
+      'cost': config.cost,
+      'file': state.file,
+      'original': state.cost,
+      'start': state.start,
+      'limit': config.limit,
+      'max_drop': None if config.limit is not None else config.max_drop,
+      'percent': state.percent,
+      'chosen': state.chosen or 0,
+      'tries': path,
+    },
+    'taken': taken_table(state),
+    'held_out': {
+      'samples': state.nb_judged,
+      'reference': state.reference_is,
+      'tries_train_steps': state.try_steps,
+      **(state.final or {}),
+    },
+  }
+
+
+def taken_table(state: JsState) -> list[dict[str, Any]]:
+  """What the chosen network lost, by part: how it was at first, and how it is now."""
+  found: dict[str, dict[str, Any]] = {}
+  for tried in path_of(state):
+    for one in tried.taken:
+      name = one.part.removeprefix(ZEROS).removeprefix(BITS)
+      row = found.setdefault(
+        f'{one.kind} {name}', {'layer': name, 'what': one.kind, 'before': one.before}
+      )
+      row |= {'after': one.after, 'divergence': row.get('divergence', 0.0) + one.loss}
+  return sorted(found.values(), key=lambda row: (row['what'], row['layer']))
