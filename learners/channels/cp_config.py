@@ -6,7 +6,7 @@ import dataclasses
 
 from secateurs.learners.channels.allocation.amc_config import AMC
 from secateurs.learners.channels.configs import RefitConfig, WidthConfig
-from secateurs.learners.channels.criteria.registry import registry as criteria
+from secateurs.learners.channels.criteria import registry as criteria
 from secateurs.utils.config import option
 
 
