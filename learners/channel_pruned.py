@@ -33,7 +33,7 @@ from secateurs.learners.channels.allocation.ratios import nb_kept
 from secateurs.learners.channels.allocation.selection_curves import selection_curves
 from secateurs.learners.channels.comparison import compare_selections
 from secateurs.learners.channels.cp_config import CpConfig
-from secateurs.learners.channels.cuts.cutting import dropped_inputs, unit_masks
+from secateurs.learners.channels.cuts.cutting import dropped_inputs, mask_attentions, unit_masks
 from secateurs.learners.channels.cuts.units import Unit
 from secateurs.learners.channels.repair.method import NB_BATCHES, Method
 from secateurs.learners.channels.repair.reconstruct import prune, say_layer
@@ -70,6 +70,7 @@ class ChannelPrunedLearner(WidthLearner):
   Config, State = CpConfig, CpState
   config: CpConfig
   state: CpState
+  attentions = True
 
   def compression_phases(self) -> list[Phase]:
     """Pruning on masks, slicing, training of the slim network."""
@@ -124,7 +125,7 @@ class ChannelPrunedLearner(WidthLearner):
     Args:
       model: the network with its weights.
     """
-    config, graph = self.config, ChannelGraph(model)
+    config, graph = self.config, self.graph(model)
     units, batches = self.units(graph).units, self.refit_batches()
     working = keras.models.clone_model(model)
     working.set_weights(model.get_weights())
@@ -142,7 +143,7 @@ class ChannelPrunedLearner(WidthLearner):
 
   def _prune(self) -> None:
     config, state, original = self.config, self.state, self.original()
-    graph = ChannelGraph(original)
+    graph = self.graph(original)
     found = self.units(graph)
     given = None if self.settings.run.plan is None else self.planned(graph)
     counts = self.widths.counts(found.units) if given is None else {}
@@ -180,6 +181,7 @@ class ChannelPrunedLearner(WidthLearner):
       method,
       dropped=dropped_inputs(units, unit_masks(units, state.kept)),
       given=given,
+      mask=functools.partial(mask_attentions, model, self.graph(model), group),
       progress=say_layer,
     )
     self.model.set_weights(model.get_weights())
@@ -198,6 +200,8 @@ class ChannelPrunedLearner(WidthLearner):
       nb_steps=nb_steps,
       hooks=Hooks(constraints=[self.kernel_masks(units)]),
     )
+    masks = unit_masks(units, self.state.kept)
+    mask_attentions(self.model, self.graph(self.settings.in_float32(self.model)), units, masks)
     self.state.groups_tuned.append(name)
     self.save('prune', 0)
 
@@ -206,6 +210,7 @@ class ChannelPrunedLearner(WidthLearner):
     if self.config.compare:
       self.state.comparison = compare_selections(
         self.settings,
+        graph,
         self.original,
         self.units(graph).units,
         {name: len(kept) for name, kept in self.state.kept.items()},

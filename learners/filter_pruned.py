@@ -32,7 +32,6 @@ from secateurs.learners.channels.filter_state import FpState
 from secateurs.learners.channels.repair.filter_repair import repair
 from secateurs.learners.run.console import say
 from secateurs.learners.run.phases import Phase
-from secateurs.utils.graph import ChannelGraph
 from secateurs.utils.training.engine.hooks import Hooks
 
 
@@ -49,7 +48,7 @@ class FilterPrunedLearner(FilterLearner):
     super().prepare()
     if self.settings.run.plan is not None:
       return
-    graph = ChannelGraph(self.helper.build_model(self.settings.run.seed))
+    graph = self.graph(self.helper.build_model(self.settings.run.seed))
     units = self.units(graph).units
     given = {'follow': self.followed(graph), 'additions': self.additions}
     require_answer(self.config.criterion, graph, units, 'fp_criterion', **given)
@@ -76,7 +75,7 @@ class FilterPrunedLearner(FilterLearner):
 
   def _prune(self) -> None:
     state, config = self.state, self.config
-    graph = ChannelGraph(self.original())
+    graph = self.graph(self.original())
     found = self.units(graph)
     state.left_whole = found.left
     if self.settings.run.plan is not None:
@@ -95,7 +94,7 @@ class FilterPrunedLearner(FilterLearner):
   def _cut(self, stage: Stage) -> None:
     """Ranks, and cuts what a stage says."""
     state, model = self.state, self.working_model()
-    graph, ranked = ChannelGraph(model), None
+    graph, ranked = self.graph(model), None
     if state.round != stage.round:
       ranked = self.ranked(graph)
       state.targets, state.round = self.widths().counts(ranked, stage.done), stage.round
@@ -113,7 +112,7 @@ class FilterPrunedLearner(FilterLearner):
 
   def _cut_to(self, model: keras.Model, kept: Mapping[str, np.ndarray]) -> None:
     """Masks and repairs the run's model; `model` is a float32 copy of it."""
-    state, graph = self.state, ChannelGraph(model)
+    state, graph = self.state, self.graph(model)
     state.kept |= {name: np.flatnonzero(mask).tolist() for name, mask in kept.items()}
     units = self.units(graph).units
     if all(mask.all() for mask in unit_masks(units, state.kept).values()):
@@ -138,7 +137,7 @@ class FilterPrunedLearner(FilterLearner):
     nb_steps = round(self.config.nb_iters_ft_ratio * self.rates.fine_tune_steps())
     if not nb_steps:
       return
-    graph = ChannelGraph(self.settings.in_float32(self.model))
+    graph = self.graph(self.settings.in_float32(self.model))
     units = self.units(graph).units
     masks = RowMasks(self.model, graph, units)
     masks.keep(unit_masks(units, self.state.kept))

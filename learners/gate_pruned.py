@@ -69,7 +69,7 @@ class GatePrunedLearner(FilterLearner):
     super().prepare()
     if self.settings.run.plan is not None or self.state.slim is not None or self.keeps_all:
       return
-    graph = ChannelGraph(self.settings.in_float32(self.model))
+    graph = self.graph(self.settings.in_float32(self.model))
     units = self.units(graph).units
     self._gates = Gates(graph, units, self.config, self.settings.run.seed)
     self.widths().check(self._even())
@@ -205,7 +205,7 @@ class GatePrunedLearner(FilterLearner):
       config.repair,
       self.original,
       model,
-      ChannelGraph(model),
+      self.graph(model),
       gates.units,
       unit_masks(gates.units, state.kept),
       self.refit_method(),

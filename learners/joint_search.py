@@ -17,6 +17,7 @@ import dataclasses
 import time
 
 from secateurs.learners import register
+from secateurs.learners.channels.cuts.slimming import norms_note
 from secateurs.learners.run.compression import extended
 from secateurs.learners.run.console import say
 from secateurs.learners.run.phases import Phase
@@ -31,6 +32,7 @@ from secateurs.learners.search.parts import survey
 from secateurs.learners.search.state import JsState, Try
 from secateurs.learners.search.trying import choose_step, drop_of
 from secateurs.utils.errors import UserError
+from secateurs.utils.graph import narrowed_norms
 from secateurs.utils.training import distributed
 from secateurs.utils.training.models.batch_norm import reestimate
 
@@ -63,6 +65,9 @@ class JointSearchLearner(SearchLearner):
     config, state, plan = self.config, self.state, self.settings.run.plan
     planned = plan is not None
     notes = [] if planned else findings.notes(config, state)
+    if self._reach.norms == 'cut':
+      names = narrowed_norms(self.original_model(), self.compressed_model())
+      notes += [norms_note(names)] if names else []
     return extended(
       super().findings(),
       [*notes, *judging_notes(self.helper)],
@@ -186,7 +191,7 @@ class JointSearchLearner(SearchLearner):
     taken, cost = choose_step(scene, self._known[state.base], self._costs, stand.cost, target)
     if not taken or (cost > stand.cost * stepping.SMALLEST_STEP and cost > target):
       return 'Nothing more can be taken that saves anything.'
-    model, cuts = repaired(scene.model, taken, scene.trunk, scene.skip, repair, self.settings)
+    model, cuts = repaired(scene.model, taken, scene.reach, repair, self.settings)
     reestimate(model, self.bn_batches(model))
     number = len(state.tries) + 1
     tried = Try(number, state.base, target, taken=taken, bits=bits_after(scene.bits, taken))

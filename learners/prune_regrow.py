@@ -40,7 +40,6 @@ from secateurs.learners.pressure.pr_state import PrState
 from secateurs.learners.pressure.submodel import SubModel
 from secateurs.learners.run.phases import Phase
 from secateurs.utils.errors import UserError
-from secateurs.utils.graph import ChannelGraph
 from secateurs.utils.training import distributed
 from secateurs.utils.training.engine.events import Event
 from secateurs.utils.training.engine.hooks import Hooks
@@ -70,7 +69,7 @@ class PruneRegrowLearner(FilterLearner):
         'prune-regrow prunes while it trains, but --nb_epochs_ft or --nb_epochs_rat give zero training '
         'steps: set --nb_epochs_ft above 0.'
       )
-    graph = ChannelGraph(self.settings.in_float32(self.model))
+    graph = self.graph(self.settings.in_float32(self.model))
     units = self.units(graph).units
     require_answer(self.config.criterion, graph, units, 'pr_criterion')
     self._sub = SubModel(self.model, graph, units)

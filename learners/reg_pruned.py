@@ -44,7 +44,6 @@ from secateurs.learners.pressure.selections import with_selections
 from secateurs.learners.run.compression import extended
 from secateurs.learners.run.phases import Phase
 from secateurs.learners.run.results.reporting import Findings
-from secateurs.utils.graph import ChannelGraph
 from secateurs.utils.training.engine.hooks import Hooks
 
 
@@ -70,7 +69,7 @@ class RegPrunedLearner(FilterLearner):
     super().prepare()
     if self.settings.run.plan is not None or self.state.slim is not None or self.keeps_all:
       return
-    config, graph = self.config, ChannelGraph(self.settings.in_float32(self.model))
+    config, graph = self.config, self.graph(self.settings.in_float32(self.model))
     units = self.units(graph).units
     steps = max(self._course.steps.press)
     self._pressed = Pressed(self.model, graph, units, config, steps)
@@ -162,7 +161,7 @@ class RegPrunedLearner(FilterLearner):
     config, state, pressed = self.config, self.state, self._pressed
     doomed = None
     if config.penalty == GROWING:
-      ranked = self.ranked(ChannelGraph(self.working_model()))
+      ranked = self.ranked(self.graph(self.working_model()))
       counts = self._counts(ranked, number)
       kept = deciding.by_counts(ranked, counts)
       doomed = state.doomed = {name: np.flatnonzero(m).tolist() for name, m in kept.items()}

@@ -2,8 +2,9 @@
 
   resnet20      trained weights from --weights (an .npz); residual trunks have several producers
   shufflenet_v2, res2net
-                small ones for 32x32 images, trained here: --epochs on --samples images of CIFAR-10;
-                splits and shuffles leave some channels with more producers than others
+                small ones for 32x32 images, trained here: --epochs on --samples images of CIFAR-10, or
+                with --digits on handwritten digits, a quarter as wide; splits and shuffles leave some
+                channels with more producers than others
 
 The network is cut to a fraction of its MACs by L1 norms, once for each `join` of `channel_scores`;
 batch statistics are re-estimated on 2,000 training images. Prints the accuracy on the evaluation
@@ -21,7 +22,7 @@ quiet_tensorflow()
 import tensorflow as tf  # noqa: E402
 import tf_keras as keras  # noqa: E402
 
-from secateurs.nets.datasets import cifar10  # noqa: E402
+from secateurs.nets.datasets import cifar10, digits  # noqa: E402
 from secateurs.nets.datasets.images import DataConfig, ImageDataset  # noqa: E402
 from secateurs.nets.resnet import cifar_resnet  # noqa: E402
 from secateurs.utils.graph import (  # noqa: E402
@@ -56,11 +57,11 @@ def shuffled(x: tf.Tensor) -> tf.Tensor:
   return tf.reshape(tf.transpose(x, [0, 1, 2, 4, 3]), [-1, height, width, channels])
 
 
-def shufflenet_v2() -> keras.Model:
-  """ShuffleNetV2 (Ma et al. 2018) with two stages of four units, 64 and 128 channels."""
+def shufflenet_v2(thinner: int = 1) -> keras.Model:
+  """ShuffleNetV2 (Ma et al. 2018) with two stages of four units, 64 and 128 channels over `thinner`."""
   image = keras.Input((32, 32, 3))
-  x = unit(image, 32, 3)
-  for width in (32, 64):
+  x = unit(image, 32 // thinner, 3, 2 if thinner > 1 else 1)
+  for width in (32 // thinner, 64 // thinner):
     left = unit(unit(x, None, 3, 2), width, 1)
     right = unit(unit(unit(x, width, 1), None, 3, 2), width, 1)
     x = shuffled(L.Concatenate()([left, right]))
@@ -68,15 +69,15 @@ def shufflenet_v2() -> keras.Model:
       left, right = tf.split(x, 2, axis=-1)
       right = unit(unit(unit(right, width, 1), None, 3), width, 1)
       x = shuffled(L.Concatenate()([left, right]))
-  x = L.GlobalAveragePooling2D()(unit(x, 128, 1))
+  x = L.GlobalAveragePooling2D()(unit(x, 128 // thinner, 1))
   return keras.Model(image, L.Dense(10)(x))
 
 
-def res2net() -> keras.Model:
+def res2net(thinner: int = 1) -> keras.Model:
   """Res2Net (Gao et al. 2019) with three stages of two bottlenecks, scale 4."""
   image = keras.Input((32, 32, 3))
-  x = unit(image, 32, 3)
-  for stage, width in enumerate((32, 64, 128)):
+  x = unit(image, 32 // thinner, 3, 2 if thinner > 1 else 1)
+  for stage, width in enumerate(width // thinner for width in (32, 64, 128)):
     for block in range(2):
       strides = 2 if stage and not block else 1
       parts = tf.split(unit(x, width, 1, strides), 4, axis=-1)
@@ -121,6 +122,7 @@ def main() -> None:
   parser.add_argument('net', choices=('resnet20', 'shufflenet_v2', 'res2net'))
   parser.add_argument('seed', type=int, nargs='?', default=0)
   parser.add_argument('--data', help='folder of CIFAR-10')
+  parser.add_argument('--digits', action='store_true', help='handwritten digits instead')
   parser.add_argument('--weights', help='trained weights of ResNet-20')
   parser.add_argument('--samples', type=int, default=10_000)
   parser.add_argument('--epochs', type=float, default=12)
@@ -128,12 +130,15 @@ def main() -> None:
   parser.add_argument('--macs', type=float, nargs='+', default=[0.7, 0.5])
   args = parser.parse_args()
   keras.utils.set_random_seed(args.seed)
-  data = cifar10.load(DataConfig(data_dir_local=args.data, nb_smpls_train=args.samples))
+  if args.digits:
+    data = digits.load(DataConfig())
+  else:
+    data = cifar10.load(DataConfig(data_dir_local=args.data, nb_smpls_train=args.samples))
   if args.net == 'resnet20':
     model = cifar_resnet(20)
     assign_weights(named_weights(model), read_weights(args.weights), args.weights)
   else:
-    model = {'shufflenet_v2': shufflenet_v2, 'res2net': res2net}[args.net]()
+    model = {'shufflenet_v2': shufflenet_v2, 'res2net': res2net}[args.net](4 if args.digits else 1)
     train(model, data, args.epochs, 3e-3, args.seed)
   whole = count(model).macs
   print(
@@ -141,7 +146,7 @@ def main() -> None:
     flush=True,
   )
   graph = ChannelGraph(model)
-  images = data.calibration_images(2000)
+  images = data.calibration_images(min(2000, data.nb_samples('train')))
   batches = [images[i : i + BATCH] for i in range(0, len(images), BATCH)]
   for share in args.macs:
     seen: dict[str, str] = {}

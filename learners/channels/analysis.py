@@ -55,7 +55,7 @@ def analyse(learner: Learner) -> dict[str, Any]:
   say(f'Sensitivity of {helper.net}: {source}')
   for note in judging_notes(helper):
     say(note)
-  graph = ChannelGraph(model)
+  graph = getattr(learner, 'graph', ChannelGraph)(model)
   criterion = getattr(config, 'criterion', _CRITERION)
   if criterion not in of_filters():
     criterion = _CRITERION

@@ -11,6 +11,7 @@ from secateurs.learners.channels.cuts.units import TRUNKS
 from secateurs.learners.channels.repair.method import Method, nb_points
 from secateurs.utils.config import Config, option
 from secateurs.utils.errors import UserError
+from secateurs.utils.graph.groups.channel_graph import HEADS, NORMS
 from secateurs.utils.training.layerwise.maps import MapStore
 
 
@@ -46,6 +47,17 @@ class ChannelConfig(Config):
   )
   skip: str | None = option(
     None, 'Names or patterns of layers, separated by commas, whose channels stay whole.'
+  )
+  norms: str = option(
+    'keep',
+    'Channels that a LayerNormalization or the like runs over: keep all, or cut, which changes the '
+    'statistics over those that are left, and so the outputs; scale and offset are fitted to make up.',
+    choices=NORMS,
+  )
+  heads: str = option(
+    'width',
+    'What goes inside an attention: width (the same channels of every head) or whole (heads).',
+    choices=HEADS,
   )
 
   @property

@@ -198,7 +198,7 @@ class FilterLearner(ChannelLearner):
       self._candidates,
       self.save_search,
     )
-    self.widths().measure(self.ranked(ChannelGraph(self.original())), site)
+    self.widths().measure(self.ranked(self.graph(self.original())), site)
 
   def _candidates(self) -> Any:
     widths = self.state.widths

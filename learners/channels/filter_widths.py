@@ -39,7 +39,7 @@ from secateurs.learners.run.helper import Helper
 from secateurs.learners.run.training import divergence
 from secateurs.learners.run.training.judging import judging_samples, judging_split
 from secateurs.learners.run.training.trials import Candidate
-from secateurs.utils.graph import ChannelGraph, apply_plan
+from secateurs.utils.graph import apply_plan
 
 _LITTLE = 1e-6
 _CURVE_SHARES = (1 / 8, 1 / 4, 0.4, 0.55, 0.7, 0.85, 1.0)
@@ -287,7 +287,7 @@ class FilterWidths:
     original, images = site.original(), None if site.images is None else site.images()
     refit = [] if images is None else [unit for unit in ranked.units if unit.readers]
     samples, _ = judging_samples(site.helper, divergence.NB_IMAGES)
-    graph = ChannelGraph(original)
+    graph = ranked.graph.again(original)
     rest = [unit for unit in ranked.units if unit not in refit]
     parts = masked_parts(graph, rest, ranked.keys, _CURVE_SHARES)
     if refit:

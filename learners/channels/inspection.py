@@ -33,7 +33,8 @@ def inspect(learner: Learner) -> dict[str, Any]:
     UserError: a pattern of `--layers` or of skip fits no layer.
   """
   settings = learner.settings
-  graph = ChannelGraph(settings.helper.build_model(settings.run.seed))
+  graph_of = getattr(learner, 'graph', ChannelGraph)
+  graph = graph_of(settings.helper.build_model(settings.run.seed))
   counts = graph.counts()
   units_of = getattr(learner, 'units', None)
   if units_of is None:

@@ -23,6 +23,7 @@ from secateurs.learners.run.compression import CompressionLearner, extended
 from secateurs.learners.run.console import say
 from secateurs.learners.run.preflight.checks import Check
 from secateurs.learners.run.results import plans
+from secateurs.learners.run.results.plan_cuts import channel_cuts, keep_of_plan
 from secateurs.learners.run.results.plans import ChannelCut, CutPlan
 from secateurs.learners.run.results.reporting import Findings
 from secateurs.utils.errors import UserError
@@ -55,7 +56,11 @@ class ChannelLearner(CompressionLearner):
   config: ChannelConfig
   State = ChannelState
   state: ChannelState
+  plan_to_apply: CutPlan | None = None
   max_rows: int | None = MAX_ROWS  # Of kernels that can be pruned by their inputs.
+  attentions: ClassVar[bool] = (
+    False  # Whether they may read what is pruned by other layers' inputs.
+  )
   by_inputs: ClassVar[bool] = True  # Whether ratios are of layers' inputs, or of what layers make.
 
   def build(self) -> keras.Model:
@@ -86,7 +91,7 @@ class ChannelLearner(CompressionLearner):
     return [*super().preflight(), *([self._say_reach] if says else []), *shown]
 
   def _say_reach(self) -> None:
-    config, graph = self.config, ChannelGraph(self.settings.in_float32(self.model))
+    config, graph = self.config, self.graph(self.settings.in_float32(self.model))
     self.state.reach = reach.note(
       graph,
       lambda trunk: chosen(self.settings.layers, graph, self.find_units(graph, trunk)).units,
@@ -98,7 +103,7 @@ class ChannelLearner(CompressionLearner):
     say(self.state.reach)
 
   def _show_layers(self) -> None:
-    graph = ChannelGraph(self.helper.build_model(self.settings.run.seed))
+    graph = self.graph(self.helper.build_model(self.settings.run.seed))
     say(f'Layers by --layers {self.settings.run.layers}\n{table(graph, self.units(graph))}')
 
   def findings(self) -> Findings:
@@ -116,6 +121,8 @@ class ChannelLearner(CompressionLearner):
       notes.append(ram_note(state.widths.ram))
     if state.left_whole:
       notes.append(f'Channels that stayed whole: {"; ".join(state.left_whole)}.')
+    if state.cut_norms:
+      notes.append(slimming.norms_note(state.cut_norms))
     return extended(
       super().findings(),
       notes,
@@ -149,9 +156,17 @@ class ChannelLearner(CompressionLearner):
   def cut_plan(self) -> CutPlan:
     """The channels that slicing kept."""
     channels = [ChannelCut(**cut) for cut in self.state.channels]
-    return dataclasses.replace(super().cut_plan(), channels=channels)
+    how = self.plan_to_apply or self.config
+    return dataclasses.replace(
+      super().cut_plan(), channels=channels, norms=how.norms, heads=how.heads
+    )
 
   # What can be pruned.
+
+  def graph(self, model: keras.Model) -> ChannelGraph:
+    """The channels of one of the run's networks, followed as the plan to apply has it, or the flags."""
+    how = self.plan_to_apply or self.config
+    return ChannelGraph(model, how.norms, how.heads)
 
   def units(self, graph: ChannelGraph) -> Units:
     """What can be pruned.
@@ -172,7 +187,14 @@ class ChannelLearner(CompressionLearner):
   def find_units(self, graph: ChannelGraph, trunk: str) -> Units:
     """What can be pruned with a choice of trunk, whatever `--layers` says."""
     config = self.config
-    return find_units(graph, trunk, config.skipped, prefix=config.prefix, max_rows=self.max_rows)
+    return find_units(
+      graph,
+      trunk,
+      config.skipped,
+      prefix=config.prefix,
+      max_rows=self.max_rows,
+      attentions=self.attentions,
+    )
 
   def planned(self, graph: ChannelGraph) -> dict[str, np.ndarray]:
     """The choices of the plan to apply, bool array [unit.size] by the name of every unit.
@@ -181,7 +203,7 @@ class ChannelLearner(CompressionLearner):
       UserError: the plan cuts what this learner's flags leave whole, or cuts nothing.
     """
     path, units = self.settings.run.plan, self.units(graph).units
-    keep = plans.keep_of_plan(self.plan_to_apply, graph)
+    keep = keep_of_plan(self.plan_to_apply, graph)
     left = set(keep) - {unit.key for unit in units}
     if left or not keep:
       names = [cut.layer for cut, key in zip(self.plan_to_apply.channels, keep) if key in left]
@@ -197,7 +219,7 @@ class ChannelLearner(CompressionLearner):
 
   def take_plan(self) -> None:
     """The phase that takes the channels of a plan in place of choosing."""
-    graph = ChannelGraph(self.original())
+    graph = self.graph(self.original())
     self.state.left_whole = self.units(graph).left
     chosen = self.planned(graph)
     self.state.kept = {name: np.flatnonzero(mask).tolist() for name, mask in chosen.items()}
@@ -269,11 +291,11 @@ class ChannelLearner(CompressionLearner):
   def slice(self) -> None:
     """The phase that slices the dropped channels away and measures what is left."""
     state = self.state
-    graph = ChannelGraph(self.settings.in_float32(self.model))
+    graph = self.graph(self.settings.in_float32(self.model))
     keep = self.keep(graph)
-    slim, state.slim_vs_masked = slimming.sliced(graph, keep, self.settings)
+    slim, state.slim_vs_masked, state.cut_norms = slimming.sliced(graph, keep, self.settings)
     state.channels_ratio = slimming.kept_fraction(graph, keep)
-    state.channels = [dataclasses.asdict(cut) for cut in plans.channel_cuts(graph, keep)]
+    state.channels = [dataclasses.asdict(cut) for cut in channel_cuts(graph, keep)]
     state.pruned = slimming.untrained_block(slim, self.settings, self.bn_images())
     slimming.say_scores('Pruned, before any training', state.pruned)
     self.before_training(graph)

@@ -53,6 +53,7 @@ class ChannelState(LearnerState):
     slim: the sliced network's architecture as JSON; None before slicing.
     slim_vs_masked: largest difference of their outputs, as a fraction of the outputs' range.
     channels_ratio: fraction of the prunable channels that stayed.
+    cut_norms: names of the normalisations that lost channels which their statistics run over.
     pruned: report block of the slim network before its training.
     channels: what slicing kept, as plan.json has it.
     comparison: scores of other selections at the same numbers of channels, by title, if asked for.
@@ -66,6 +67,7 @@ class ChannelState(LearnerState):
   slim: str | None = None
   slim_vs_masked: float | None = None
   channels_ratio: float | None = None
+  cut_norms: list[str] = dataclasses.field(default_factory=list)
   pruned: dict[str, Any] | None = None
   channels: list[dict[str, Any]] = dataclasses.field(default_factory=list)
   comparison: dict[str, dict[str, Any]] | None = None

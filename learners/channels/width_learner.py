@@ -126,6 +126,7 @@ class WidthLearner(ChannelLearner):
     site = Site(
       self.helper,
       self.original,
+      self.graph,
       lambda graph: self.units(graph).units,
       self.refit_batches,
       lambda *found: self.with_scores(self.refit_method(), *found),

@@ -41,6 +41,7 @@ class Site:
   Attributes:
     helper: data and task.
     original: makes the network before compression, float32.
+    graph: the channel graph of such a network.
     units: what may be pruned, from a channel graph.
     samples: gives (inputs, targets) that layers are refit over.
     method: how channels are chosen and weights refit, from the graph, the units and the samples.
@@ -53,6 +54,7 @@ class Site:
 
   helper: Helper
   original: Callable[[], keras.Model]
+  graph: Callable[[keras.Model], ChannelGraph]
   units: Callable[[ChannelGraph], Sequence[Unit]]
   samples: Callable[[], list[tuple]]
   method: Callable[[ChannelGraph, Sequence[Unit], Sequence[tuple]], Method]
@@ -134,7 +136,7 @@ class Widths:
 
   def meet_latency(self) -> None:
     """Finds the ratio, or for auto the fraction of MACs with equal ratios, that is as fast."""
-    graph = ChannelGraph(self._site.original())
+    graph = self._site.graph(self._site.original())
     units = self._site.units(graph)
     choices, total = Choices(graph, units, self._config.step), graph.counts().macs
 
@@ -180,7 +182,7 @@ class Widths:
     """
     config, state, site = self._config, self._state, self._site
     original, working = site.original(), site.original()
-    graph = ChannelGraph(original)
+    graph = site.graph(original)
     units, total = site.units(graph), graph.counts().macs
     agent = config.prune_option == AMC
     least = amc_widths.least_by_agent(config, units) if agent else None

@@ -81,7 +81,7 @@ def cut_masks(
     how,
     lambda: target,
     copy,
-    ChannelGraph(copy),
+    pressed.graph.again(copy),
     units,
     kept,
     method,

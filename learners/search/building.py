@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import fnmatch
+import functools
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -11,17 +11,18 @@ import tf_keras as keras
 
 from secateurs.learners.channels.criteria.ranking import best
 from secateurs.learners.channels.cuts import slimming
-from secateurs.learners.channels.cuts.cutting import keep_of, plan_of
-from secateurs.learners.channels.cuts.units import Unit, find_units
+from secateurs.learners.channels.cuts.cutting import keep_of, mask_attentions, plan_of
+from secateurs.learners.channels.cuts.units import Unit
 from secateurs.learners.channels.repair.method import Method
 from secateurs.learners.channels.repair.reconstruct import prune
-from secateurs.learners.run.results import plans
+from secateurs.learners.run.results.plan_cuts import channel_cuts, keep_of_plan
 from secateurs.learners.run.results.plans import ChannelCut, CutStep
 from secateurs.learners.run.settings import Settings
+from secateurs.learners.search.reach import Reach
 from secateurs.learners.search.state import Taken
 from secateurs.utils import nested
 from secateurs.utils.errors import UserError
-from secateurs.utils.graph import ChannelGraph, apply_plan, drop_block
+from secateurs.utils.graph import apply_plan, drop_block
 from secateurs.utils.graph.counts.copying import copy_flat
 from secateurs.utils.graph.flat.walk import flatten_model
 from secateurs.utils.training.models.weights import kernels_by_name
@@ -46,7 +47,7 @@ def without_blocks(model: keras.Model, taken: Sequence[Taken]) -> keras.Model:
 
 
 def refit_without_blocks(
-  model: keras.Model, taken: Sequence[Taken], trunk: str, repair: Repair
+  model: keras.Model, taken: Sequence[Taken], reach: Reach, repair: Repair
 ) -> keras.Model:
   """The network without the residual branches that go, later layers refit to the outputs they had.
 
@@ -56,9 +57,8 @@ def refit_without_blocks(
   less = without_blocks(model, taken)
   blocks = [one.part for one in taken if one.kind == 'block']
   gone = set(flatten_model(model).layers()) - set(flatten_model(less).layers())
-  units = [
-    unit for unit in units_of(ChannelGraph(model), trunk, []) if gone.issuperset(unit.readers)
-  ]
+  found = dataclasses.replace(reach, skip=()).units(reach.graph(model))
+  units = [unit for unit in found if gone.issuperset(unit.readers)]
   if not units or not blocks:
     return less
   emptied = copy_flat(flatten_model(model))
@@ -75,23 +75,13 @@ def refit_without_blocks(
   return without_blocks(emptied, taken)
 
 
-def units_of(graph: ChannelGraph, trunk: str, skip: Sequence[str]) -> list[Unit]:
-  """The units of channels that may lose some; none where a network has none."""
-  names = list(graph.traced.flat.layers())
-  # A pattern may name what an earlier try took away.
-  present = [pattern for pattern in skip if fnmatch.filter(names, pattern)]
-  return find_units(graph, trunk, present, prefix='js_', dense=True).units
-
-
-def rough(
-  model: keras.Model, taken: Sequence[Taken], trunk: str, skip: Sequence[str]
-) -> keras.Model:
+def rough(model: keras.Model, taken: Sequence[Taken], reach: Reach) -> keras.Model:
   """A network of the structure that a choice leads to; what its weights are does not matter."""
   net = without_blocks(model, taken)
   counts = {one.part: one.after for one in taken if one.kind == 'channels'}
   if counts:
-    graph = ChannelGraph(net)
-    units = units_of(graph, trunk, skip)
+    graph = reach.graph(net)
+    units = reach.units(graph)
     masks = [np.arange(unit.size) < counts.get(unit.name, unit.size) for unit in units]
     net = apply_plan(plan_of(graph, units, masks))
   sparsify(net, taken)
@@ -101,8 +91,7 @@ def rough(
 def repaired(
   model: keras.Model,
   taken: Sequence[Taken],
-  trunk: str,
-  skip: Sequence[str],
+  reach: Reach,
   repair: Repair,
   settings: Settings,
 ) -> tuple[keras.Model, list[ChannelCut]]:
@@ -111,21 +100,20 @@ def repaired(
   Args:
     model: float32, which stays as it is.
     taken: what goes.
-    trunk: what happens to channels that residual additions join.
-    skip: patterns of layers whose channels stay.
+    reach: which channels may go.
     repair: samples and method of the refit.
     settings: give images on which slicing is proved.
 
   Returns:
     The network, and the channels that stayed of what was cut.
   """
-  net = refit_without_blocks(model, taken, trunk, repair)
+  net = refit_without_blocks(model, taken, reach, repair)
   counts = {one.part: one.after for one in taken if one.kind == 'channels'}
   cuts: list[ChannelCut] = []
   if counts:
-    units = units_of(ChannelGraph(net), trunk, skip)
+    units = reach.units(reach.graph(net))
     counts = {unit.name: counts.get(unit.name, unit.size) for unit in units}
-    net, cuts = _pruned(net, units, counts, None, repair, settings)
+    net, cuts = _pruned(net, units, counts, None, reach, repair, settings)
   sparsify(net, taken)
   return net, cuts
 
@@ -133,8 +121,7 @@ def repaired(
 def as_planned(
   model: keras.Model,
   step: CutStep,
-  trunk: str,
-  skip: Sequence[str],
+  reach: Reach,
   repair: Repair,
   settings: Settings,
 ) -> keras.Model:
@@ -144,23 +131,23 @@ def as_planned(
     UserError: the step cuts channels that the flags leave whole.
   """
   blocks = [Taken(name, 'block', 1, 0, 0.0) for name in step.blocks]
-  net = refit_without_blocks(model, blocks, trunk, repair)
+  net = refit_without_blocks(model, blocks, reach, repair)
   if not step.channels:
     return net
-  graph = ChannelGraph(net)
-  units, keep = units_of(graph, trunk, skip), plans.keep_of_plan(step, graph)
+  graph = reach.graph(net)
+  units, keep = reach.units(graph), keep_of_plan(step, graph)
   unknown = set(keep) - {unit.key for unit in units}
   if unknown:
     names = [cut.layer for cut, key in zip(step.channels, keep) if key in unknown]
     raise UserError(
       f'--plan {settings.run.plan} cuts channels of {", ".join(names)}, which joint-search with '
-      f'--js_trunk {trunk} does not: give the trunk and skip flags of the run that wrote it.'
+      f'--js_trunk {reach.trunk} does not: give the trunk and skip flags of the run that wrote it.'
     )
   masks = {
     unit.name: np.isin(np.arange(unit.size), keep.get(unit.key, np.arange(unit.size)))
     for unit in units
   }
-  return _pruned(net, units, {}, masks, repair, settings)[0]
+  return _pruned(net, units, {}, masks, reach, repair, settings)[0]
 
 
 def _pruned(
@@ -168,16 +155,18 @@ def _pruned(
   units: Sequence[Unit],
   counts: Mapping[str, int],
   given: Mapping[str, np.ndarray] | None,
+  reach: Reach,
   repair: Repair,
   settings: Settings,
 ) -> tuple[keras.Model, list[ChannelCut]]:
   """A network with channels chosen or given, its layers refit, sliced."""
   masked = copy_flat(flatten_model(net))
-  kept, _ = prune(net, masked, units, counts, repair.batches, repair.method, given=given)
-  graph = ChannelGraph(masked)
+  graph = reach.graph(masked)
+  mask = functools.partial(mask_attentions, masked, graph, units)
+  kept, _ = prune(net, masked, units, counts, repair.batches, repair.method, given=given, mask=mask)
   keep = keep_of(units, {name: np.flatnonzero(mask) for name, mask in kept.items()})
-  slim, _ = slimming.sliced(graph, keep, settings)
-  cuts = [cut for cut in plans.channel_cuts(graph, keep) if len(cut.kept) < cut.size]
+  slim = slimming.sliced(graph, keep, settings).model
+  cuts = [cut for cut in channel_cuts(graph, keep) if len(cut.kept) < cut.size]
   return slim, cuts
 
 

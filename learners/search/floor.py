@@ -10,7 +10,6 @@ from secateurs.learners.search.building import (
   Repair,
   repaired,
   smallest_zero,
-  units_of,
   without_blocks,
 )
 from secateurs.learners.search.config import JsConfig
@@ -21,7 +20,7 @@ from secateurs.learners.search.state import Taken
 from secateurs.learners.search.telling import amount
 from secateurs.learners.search.trying import Judge
 from secateurs.utils.errors import UserError
-from secateurs.utils.graph import ChannelGraph, drop_block, residual_blocks
+from secateurs.utils.graph import drop_block, residual_blocks
 from secateurs.utils.training.models.weights import kernels_by_name
 
 _LEAST_BITS = 2
@@ -52,7 +51,7 @@ def require_reachable(
     return
   left = ''
   if taken:
-    model, _ = repaired(scene.model, taken, scene.trunk, scene.skip, repair(), scene.settings)
+    model, _ = repaired(scene.model, taken, scene.reach, repair(), scene.settings)
     left = f', of which {judge(costs.predictor(model)).score} is left before training'
   raise UserError(
     f'--js_max_{config.cost} {amount(config.cost, config.limit)} is out of reach: with all gone that '
@@ -72,8 +71,8 @@ def everything(scene: Scene) -> list[Taken]:
     found.append(Taken(name, 'block', 1, 0, 0.0))
     net = drop_block(net, name)
   if 'channels' in scene.kinds:
-    graph = ChannelGraph(without_blocks(scene.model, found))
-    for unit in units_of(graph, scene.trunk, scene.skip):
+    graph = scene.reach.graph(without_blocks(scene.model, found))
+    for unit in scene.reach.units(graph):
       least = max(unit.rule.count(unit.size, 1), 1)
       found.append(Taken(unit.name, 'channels', unit.size, least, 0.0))
   return found

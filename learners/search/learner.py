@@ -31,6 +31,7 @@ from secateurs.learners.search.files import (
   shadows_of,
   whole_kernel,
 )
+from secateurs.learners.search.reach import Reach
 from secateurs.learners.search.samples import HalfJudging
 from secateurs.learners.search.scene import Scene
 from secateurs.learners.search.state import JsState, Try
@@ -102,7 +103,7 @@ class SearchLearner(CompressionLearner):
     empty = super().cut_plan()
     if self._plan is not None:
       return dataclasses.replace(self._plan, learner=empty.learner, method=empty.method)
-    return planning.cut_plan(empty, self.state, self.compressed_model())
+    return planning.cut_plan(empty, self.state, self.compressed_model(), self._reach)
 
   def extra_variables(self) -> Mapping[str, tf.Variable]:
     """Codebooks of the network that is being trained."""
@@ -154,6 +155,12 @@ class SearchLearner(CompressionLearner):
       return self.original_model()
     return load_model(self._path(number))
 
+  @property
+  def _reach(self) -> Reach:
+    """Which channels may go: norms and heads as the plan to apply has them, or the flags."""
+    config, how = self.config, self._plan or self.config
+    return Reach(config.trunk, config.skipped, how.norms, how.heads)
+
   def _scene(self, number: int) -> Scene:
     state, model = self.state, self._network(number)
     bits = state.tries[number - 1].bits if number else {}
@@ -163,8 +170,7 @@ class SearchLearner(CompressionLearner):
     return Scene(
       model,
       bits,
-      found.trunk,
-      found.skipped,
+      self._reach,
       self.settings,
       found.cost,
       state.file,

@@ -19,7 +19,7 @@ from secateurs.learners.search.scene import Scene
 from secateurs.learners.search.state import Taken
 from secateurs.learners.search.trying import Judge, drop_of
 from secateurs.utils.errors import UserError
-from secateurs.utils.graph import ChannelGraph, drop_block, residual_blocks
+from secateurs.utils.graph import drop_block, residual_blocks
 from secateurs.utils.training import distributed
 from secateurs.utils.training.engine import loop
 
@@ -141,7 +141,7 @@ def milliseconds(scene: Scene, costs: Costs) -> dict[str, float]:
   Files without the block, and with half of the unit's channels, are timed against the original's.
   """
   model = scene.model
-  graph = ChannelGraph(model)
+  graph = scene.graph()
   contents = {'': costs.content(model, rough=True)}
   halves: dict[str, int] = {}
   for name in residual_blocks(model):

@@ -24,7 +24,6 @@ from secateurs.learners.search.savings import (
   weight_choices,
 )
 from secateurs.learners.search.scene import Scene
-from secateurs.utils.graph import ChannelGraph
 from secateurs.utils.graph.counts.copying import copy_flat
 from secateurs.utils.graph.flat.cuts import first_calls
 from secateurs.utils.graph.flat.walk import flatten_model
@@ -46,7 +45,7 @@ def survey(scene: Scene, repair: Repair, samples: Any, say: Callable[[str], None
     say: prints a line.
   """
   working = copy_flat(flatten_model(scene.model))
-  graph = ChannelGraph(scene.model)
+  graph = scene.graph()
   units = scene.units(graph) if 'channels' in scene.kinds else []
   scene = scene.with_memory(graph, units)
   parts: list[Part] = []

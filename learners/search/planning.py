@@ -8,8 +8,10 @@ import numpy as np
 import tf_keras as keras
 
 from secateurs.learners.run.results import plans
+from secateurs.learners.run.results.plan_cuts import set_zeros
 from secateurs.learners.run.results.plans import ChannelCut, CutPlan, CutStep, ZeroCut
 from secateurs.learners.search.building import Repair, as_planned
+from secateurs.learners.search.reach import Reach
 from secateurs.learners.search.scene import Scene
 from secateurs.learners.search.state import JsState, Taken, Try
 from secateurs.utils.training.models.weights import kernels_by_name
@@ -24,13 +26,14 @@ def path_of(state: JsState) -> list[Try]:
   return found[::-1]
 
 
-def cut_plan(empty: CutPlan, state: JsState, model: keras.Model) -> CutPlan:
+def cut_plan(empty: CutPlan, state: JsState, model: keras.Model, reach: Reach) -> CutPlan:
   """What a search took, as a plan.
 
   Args:
     empty: a plan of the original without cuts.
     state: of the search.
     model: the network that it ended with.
+    reach: which channels it might take.
   """
   path = path_of(state)
   steps = plans.merged(
@@ -57,6 +60,8 @@ def cut_plan(empty: CutPlan, state: JsState, model: keras.Model) -> CutPlan:
     zeros=zeros,
     bits=path[-1].bits if path else {},
     file=state.file,
+    norms=reach.norms,
+    heads=reach.heads,
   )
 
 
@@ -68,8 +73,8 @@ def applied(plan: CutPlan, scene: Scene, repair: Repair) -> keras.Model:
   """
   model = scene.model
   for step in plan.all_steps():
-    model = as_planned(model, step, scene.trunk, scene.skip, repair, scene.settings)
-  plans.set_zeros(model, plan)
+    model = as_planned(model, step, scene.reach, repair, scene.settings)
+  set_zeros(model, plan)
   return model
 
 

@@ -155,7 +155,7 @@ def block_choices(scene: Scene, samples: Any) -> list[Choice]:
 def is_skipped(scene: Scene, model: keras.Model, less: keras.Model) -> bool:
   """Whether a layer that goes with a block was named as one that stays."""
   gone = set(flatten_model(model).layers()) - set(flatten_model(less).layers())
-  return any(fnmatch.filter(gone, pattern) for pattern in scene.skip)
+  return any(fnmatch.filter(gone, pattern) for pattern in scene.reach.skip)
 
 
 def _block_cost(scene: Scene, model: keras.Model, density: Mapping[str, float]) -> float:

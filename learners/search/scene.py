@@ -12,7 +12,8 @@ from secateurs.learners.channels.allocation.choices import Choices
 from secateurs.learners.channels.allocation.ram import form_of
 from secateurs.learners.channels.cuts.units import Unit
 from secateurs.learners.run.settings import Settings
-from secateurs.learners.search.building import rough, units_of
+from secateurs.learners.search.building import rough
+from secateurs.learners.search.reach import Reach
 from secateurs.learners.search.state import Taken
 from secateurs.utils.deploy import tflite_bytes
 from secateurs.utils.deploy.devices.memory_form import MemoryForm
@@ -40,8 +41,7 @@ class Scene:
   Attributes:
     model: float32, the task's outputs.
     bits: of its kernels by name, where they share values; empty elsewhere.
-    trunk: what happens to channels that residual additions join.
-    skip: patterns of layers that keep their channels.
+    reach: which channels may go.
     settings: of the run.
     cost: bytes, latency, macs or ram.
     file: float, int8 or packed.
@@ -52,8 +52,7 @@ class Scene:
 
   model: keras.Model
   bits: Mapping[str, int]
-  trunk: str
-  skip: Sequence[str]
+  reach: Reach
   settings: Settings
   cost: str
   file: str
@@ -61,9 +60,13 @@ class Scene:
   kinds: Sequence[str]
   memory: Memory | None = None
 
+  def graph(self) -> ChannelGraph:
+    """The network's channels."""
+    return self.reach.graph(self.model)
+
   def units(self, graph: ChannelGraph) -> list[Unit]:
     """Units of channels."""
-    return units_of(graph, self.trunk, self.skip)
+    return self.reach.units(graph)
 
   def with_memory(self, graph: ChannelGraph, units: Sequence[Unit]) -> Scene:
     """The same with what its operators hold, where that is the cost: one file for each unit."""
@@ -86,4 +89,4 @@ class Scene:
 
   def rough(self, taken: Sequence[Taken]) -> keras.Model:
     """A network of the structure that a choice leads to."""
-    return rough(self.model, taken, self.trunk, self.skip)
+    return rough(self.model, taken, self.reach)

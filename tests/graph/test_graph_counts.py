@@ -64,7 +64,7 @@ def profiled_flops(model):
   spec = [tf.TensorSpec((1, *t.shape[1:]), tf.float32) for t in model.inputs]
   function = tf.function(lambda x: model(x, training=False)).get_concrete_function(*spec)
   _, graph_def = convert_variables_to_constants_v2_as_graph(function)
-  wanted = {'Conv2D', 'MatMul', 'DepthwiseConv2dNative'}
+  wanted = {'Conv2D', 'MatMul', 'BatchMatMulV2', 'DepthwiseConv2dNative'}
   with tf.Graph().as_default() as graph:
     tf.graph_util.import_graph_def(graph_def, name='')
     # The statistics that tf.profiler registers for each operation.

@@ -56,6 +56,7 @@ def test_half_of_the_macs_go(name, tmp_path):
   images = random_inputs(small)
   again = load_model(save_model(small, tmp_path / 'small.keras'))
   assert difference(outputs(small, images), outputs(again, images)) < 1e-5
+  assert count(again).macs == count(small).macs
   assert any(group.prunable for group in ChannelGraph(again).groups)
   if name not in FAST:
     same_in_tflite(small)

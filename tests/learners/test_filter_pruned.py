@@ -16,7 +16,7 @@ from secateurs.learners.channels.repair.reconstruct import prune
 from secateurs.learners.methods import METHODS, config_of
 from secateurs.learners.run.baseline import baseline_weights
 from secateurs.learners.run.configs import FullPrecConfig
-from secateurs.learners.run.results.plans import apply_plan
+from secateurs.learners.run.results.plan_cuts import apply_plan
 from secateurs.learners.run.training.judging import judging_samples
 from secateurs.utils.errors import UserError
 from secateurs.utils.graph import ChannelGraph

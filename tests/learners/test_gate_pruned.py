@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from killing import killed
 
-from secateurs.learners.run.results.plans import apply_plan
+from secateurs.learners.run.results.plan_cuts import apply_plan
 
 
 @pytest.fixture

@@ -8,9 +8,11 @@ import tf_keras as keras
 from killing import killed
 
 import secateurs
-from secateurs.learners.run.results.plans import apply_plan, read_plan
+from secateurs.learners.run.results.plan_cuts import apply_plan
+from secateurs.learners.run.results.plans import read_plan
 from secateurs.learners.search.building import Repair, refit_without_blocks, without_blocks
 from secateurs.learners.search.config import JsConfig
+from secateurs.learners.search.reach import Reach
 from secateurs.learners.search.state import Taken
 from secateurs.utils.errors import UserError
 
@@ -196,7 +198,7 @@ def test_what_follows_a_block_that_went_makes_up_for_it(model, digits):
   def error(net):
     return np.square(net(images[300:400], training=False).numpy() - wanted).mean()
 
-  refit = refit_without_blocks(model, taken, 'keep', repair)
+  refit = refit_without_blocks(model, taken, Reach('keep', ()), repair)
   assert len(refit.layers) == len(without_blocks(model, taken).layers) < len(model.layers)
   assert error(refit) < 0.7 * error(without_blocks(model, taken))
 

@@ -7,7 +7,7 @@ from alike import alike
 from killing import killed
 from networks import pre_activation_net
 
-from secateurs.learners.run.results.plans import apply_plan
+from secateurs.learners.run.results.plan_cuts import apply_plan
 
 SHORT = {'nb_batches': 2}
 

@@ -19,7 +19,7 @@ __getattr__, __dir__, __all__ = lazy_names(
     '.rules.custom': ('PassThrough', 'PerChannel'),
     '.rules.registry': ('register_layer_rule',),
     '.slicing.rule_check': ('check_layer_rule',),
-    '.slicing.corrections': ('correct_norms',),
+    '.slicing.corrections': ('correct_norms', 'cut_norms', 'narrowed_norms'),
     '.slicing.depth': ('drop_block', 'residual_blocks'),
     '.slicing.planning': ('HeldBack', 'Plan'),
     '.slicing.settling': ('plan_slice',),

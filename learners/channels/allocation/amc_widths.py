@@ -23,7 +23,6 @@ from secateurs.learners.channels.state import WidthState
 from secateurs.learners.run.console import say
 from secateurs.learners.run.helper import Helper
 from secateurs.learners.run.training.judging import Judge, judging_samples, judging_split
-from secateurs.utils.graph import ChannelGraph
 from secateurs.utils.graph.flat.walk import flatten_model
 
 Reward = Callable[[Mapping[str, int]], float]
@@ -101,7 +100,7 @@ def reward_of_filters(ranked: Ranked, site: Site, nb_samples: int) -> Reward:
     readers = statistics(site.original(), working, refit, images, method)
     refits = LayerRefits(site.original(), refit, readers, method)
     refits.remember()
-  masks = RowMasks(working, ChannelGraph(working), rest)
+  masks = RowMasks(working, ranked.graph.again(working), rest)
   weights = working.get_weights()
   judge = Judge(working, *judging_samples(site.helper, nb_samples), site.helper.task)
 

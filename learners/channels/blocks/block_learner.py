@@ -23,7 +23,6 @@ from secateurs.learners.run.preflight.estimate import Need
 from secateurs.learners.run.results.reporting import Findings
 from secateurs.utils import memory
 from secateurs.utils.config import option
-from secateurs.utils.graph import ChannelGraph
 from secateurs.utils.graph.counts.memory import map_bytes
 from secateurs.utils.graph.flat.walk import flatten_model
 from secateurs.utils.training import distributed
@@ -115,7 +114,7 @@ class BlockLearner(WidthLearner):
   @functools.cached_property
   def found_units(self) -> Units:
     """What can be pruned of the network before slicing."""
-    graph = ChannelGraph(self.helper.build_model(self.settings.run.seed))
+    graph = self.graph(self.helper.build_model(self.settings.run.seed))
     return self.units(graph)
 
   @functools.cached_property

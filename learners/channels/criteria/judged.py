@@ -15,8 +15,8 @@ from secateurs.learners.channels.cuts.shortcuts import made_in
 from secateurs.learners.channels.cuts.units import Unit
 from secateurs.utils.errors import UserError
 from secateurs.utils.graph import ChannelGraph
+from secateurs.utils.graph.choice.floors import floors
 from secateurs.utils.graph.choice.taps import made_by
-from secateurs.utils.graph.choice.targets import floors
 from secateurs.utils.training import distributed
 
 _ALTERNATIVE = 'l1'

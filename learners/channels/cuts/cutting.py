@@ -79,6 +79,33 @@ def zero_inputs(model: keras.Model, dropped: Mapping[str, np.ndarray]) -> None:
     kernel.assign(np.where(rows[:, None], 0, kernel.numpy()))
 
 
+def mask_attentions(
+  model: keras.Model,
+  graph: ChannelGraph,
+  units: Sequence[Unit],
+  kept: Mapping[str, np.ndarray],
+) -> list[str]:
+  """Sets to zero what attentions read of dropped channels; returns the names of those that changed.
+
+  Args:
+    model: what is changed; its layers have the graph's names and weights.
+    graph: channel graph of the network.
+    units: what may be dropped.
+    kept: bool array [unit.size] by unit name, of those that have been chosen.
+  """
+  chosen = [unit for unit in units if unit.attentions and unit.name in kept]
+  plan = plan_of(graph, chosen, [kept[unit.name] for unit in chosen])
+  traces, layers = graph.traced.first_traces(), flatten_model(model).layers()
+  names = dict.fromkeys(name for unit in chosen for name in unit.attentions)
+  for name in names:
+    weights = dict(zip(weight_names(layers[name]), variables(layers[name])))
+    for weight, axis, stays in traces[name].rule.masks(plan.cut(traces[name])):
+      shape = [1] * weights[weight].shape.rank
+      shape[axis] = len(stays)
+      weights[weight].assign(weights[weight] * stays.reshape(shape).astype(np.float32))
+  return list(names)
+
+
 def unit_masks(units: Sequence[Unit], kept: Mapping[str, list[int]]) -> dict[str, np.ndarray]:
   """Bool arrays over the units' channels, from lists of the kept ones."""
   return {

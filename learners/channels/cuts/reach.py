@@ -6,19 +6,20 @@ from collections.abc import Callable, Sequence
 
 import tf_keras as keras
 
-from secateurs.learners.channels.cuts.units import Unit
+from secateurs.learners.channels.cuts.units import Unit, convolving
 from secateurs.utils.graph import ChannelGraph
 from secateurs.utils.graph.groups.members import PRODUCES
 
 
 def convolutions(graph: ChannelGraph) -> set[str]:
-  """Names of the convolutions that mix channels; depthwise ones follow those before them."""
-  layers = graph.traced.flat.layers()
+  """Names of the convolutions that mix channels; depthwise ones follow those before them.
+
+  Dense layers on maps or sequences count, too, and all Dense layers where there are no others.
+  """
+  layers, mixing = graph.traced.flat.layers(), convolving(graph)
   depthwise = (keras.layers.DepthwiseConv2D, keras.layers.DepthwiseConv1D)
   return {
-    name
-    for name, layer in layers.items()
-    if 'Conv' in type(layer).__name__ and not isinstance(layer, depthwise)
+    name for name, layer in layers.items() if name in mixing and not isinstance(layer, depthwise)
   }
 
 

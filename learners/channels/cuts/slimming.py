@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import tf_keras as keras
@@ -15,21 +15,45 @@ from secateurs.learners.run.settings import Settings
 from secateurs.utils import nested
 from secateurs.utils.deploy import model_block
 from secateurs.utils.deploy.files.exportable import nb_parity_images
-from secateurs.utils.graph import ChannelGraph, apply_plan, count, masked, plan_slice
+from secateurs.utils.graph import (
+  ChannelGraph,
+  apply_plan,
+  correct_norms,
+  count,
+  cut_norms,
+  masked,
+  plan_slice,
+)
 from secateurs.utils.graph.slicing.planning import Keep
 from secateurs.utils.training.models.batch_norm import reestimate
 from secateurs.utils.training.tasks.scores import Evaluation, Score
 
 _MAX_SLIM_DIFFERENCE = 1e-4
+_NB_NORM_IMAGES, _NORM_BATCH = 256, 64
 
 
-def sliced(graph: ChannelGraph, keep: Keep, settings: Settings) -> tuple[keras.Model, float]:
-  """The slim model, and how far its outputs are from the masked one's, as a fraction of their range.
+class Sliced(NamedTuple):
+  """A slim network.
+
+  Attributes:
+    model: the network.
+    difference: how far its outputs were from the masked one's, as a fraction of their range.
+    norms: names of the normalisations that lost channels which their statistics run over; their scale
+      and offset were fitted to the masked network's after the comparison.
+  """
+
+  model: keras.Model
+  difference: float
+  norms: list[str]
+
+
+def sliced(graph: ChannelGraph, keep: Keep, settings: Settings) -> Sliced:
+  """The slim model, compared with the masked one.
 
   Args:
     graph: of the masked network.
     keep: what slicing keeps.
-    settings: give images for the comparison.
+    settings: give images for the comparison, and for what makes up for cut normalisations.
 
   Raises:
     RuntimeError: the two differ.
@@ -49,7 +73,25 @@ def sliced(graph: ChannelGraph, keep: Keep, settings: Settings) -> tuple[keras.M
       f"The slim network differs from the masked one by {difference:.1e} of the outputs' range, "
       f'where at most {_MAX_SLIM_DIFFERENCE:.0e} was expected.'
     )
-  return slim, difference
+  if graph.norms == 'cut':
+    images = settings.helper.calibration_images(_NB_NORM_IMAGES)
+    correct_norms(plan, slim, _in_batches(images))
+  return Sliced(slim, difference, cut_norms(plan))
+
+
+def norms_note(names: Sequence[str]) -> str:
+  """What it means that normalisations were cut, in two sentences."""
+  shown = ', '.join(names[:3]) + (', ...' if len(names) > 3 else '')
+  return (
+    f'Normalisations over channels were cut: {shown} ({len(names)} in all). Their mean and variance '
+    'run over the channels that are left, so outputs change by more than what the cut channels '
+    'carried; scale and offset were fitted in closed form to make up.'
+  )
+
+
+def _in_batches(images: Any) -> list[Any]:
+  starts = range(0, nested.size(images), _NORM_BATCH)
+  return [nested.rows(images, slice(start, start + _NORM_BATCH)) for start in starts]
 
 
 def kept_fraction(graph: ChannelGraph, keep: Keep) -> float:

@@ -33,6 +33,7 @@ class Unit:
     readers: names of the layers whose kernels sum over them, in order.
     elements: for each reader an int array over its input channels: which of the unit's channels
       each is, or -1.
+    attentions: names of the MultiHeadAttentions that read them, too: these are masked, and not refit.
     rule: how many of them stay at least, or just, whatever is allocated.
   """
 
@@ -41,6 +42,7 @@ class Unit:
   size: int
   readers: tuple[str, ...]
   elements: dict[str, np.ndarray]
+  attentions: tuple[str, ...] = ()
   rule: LayerRule = dataclasses.field(default_factory=LayerRule)
 
 
@@ -60,6 +62,7 @@ def find_units(
   prefix: str = 'cp_',
   max_rows: int | None = MAX_ROWS,
   dense: bool = False,
+  attentions: bool = False,
 ) -> Units:
   """Finds the channels that convolutions make and that layers read that can be refit.
 
@@ -75,6 +78,7 @@ def find_units(
     prefix: of the flags that messages name.
     max_rows: most rows of a reading layer's kernel; None for any number.
     dense: whether dense layers on flat rows count beside convolutions, too.
+    attentions: whether MultiHeadAttentions may read the channels beside layers that can be refit.
 
   Raises:
     UserError: a pattern matches no layer.
@@ -90,7 +94,7 @@ def find_units(
   left: list[str] = []
   makers = convolving(graph, dense=dense)
   for group in graph.groups:
-    found, reason = _units_of(graph, group, makers, trunk, prefix, max_rows)
+    found, reason = _units_of(graph, group, makers, trunk, prefix, max_rows, attentions)
     for unit in found:
       touched = {*unit.readers}
       if isinstance(unit.key, int):
@@ -140,6 +144,7 @@ def _units_of(
   trunk: str,
   prefix: str,
   max_rows: int | None,
+  attentions: bool,
 ) -> tuple[list[Unit], str | None]:
   """The units of a group, or why there are none."""
   calls = graph.traced.flat.calls_by_layer()
@@ -168,11 +173,18 @@ def _units_of(
         size = len(channels.roots)
         found.append(Unit(name, (name, 'input'), size, (name,), {name: np.arange(size)}))
     return found, None
-  missing = sorted(set(readers) - refittable)
+  others = [name for name in dict.fromkeys(readers) if name not in refittable]
+  missing = sorted(
+    name
+    for name in others
+    if not (attentions and refittable and isinstance(calls[name][0].layer, L.MultiHeadAttention))
+  )
   if missing:
     return [], f'{missing[0]} reads its channels and is no layer that can be refit'
+  readers = [name for name in readers if name in refittable]
   elements = {}
   for name in readers:
     channels = graph.inputs(name)
     elements[name] = np.where(channels.group == group.index, channels.element, -1)
-  return [Unit(readers[0], group.index, group.size, tuple(readers), elements)], None
+  found = Unit(readers[0], group.index, group.size, tuple(readers), elements, tuple(others))
+  return [found], None

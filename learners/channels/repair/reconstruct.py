@@ -59,6 +59,7 @@ def prune(
   dropped: Mapping[str, np.ndarray] | None = None,
   given: Mapping[str, np.ndarray] | None = None,
   leave: Collection[str] = (),
+  mask: Callable[[Mapping[str, np.ndarray]], Collection[str]] | None = None,
   progress: Callable[[int, int, dict[str, Any]], None] | None = None,
 ) -> tuple[dict[str, np.ndarray], list[dict[str, Any]]]:
   """Masks channels of a network and refits the layers that read them, in order.
@@ -76,6 +77,8 @@ def prune(
     given: choices that were made elsewhere, bool array [unit.size] by the name of every unit; then
       layers that cannot be refit are left as they are, and `counts` is not looked at.
     leave: names of layers that stay as they are.
+    mask: masks what other layers of `pruned` read of dropped channels, given the choices, and returns
+      the names of the layers that it changed.
     progress: called after each layer with its number, how many there are, and its record.
 
   Returns:
@@ -91,6 +94,8 @@ def prune(
     kept, scaled = _joint_choices(original, pruned, units, counts, batches, method)
   else:
     kept, readers = dict(given), [name for name in readers if _can_refit(features.original, name)]
+  if mask is not None:
+    features.changed(mask(kept))
   readers = [name for name in readers if name not in leave]
   pending, records = set(readers), []
   for name in readers:
@@ -212,7 +217,7 @@ def _joint_choices(
   Returns:
     (kept, scaled): by unit name the choice, and where the method scales them the readers' weights.
   """
-  joint = [unit for unit in units if len(unit.readers) > 1]
+  joint = [unit for unit in units if len(unit.readers) > 1 or unit.attentions]
   if not joint:
     return {}, {}
   found = statistics(original, pruned, joint, batches, method)

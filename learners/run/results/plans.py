@@ -12,18 +12,16 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
-import numpy as np
 import pydantic
 import tf_keras as keras
 
 from secateurs.learners.run.settings import Settings
 from secateurs.utils.errors import UserError
 from secateurs.utils.files import atomic_path
-from secateurs.utils.graph import ChannelGraph, drop_block, slice_model
-from secateurs.utils.graph.slicing.planning import Keep
 from secateurs.utils.training.engine.patterns import Pattern, pattern_of
-from secateurs.utils.training.models.weights import kernels_by_name, leaf_layers
+from secateurs.utils.training.models.weights import leaf_layers
 
 SCHEMA = 1
 OUTPUT, INPUT = 'output', 'input'
@@ -53,8 +51,9 @@ class ChannelCut:
 
   Attributes:
     layer: the layer that makes the channels, or that reads them and chose its own.
-    side: `output` for a channel group, named by the first layer that makes its channels; `input`
-      for one layer's choice among the channels that it reads.
+    side: `output` for a channel group, named by the first layer that makes its channels (and, after a
+      point, by the part of it that has them inside); `input` for one layer's choice among the channels
+      that it reads; `heads`, `key`, `value`, `cell0`, ... for channels inside of the layer.
     size: channels before.
     kept: those that stay, counted from zero; none where a residual branch goes as a whole.
   """
@@ -107,6 +106,8 @@ class CutPlan:
     steps: further cuts, one after the other, each on what is left; zeros come last.
     bits: of kernels whose weights share values, by name.
     file: kind of file that the cut was chosen for: float, int8 or packed; None where any.
+    norms: whether channels could go that normalisations run over, as `ChannelGraph` has it.
+    heads: what could go inside an attention, likewise.
     schema: version of the file's form.
   """
 
@@ -121,6 +122,8 @@ class CutPlan:
   steps: list[CutStep] = dataclasses.field(default_factory=list)
   bits: dict[str, int] = dataclasses.field(default_factory=dict)
   file: str | None = None
+  norms: Literal['keep', 'cut'] = 'keep'
+  heads: Literal['width', 'whole'] = 'width'
   schema: int = SCHEMA
 
   def all_steps(self) -> list[CutStep]:
@@ -210,21 +213,6 @@ def require_same_network(plan: CutPlan, model: keras.Model, source: str) -> None
   )
 
 
-def channel_cuts(graph: ChannelGraph, keep: Keep) -> list[ChannelCut]:
-  """What slicing keeps, with layers' names in place of the graph's numbers.
-
-  A layer makes channels of one group only, so that the first layer of a group names it.
-  """
-  cuts = []
-  for key, kept in keep.items():
-    if isinstance(key, int):
-      layer, side, size = graph.groups[key].name, OUTPUT, graph.groups[key].size
-    else:
-      layer, side, size = key[0], INPUT, len(graph.inputs(key[0]).roots)
-    cuts.append(ChannelCut(layer, side, size, sorted(map(int, kept))))
-  return cuts
-
-
 def require_channels_alone(plan: CutPlan, source: str, learner: str) -> None:
   """Checks that a plan can be applied by a learner that cuts channels, or zeros, in one step.
 
@@ -256,62 +244,6 @@ def merged(steps: Sequence[CutStep]) -> list[CutStep]:
       cuts[cut.layer, cut.side] = cut
     found[-1] = dataclasses.replace(found[-1], channels=list(cuts.values()))
   return found
-
-
-def keep_of_plan(plan: CutPlan | CutStep, graph: ChannelGraph) -> Keep:
-  """What `slice_model` keeps by a plan's channels; `channel_cuts` turned round.
-
-  Raises:
-    UserError: the network has no such channels.
-  """
-  groups, keep = {group.name: group.index for group in graph.groups}, {}
-  for cut in plan.channels:
-    if cut.side == OUTPUT and cut.layer not in groups:
-      raise UserError(
-        f'The plan cuts the channels of layer {cut.layer}, but no channel group of this network has '
-        'that name: give the plan.json that a run of this program wrote beside its report.'
-      )
-    key = groups[cut.layer] if cut.side == OUTPUT else (cut.layer, 'input')
-    keep[key] = np.array(cut.kept, int)
-  return keep
-
-
-def apply_plan(model: keras.Model, plan: CutPlan | str | os.PathLike) -> keras.Model:
-  """Makes the cut of a plan on a network of the same architecture, without choosing again.
-
-  Weights that the plan prunes are those of least magnitude in this network; channels and residual
-  blocks are the plan's. `bits` are not looked at: weights share values while a learner trains them.
-
-  Args:
-    model: a functional tf_keras model; it stays as it is.
-    plan: a plan, or the path of plan.json.
-
-  Returns:
-    A smaller model, which is not trained.
-
-  Raises:
-    UserError: the plan cannot be read, or belongs to another network.
-  """
-  source = 'The plan' if isinstance(plan, CutPlan) else str(plan)
-  plan = plan if isinstance(plan, CutPlan) else read_plan(plan)
-  require_same_network(plan, model, source)
-  for step in plan.all_steps():
-    for block in step.blocks:
-      model = drop_block(model, block)
-    graph = ChannelGraph(model)
-    least = min((len(cut.kept) for cut in step.channels), default=1)
-    model = slice_model(graph, keep_of_plan(step, graph), min_channels=min(least, 1))
-  set_zeros(model, plan)
-  return model
-
-
-def set_zeros(model: keras.Model, plan: CutPlan) -> None:
-  """Sets the smallest weights of kernels to zero, as many as a plan prunes."""
-  pattern = plan.where_zeros_lie()
-  for name, kernel in kernels_by_name(model).items():
-    if name in plan.zeros:
-      weights = kernel.numpy()
-      kernel.assign(weights * pattern.mask(weights, plan.zeros[name].kept))
 
 
 def _within(cut: ChannelCut) -> bool:

@@ -7,13 +7,11 @@ import numpy as np
 import pytest
 import tf_keras as keras
 
+from secateurs.learners.run.results.plan_cuts import apply_plan, channel_cuts, keep_of_plan
 from secateurs.learners.run.results.plans import (
   ChannelCut,
   CutPlan,
   CutStep,
-  apply_plan,
-  channel_cuts,
-  keep_of_plan,
   merged,
   read_plan,
   require_channels_alone,

@@ -11,6 +11,8 @@ import numpy as np
 from secateurs.utils.graph.flat.rebuild import KERNELS
 from secateurs.utils.graph.flat.state import becomes_constants
 from secateurs.utils.graph.rules.attention import HeadAttention
+from secateurs.utils.graph.rules.base import Cut, Sides
+from secateurs.utils.graph.rules.channels import Channels
 from secateurs.utils.graph.rules.kernels import Dense
 from secateurs.utils.graph.slicing.planning import Plan
 
@@ -46,14 +48,15 @@ def plan_cost(plan: Plan) -> tuple[int, int]:
 
   Equal to `count()` of the sliced model: a layer's MACs are proportional to the size of its
   kernels, because the number of positions at which they are applied does not change. (A Dense
-  layer along another axis than the channels is the exception.)
+  layer along another axis than the channels is the exception.) Products of tensors have no kernel:
+  their sides are counted.
   """
   costs = layer_costs(plan)
   return sum(cost.macs_at(cost.kept) for cost in costs), sum(cost.params for cost in costs)
 
 
 def layer_costs(plan: Plan) -> list[LayerCost]:
-  """The layers with weights that are left, in topological order."""
+  """The layers with weights or products that are left, in topological order."""
   costs = []
   rows = {row.name: row for row in plan.graph.counts().layers}
   left = _layers_left(plan)
@@ -80,9 +83,37 @@ def layer_costs(plan: Plan) -> list[LayerCost]:
       whole, kept = [(len(cut.outs[0]),)], [(int(cut.outs[0].sum()),)]
     if isinstance(trace.rule, HeadAttention):
       # Queries and keys may differ in number, and their products have no kernel.
-      whole, kept = trace.rule.products(cut)
+      whole, kept = trace.rule.sides(cut)
+    elif not whole:
+      whole, kept = _products(cut)
     costs.append(LayerCost(name, row.macs, whole, kept, params))
   return costs
+
+
+def _products(cut: Cut) -> tuple[list[Sides], list[Sides]]:
+  """The sides of the products of tensors that a call makes, whole and with what stays."""
+  trace = cut.trace
+  whole = trace.rule.products(trace.call, trace.in_shapes, trace.out_shapes)
+  if not whole or all(mask.all() for mask in (*cut.ins, *cut.outs)):
+    return whole, whole
+  args, kwargs = trace.rule.rewrite(cut)
+  call = dataclasses.replace(trace.call, args=args, kwargs=kwargs)
+  ins = _left(trace.ins, cut.ins, trace.in_shapes)
+  outs = _left(trace.outs, cut.outs, trace.out_shapes)
+  return whole, trace.rule.products(call, ins, outs)
+
+
+def _left(
+  channels: Sequence[Channels], masks: Sequence[np.ndarray], shapes: Sequence[tuple]
+) -> list[tuple]:
+  """The shapes of tensors of which some channels stay."""
+  found = []
+  for one, mask, shape in zip(channels, masks, shapes):
+    sizes = list(shape)
+    if one.axis is not None:
+      sizes[one.axis] = int(mask.sum())
+    found.append(tuple(sizes))
+  return found
 
 
 class MacsForm:

@@ -1,8 +1,8 @@
 """Exact counts of multiply-adds and weights, per layer and in total.
 
-MACs are the multiply-adds of convolution, dense, recurrent and MultiHeadAttention layers. Bias,
-everything element-wise, and products of two tensors outside of those layers are left out. FLOPs are
-twice that. Parameters are all weights, BatchNorm statistics included.
+MACs are the multiply-adds of convolution, dense, recurrent and attention layers and of the products
+of tensors by matmul, einsum and Dot. Bias and everything element-wise are left out. FLOPs are twice
+that. Parameters are all weights, BatchNorm statistics included.
 """
 
 from __future__ import annotations
@@ -15,10 +15,12 @@ import tf_keras as keras
 
 from secateurs.utils.errors import UserError
 from secateurs.utils.graph.counts.copying import copy_flat
+from secateurs.utils.graph.counts.rows import rows_per_sample
 from secateurs.utils.graph.flat.attention import attention_inputs, attention_products
 from secateurs.utils.graph.flat.layouts import channel_axis
 from secateurs.utils.graph.flat.rebuild import variables
 from secateurs.utils.graph.flat.walk import Call, flatten_model
+from secateurs.utils.graph.rules.registry import rule_of
 
 _LAYERS = keras.layers
 
@@ -78,17 +80,10 @@ def count(model: keras.Model, input_shape: Sequence[int] | None = None) -> Model
   flat = flatten_model(model)
   if input_shape is not None or flat.reshaped:
     flat = flatten_model(copy_flat(flat, input_shape))
-  rows = []
+  rows, times = [], rows_per_sample(flat)
   for name, calls in flat.calls_by_layer().items():
     layer = calls[0].layer
-    rule = _rule(layer)
-    macs = 0
-    if isinstance(layer, _LAYERS.MultiHeadAttention):
-      macs = sum(_attention(call, flat.shapes, name) for call in calls)
-    elif rule:
-      for call in calls:
-        shape_in, shape_out = flat.shapes[call.inputs[0]], flat.shapes[call.outputs[0]]
-        macs += rule(layer, shape_in, _known(shape_out, name), name)
+    macs = sum(_macs(call, flat.shapes, name) * _rows(call, times) for call in calls)
     params = sum(math.prod(weight.shape) for weight in variables(layer))
     if macs or params:
       first = calls[0]
@@ -96,6 +91,23 @@ def count(model: keras.Model, input_shape: Sequence[int] | None = None) -> Model
       channels_out = _channels(layer, flat.shapes[first.outputs[0]])
       rows.append(LayerCount(name, type(layer).__name__, channels_in, channels_out, macs, params))
   return ModelCount(sum(r.macs for r in rows), sum(r.params for r in rows), rows)
+
+
+def _macs(call: Call, shapes: list[tuple], name: str) -> int:
+  """Multiply-adds of one call for one row of the batch."""
+  layer, rule = call.layer, _rule(call.layer)
+  if isinstance(layer, _LAYERS.MultiHeadAttention):
+    return _attention(call, shapes, name)
+  if rule:
+    shape_out = _known(shapes[call.outputs[0]], name)
+    return rule(layer, shapes[call.inputs[0]], shape_out, name)
+  ins, outs = ([shapes[one] for one in numbers] for numbers in (call.inputs, call.outputs))
+  products = rule_of(layer).products(call, ins, outs)
+  return sum(math.prod(_known((None, *sides), name)[1:]) for sides in products)
+
+
+def _rows(call: Call, times: list[int]) -> int:
+  return max((times[number] for number in call.inputs), default=1)
 
 
 def _channels(layer: keras.layers.Layer, shape: tuple) -> int | None:
@@ -106,7 +118,7 @@ def _known(shape: tuple, name: str) -> tuple:
   """Returns `shape` if all but the batch is known, else says how to count anyway."""
   if any(size is None for size in shape[1:]):
     raise UserError(
-      f'Layer {name!r} has an output of shape {shape}, expected known sizes to count MACs:'
+      f'Layer {name!r} works on a shape of {shape}, expected known sizes to count MACs:'
       ' pass input_shape=(height, width, channels) to count().'
     )
   return shape

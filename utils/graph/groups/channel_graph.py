@@ -26,6 +26,8 @@ from secateurs.utils.graph.groups.tracing import Traced, trace_model
 from secateurs.utils.graph.rules.base import Trace
 from secateurs.utils.graph.rules.channels import components
 
+NORMS, HEADS = ('keep', 'cut'), ('width', 'whole')
+
 
 class ChannelGraph:
   """The channel groups of a functional or Sequential tf_keras model.
@@ -56,9 +58,9 @@ class ChannelGraph:
       UserError: if the model is not a functional or Sequential tf_keras model, or `norms` or `heads`
         is none of these.
     """
-    if norms not in ('keep', 'cut'):
+    if norms not in NORMS:
       raise UserError(f"norms must be 'keep' or 'cut', got {norms!r}.")
-    if heads not in ('width', 'whole'):
+    if heads not in HEADS:
       raise UserError(f"heads must be 'width' or 'whole', got {heads!r}.")
     self.model = model
     self.norms = norms
@@ -72,6 +74,10 @@ class ChannelGraph:
     self._collect()
     self._counts: ModelCount | None = None
     self._shapes: dict[str, list[tuple[str, tuple[int, ...]]]] = {}
+
+  def again(self, model: keras.Model) -> ChannelGraph:
+    """Returns the graph of another model, followed in the same way."""
+    return ChannelGraph(model, self.norms, self.heads)
 
   def __iter__(self) -> Iterator[Group]:
     return iter(self.groups)

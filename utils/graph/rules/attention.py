@@ -1,4 +1,4 @@
-"""Attention layers: MultiHeadAttention with its heads, Attention and AdditiveAttention."""
+"""MultiHeadAttention with its heads."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import tf_keras as keras
 
 from secateurs.utils.graph.flat.attention import attention_inputs, attention_products
 from secateurs.utils.graph.flat.rebuild import Axes, layer_values
-from secateurs.utils.graph.rules.base import Cut, Rule, Trace, View
+from secateurs.utils.graph.rules.base import Cut, Rule, Sides, Trace, View
 from secateurs.utils.graph.rules.channels import Channels
 from secateurs.utils.graph.rules.constants import Constant
 from secateurs.utils.graph.rules.producers import Producer
@@ -104,7 +104,7 @@ class HeadAttention(Producer):
         found[_OUTPUT].append((axis, kept))
     return found
 
-  def products(self, cut: Cut) -> tuple[list[tuple[int, ...]], list[tuple[int, ...]]]:
+  def sides(self, cut: Cut) -> tuple[list[Sides], list[Sides]]:
     """The sides of all products that the layer makes, whole and with what stays."""
     layer, reads = cut.layer, _reads(cut.trace)
     shapes = [cut.trace.in_shapes[reads[name]] for name in ('query', 'key', 'value')]
@@ -215,37 +215,3 @@ def _reads(trace: Trace) -> dict[str, int]:
   """Query, key and value -> number of the input."""
   numbers = attention_inputs(trace.call)
   return {name: numbers.get(name, numbers['value']) for name in ('query', 'key', 'value')}
-
-
-class DotAttention(Rule):
-  """Attention and AdditiveAttention: query and key meet in a sum over their channels, value passes.
-
-  A channel that is zero in query and key adds nothing to a score: neither to a product nor to the sum
-  of tanh(query + key), so both go together. A learned scale of each channel goes with them.
-  """
-
-  by_initializers = False
-
-  def trace(self, view: View) -> list[Channels]:
-    """Ties query and key; the channels of the value are the output's."""
-    if not 2 <= len(view.ins) <= 3 or view.call.kwargs.get('mask') is not None:
-      return Rule.trace(self, view)
-    labels = [view.on_axis(number, -1) for number in range(len(view.ins))]
-    view.atoms.tie(labels[0], labels[-1 if len(labels) == 3 else 1])
-    view.share(labels[0])
-    outs = [Channels(len(view.out_shapes[0]) - 1, labels[1])]
-    return [*outs, *(Channels.none() for _ in view.out_shapes[1:])]
-
-  def axes(self, cut: Cut) -> Axes:
-    """The scale of AdditiveAttention [channels]."""
-    scale = getattr(cut.layer, 'scale', None)
-    return {'scale': [(0, cut.ins[0])]} if scale is not None and len(scale.shape) else {}
-
-  def summed(self, trace: Trace) -> list[int]:
-    """Query and key."""
-    return [0, len(trace.ins) - 1] if _cut_inside(trace) else []
-
-
-def _cut_inside(trace: Trace) -> bool:
-  """Whether the layer's channels were followed."""
-  return all(one.axis is not None for one in trace.ins) and len(trace.ins) > 1

@@ -8,7 +8,7 @@ sizes or constants, and `constant` when channels without any signal are folded a
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -155,6 +155,8 @@ class Cut:
 
 
 Instead = Callable[..., Any]
+# Of a product of tensors: what they multiply to is a number of multiply-adds.
+Sides = tuple[int, ...]
 
 
 class Rule:
@@ -167,6 +169,7 @@ class Rule:
       copy can be given its values by them.
     emits_bias: whether a layer that lost all inputs emits its bias at every position.
     fold_obstacle: why a constant does not fold into the layer's bias.
+    normalises: whether the channels' statistics decide, which change where norms are cut.
   """
 
   obstacle = 'may mix channels'
@@ -174,6 +177,7 @@ class Rule:
   by_initializers = True
   emits_bias = True
   fold_obstacle = 'which pads its map'
+  normalises = False
 
   def trace(self, view: View) -> list[Channels]:
     """Ties and protects atoms; returns the channels of the outputs."""
@@ -214,6 +218,12 @@ class Rule:
     """Numbers of the inputs after the first that kernels sum over: constants there do not fold."""
     return []
 
+  def products(
+    self, call: Call, in_shapes: Sequence[tuple], out_shapes: Sequence[tuple]
+  ) -> list[Sides]:
+    """Returns the sides of the products of two tensors that a call makes, for a row of the batch."""
+    return []
+
   def filters(self, layer: keras.layers.Layer) -> np.ndarray | None:
     """Returns the weights of each filter, [weights, filters], or None for layers without."""
     return None
@@ -237,13 +247,3 @@ class Rule:
   def constant(self, trace: Trace, ins: list[Constant]) -> list[Constant]:
     """Returns which output channels are constant, given which input channels are."""
     return [Constant.unknown(ins, len(out.labels)) for out in trace.outs]
-
-
-class Whole(Rule):
-  """The rule of a layer that is known, and that cannot be cut."""
-
-  by_initializers = False
-
-  def __init__(self, obstacle: str):
-    """`obstacle`: what the layer does, after its name."""
-    self.obstacle = obstacle

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import tf_keras as keras
 
-from secateurs.utils.graph.rules.base import Rule, Trace, View, fixed
+from secateurs.utils.graph.flat.walk import Call
+from secateurs.utils.graph.rules.base import Rule, Sides, Trace, View, fixed
 from secateurs.utils.graph.rules.channels import Channels
 from secateurs.utils.graph.rules.constants import Constant
 
@@ -92,6 +93,14 @@ class Dot(Rule):
   def summed(self, trace: Trace) -> list[int]:
     """Both inputs, if the sum runs over their channels."""
     return [0, 1] if trace.outs[0].axis is None else []
+
+  def products(
+    self, call: Call, in_shapes: Sequence[tuple], out_shapes: Sequence[tuple]
+  ) -> list[Sides]:
+    """All of the first input with what the second does not sum over."""
+    _, axis = dot_axes(call.layer, [len(shape) for shape in in_shapes])
+    rest = [size for place, size in enumerate(in_shapes[1]) if place not in (0, axis)]
+    return [(*in_shapes[0][1:], *rest)]
 
 
 def dot_axes(layer: keras.layers.Dot, ranks: list[int]) -> list[int]:

@@ -1,4 +1,4 @@
-"""Layers with one set of weights for each channel: normalisation, PReLU, layer scale."""
+"""Normalisations, along the channels and over them."""
 
 from __future__ import annotations
 
@@ -64,6 +64,8 @@ class LayerNorm(Rule):
   masked model.
   """
 
+  normalises = True
+
   def trace(self, view: View) -> list[Channels]:
     """Protects the channels if they are normalised over and norms are kept."""
     rank = len(view.in_shapes[0])
@@ -116,6 +118,8 @@ def _along(kept: np.ndarray, axis: int, rank: int) -> np.ndarray:
 class UnitNorm(Rule):
   """UnitNormalization: a sum of squares over its axes, which channels that are zero do not change."""
 
+  normalises = True
+
   def trace(self, view: View) -> list[Channels]:
     """Protects the channels if they are normalised over and norms are kept."""
     channels = view.ins[0]
@@ -163,6 +167,8 @@ class GroupNorm(Rule):
   Where norms are cut and a group has more channels than there are groups, all groups lose the same of
   their channels instead, and their statistics run over those that are left.
   """
+
+  normalises = True
 
   def trace(self, view: View) -> list[Channels]:
     """Ties the channels of each group, or those at the same place in all groups."""
@@ -217,42 +223,3 @@ class GroupNorm(Rule):
 def _groups(layer: Any, size: int) -> int:
   """How many there are; -1 stands for one for each channel."""
   return size if layer.groups == -1 else layer.groups
-
-
-class PRelu(Rule):
-  """PReLU: alpha has the input's shape, with ones on the shared axes."""
-
-  def trace(self, view: View) -> list[Channels]:
-    """Channels pass."""
-    view.share(view.ins[0].labels)
-    return [view.ins[0]]
-
-  def axes(self, cut: Cut) -> Axes:
-    """Alpha, where it runs along the channels."""
-    axis = cut.trace.ins[0].axis
-    if axis is None or cut.layer.alpha.shape[axis - 1] == 1:
-      return {}
-    return {'alpha': [(axis - 1, cut.ins[0])]}
-
-  def constant(self, trace: Trace, ins: list[Constant]) -> list[Constant]:
-    """Values that are not negative pass; below zero alpha may differ from place to place."""
-    value = np.where(ins[0].value >= 0, ins[0].value, np.nan)
-    return [Constant(value, ins[0].silent & np.isnan(value))]
-
-
-class LayerScale(Rule):
-  """The learned scale of ConvNeXt blocks: gamma [channels] on the last axis."""
-
-  def trace(self, view: View) -> list[Channels]:
-    """Channels pass."""
-    labels = view.on_axis(0, -1)
-    view.share(labels)
-    return [view.ins[0]]
-
-  def config(self, cut: Cut) -> dict[str, Any]:
-    """The number of channels."""
-    return {'projection_dim': int(cut.ins[0].sum())}
-
-  def axes(self, cut: Cut) -> Axes:
-    """Gamma."""
-    return {'gamma': [(0, cut.ins[0])]}

@@ -17,20 +17,23 @@ from secateurs.utils.graph.flat.selection import ChannelSelection
 from secateurs.utils.graph.rules import (
   attention,
   cells,
+  dot_attention,
   einsum_dense,
   elementwise,
   kernels,
   merges,
   norms,
   recurrent,
+  scales,
   shapes,
   tokens,
   wrappers,
 )
-from secateurs.utils.graph.rules.base import Cut, Instead, Rule, Trace, View, Whole
+from secateurs.utils.graph.rules.base import Cut, Instead, Rule, Trace, View
 from secateurs.utils.graph.rules.channels import Channels
 from secateurs.utils.graph.rules.constants import Constant
 from secateurs.utils.graph.rules.operations.registry import OpRule, register_operation
+from secateurs.utils.graph.rules.whole import Whole
 
 _L = keras.layers
 
@@ -74,7 +77,7 @@ _TABLE: list[tuple[Rule, tuple[type, ...]]] = [
   (norms.UnitNorm(), (_L.UnitNormalization,)),
   (norms.L2Norm(), (L2Norm,)),
   (norms.GroupNorm(), (_L.GroupNormalization,)),
-  (norms.PRelu(), (_L.PReLU,)),
+  (scales.PRelu(), (_L.PReLU,)),
   (einsum_dense.EinsumDense(), (_L.EinsumDense,)),
   (recurrent.Recurrent(), (_L.LSTM, _L.GRU, _L.SimpleRNN)),
   (recurrent.ConvRecurrent(), (_L.ConvLSTM1D, _L.ConvLSTM2D, _L.ConvLSTM3D)),
@@ -83,7 +86,7 @@ _TABLE: list[tuple[Rule, tuple[type, ...]]] = [
   (tokens.Embedding(), (_L.Embedding,)),
   (tokens.Masking(), (_L.Masking,)),
   (attention.HeadAttention(), (_L.MultiHeadAttention,)),
-  (attention.DotAttention(), (_L.Attention, _L.AdditiveAttention)),
+  (dot_attention.DotAttention(), (_L.Attention, _L.AdditiveAttention)),
   (merges.Dot(), (_L.Dot,)),
   (
     Whole('has other weights at every place'),
@@ -168,7 +171,7 @@ _BY_NAME: dict[tuple[str, str], Rule] = {
   ('batch_normalization_v1', 'BatchNormalization'): norms.BatchNorm(),
   ('tf_op_layer', 'TFOpLambda'): OpRule(),
   ('tf_op_layer', 'SlicingOpLambda'): OpRule(),
-  ('convnext', 'LayerScale'): norms.LayerScale(),
+  ('convnext', 'LayerScale'): scales.LayerScale(),
   ('convnext', 'StochasticDepth'): elementwise.Passing(),
   ('inception_resnet_v2', 'CustomScaleLayer'): elementwise.ScaledSum(),
 }

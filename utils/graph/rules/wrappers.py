@@ -10,9 +10,10 @@ import numpy as np
 import tf_keras as keras
 
 from secateurs.utils.graph.flat.rebuild import Axes
-from secateurs.utils.graph.rules.base import Cut, Rule, Trace, View, Whole
+from secateurs.utils.graph.rules.base import Cut, Rule, Trace, View
 from secateurs.utils.graph.rules.channels import Channels
 from secateurs.utils.graph.rules.constants import Constant
+from secateurs.utils.graph.rules.whole import Whole
 
 
 class TimeDistributed(Rule):

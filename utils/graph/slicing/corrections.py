@@ -10,6 +10,8 @@ import tensorflow as tf
 import tf_keras as keras
 
 from secateurs.utils.errors import UserError
+from secateurs.utils.graph.flat.walk import flatten_model
+from secateurs.utils.graph.groups.tracing import trace_model
 from secateurs.utils.graph.rules.base import Trace
 from secateurs.utils.graph.slicing.planning import Plan
 
@@ -24,6 +26,8 @@ def correct_norms(plan: Plan, small: keras.Model, batches: Iterable[Any]) -> lis
   a = cov(x, y) / var(x) and b = mean(y) - a mean(x). Gamma becomes a gamma, beta a beta + b. Layers
   are corrected in the order of the model, each on what the corrected ones before it give.
 
+  Norms without both scale and offset, and those over other axes than the last, stay as they are.
+
   Args:
     plan: the plan, of a graph with norms='cut'.
     small: the model that it gave; its gamma and beta are set.
@@ -37,17 +41,48 @@ def correct_norms(plan: Plan, small: keras.Model, batches: Iterable[Any]) -> lis
   """
   if iter(batches) is batches:
     raise UserError('correct_norms goes over the batches several times: give a list or a Dataset.')
-  done = []
-  for name, trace in plan.graph.traced.first_traces().items():
-    cut = plan.cut(trace)
+  done, left = [], {layer.name: layer for layer in small.layers}
+  traces = plan.graph.traced.first_traces()
+  for name in cut_norms(plan):
+    trace = traces[name]
     layer = trace.call.layer
-    fits = type(layer) in _NORMS and layer.center and layer.scale
-    fits = fits and trace.rule.masked_call(cut) is not None and _on_last_axis(trace)
-    if not fits or len(layer.gamma.shape) != 1:
+    fits = type(layer) in _NORMS and layer.center and layer.scale and name in left
+    if not fits or not _on_last_axis(trace) or len(layer.gamma.shape) != 1:
       continue
-    _correct(layer, small.get_layer(name), cut.ins[0], plan.graph.model, small, batches)
+    _correct(layer, left[name], plan.cut(trace).ins[0], plan.graph.model, small, batches)
     done.append(name)
   return done
+
+
+def cut_norms(plan: Plan) -> list[str]:
+  """Names of the layers whose statistics run over fewer channels than before, in order."""
+  return [
+    name
+    for name, trace in plan.graph.traced.first_traces().items()
+    if trace.rule.normalises and trace.rule.masked_call(plan.cut(trace)) is not None
+  ]
+
+
+def narrowed_norms(model: keras.Model, small: keras.Model) -> list[str]:
+  """Names of the layers whose statistics run over fewer channels in `small`, in order.
+
+  Args:
+    model: a network.
+    small: one that was cut from it, in however many steps.
+  """
+  found = []
+  traced, flat = trace_model(model), flatten_model(small)
+  calls = flat.calls_by_layer()
+  for name, trace in traced.first_traces().items():
+    if not trace.rule.normalises or name not in calls or trace.ins[0].axis is None:
+      continue
+    # A GroupNormalization that lost whole groups is what it was.
+    groups = [getattr(call.layer, 'groups', 1) for call in (trace.call, calls[name][0])]
+    axis, shape = trace.ins[0].axis, flat.shapes[calls[name][0].inputs[0]]
+    over = axis in [one % len(shape) for one in tf.nest.flatten(trace.call.layer.axis)]
+    if over and shape[axis] != trace.in_shapes[0][axis] and groups[0] == groups[1]:
+      found.append(name)
+  return found
 
 
 def _on_last_axis(trace: Trace) -> bool:

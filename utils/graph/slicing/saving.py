@@ -16,8 +16,8 @@ from secateurs.utils.graph.flat.einsum import plain_einsum
 from secateurs.utils.graph.flat.selection import ChannelSelection, select
 from secateurs.utils.graph.flat.walk import flatten_model
 from secateurs.utils.graph.rules.elementwise import Passing
-from secateurs.utils.graph.rules.norms import LayerScale
 from secateurs.utils.graph.rules.registry import rule_of
+from secateurs.utils.graph.rules.scales import LayerScale
 
 
 def plain_model(model: keras.Model) -> keras.Model:

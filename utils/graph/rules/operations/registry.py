@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from secateurs.utils.errors import UserError
 from secateurs.utils.graph.flat.walk import Call
-from secateurs.utils.graph.rules.base import Cut, Instead, Rule, Trace, View
+from secateurs.utils.graph.rules.base import Cut, Instead, Rule, Sides, Trace, View
 from secateurs.utils.graph.rules.channels import Channels
 from secateurs.utils.graph.rules.constants import Constant
-from secateurs.utils.graph.rules.operations import elementwise, joining, picking, shaping, sums
+from secateurs.utils.graph.rules.operations import (
+  elementwise,
+  joining,
+  picking,
+  reordering,
+  shaping,
+  sums,
+)
 
 _REDUCTIONS = 'all any euclidean_norm logsumexp max mean min prod std sum variance'
 _SPATIAL = [
@@ -65,10 +73,10 @@ _RULES: dict[str, Rule] = {
   '__operators__.getitem': picking.Slice(),
   'slice': picking.Window(),
   'strided_slice': picking.Window(),
-  'reverse': picking.Reverse(),
-  'image.flip_left_right': picking.Reverse([2]),
-  'image.flip_up_down': picking.Reverse([1]),
-  'roll': picking.Roll(),
+  'reverse': reordering.Reverse(),
+  'image.flip_left_right': reordering.Reverse([2]),
+  'image.flip_up_down': reordering.Reverse([1]),
+  'roll': reordering.Roll(),
   'tile': joining.Tile(),
   'repeat': joining.Repeat(),
   'broadcast_to': shaping.BroadcastTo(),
@@ -132,6 +140,12 @@ class OpRule(Rule):
   def summed(self, trace: Trace) -> list[int]:
     """Asks the operation's rule."""
     return _rule(trace.call).summed(trace)
+
+  def products(
+    self, call: Call, in_shapes: Sequence[tuple], out_shapes: Sequence[tuple]
+  ) -> list[Sides]:
+    """Asks the operation's rule."""
+    return _rule(call).products(call, in_shapes, out_shapes)
 
   def constant(self, trace: Trace, ins: list[Constant]) -> list[Constant]:
     """Asks the operation's rule."""

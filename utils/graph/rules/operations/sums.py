@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from secateurs.utils.graph.flat.walk import Call
-from secateurs.utils.graph.rules.base import Cut, Rule, Trace, View
+from secateurs.utils.graph.rules.base import Cut, Rule, Sides, Trace, View
 from secateurs.utils.graph.rules.channels import Channels
 from secateurs.utils.graph.rules.operations.arguments import (
   argument,
@@ -16,8 +17,7 @@ from secateurs.utils.graph.rules.operations.arguments import (
   is_ref,
   with_arguments,
 )
-
-_LETTERS = 'abcdefghijklmnopqrstuvwxyz'
+from secateurs.utils.graph.rules.operations.forms import form_of, numbers_of, sides
 
 
 class Reduction(Rule):
@@ -67,12 +67,12 @@ class Contraction(Rule):
 
   def trace(self, view: View) -> list[Channels]:
     """Ties, letter by letter."""
-    form = _form(view.call, view.in_shapes, len(view.out_shapes[0]))
+    form = form_of(view.call, view.in_shapes, len(view.out_shapes[0]))
     if form is None:
       return Rule.trace(self, view)
     operands, terms, out = form
     tracked: dict[str, list[tuple[int, int]]] = {}
-    numbers = _numbers(operands)
+    numbers = numbers_of(operands)
     for place, number in numbers.items():
       channels = view.ins[number]
       if channels.axis is not None:
@@ -98,25 +98,33 @@ class Contraction(Rule):
 
   def summed(self, trace: Trace) -> list[int]:
     """Inputs whose channels the sum runs over."""
-    form = _form(trace.call, trace.in_shapes, len(trace.out_shapes[0]))
+    form = form_of(trace.call, trace.in_shapes, len(trace.out_shapes[0]))
     if form is None:
       return []
     operands, terms, out = form
     return [
       number
-      for place, number in _numbers(operands).items()
+      for place, number in numbers_of(operands).items()
       if trace.ins[number].axis is not None and terms[place][trace.ins[number].axis] not in out
     ]
+
+  def products(
+    self, call: Call, in_shapes: Sequence[tuple], out_shapes: Sequence[tuple]
+  ) -> list[Sides]:
+    """The one product, if anything is summed over."""
+    form = form_of(call, in_shapes, len(out_shapes[0]))
+    found = None if form is None else sides(form, in_shapes)
+    return [] if found is None else [found]
 
   def rewrite(self, cut: Cut) -> tuple[tuple, dict[str, Any]]:
     """Cuts the constants."""
     trace, call = cut.trace, cut.trace.call
-    form = _form(call, trace.in_shapes, len(trace.out_shapes[0]))
+    form = form_of(call, trace.in_shapes, len(trace.out_shapes[0]))
     if form is None:
       return call.args, call.kwargs
     operands, terms, _ = form
     kept: dict[str, np.ndarray] = {}
-    for place, number in _numbers(operands).items():
+    for place, number in numbers_of(operands).items():
       axis = trace.ins[number].axis
       if axis is not None and not cut.ins[number].all():
         kept[terms[place][axis]] = cut.ins[number]
@@ -130,12 +138,6 @@ class Contraction(Rule):
           array = np.compress(kept[letter], array, axis)
           changed[place] = array
     return _with_operands(call, changed)
-
-
-def _numbers(operands: list[Any]) -> dict[int, int]:
-  """Operand -> number of the input tensor, for operands that are tensors."""
-  places = [place for place, operand in enumerate(operands) if is_ref(operand)]
-  return {place: number for number, place in enumerate(places)}
 
 
 def _all_tracked(
@@ -152,72 +154,11 @@ def _all_tracked(
     if letter not in term or place in mine:
       continue
     if is_ref(operand):
-      if view.in_shapes[_numbers(operands)[place]][term.index(letter)] != 1:
+      if view.in_shapes[numbers_of(operands)[place]][term.index(letter)] != 1:
         return False
     elif constant_array(operand).shape[term.index(letter)] not in (1, size):
       return False
   return True
-
-
-Form = tuple[list[Any], list[str], str]
-
-
-def _form(call: Call, shapes: list[tuple], rank_out: int) -> Form | None:
-  """(operands, a letter for each of their axes, letters of the output), or None."""
-  symbol = (call.layer.symbol or '').split('.')[-1]
-  if symbol == 'einsum':
-    return _einsum_form(call, shapes)
-  operands = [argument(call, 'a'), argument(call, 'b')]
-  if any(argument(call, name) for name in ('adjoint_a', 'adjoint_b', 'a_is_sparse', 'b_is_sparse')):
-    return None
-  ranks = _ranks(operands, shapes)
-  if ranks is None or min(ranks) < 2:
-    return None
-  batch = _LETTERS[: max(ranks) - 2]
-  if max(ranks) != rank_out:
-    return None
-  first, second = 'xy', 'yz'
-  first = first[::-1] if argument(call, 'transpose_a') else first
-  second = second[::-1] if argument(call, 'transpose_b') else second
-  terms = [batch[len(batch) - (rank - 2) :] + tail for rank, tail in zip(ranks, (first, second))]
-  return operands, terms, f'{batch}xz'
-
-
-def _einsum_form(call: Call, shapes: list[tuple]) -> Form | None:
-  equation, *operands = call.args
-  if not isinstance(equation, str) or '->' not in equation:
-    return None
-  inputs, out = equation.replace(' ', '').split('->')
-  terms = inputs.split(',')
-  ranks = _ranks(operands, shapes)
-  if ranks is None or len(terms) != len(operands):
-    return None
-  longest = max(rank - len(term.replace('...', '')) for rank, term in zip(ranks, terms))
-  full = _upper(longest)
-  spelled = []
-  for rank, term in zip(ranks, terms):
-    dots = rank - len(term.replace('...', ''))
-    spelled.append(term.replace('...', full[longest - dots :] if dots else ''))
-  return operands, spelled, out.replace('...', full)
-
-
-def _upper(count: int) -> str:
-  """Names for the axes of an ellipsis, which no equation uses."""
-  return ''.join(chr(0x391 + number) for number in range(count))
-
-
-def _ranks(operands: list[Any], shapes: list[tuple]) -> list[int] | None:
-  ranks, number = [], 0
-  for operand in operands:
-    if is_ref(operand):
-      ranks.append(len(shapes[number]))
-      number += 1
-    else:
-      array = constant_array(operand)
-      if array is None:
-        return None
-      ranks.append(array.ndim)
-  return ranks if number == len(shapes) else None
 
 
 def _with_operands(call: Call, changed: dict[int, np.ndarray]) -> tuple[tuple, dict[str, Any]]:
