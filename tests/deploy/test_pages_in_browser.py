@@ -83,6 +83,29 @@ def test_nothing_is_cut_off(opened, kind):
   assert outside == []
 
 
+def test_one_plot_at_a_time(opened):
+  page = opened('compare')
+  figures = page.locator('.switch figure')
+  assert figures.count() > 1
+  assert [figure.is_visible() for figure in figures.all()] == [True] + [False] * (
+    figures.count() - 1
+  )
+  page.get_by_label('latency', exact=True).check()
+  assert [figure.is_visible() for figure in figures.all()].index(True) == 1
+  page.get_by_label('all', exact=True).check()
+  assert all(figure.is_visible() for figure in figures.all())
+
+
+def test_names_stay_where_a_narrow_table_scrolls(opened):
+  page = opened('compare')
+  box, name = page.locator('.scroll').first, page.locator('.scroll tbody th').first
+  before = name.bounding_box()['x']
+  moved = box.evaluate('box => { box.scrollLeft = 200; return box.scrollLeft }')
+  narrow = page.viewport_size['width'] < 620
+  assert (moved > 0) == narrow
+  assert name.bounding_box()['x'] == before
+
+
 @pytest.mark.parametrize('scheme', SCHEMES)
 @pytest.mark.parametrize('kind', ['report', 'compare'])
 def test_axe_finds_nothing_serious(opened, kind, scheme):

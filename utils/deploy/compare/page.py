@@ -85,8 +85,8 @@ def _cell(text: str) -> tuple[str, str, bool]:
 
 def _drawing(
   group: Sequence[Entry], metric: Metric, colours: Mapping[str, str]
-) -> tuple[str, str] | None:
-  """The caption and the drawing of the score against a cost; None where nothing is known of it."""
+) -> tuple[str, str, str] | None:
+  """A cost's name, and the caption and drawing of the score against it; None where it is unknown."""
   from secateurs.utils.deploy.pages import plots
 
   def place(entry: Entry) -> tuple[float, float]:
@@ -102,7 +102,7 @@ def _drawing(
   axis = group[0].kind.axis
   caption = f'{axis[:1].upper()}{axis[1:]}, against {metric.label}'
   front = [place(entry) for entry in pareto(group, metric.key)]
-  return caption, plots.scatter(caption, points, front, metric.show)
+  return metric.label, caption, plots.scatter(caption, points, front, metric.show)
 
 
 def _pages(entry: Entry, folder: str | Path) -> list[str]:

@@ -43,8 +43,8 @@ def table_cells(group: Sequence[Entry]) -> tuple[list[str], list[list[str]]]:
   kind = group[0].kind
   columns = [
     (kind.label if kind else 'score', [score_text(entry) for entry in group]),
-    ('before training', [_before_text(entry) for entry in group]),
     *((metric.label, [cost_text(entry, metric) for entry in group]) for metric in COSTS),
+    ('before training', [_before_text(entry) for entry in group]),
     ('choosing', [units.fmt_seconds(entry.choosing) for entry in group]),
     ('time', [units.fmt_seconds(entry.seconds) for entry in group]),
   ]
