@@ -10,6 +10,8 @@ from typing import Any
 
 import tf_keras as keras
 
+from secateurs.utils.hdf5_files import check_hdf5
+
 _HDF5 = ('.h5', '.hdf5')
 
 
@@ -37,6 +39,7 @@ def loss_in_file(path: str | Path) -> Any:
     if path.suffix in _HDF5:
       import h5py
 
+      check_hdf5(path)
       with h5py.File(path) as file:
         text = file.attrs.get('training_config')
       config = json.loads(text) if text else {}

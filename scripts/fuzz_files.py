@@ -154,6 +154,7 @@ def kinds() -> dict[str, Kind]:
     'npz': Kind(_npz, _into_variables, sums=True),
     'arrays': Kind(_arrays, lambda path: load_arrays(path.parent), sums=True),
     'keras': Kind(_keras, load_model, sums=True),
+    'h5': Kind(_h5, load_model),
     'checkpoint': Kind(_checkpoint, lambda path: read_weights(path.with_suffix('')), sums=True),
     'packed': Kind(_packed, read_packed, sums=True),
     'report': Kind(_report, read_report, refusals=(ValueError,)),
@@ -213,6 +214,11 @@ def _network() -> Any:
 def _keras(folder: Path) -> Path:
   _network().save(folder / 'm.keras')
   return folder / 'm.keras'
+
+
+def _h5(folder: Path) -> Path:
+  _network().save(folder / 'm.h5')
+  return folder / 'm.h5'
 
 
 def _checkpoint(folder: Path) -> Path:

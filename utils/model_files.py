@@ -11,6 +11,7 @@ from typing import Any
 import tf_keras as keras
 
 from secateurs.utils.errors import UserError
+from secateurs.utils.hdf5_files import check_hdf5
 from secateurs.utils.keras3.kinds import is_keras3, load_keras3
 from secateurs.utils.other_models import refuse_others
 from secateurs.utils.untrusted import refuse_code
@@ -52,6 +53,7 @@ def _loaded(path: str | os.PathLike, name: str | os.PathLike, with_training: boo
     raise UserError(f'{name} does not exist: give the path of a model file.')
   refuse_others(path, name)
   load = _load_tf_keras
+  check_hdf5(path, name)
   try:
     refuse_code(path, name)
     if saved_by_keras3(path):

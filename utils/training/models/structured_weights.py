@@ -8,6 +8,7 @@ import numpy as np
 import tf_keras as keras
 
 from secateurs.utils.errors import UserError
+from secateurs.utils.hdf5_files import check_hdf5
 from secateurs.utils.model_files import first_line
 from secateurs.utils.training import distributed
 from secateurs.utils.training.models.weights import existing, named_weights
@@ -32,6 +33,7 @@ def read_structured(path: str | Path, model: keras.Model) -> dict[str, np.ndarra
 
 
 def _read(path: Path, model: keras.Model) -> dict[str, np.ndarray]:
+  check_hdf5(path)
   try:
     model.load_weights(str(path))
   except Exception as error:  # tf_keras and h5py raise many types for what does not fit.

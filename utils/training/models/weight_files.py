@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from secateurs.utils.errors import UserError
+from secateurs.utils.hdf5_files import check_hdf5
 from secateurs.utils.model_files import first_line
 from secateurs.utils.npz_files import read_npz
 from secateurs.utils.training import distributed
@@ -72,6 +73,7 @@ def _read_h5_weights(path: Path) -> dict[str, np.ndarray] | None:
   """The content of an HDF5 file that holds weights alone; None for a whole model or anything else."""
   import h5py
 
+  check_hdf5(path)
   try:
     with h5py.File(path) as file:
       if 'layer_names' not in file.attrs:

@@ -1,0 +1,53 @@
+"""Finds out whether an HDF5 file can be read, before this process opens it."""
+
+from __future__ import annotations
+
+import functools
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from secateurs.utils import hdf5_walk
+from secateurs.utils.errors import UserError
+
+_SIGNATURE = b'\x89HDF\r\n\x1a\n'
+_SECONDS, _BYTES_A_SECOND = 20.0, 20e6
+
+
+def check_hdf5(path: str | os.PathLike, name: str | os.PathLike | None = None) -> None:
+  """Reads an HDF5 file in a process of its own, once; any other file passes.
+
+  Args:
+    path: of the file.
+    name: what messages call it, where it is a copy.
+
+  Raises:
+    UserError: the file cannot be read to its end, or not in reasonable time.
+  """
+  path = Path(path)
+  if not path.is_file():
+    return
+  with path.open('rb') as file:
+    if file.read(len(_SIGNATURE)) != _SIGNATURE:
+      return
+  stat = path.stat()
+  problem = _problem(str(path.resolve()), stat.st_size, stat.st_mtime_ns)
+  if problem is not None:
+    raise UserError(f'{name or path} {problem}: it is damaged, use another copy of it.')
+
+
+@functools.lru_cache(maxsize=64)
+def _problem(path: str, size: int, _changed: int) -> str | None:
+  limit = _SECONDS + size / _BYTES_A_SECOND
+  command = [sys.executable, '-I', hdf5_walk.__file__, path]
+  try:
+    done = subprocess.run(
+      command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=limit, check=False
+    )
+  except subprocess.TimeoutExpired:
+    return f'cannot be read by the HDF5 library within {limit:.0f} s'
+  if done.returncode == 0:
+    return None
+  lines = done.stderr.strip().splitlines()
+  return f'cannot be read by the HDF5 library ({lines[-1][:200] if lines else done.returncode})'
