@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+from secateurs.utils.errors import UserError
+
 # Of oneDNN's ONEDNN_MAX_CPU_ISA: what leaves its bfloat16 kernels in use.
 _ISA_WITH_BF16 = ('ALL', 'DEFAULT')
 _CPU_BF16 = ('avx512_bf16', 'amx_bf16', 'avx_ne_convert', 'bf16', 'svebf16')
@@ -36,6 +38,30 @@ def cpu_computes_bfloat16(features: frozenset[str], max_isa: str | None) -> bool
     return False
   isa = (max_isa or 'ALL').upper()
   return isa in _ISA_WITH_BF16 or any(part in isa for part in ('BF16', 'FP16', 'AMX', 'AVX10'))
+
+
+def check_bfloat16() -> None:
+  """Checks that a training in bfloat16 that is forced can run on this processor at all.
+
+  TensorFlow chooses oneDNN's kernels by the processor, and oneDNN by its own limit.
+
+  Raises:
+    UserError: oneDNN has no bfloat16 kernels where TensorFlow takes them.
+  """
+  max_isa = os.environ.get('ONEDNN_MAX_CPU_ISA')
+  if max_isa and not bfloat16_runs(_features(), max_isa):
+    raise UserError(
+      f'ONEDNN_MAX_CPU_ISA={max_isa} leaves oneDNN no bfloat16 kernels, but TensorFlow takes them on a '
+      'processor with AVX-512: unset it, or leave out --enbl_bf16 force.'
+    )
+
+
+def bfloat16_runs(features: frozenset[str], max_isa: str) -> bool:
+  """Whether oneDNN has bfloat16 kernels, however slow, where TensorFlow takes them."""
+  isa = max_isa.upper()
+  return (
+    'avx512f' not in features or isa in _ISA_WITH_BF16 or 'AVX512_CORE' in isa or 'AVX10' in isa
+  )
 
 
 def describe() -> str:

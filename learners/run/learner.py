@@ -124,6 +124,7 @@ class Learner:
     """What is checked before all work; a subclass extends this."""
     return [
       lambda: checks.require_batch(self.settings),
+      lambda: checks.require_precision(self.settings),
       lambda: checks.require_disk(self.model, self.files),
       lambda: checks.require_teacher(self.settings, self.model),
       lambda: estimate.require_fit(self.memory_needs(), self.budget.limit, self._asked_limit),

@@ -13,6 +13,7 @@ from secateurs.learners.run.settings import Settings
 from secateurs.learners.run.training import distillation
 from secateurs.utils.config import Default
 from secateurs.utils.errors import UserError
+from secateurs.utils.processor import check_bfloat16
 from secateurs.utils.training import distributed
 from secateurs.utils.training.models.quantization import quantized_twin
 
@@ -60,6 +61,16 @@ def require_batch(settings: Settings) -> None:
       f'training samples of {settings.helper.dataset.name}: set it to '
       f'{nb_samples // distributed.size()} or less.'
     )
+
+
+def require_precision(settings: Settings) -> None:
+  """Checks that the processor can train in bfloat16, where that was forced.
+
+  Raises:
+    UserError: it cannot.
+  """
+  if settings.bf16:
+    check_bfloat16()
 
 
 def require_disk(model: keras.Model, files: RunFiles) -> None:

@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from secateurs.utils.errors import UserError
 from secateurs.utils.training.layerwise import maps as maps_module
-from secateurs.utils.training.layerwise.maps import MapStore
+from secateurs.utils.training.layerwise.maps import Maps, MapStore, as_half
 
 
 def filled(store, values):
@@ -50,3 +50,19 @@ def test_a_disk_without_room_is_named(tmp_path, monkeypatch):
   monkeypatch.setattr(maps_module, '_MARGIN', 1 << 60)
   with pytest.raises(UserError, match=r'MB are left there: free some space.*--max_memory_mb'):
     filled(MapStore(0, tmp_path), np.ones((4, 5), np.float32))
+
+
+@pytest.mark.parametrize('odd', [7e4, -7e4, np.inf, -np.inf, np.nan, 65504.0, -65504.0, 0.0])
+def test_what_float16_cannot_hold_stays_float32(odd):
+  values = np.linspace(-3, 3, 12, dtype=np.float32).reshape(3, 4)
+  values[1, 2] = odd
+  fits = bool(np.isfinite(values.astype(np.float16)).all())
+  for array, tensor in ((values, tf.constant(values)), (values[:, ::2], None)):
+    half = as_half(array)
+    assert half.dtype == (np.float16 if fits else np.float32)
+    maps = Maps(MapStore(), (4,))
+    if tensor is None:
+      maps.append(array)
+    else:
+      maps.append_tensor(tensor)
+    np.testing.assert_array_equal(maps.whole(), half)

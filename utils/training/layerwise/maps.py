@@ -20,6 +20,7 @@ from secateurs.utils.errors import UserError
 
 _MARGIN = 64 << 20  # Left free on the disk.
 _HALF = np.dtype(np.float16)
+_INFINITE = 0x7C00 << 1  # Bits of a float16 without its sign, from which on it is no real number.
 
 
 class MapStore:
@@ -102,24 +103,31 @@ class Maps:
 
   def append(self, array: np.ndarray) -> None:
     """Adds samples [m, ...]."""
-    if not len(array):
-      return
-    half, store = as_half(array), self._store
-    if store.has_room(half.nbytes):
-      self._parts.append(_Part(half.dtype, half, 0))
-      store.used += half.nbytes
-    else:
-      self._file = store.file(half.nbytes, self._file)
-      _write(self._file, half, self._end)
-      self._parts.append(_Part(half.dtype, None, self._end))
-      self._end += half.nbytes
-      store.on_disk += half.nbytes
-    self._starts.append(self._starts[-1] + len(array))
-    self.shape = array.shape[1:]
+    self._add(as_half(array))
 
   def append_tensor(self, tensor: tf.Tensor) -> None:
-    """Adds samples of any type that TensorFlow computes in."""
-    self.append((tf.cast(tensor, tf.float32) if tensor.dtype.is_floating else tensor).numpy())
+    """Adds samples of any type that TensorFlow computes in, which converts them on all cores."""
+    if not tensor.dtype.is_floating:
+      self._add(tensor.numpy())
+      return
+    half = tf.cast(tensor, tf.float16).numpy()
+    self._add(half if _all_finite(half) else tf.cast(tensor, tf.float32).numpy())
+
+  def _add(self, part: np.ndarray) -> None:
+    if not len(part):
+      return
+    store = self._store
+    if store.has_room(part.nbytes):
+      self._parts.append(_Part(part.dtype, part, 0))
+      store.used += part.nbytes
+    else:
+      self._file = store.file(part.nbytes, self._file)
+      _write(self._file, part, self._end)
+      self._parts.append(_Part(part.dtype, None, self._end))
+      self._end += part.nbytes
+      store.on_disk += part.nbytes
+    self._starts.append(self._starts[-1] + len(part))
+    self.shape = part.shape[1:]
 
   def rows(self, start: int, stop: int) -> np.ndarray:
     """Samples from `start` to before `stop`."""
@@ -195,4 +203,11 @@ def as_half(array: np.ndarray) -> np.ndarray:
     return array  # Tokens, say.
   with np.errstate(over='ignore'):
     half = array.astype(np.float16)
-  return half if np.isfinite(half).all() else array.astype(np.float32)
+  return half if _all_finite(half) else array.astype(np.float32)
+
+
+def _all_finite(half: np.ndarray) -> bool:
+  """What np.isfinite(half).all() gives, by the bits: several times as fast."""
+  if not half.size:
+    return True
+  return int((half.view(np.uint16) << 1).max()) < _INFINITE  # Without its sign.
