@@ -42,25 +42,40 @@ def main(experiment: Callable[[], Any], argv: Sequence[str] | None = None) -> No
     experiment: gives the `nets.experiments.Experiment` to run.
     argv: command line; default: that of the process.
   """
-  argv = _with_words(list(sys.argv if argv is None else argv))
-  debug = any(arg in ('--debug', '-debug', '--debug=true') for arg in argv)
+  argv = list(sys.argv if argv is None else argv)
   interrupts.arm()
   if _is_chief() and not {'-h', '--help', '-help'}.intersection(argv):
     print('Loading TensorFlow ...', flush=True)  # Which takes up to ten seconds.
+  code = exit_code(experiment, argv)
+  sys.stdout.flush()
+  # Worker threads of TensorFlow may outlive an interrupted step; they must not delay the exit.
+  os._exit(code)
+
+
+def exit_code(experiment: Callable[[], Any], argv: Sequence[str]) -> int:
+  """Does what a command line says, prints what went wrong, and returns the process's exit code.
+
+  Args:
+    experiment: see `main`.
+    argv: the script's name and its arguments.
+  """
+  argv = _with_words(list(argv))
+  debug = any(arg in ('--debug', '-debug', '--debug=true') for arg in argv)
   try:
     code = _run(experiment, argv)
     _leave_job()
+    return code
   except KeyboardInterrupt:
     _complain('Interrupted: run the same command again to resume from the last checkpoint.')
-    code = _EXIT_INTERRUPTED
+    return _EXIT_INTERRUPTED
   except flags.Error as error:
     _complain(_one_sentence(error))
-    code = _EXIT_USAGE
+    return _EXIT_USAGE
   except UserError as error:
     if debug:
       traceback.print_exc()
     _complain(str(error))
-    code = _EXIT_USER_ERROR
+    return _EXIT_USER_ERROR
   except Exception as error:
     if debug:
       traceback.print_exc()
@@ -74,10 +89,7 @@ def main(experiment: Callable[[], Any], argv: Sequence[str] | None = None) -> No
         or f'{type(error).__name__}: {reason[0] if reason else "no reason given"} (this is not a '
         'mistake of yours that the program knows; --debug shows where it happened).'
       )
-    code = _EXIT_USER_ERROR
-  sys.stdout.flush()
-  # Worker threads of TensorFlow may outlive an interrupted step; they must not delay the exit.
-  os._exit(code)
+    return _EXIT_USER_ERROR
 
 
 # Words that a switch takes: what else they set.

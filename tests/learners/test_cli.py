@@ -14,6 +14,7 @@ from absl import flags
 
 from secateurs.learners import cli, get_learner
 from secateurs.learners.run.configs import RunConfig
+from secateurs.nets.experiments import LENET_AT_DIGITS
 from secateurs.utils.flag_values import define_flags, read_config
 
 ROOT = Path(__file__).parents[2]
@@ -42,11 +43,11 @@ def call(*args, cwd, script=SCRIPT, **environment):
   )
 
 
-def one_sentence(done):
-  lines = done.stderr.strip().splitlines()
-  assert len(lines) == 1, done.stderr
+def one_sentence(text):
+  lines = text.strip().splitlines()
+  assert len(lines) == 1, text
   assert lines[0].startswith('Error: ')
-  assert 'Traceback' not in done.stderr
+  assert 'Traceback' not in text
   return lines[0]
 
 
@@ -90,16 +91,26 @@ def test_a_whole_run_is_quiet_but_for_ours(tmp_path):
     (['--batch_size', '5000'], 1, '--batch_size 5000 times 1 process(es) is more than the'),
   ],
 )
-def test_mistakes_are_one_sentence(tmp_path, args, code, text):
+def test_mistakes_are_one_sentence(tmp_path, args, code, text, monkeypatch, capsys):
+  monkeypatch.chdir(tmp_path)
+  assert cli.exit_code(lambda: LENET_AT_DIGITS, [str(SCRIPT), *args]) == code
+  assert text in one_sentence(capsys.readouterr().err)
+
+
+@pytest.mark.parametrize(
+  ('args', 'code', 'text'),
+  [(['0.5'], 2, 'is not a flag'), (['--exec_mode', 'eval'], 1, '--exec_mode train first')],
+)
+def test_a_mistake_ends_the_process(tmp_path, args, code, text):
   done = call(*args, cwd=tmp_path)
-  assert text in one_sentence(done)
+  assert text in one_sentence(done.stderr)
   assert done.returncode == code
 
 
 def test_log_dir_that_cannot_be_written(tmp_path):
   (tmp_path / 'file').write_text('kept')
   done = call('--log_dir', 'file/logs', *SHORT, cwd=tmp_path)
-  assert 'Cannot write to the folder file/logs' in one_sentence(done)
+  assert 'Cannot write to the folder file/logs' in one_sentence(done.stderr)
   assert done.returncode == 1
   assert (tmp_path / 'file').read_text() == 'kept'
 
@@ -129,7 +140,7 @@ def test_help_and_flagfile(tmp_path):
     assert flag in done.stdout
   (tmp_path / 'my.flags').write_text('--learner=weight-sparse\n--ws_prune_ratio=3\n')
   done = call('--flagfile', 'my.flags', cwd=tmp_path)
-  assert '--ws_prune_ratio takes' in one_sentence(done)
+  assert '--ws_prune_ratio takes' in one_sentence(done.stderr)
 
 
 def start(args, cwd):
@@ -213,7 +224,7 @@ def test_cifar10_from_trained_weights(tmp_path, cifar10_folder, trained_weights)
   (tmp_path / 'path.conf').write_text(f'data_dir_local_cifar10 = {cifar10_folder}\n')
   args = ['--learner', 'weight-sparse', '--ws_prune_ratio', '0.5', '--nb_epochs_ft', '2']
   args += ['--warm_start_path', str(trained_weights / 'resnet20_cifar10.npz'), '--export_int8']
-  args += ['--nb_smpls_train', '1280', '--nb_smpls_eval', '1000', '--lrn_rate_ft', '0.01']
+  args += ['--nb_smpls_train', '640', '--nb_smpls_eval', '500', '--lrn_rate_ft', '0.01']
   done = call(*args, cwd=tmp_path, script=script)
   assert done.returncode == 0, done.stderr
   path = tmp_path / 'runs' / 'resnet20_at_cifar10' / 'logs' / 'weight-sparse' / 'report.json'

@@ -144,7 +144,10 @@ def test_evaluate_export_benchmark(finished, capsys):
   assert 'largest difference' in capsys.readouterr().out
 
 
-@pytest.fixture(scope='module', params=NAMES)
+# What a killed search ends in is a test of its own.
+@pytest.fixture(
+  scope='module', params=few(NAMES, [name for name in NAMES if name != 'joint-search'])
+)
 def undisturbed(request, make_in, baseline, tmp_path_factory):
   """A run of each learner that nobody kills: what makes another in a folder, weights and report."""
   options = {'run': {'warm_start_path': baseline, 'save_step': 7}}

@@ -38,12 +38,20 @@ def photographs(ilsvrc12_sample, tmp_path_factory):
   return root
 
 
-@pytest.fixture(scope='module')
-def mobilenet(tmp_path_factory):
-  """The .keras file of a MobileNetV2 that nothing of this project has built."""
-  path = tmp_path_factory.mktemp('mine') / 'mobilenet.keras'
+# With residual additions; and with a third of the layers, which are trained one by one.
+NETWORKS = {
+  'chn-pruned': (keras.applications.MobileNetV2, 0.35),
+  'dis-chn-pruned': (keras.applications.MobileNet, 0.25),
+}
+
+
+@pytest.fixture
+def mobilenet(learner, tmp_path):
+  """The .keras file of a network that nothing of this project has built."""
+  path = tmp_path / 'mobilenet.keras'
   keras.utils.set_random_seed(0)
-  keras.applications.MobileNetV2((96, 96, 3), alpha=0.35, weights=None, classes=3).save(path)
+  network, alpha = NETWORKS[learner]
+  network((96, 96, 3), alpha=alpha, weights=None, classes=3).save(path)
   return path
 
 

@@ -4,6 +4,7 @@ import json
 
 import pytest
 import tf_keras as keras
+from alike import alike
 
 from secateurs.nets.resnet import cifar_resnet
 
@@ -19,7 +20,7 @@ def weights(tmp_path_factory):
   return path
 
 
-@pytest.mark.parametrize('trunk', ['couple', 'keep'])
+@pytest.mark.parametrize('trunk', ['couple', *alike('keep')])
 def test_equal_fractions_of_every_group_are_removed(run_script, tmp_path, trunk, weights):
   flags = ['nets/resnet_at_digits_run.py', '--run_dir', str(tmp_path), '--l1_trunk', trunk]
   flags += ['--l1_macs_ratio', '0.6', '--warm_start_path', str(weights), '--nb_epochs_ft', '0']
