@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
+from secateurs.learners.run.switch_words import with_words
 from secateurs.utils import interrupts
 from secateurs.utils.config import Config
 from secateurs.utils.errors import UserError, told_in
@@ -59,7 +60,7 @@ def exit_code(experiment: Callable[[], Any], argv: Sequence[str]) -> int:
     experiment: see `main`.
     argv: the script's name and its arguments.
   """
-  argv = _with_words(list(argv))
+  argv = with_words(list(argv))
   debug = any(arg in ('--debug', '-debug', '--debug=true') for arg in argv)
   try:
     code = _run(experiment, argv)
@@ -90,28 +91,6 @@ def exit_code(experiment: Callable[[], Any], argv: Sequence[str]) -> int:
         'mistake of yours that the program knows; --debug shows where it happened).'
       )
     return _EXIT_USER_ERROR
-
-
-# Words that a switch takes: what else they set.
-_WORDS = {
-  ('enbl_bf16', 'force'): ['--force_bf16'],
-  ('export_int8', 'auto'): ['--int8_repair', 'auto'],
-}
-
-
-def _with_words(argv: list[str]) -> list[str]:
-  """Spells `--enbl_bf16 force` and `--export_int8 auto` as the two flags that each means."""
-  found: list[str] = []
-  for arg in argv:
-    switch, _, word = arg.lstrip('-').partition('=')
-    before = found[-1].lstrip('-') if found and found[-1].startswith('-') else ''
-    if arg.startswith('-') and (switch, word) in _WORDS:
-      found += [f'--{switch}', *_WORDS[switch, word]]
-    elif (before, arg) in _WORDS:
-      found += _WORDS[before, arg]
-    else:
-      found.append(arg)
-  return found
 
 
 def _run(experiment: Callable[[], Any], argv: list[str]) -> int:

@@ -14,6 +14,7 @@ from absl import flags
 
 from secateurs.learners import cli, get_learner
 from secateurs.learners.run.configs import RunConfig
+from secateurs.learners.run.switch_words import with_words
 from secateurs.nets.experiments import LENET_AT_DIGITS
 from secateurs.utils.flag_values import define_flags, read_config
 
@@ -277,4 +278,4 @@ def test_the_order_of_learners_does_not_depend_on_imports():
   ],
 )
 def test_words_after_switches_set_a_second_flag(given, meant):
-  assert cli._with_words(['run.py', *given]) == ['run.py', *meant]
+  assert with_words(['run.py', *given]) == ['run.py', *meant]
