@@ -16,7 +16,7 @@ _SECONDS, _BYTES_A_SECOND = 20.0, 20e6
 
 
 def check_hdf5(path: str | os.PathLike, name: str | os.PathLike | None = None) -> None:
-  """Reads an HDF5 file in a process of its own, once; any other file passes.
+  """Reads an HDF5 file in a separate process, once; any other file passes.
 
   Args:
     path: of the file.

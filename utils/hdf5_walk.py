@@ -1,4 +1,4 @@
-"""Reads through an HDF5 file, as a program of its own: `python hdf5_walk.py FILE`.
+"""Reads through an HDF5 file, as a separate program: `python hdf5_walk.py FILE`.
 
 The HDF5 library can run for ever in a damaged file. What happens here happens in a process that can
 be ended.
