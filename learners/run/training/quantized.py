@@ -36,7 +36,7 @@ def flags(settings: Settings) -> dict[str, Any] | None:
 def calibrated_twin(settings: Settings, model: keras.Model) -> keras.Model:
   """A twin of a float32 model that simulates 8 bits, with the ranges of some training images."""
   twin = quantized_twin(model)
-  calibrate(twin, model, settings.helper.calibration_images(settings.run.nb_smpls_calib))
+  calibrate(twin, settings.helper.calibration_images(settings.run.nb_smpls_calib))
   return twin
 
 

@@ -22,8 +22,9 @@ from secateurs.utils.training.engine.events import Event
 from secateurs.utils.training.engine.hooks import Constraint, Hooks, WeightDecay
 from secateurs.utils.training.engine.masks import MaskSet
 from secateurs.utils.training.engine.progress import Progress
+from secateurs.utils.training.int8.simulation import simulated
 from secateurs.utils.training.models.batch_norm import averaging_slower, batch_norms
-from secateurs.utils.training.models.quantization import wrapped, zero_masks
+from secateurs.utils.training.models.quantization import zero_masks
 from secateurs.utils.training.models.weights import leaf_layers
 
 Save = Callable[[str, int, keras.optimizers.Optimizer], None]
@@ -129,7 +130,7 @@ class Trainer:
 
   def _pieces(self, phase: str, objective: loop.Objective, network: keras.Model) -> int:
     """In how many pieces a batch is run: as many as when the training began, or more."""
-    maps = map_bytes(flatten_model(network))
+    maps = map_bytes(flatten_model(simulated(network)))
     teacher = getattr(objective, 'teacher', None)
     also = 0 if teacher is None else map_bytes(flatten_model(teacher)).inference
     size, known = self._rates.batch_size, self._session.state.pieces
@@ -216,8 +217,8 @@ def weight_decay(rates: Rates, network: keras.Model) -> list[WeightDecay]:
     return []
   decayed = [
     variable
-    for layer in leaf_layers(network)
-    if 'Normalization' not in type(wrapped(layer)).__name__
+    for layer in leaf_layers(simulated(network))
+    if 'Normalization' not in type(layer).__name__
     for variable in layer.trainable_weights
   ]
   return [WeightDecay(rates.weight_decay, decayed)]

@@ -71,7 +71,6 @@ def test_known_faults_are_avoided_whatever_the_runtime(images, tmp_path, monkeyp
   model = network()
   assert {layer.name for layer in known_faults(model)} == {'narrow', 'wide'}
   twin = quantized_twin(model)
-  assert {layer.name for layer in known_faults(twin)} == {'narrow', 'wide'}
   result = export_model(model, tmp_path / 'm', quantized=twin)
   assert (result.left_out, result.notes) == ({}, [])
   for file, reference in ((result.tflite, model), (result.tflite_int8, twin)):

@@ -18,9 +18,7 @@ def known_faults(model: keras.Model) -> dict[keras.layers.Layer, LayerCall]:
   flat = flatten_model(model)
   calls: dict[keras.layers.Layer, LayerCall] = {}
   for call in flat.calls:
-    layer = getattr(
-      call.layer, 'layer', call.layer
-    )  # A twin that simulates 8 bits wraps its layers.
+    layer = call.layer
     new = explicit_padding(layer)
     if new is not None and _ends_early(layer, flat.shapes[call.inputs[0]][1:-1]):
       calls[layer] = new

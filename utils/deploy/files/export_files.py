@@ -33,6 +33,7 @@ from secateurs.utils.deploy.files.parity import (
 )
 from secateurs.utils.deploy.int8.repair import Repairer
 from secateurs.utils.errors import UserError
+from secateurs.utils.training.int8.simulation import deployed
 
 
 @dataclass(frozen=True)
@@ -172,7 +173,7 @@ def _write_int8(job: Job, partial: Path, name: str) -> Parity:
     if job.repair is not None:
       content = _repaired(job, job.repair, content)
   else:
-    with rewritten(known_faults(job.quantized)):
+    with deployed(job.quantized):
       twin = trace(job.quantized, job.specs, batch=1)
     content = convert(twin, job.model.name, simulated=True)
     reference = keras_outputs(job.quantized, job.images)

@@ -1,11 +1,10 @@
-"""tfmot quantize configs for layers that it has none for; imported only when they are asked for."""
+"""A tfmot quantize config for layers that it has none for; imported only when it is asked for."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from tensorflow_model_optimization.quantization.keras import QuantizeConfig
-from tensorflow_model_optimization.quantization.keras.quantizers import MovingAverageQuantizer
 
 
 class NoOpQuantizeConfig(QuantizeConfig):
@@ -32,12 +31,3 @@ class NoOpQuantizeConfig(QuantizeConfig):
   def get_config(self) -> dict[str, Any]:
     """No settings."""
     return {}
-
-
-class OutputQuantizeConfig(NoOpQuantizeConfig):
-  """Gives the output a range of 8 bits, a moving average, and leaves everything else alone."""
-
-  def get_output_quantizers(self, layer: Any) -> list:
-    """The default quantizer of activations."""
-    del layer
-    return [MovingAverageQuantizer(num_bits=8, per_axis=False, symmetric=False, narrow_range=False)]

@@ -1,9 +1,9 @@
 """Networks that compute as their full-integer .tflite files will, for training.
 
-tensorflow-model-optimization rounds kernels and activations to 8 bits in the forward pass and lets
-gradients through (Jacob et al. 2018, "Quantization and Training of Neural Networks for Efficient
-Integer-Arithmetic-Only Inference", arXiv:1712.05877, section 3). Kernels are rounded symmetrically
-about zero, so that zeros stay zeros.
+Kernels and activations are rounded to 8 bits in the forward pass, and gradients pass through (Jacob et
+al. 2018, "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only
+Inference", arXiv:1712.05877, section 3). Kernels are rounded symmetrically about zero, so that zeros
+stay zeros. Normalisations are folded with their moving statistics, which stay what they are.
 """
 
 from __future__ import annotations
@@ -11,136 +11,74 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
 from secateurs.utils import nested
+from secateurs.utils.deploy.faults.known import known_faults
+from secateurs.utils.deploy.faults.rewritings import rewritten
 from secateurs.utils.errors import UserError
-from secateurs.utils.graph.flat.l2_norm import L2Norm
-from secateurs.utils.graph.flat.selection import ChannelSelection
+from secateurs.utils.graph.counts.copying import copy_flat
+from secateurs.utils.graph.flat.rebuild import new_inputs, new_model
+from secateurs.utils.graph.flat.walk import FlatModel, flatten_model
 from secateurs.utils.training.engine.masks import Masks
-from secateurs.utils.training.models.int8_form import OPERATIONS, RANGE, int8_form, is_simulated
+from secateurs.utils.training.int8.plan import Plan
+from secateurs.utils.training.int8.simulation import Simulation, simulations
+from secateurs.utils.training.int8.tracing import open_model
 from secateurs.utils.training.models.weights import layer_kernels
 
-# Layers of tf_keras that tfmot refuses though they only move or combine numbers.
-_WITHOUT_KERNEL = (
-  'ELU',
-  'Subtract',
-  'Multiply',
-  'Average',
-  'Maximum',
-  'Minimum',
-  'Resizing',
-  'CenterCrop',
-  'ThresholdedReLU',
-)
-_INPUT = 'quantize_layer'  # What rounds the input.
+_NAME = 'int8'
 _BATCH = 50
 
 
 def quantized_twin(model: keras.Model) -> keras.Model:
   """A model with its own copy of the weights that simulates 8-bit arithmetic.
 
-  Its layers are called `quant_<layer>`, its weights as before; ranges of activations follow its
+  All of it is one layer, whose weights have the model's names. Ranges of activations follow the
   training as moving averages, and start where `calibrate` puts them.
 
   Args:
     model: functional, float32.
 
   Raises:
-    UserError: a layer has no 8-bit form.
+    UserError: a layer cannot be copied, or makes a mask.
   """
-  from tensorflow_model_optimization.quantization import keras as quantization
-
-  from secateurs.utils.graph.flat.quantization import NoOpQuantizeConfig, OutputQuantizeConfig
-
-  configs = {one.__name__: one for one in (NoOpQuantizeConfig, OutputQuantizeConfig)}
-  try:
-    model = int8_form(model)
-    twin = keras.models.clone_model(model)
-    twin.set_weights(model.get_weights())
-    keras.backend.reset_uids()  # Its new layers are numbered alike each time: checkpoints find them.
-    annotated = keras.models.clone_model(twin, clone_function=_annotated)
-    with quantization.quantize_scope(configs):
-      return quantization.quantize_apply(annotated)
-  except (RuntimeError, ValueError, NotImplementedError) as error:
-    raise UserError(
-      f'8-bit arithmetic cannot be simulated for {model.name} '
-      f'({str(error).strip().splitlines()[0][:200]}): replace that layer, or leave training in '
-      '8 bits out and quantise afterwards.'
-    ) from error
+  flat = flatten_model(model)
+  _require_no_masks(flat)
+  source = copy_flat(flat)
+  own = flatten_model(source)
+  with rewritten(known_faults(source)):
+    plan = Plan(open_model(own))
+  inputs = new_inputs(own)
+  layer = Simulation(source, plan, name=_NAME)
+  outputs = layer([inputs[number] for number, _ in own.inputs])
+  return new_model(own, inputs, tf.nest.flatten(outputs))
 
 
-def calibrate(twin: keras.Model, model: keras.Model, images: Any) -> None:
-  """Sets a twin's ranges of activations to those that the model itself has for some images.
+def _require_no_masks(flat: FlatModel) -> None:
+  """Refuses layers that hand masks to others beside the tensors of the graph."""
+  for call in flat.calls:
+    layer = call.layer
+    if isinstance(layer, keras.layers.Masking) or getattr(layer, 'mask_zero', False):
+      raise UserError(
+        f'8-bit arithmetic cannot be simulated for {flat.model.name}: its layer {call.name} '
+        f'({type(layer).__name__}) makes a mask, which no integer file has. Give the mask as an input, '
+        'or leave training in 8 bits out and quantise afterwards.'
+      )
 
-  They would start at -6 to 6 and move by a thousandth a step: logits that are clipped to that are what
-  a short training then spends itself on.
+
+def calibrate(twin: keras.Model, images: Any) -> None:
+  """Sets a twin's ranges of activations to those that its float network has for some images.
 
   Args:
-    twin: from `quantized_twin(model)`.
-    model: functional, float32.
+    twin: from `quantized_twin`.
     images: inputs [n, ...].
   """
-  model, ranges = int8_form(model), {}
-  for layer in twin.layers:
-    ends = {w.name.split(':')[0].rpartition('_')[2]: w for w in layer.weights if _is_range(w)}
-    if ends:
-      ranges[wrapped(layer).name] = ends['min'], ends['max']
-  layers = [layer for layer in model.layers if layer.name in ranges]
-  # Reduced where they are made: the maps of all layers together may not fit into memory.
-  probe = keras.Model(
-    model.inputs, [[tf.reduce_min(x.output), tf.reduce_max(x.output)] for x in layers]
-  )
-  found = [
-    np.array(probe(nested.rows(images, slice(first, first + _BATCH)), training=False))
-    for first in range(0, nested.size(images), _BATCH)
-  ]
-  lows = np.min(found, axis=0)[:, 0].clip(max=0)
-  highs = np.max(found, axis=0)[:, 1].clip(min=0)
-  extremes = {layer.name: ends for layer, *ends in zip(layers, lows, highs, strict=True)}
-  real = [one for one in nested.parts(images) if one.dtype.kind == 'f']
-  for place, one in enumerate(real):
-    extremes[f'{_INPUT}_{place}' if place else _INPUT] = [one.min(), one.max()]
-  for name in ranges.keys() & extremes.keys():
-    for end, value in zip(ranges[name], extremes[name], strict=True):
-      end.assign(value)
-
-
-def _is_range(weight: tf.Variable) -> bool:
-  """Whether a weight of a twin is an end of a range of activations."""
-  name = weight.name.split(':')[0]
-  return name.endswith(('_min', '_max')) and weight.shape.rank == 0 and 'kernel' not in name
-
-
-def _annotated(layer: keras.layers.Layer) -> keras.layers.Layer:
-  """The layer, marked for 8 bits; choices of channels are marked to need no range of their own."""
-  from tensorflow_model_optimization.quantization.keras import quantize_annotate_layer
-
-  from secateurs.utils.graph.flat.quantization import NoOpQuantizeConfig, OutputQuantizeConfig
-
-  if isinstance(layer, keras.layers.InputLayer) or type(layer).__name__ in OPERATIONS:
-    return layer
-  if isinstance(layer, (ChannelSelection, L2Norm)):
-    return quantize_annotate_layer(layer, NoOpQuantizeConfig())
-  if layer.name.endswith(RANGE) or _needs_a_range(layer):
-    return quantize_annotate_layer(layer, OutputQuantizeConfig())
-  return quantize_annotate_layer(layer)
-
-
-def _needs_a_range(layer: keras.layers.Layer) -> bool:
-  """Whether a layer of tf_keras is not simulated, and computes without a kernel."""
-  if isinstance(layer, keras.layers.Activation):
-    return not is_simulated(layer.activation)
-  if isinstance(layer, keras.layers.PReLU):
-    return True
-  return type(layer).__name__ in _WITHOUT_KERNEL
-
-
-def wrapped(layer: keras.layers.Layer) -> keras.layers.Layer:
-  """The layer that a layer of a quantized twin stands for, or the layer itself."""
-  return getattr(layer, 'layer', layer)
+  (layer,) = simulations(twin)
+  ends: dict[str, list[float]] = {}
+  for first in range(0, nested.size(images), _BATCH):
+    layer.observe(nested.rows(images, slice(first, first + _BATCH)), ends)
+  layer.set_ranges(ends)
 
 
 def zero_masks(model: keras.Model, others: Sequence[Masks] = ()) -> Masks | None:

@@ -53,7 +53,10 @@ class Rounding(keras.layers.Layer):
     super().build(shape)
 
   def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
-    """The rounded tensor; 9 bits and more are symmetric about zero, as TensorFlow Lite has them."""
+    """The rounded tensor; 9 bits and more are symmetric about zero, as TensorFlow Lite has them.
+
+    Training moves the range.
+    """
     values = tf.cast(inputs, tf.float32)
     if training:
       low = tf.minimum(tf.reduce_min(values), 0.0)
