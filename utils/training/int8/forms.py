@@ -18,7 +18,7 @@ Expression = Any
 
 
 def forms_of(layer: keras.layers.Layer) -> dict[keras.layers.Layer, Callable[..., Any]]:
-  """Calls to open a layer with in place of its own one and of those of the layers inside it."""
+  """Calls to open a layer with in place of its `call` and those of the layers inside it."""
   found = {}
   for part in (one for one in layer.submodules if isinstance(one, keras.layers.Layer)):
     found[part] = _form_of(part)

@@ -38,7 +38,7 @@ class Rule:
   """How a tensor is rounded.
 
   Attributes:
-    name: of its own range of moving averages; None where the range is that of another one.
+    name: of its range of moving averages; None where it has the range of another one.
     fixed: the range, where TensorFlow Lite fixes it.
     like: number of the tensor whose range it has.
     moves: whether training moves the range.
