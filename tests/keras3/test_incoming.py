@@ -59,6 +59,7 @@ LAYERS = {
   'Rescaling': lambda x: L.Rescaling(1 / 255.0, offset=-1)(x),
   'Normalization': lambda x: adapted()(x),
   'Resizing': lambda x: L.CenterCrop(4, 5)(L.Resizing(6, 7)(x)),
+  'Resizing to NumPy': lambda x: L.Resizing(np.int64(6), np.int64(7))(x),
   'Random': lambda x: L.RandomZoom(0.1)(L.RandomRotation(0.1)(L.RandomFlip('horizontal')(x))),
   'Random pixels': lambda x: L.RandomBrightness(0.1)(L.RandomContrast(0.1)(x)),
   'Random only here': lambda x: L.RandomErasing()(x),
@@ -243,7 +244,8 @@ class Block(L.Layer):
     self.shift = self.add_weight(shape=(shape[-1],), name='shift', initializer='ones')
 
   def call(self, x, training=None):
-    y = ops.transpose(ops.reshape(x, (-1, 8, 8, x.shape[-1])), (0, 2, 1, 3))
+    flat = ops.reshape(x, (ops.shape(x)[0], -1, ops.shape(x)[-1]))
+    y = ops.transpose(ops.reshape(flat, (-1, 8, 8, x.shape[-1])), (0, 2, 1, 3))
     return x + self.narrow(self.wide(self.norm(y))) * self.shift
 
 

@@ -79,7 +79,9 @@ def _stock(layer: Any, name: str) -> Made:
   kind = type(layer).__name__
   if kind in AUGMENTATION.split():
     note = f'{layer.name} ({kind}) augments in Keras 3 alone: it is left out of training.'
-    return Made(keras.layers.Activation('linear', name=name), note=note)
+    return Made(keras.layers.Activation('linear', **_basics(layer, name)), note=note)
+  if kind == 'Identity':  # Which accepts settings that its own config cannot hold.
+    return Made(keras.layers.Identity(**_basics(layer, name)))
   if kind == 'RMSNormalization':
     return _rms_norm(layer, name)
   if kind == 'LayerScale':
@@ -87,10 +89,11 @@ def _stock(layer: Any, name: str) -> Made:
   if kind == 'CustomScaleLayer':  # InceptionResNetV2's residual: inputs[0] + scale * inputs[1].
     from tf_keras.src.applications.inception_resnet_v2 import CustomScaleLayer
 
-    return Made(CustomScaleLayer(layer.scale, name=name))
+    return Made(CustomScaleLayer(layer.scale, **_basics(layer, name)))
   if kind == 'StochasticDepth':
     shape = (None, *[1] * (len(_input_shape(layer)) - 1))
-    return Made(keras.layers.Dropout(layer.drop_path_rate, noise_shape=shape, name=name))
+    rate = layer.drop_path_rate
+    return Made(keras.layers.Dropout(rate, noise_shape=shape, **_basics(layer, name)))
   target = getattr(keras.layers, kind, None)
   if target is None:
     raise UserError(
@@ -98,6 +101,9 @@ def _stock(layer: Any, name: str) -> Made:
       'both have in its place, or map the class to a tf_keras one.'
     )
   config = {**config_in(layer, layer.get_config()), 'name': name}
+  for size in ('height', 'width'):  # Keras 3 takes 8.0, or NumPy's 8, for 8.
+    if config.get(size) is not None and config[size] == int(config[size]):
+      config[size] = int(config[size])
   after = take_activation(config)
   own = {}
   for key in [key for key in config if key.endswith('_initializer')]:
@@ -109,24 +115,29 @@ def _stock(layer: Any, name: str) -> Made:
   return Made(target.from_config(config), after, own)
 
 
+def _basics(layer: Any, name: str) -> dict[str, Any]:
+  """What every layer has, for those that are not made from their config."""
+  return {
+    'name': name,
+    'dtype': dtype_in(layer.dtype_policy),
+    'trainable': layer.trainable,
+  }
+
+
 def _input_shape(layer: Any) -> tuple:
   return tuple(layer._inbound_nodes[0].input_tensors[0].shape)
 
 
 def _layer_scale(layer: Any, name: str) -> keras.layers.Layer:
   """ConvNeXt's learned scale, which is private in both, as a layer that everybody has."""
-  return keras.layers.EinsumDense(
-    '...c,c->...c', layer.projection_dim, name=name, trainable=layer.trainable
-  )
+  return keras.layers.EinsumDense('...c,c->...c', layer.projection_dim, **_basics(layer, name))
 
 
 def _rms_norm(layer: Any, name: str) -> Made:
   """The scale is a layer; the division comes before it and is the same after it."""
   if layer.axis not in (-1, [-1], len(_input_shape(layer)) - 1):
     raise ValueError('it does not run over the last axis')
-  scale = keras.layers.EinsumDense(
-    '...c,c->...c', _input_shape(layer)[-1], name=name, trainable=layer.trainable
-  )
+  scale = keras.layers.EinsumDense('...c,c->...c', _input_shape(layer)[-1], **_basics(layer, name))
   return Made(_Before(scale, layer.epsilon))
 
 

@@ -133,7 +133,7 @@ _WITH_SETTINGS: dict[str, Operation] = {
   'Ravel': lambda op, x: tf.reshape(x, [-1]),
   'ReLU': steps.relu,
   'Repeat': lambda op, x: tf.repeat(x, op.repeats, op.axis),
-  'Reshape': lambda op, x: tf.reshape(x, steps.sized(op.newshape)),
+  'Reshape': steps.reshaped,
   'RMSNorm': lambda op, x, scale=None: steps.rms_norm(x, scale, op.axis, op.epsilon or 1e-7),
   'Roll': lambda op, x: tf.roll(x, op.shift, op.axis),
   'Round': lambda op, x: tf.math.round(x),

@@ -5,6 +5,7 @@ Each takes the operation, whose settings are attributes, and its arguments.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -80,6 +81,15 @@ def pad(op: Any, x: Any, constant_values: Any = None) -> Any:
 def sized(shape: Any) -> list[int]:
   """A shape whose open sizes are -1."""
   return [-1 if size is None else int(size) for size in shape]
+
+
+def reshaped(op: Any, x: Any) -> Any:
+  """Reshaped; of several open sizes the first one is the batch, and another follows from the rest."""
+  sizes = sized(op.newshape)
+  if sizes.count(-1) == 2 and sizes[0] == -1 and None not in x.shape[1:]:
+    rest = math.prod(size for size in sizes if size != -1)
+    sizes[sizes.index(-1, 1)] = math.prod(x.shape[1:]) // rest
+  return tf.reshape(x, sizes)
 
 
 def broadcast(op: Any, x: Any) -> Any:

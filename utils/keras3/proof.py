@@ -11,7 +11,8 @@ from secateurs.utils.errors import UserError
 
 TOLERANCE = 1e-5
 """Largest difference, as a fraction of the output's range."""
-_OF_ROUNDING = 10
+OF_ROUNDING = 10
+"""How many times the change that the last digit of the inputs makes the difference may be."""
 _SIZES = (32, 96, 224)
 
 
@@ -34,7 +35,14 @@ def prove_equal(given: Any, made: Any, what: str) -> float:
     UserError: they differ by more than `TOLERANCE`, and by more than rounding explains.
   """
   inputs = random_inputs(given)
-  expected, found = outputs(given, inputs), outputs(made, inputs)
+  expected = outputs(given, inputs)
+  try:
+    found = outputs(made, inputs)
+  except Exception as error:  # Of many types: what was made does not run.
+    reason = [line for line in str(error).splitlines() if line.strip()][-1:] or ['no reason given']
+    raise UserError(
+      f'{what} cannot be run ({reason[0].strip()[:200]}): please report this, with the model.'
+    ) from error
   worst = 0.0
   for one, other in zip(expected, found, strict=True):
     if one.shape != other.shape:
@@ -43,7 +51,7 @@ def prove_equal(given: Any, made: Any, what: str) -> float:
       )
     if one.size:
       worst = max(worst, difference(one, other))
-  if not worst <= TOLERANCE and not worst <= _OF_ROUNDING * _rounding(given, inputs, expected):
+  if not worst <= TOLERANCE and not worst <= OF_ROUNDING * rounding(given, inputs, expected):
     raise UserError(
       f'{what} differs from the model that it was made from by {worst:.1e} of the range of its '
       f'outputs, at most {TOLERANCE:.0e} was expected: please report this, with the model.'
@@ -51,7 +59,7 @@ def prove_equal(given: Any, made: Any, what: str) -> float:
   return worst
 
 
-def _rounding(given: Any, inputs: list[np.ndarray], expected: list[np.ndarray]) -> float:
+def rounding(given: Any, inputs: list[np.ndarray], expected: list[np.ndarray]) -> float:
   """How much a model's own outputs change where its inputs change in their last digit."""
   rng = np.random.default_rng(1)
   nudged = [
