@@ -62,8 +62,8 @@ CONFIGS = {
     'nb_stages': 1, 'nb_iters_block': 1, 'nb_iters_layer': 1, 'nb_smpls_layer': 16,
     'nb_batches_score': 2, 'batch_size': 8, 'chns_per_step': 4,
   },
-  'reg-pruned': {},
-  'prune-regrow': {},
+  'reg-pruned': {'prune_option': 'uniform', 'prune_ratio': 0.5},
+  'prune-regrow': {'prune_option': 'uniform', 'prune_ratio': 0.5},
 }  # fmt: skip
 CUT = {'trunk': 'couple', 'norms': 'cut', 'heads': 'whole'}
 CASES = {
