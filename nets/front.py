@@ -33,6 +33,10 @@ _SHORT = (
   'judge',
   'nb_tries',
   'nb_epochs_try',
+  'first_step',
+  'nb_smpls_judge',
+  'nb_smpls_scan',
+  'weight_bits',
   'trunk',
   'skip',
 )

@@ -124,7 +124,7 @@ def test_command_line(kind, tmp_path, capsys):
     (['three.keras', '--ratio', '0.5', '--out', 's.h5'], 'saved as .keras'),
     (['three_lambda.keras'], 'has a Lambda layer'),
     (['weights.h5'], 'holds weights alone, but a whole model was expected'),
-    (['junk.keras'], 'cannot be loaded as a Keras model'),
+    (['junk.keras'], 'is a text file'),
     (['half.h5'], 'cannot be loaded as a Keras model'),
     (['damaged.keras'], 'cannot be loaded as a Keras model'),
     (['lambda.keras'], 'has a Lambda layer'),

@@ -354,7 +354,7 @@ def test_files_that_do_not_fit(folder, tmp_path):
   with pytest.raises(UserError, match=r'No model was named: give --model FILE'):
     SAVED_MODEL.make(SavedModelConfig(data_dir_local=str(folder)))
   (tmp_path / 'text.keras').write_text('no model')
-  with pytest.raises(UserError, match=r'cannot be loaded as a Keras model'):
+  with pytest.raises(UserError, match=r'is a text file, but a whole Keras model was expected'):
     make(folder, tmp_path / 'text.keras')
   with pytest.raises(UserError, match=r'--custom_objects no_such_module cannot be imported'):
     make(folder, tmp_path / 'four.keras', custom_objects='no_such_module')

@@ -154,7 +154,7 @@ def _tiles(rows: list[Row], report: Mapping) -> list[dict[str, Any]]:
     measured = row.change != units.NOTHING
     tiles.append(
       {
-        'label': label or row.label[:1].upper() + row.label[1:],
+        'label': label or row.label[:1].upper() + row.label[1:].removesuffix(FLOAT_TO_INT8),
         'value': units.typeset(row.change) if measured else row.compressed,
         'detail': detail,
         'share': row.share,

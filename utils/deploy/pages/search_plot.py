@@ -39,7 +39,10 @@ def search_path(path: Mapping[str, Any]) -> str:
       if one['try'] == path['chosen']:
         axes.plot([x], [y], 'o', color=TEXT, markerfacecolor='none', markersize=14)
     if path.get('max_drop') is not None:
-      axes.axhline(factor * path['max_drop'], color=PALETTE[1], linewidth=1.2)
+      limit = factor * path['max_drop']
+      axes.axhline(limit, color=PALETTE[1], linewidth=1.2)
+      place = {'xy': (1, limit), 'xycoords': axes.get_yaxis_transform(), 'ha': 'right'}
+      axes.annotate('limit', xytext=(0, 3), textcoords='offset points', color=PALETTE[1], **place)
     if path.get('limit') is not None:
       axes.axvline(100 * path['limit'] / original, color=PALETTE[1], linewidth=1.2)
     style_axes(axes, f'{path["cost"]} of the {path["file"]} file, % of the original')

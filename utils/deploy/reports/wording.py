@@ -21,7 +21,7 @@ _NAMES = {
 
 _LIMITS = {
   'max_drop': 'drop of the score',
-  'max_drop_held_out': 'the same on held-out samples, with 95 % confidence',
+  'max_drop_held_out': 'drop on held-out samples, 95 % confidence',
   'max_drop_alone': 'drop of the score, each layer alone',
   'max_bytes': 'file size',
   'max_latency': 'latency, 1 sample',
