@@ -62,6 +62,8 @@ def exit_code(experiment: Callable[[], Any], argv: Sequence[str]) -> int:
   """
   argv = with_words(list(argv))
   debug = any(arg in ('--debug', '-debug', '--debug=true') for arg in argv)
+  # The search of the front command has flags without a prefix.
+  spoken = ('--js_', '--') if argv[0] == 'secateurs' else ('', '')
   try:
     code = _run(experiment, argv)
     _leave_job()
@@ -75,7 +77,7 @@ def exit_code(experiment: Callable[[], Any], argv: Sequence[str]) -> int:
   except UserError as error:
     if debug:
       traceback.print_exc()
-    _complain(str(error))
+    _complain(str(error).replace(*spoken))
     return _EXIT_USER_ERROR
   except Exception as error:
     if debug:

@@ -64,7 +64,8 @@ class JointSearchLearner(SearchLearner):
     """The path of the search, what was taken, and what more loss would buy."""
     config, state, plan = self.config, self.state, self.settings.run.plan
     planned = plan is not None
-    notes = [] if planned else findings.notes(config, state)
+    in_8_bits = self.settings.quantization.enbl_qat
+    notes = [] if planned else findings.notes(config, state, in_8_bits=in_8_bits)
     if self._reach.norms == 'cut':
       names = narrowed_norms(self.original_model(), self.compressed_model())
       notes += [norms_note(names)] if names else []
@@ -221,4 +222,7 @@ class JointSearchLearner(SearchLearner):
       state.final = {'score': before.score, 'drop': before.drop, 'most': before.most}
     else:
       state.final = {'score': judged.score.value, 'drop': drop.value, 'most': drop.most}
+    if state.file == 'int8':
+      floats = dataclasses.replace(self._costs, file='float').predictor(model)
+      state.final['drop_as_float'] = drop_of(state.reference, self._judge(floats)).value
     say(telling.final(state))

@@ -56,6 +56,8 @@ def kind_of(path: Path) -> str | None:
     return 'a TensorFlow Lite file, which cannot be trained'
   if start.startswith(_HDF5):
     return None
+  if start.startswith(b'\x93NUMPY'):
+    return 'a NumPy array'
   if zipfile.is_zipfile(path):
     return _kind_of_archive(path)
   if path.suffix.lower() in _BY_SUFFIX:

@@ -16,13 +16,40 @@ from secateurs.utils.deploy.reports.blocks import median_latency
 from secateurs.utils.training.tasks.scores import Score
 
 _MORE = 0.005  # Half a point.
+_WORTH_TRAINING = 0.25  # Fraction of the allowed drop that integers alone may take unmentioned.
 _LEAST = 'as little as possible'
 
 
-def notes(config: JsConfig, state: JsState) -> list[str]:
-  """What the reader must know of the search."""
-  found = [_held_out(config, state), more_would_buy(config, state)]
+def notes(config: JsConfig, state: JsState, *, in_8_bits: bool = False) -> list[str]:
+  """What the reader must know of the search.
+
+  Args:
+    config: what was asked for.
+    state: of the search.
+    in_8_bits: whether training in 8 bits followed.
+  """
+  found = [
+    _held_out(config, state),
+    _eight_bits(config, state, in_8_bits),
+    more_would_buy(config, state),
+  ]
   return [note for note in found if note]
+
+
+def _eight_bits(config: JsConfig, state: JsState, trained: bool) -> str | None:
+  """What the integers alone lose, and what makes up for it."""
+  final = state.final or {}
+  if trained and state.file == 'int8':
+    return (
+      'This is before the training in 8 bits (--enbl_qat), which the evaluation set judges alone.'
+    )
+  lost = final.get('drop', 0.0) - final.get('drop_as_float', final.get('drop', 0.0))
+  if lost <= _WORTH_TRAINING * config.max_drop:
+    return None
+  return (
+    f'Of this drop {points(state, lost)} are lost by the int8 file against the same network as a float '
+    'file: --enbl_qat trains in 8 bits at the end, --export_int8 auto repairs the file.'
+  )
 
 
 def _held_out(config: JsConfig, state: JsState) -> str:

@@ -17,7 +17,7 @@ from secateurs.learners.search.files import Costs
 from secateurs.learners.search.savings import is_skipped
 from secateurs.learners.search.scene import Scene
 from secateurs.learners.search.state import Taken
-from secateurs.learners.search.telling import amount
+from secateurs.learners.search.telling import a_file, amount
 from secateurs.learners.search.trying import Judge
 from secateurs.utils.errors import UserError
 from secateurs.utils.graph import drop_block, residual_blocks
@@ -52,11 +52,11 @@ def require_reachable(
   left = ''
   if taken:
     model, _ = repaired(scene.model, taken, scene.reach, repair(), scene.settings)
-    left = f', of which {judge(costs.predictor(model)).score} is left before training'
+    left = f', with {judge(costs.predictor(model)).score} before any training'
   raise UserError(
     f'--js_max_{config.cost} {amount(config.cost, config.limit)} is out of reach: with all gone that '
     f'--js_take {config.take} and --js_trunk {config.trunk} let go, {amount(config.cost, least)} stay '
-    f'in a {scene.file} file{left}. Raise the limit, or let more go with these or --js_skip.'
+    f'in {a_file(scene.file)}{left}. Raise the limit, or let more go with these or --js_skip.'
   )
 
 

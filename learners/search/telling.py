@@ -19,6 +19,11 @@ def amount(cost: str, value: float) -> str:
   return _FORMS[cost](value)
 
 
+def a_file(kind: str) -> str:
+  """A kind of file with its article."""
+  return f'an {kind} file' if kind == 'int8' else f'a {kind} file'
+
+
 def points(state: JsState, value: float) -> str:
   """A difference of a score: in points, or of a score that is no fraction as it is."""
   return f'{100 * value:+.2f} pt' if state.percent else f'{value:+.4g}'
@@ -41,7 +46,7 @@ def opening(config: JsConfig, state: JsState, score: Score) -> str:
   wanted = f'at most {config.max_drop:g} less' if config.limit is None else 'as much as possible'
   goal = '' if config.limit is None else f', to be at most {amount(config.cost, config.limit)}'
   return (
-    f'survey  {_NAMES[config.cost]} {whole}, in a {state.file} file {start}{goal}; {score} on '
+    f'survey  {_NAMES[config.cost]} {whole}, in {a_file(state.file)} {start}{goal}; {score} on '
     f'{state.nb_judged} held-out samples, {wanted}; tries train {state.try_steps} steps, the end '
     f'{state.final_steps}'
   )

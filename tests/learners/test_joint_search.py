@@ -138,7 +138,7 @@ def test_a_limit_that_nothing_can_meet_is_refused_before_the_search(
   model, digits, tmp_path, limit, unit
 ):
   with pytest.raises(
-    UserError, match=rf'--js_{limit} .* is out of reach: .* stay in a .* file, of which accuracy'
+    UserError, match=rf'--js_{limit} .* is out of reach: .* stay in an? .* file, with accuracy'
   ):
     secateurs.compress(model, *digits, run_dir=str(tmp_path), **{limit: f'9{unit}', **SHORT})
 

@@ -85,3 +85,14 @@ def test_limits_stand_beside_what_was_reached():
   verdict = findings.verdict(JsConfig(max_drop=0.01), searched, report, limited=True)
   assert 'the score of the int8 file dropped by +2.00 pt, more than the +1.00 pt' in verdict
   assert 'So few samples (100) cannot show such a drop: 271 are the least' in verdict
+
+
+def test_what_the_integers_lose_is_said_where_it_is_much():
+  config, final = JsConfig(max_drop=0.01), {'drop': 0.006, 'most': 0.009, 'drop_as_float': 0.001}
+  lossy = state(FIRST, chosen=1, final=final)
+  assert any('+0.50 pt are lost by the int8 file' in note for note in findings.notes(config, lossy))
+  assert any(
+    'before the training in 8 bits' in one for one in findings.notes(config, lossy, in_8_bits=True)
+  )
+  fine = state(FIRST, chosen=1, final={**final, 'drop_as_float': 0.005})
+  assert not any('int8 file against' in note for note in findings.notes(config, fine))
