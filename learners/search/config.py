@@ -88,6 +88,8 @@ class JsConfig(ChannelConfig):
   def __post_init__(self) -> None:
     super().__post_init__()
     given = [name for name in COSTS if getattr(self, f'max_{name}') is not None]
+    if self.max_drop != type(self).max_drop:
+      given.append('drop')
     if len(given) > 1:
       raise UserError(
         f'--js_max_{given[0]} and --js_max_{given[1]} are two limits: leave one of them out.'

@@ -207,6 +207,7 @@ def test_what_follows_a_block_that_went_makes_up_for_it(model, digits):
   ('flags', 'text'),
   [
     ({'max_bytes': '1kB', 'max_ram': '1kB'}, 'are two limits'),
+    ({'max_bytes': '1kB', 'max_drop': 0.02}, '--js_max_bytes and --js_max_drop are two limits'),
     ({'file': 'packed', 'minimise': 'latency'}, 'packed saves bytes'),
     ({'take': 'channels,colours'}, 'takes some of'),
     ({'time': 'soon'}, 'takes a number above zero'),

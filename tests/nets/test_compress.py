@@ -36,6 +36,18 @@ def test_flags_are_arguments(trained, tmp_path):
   assert result.files['tflite'].is_file()
 
 
+def test_images_alone_are_judged_by_agreement(trained, tmp_path):
+  model, (images, _), (others, _) = trained
+  flags = {'run_dir': str(tmp_path), 'bench_frames': 5, 'bench_threads': '1', 'nb_epochs_ft': 0.1}
+  report = secateurs.compress(model, images, others, learner='l1', enbl_dst=True, **flags).report
+  assert report['original']['score']['value'] == 1
+  assert report['compressed']['score']['value'] <= 1
+  assert report['extra']['divergence_from_original'] > 0
+  notes = ' '.join(report['notes'])
+  assert 'agreement with the original' in notes
+  assert "learned from the original's outputs alone (distillation)" in notes
+
+
 @pytest.mark.parametrize(
   ('flags', 'text'),
   [

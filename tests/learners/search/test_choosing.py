@@ -1,6 +1,7 @@
 import itertools
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -8,7 +9,7 @@ from secateurs.learners.search.choosing import Choice, choose, loss_of, most_sav
 
 
 def choice(name, losses, savings, kind='channels', inside=None):
-  return Choice(name, kind, tuple(range(len(losses))), tuple(losses), tuple(savings), inside)
+  return Choice(name, kind, tuple(range(len(losses))), tuple(losses), savings, inside)
 
 
 def by_trying_all(choices, need):
@@ -62,3 +63,28 @@ def test_nothing_goes_where_nothing_is_needed():
 def test_a_need_out_of_reach_is_none():
   assert choose([choice('one', (0, 1), (0, 3))], 4) is None
   assert choose([], 1) is None
+
+
+@pytest.mark.parametrize('need', [(3, 0), (2, 4), (5, 5), (9, 1)])
+def test_memory_asks_for_savings_at_each_operator(need):
+  rng = np.random.default_rng(sum(need))
+  choices = [
+    choice(name, (0, *np.cumsum(rng.exponential(size=2))), np.cumsum([[0, 0], *table], axis=0))
+    for name, table in (
+      ('first', [[2, 0], [2, 0]]),  # Lies at the first operator alone,
+      ('both', [[1, 1], [2, 2]]),
+      ('second', [[0, 3], [0, 1]]),
+    )
+  ]
+  best = min(
+    (
+      sum(one.losses[place] for one, place in zip(choices, places))
+      for places in itertools.product(range(3), repeat=3)
+      if (sum(one.savings[place] for one, place in zip(choices, places)) >= need).all()
+    ),
+    default=None,
+  )
+  picked = choose(choices, np.array(need, float))
+  assert (picked is None) == (best is None)
+  if picked is not None:
+    assert np.isclose(loss_of(choices, picked), best)
