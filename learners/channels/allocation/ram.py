@@ -174,15 +174,17 @@ def _solved(
   sizes = [len(levels) for levels in choices.levels]
   owners = np.repeat(np.arange(len(sizes)), sizes)
   one_each = sparse.coo_array((np.ones(len(owners)), (owners, np.arange(len(owners)))))
-  values, relief = [], []
-  little = _LITTLE * max(float(np.max(values_of)) for values_of in losses.values())
+  values, relief, depth = [], [], []
   for number, (unit, levels) in enumerate(zip(choices.units, choices.levels, strict=True)):
     for place, kept in enumerate(levels):
-      values.append(float(losses[unit.name][unit.size - kept]) + little * place / len(levels))
+      values.append(float(losses[unit.name][unit.size - kept]))
       relief.append(form.relief(number, unit.size - kept)[tight])
+      depth.append(place / len(levels))
+  # Of equal losses those that change least.
+  values = np.array(values) + _LITTLE * max(max(values), _LITTLE) * np.array(depth)
   scale = float(excess.max())
   result = milp(
-    np.array(values),
+    values,
     integrality=np.ones(len(owners)),
     bounds=Bounds(0, 1),
     constraints=[
