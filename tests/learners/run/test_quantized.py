@@ -175,7 +175,7 @@ def test_masks_are_those_of_the_zeros():
   assert not hasattr(masks, 'backups')  # Nothing would read them.
 
 
-def test_what_no_integer_file_can_hold_is_refused_before_any_work(make, baseline):
+def test_masks_between_layers_are_refused():
   inputs = L.Input((6,))
   model = keras.Model(inputs, L.Dense(2)(L.LSTM(4)(L.Embedding(9, 4, mask_zero=True)(inputs))))
   with pytest.raises(UserError, match=r'its layer embedding\w* \(Embedding\) makes a mask'):

@@ -8,6 +8,8 @@ import tf_keras as keras
 from secateurs.utils import nested
 from secateurs.utils.deploy import export_model
 from secateurs.utils.graph.flat.selection import ChannelSelection
+from secateurs.utils.training.int8.linear import rounded_kernel
+from secateurs.utils.training.int8.simulation import simulations
 from secateurs.utils.training.models.quantization import calibrate, quantized_twin
 
 L = keras.layers
@@ -129,3 +131,78 @@ def test_the_file_computes_what_was_trained(body, tmp_path):
   assert exported.left_out == {}
   assert exported.notes == []
   assert exported.tflite_int8.parity.max_diff_steps < (2.5 if body is u_net else 1.5)
+
+
+@keras.utils.register_keras_serializable('tests')
+class Halving(L.Layer):
+  """A layer of the user's with weights, whose Python has a loop over tensors if it shall."""
+
+  def __init__(self, loops, **kwargs):
+    super().__init__(**kwargs)
+    self.loops = loops
+
+  def build(self, shape):
+    self.kernel = self.add_weight('kernel', (shape[-1], 4))
+    self.norm = L.LayerNormalization()
+    super().build(shape)
+
+  def call(self, inputs):
+    x = self.norm(tf.tensordot(inputs, self.kernel, 1))
+    for _ in tf.range(2) if self.loops else range(2):
+      x = x * 0.5
+    return x
+
+  def get_config(self):
+    return {**super().get_config(), 'loops': self.loops}
+
+
+def own_layer(loops):
+  keras.utils.set_random_seed(0)
+  inputs = L.Input((6, 8))
+  return keras.Model(inputs, L.Dense(3)(L.Flatten()(Halving(loops)(inputs))))
+
+
+@pytest.mark.parametrize('loops', [False, True])
+def test_layers_of_the_users_are_opened_unless_they_loop(loops, tmp_path):
+  model, inputs = own_layer(loops), np.random.default_rng(0).normal(size=(32, 6, 8))
+  twin = quantized_twin(model)
+  calibrate(twin, inputs.astype(np.float32))
+  exported = export_model(model, tmp_path / 'm', quantized=twin, parity_images=inputs, formats=())
+  assert exported.tflite_int8.parity.max_diff_steps < 1.5
+  assert [('compute in float32' in note) for note in exported.notes] == [True] * loops
+
+
+def test_zeros_and_ends_of_kernels():
+  kernel = np.random.default_rng(0).normal(size=(50, 4)).astype(np.float32)
+  kernel[::2] = 0
+  kernel[:, 3] = 0
+  with tf.GradientTape() as tape:
+    given = tf.constant(kernel)
+    tape.watch(given)
+    found = rounded_kernel(given)
+  steps = np.abs(kernel).max(0) / 127
+  whole = found / np.where(steps, steps, 1)
+  np.testing.assert_allclose(whole, np.round(whole), atol=1e-4)
+  np.testing.assert_array_equal(np.abs(np.round(whole)).max(0), [127, 127, 127, 0])
+  assert np.abs(found - kernel).max() <= steps.max() * 0.501
+  assert not np.any(found.numpy()[kernel == 0])
+  np.testing.assert_array_equal(tape.gradient(found, given), np.ones_like(kernel))
+
+
+def test_what_follows_a_kernel_is_folded_into_it():
+  """A normalisation, a factor and an offset after a convolution: one product, one range."""
+  x = inputs = L.Input((4, 4, 3))
+  x = L.BatchNormalization(name='norm')(L.Conv2D(5, 3, name='conv')(x))
+  model = keras.Model(inputs, L.ReLU(name='end')(x * 2.0 - 1.0))
+  for weight in model.weights:
+    weight.assign(np.random.default_rng(0).uniform(0.5, 1.5, weight.shape))
+  (layer,) = simulations(quantized_twin(model))
+  assert sorted(rule.name for rule in layer.plan.rules.values()) == ['end', 'input']
+  kernels = layer.plan.constants(rounded=False)
+  (kernel,) = (value for (kind, _), value in kernels.items() if kind == 'kernel')
+  (offset,) = (value for (kind, _), value in kernels.items() if kind == 'offset')
+  norm, conv = model.get_layer('norm'), model.get_layer('conv')
+  scale = norm.gamma / np.sqrt(norm.moving_variance + norm.epsilon)
+  np.testing.assert_allclose(kernel, np.reshape(conv.kernel * scale, (27, 5)) * 2, rtol=1e-5)
+  expected = ((conv.bias - norm.moving_mean) * scale + norm.beta) * 2 - 1
+  np.testing.assert_allclose(offset, expected, rtol=1e-4)

@@ -70,7 +70,11 @@ class Plan:
 
   def _add(self, step: Step) -> None:
     program = self.program
-    if step.kind in KERNELS and step.inputs[1] not in program.dynamic:
+    first = step.attrs.get('data_format') in (
+      b'NCHW',
+      b'NCDHW',
+    )  # No integer file has channels there.
+    if step.kind in KERNELS and step.inputs[1] not in program.dynamic and not first:
       self._add_linear(step)
       return
     moved = (n for n in step.inputs if n in program.dynamic and program.dtypes[n].is_floating)

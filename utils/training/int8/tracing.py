@@ -52,7 +52,8 @@ def _add_call(builder: Builder, flat: FlatModel, call: Call) -> None:
 def _is_random(layer: keras.layers.Layer) -> bool:
   """Whether a layer does something at random while it trains, and nothing at other times."""
   names = [kind.__name__ for kind in type(layer).__mro__]
-  return any(name in _RANDOM for name in names) or names[0].startswith('Random')
+  augments = 'BaseRandomLayer' in names and names[0].startswith('Random')
+  return augments or any(name in _RANDOM for name in names)
 
 
 def _is_own(layer: keras.layers.Layer) -> bool:
