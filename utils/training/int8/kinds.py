@@ -21,6 +21,8 @@ FIXED: Mapping[str, tuple[float, float]] = {
   'Tanh': (-1.0, 127 / 128),
   'LogSoftmax': (-255 / 16, 0.0),
 }
+PRELU = 'PReLU'
+"""The operator whose slopes are a constant operand."""
 SUMS = ('AddV2', 'Add', 'Sub', 'Mul')
 # Operations whose constant operand is an integer tensor as well.
 WITH_CONSTANTS = frozenset(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 
 import tensorflow as tf
@@ -12,6 +11,7 @@ from secateurs.utils.training.int8.kinds import (
   FIXED,
   MIXING,
   MOVING,
+  PRELU,
   SUMS,
   UNBOUNDED,
   WITH_CONSTANTS,
@@ -70,11 +70,7 @@ class Plan:
 
   def _add(self, step: Step) -> None:
     program = self.program
-    first = step.attrs.get('data_format') in (
-      b'NCHW',
-      b'NCDHW',
-    )  # No integer file has channels there.
-    if step.kind in KERNELS and step.inputs[1] not in program.dynamic and not first:
+    if _is_product(step) and step.inputs[1] not in program.dynamic:
       self._add_linear(step)
       return
     moved = (n for n in step.inputs if n in program.dynamic and program.dtypes[n].is_floating)
@@ -87,7 +83,7 @@ class Plan:
         if step.kind in MIXING:
           self.rules[number] = Rule(like=self._root(source))
       elif not self._is_inside(step, number):
-        fixed = FIXED.get(re.sub(r'.*/|_\d+$', '', step.unit) or step.kind)
+        fixed = None if step.unit else FIXED.get(step.kind)
         self.rules[number] = (
           self._own(step.layer, step.kind not in UNBOUNDED) if fixed is None else Rule(fixed=fixed)
         )
@@ -181,7 +177,11 @@ class Plan:
 
   def _is_rounded(self, step: Step, number: int) -> bool:
     """Whether a constant operand is an integer tensor in the file, too."""
-    return step.kind in WITH_CONSTANTS and self.program.dtypes[number].is_floating
+    alone = step.unit.rpartition('/')[2] in (
+      '',
+      PRELU,
+    )  # The numbers of a GELU are in its operator.
+    return alone and step.kind in WITH_CONSTANTS and self.program.dtypes[number].is_floating
 
   def run(
     self,
@@ -237,6 +237,11 @@ class Plan:
     kernel, offset = constants['kernel', result], constants['offset', result]
     shape = self.program.shapes[step.inputs[1]]
     return [self._linears[result].run(operands, kernel, offset, shape)]
+
+
+def _is_product(step: Step) -> bool:
+  """Whether a step has a kernel, and its channels last, as all integer files have them."""
+  return step.kind in KERNELS and step.attrs.get('data_format') not in (b'NCHW', b'NCDHW')
 
 
 def rounded_constant(value: tf.Tensor) -> tf.Tensor:

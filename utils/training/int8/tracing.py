@@ -12,6 +12,7 @@ from secateurs.utils.graph.flat.rebuild import fill
 from secateurs.utils.graph.flat.walk import Call, FlatModel
 from secateurs.utils.training.int8.builder import Builder
 from secateurs.utils.training.int8.forms import affine_parts, forms_of
+from secateurs.utils.training.int8.kinds import PRELU
 from secateurs.utils.training.int8.operations import NotOpenError, add_graph
 from secateurs.utils.training.int8.program import LAYER, Program
 
@@ -92,7 +93,7 @@ def _add_opened(builder: Builder, flat: FlatModel, call: Call) -> None:
 
   with rewritten(forms_of(layer)):
     graph = tf.function(run, autograph=_is_own(layer)).get_concrete_function(*specs).graph
-  unit = f'{call.name}/PReLU' if isinstance(layer, keras.layers.PReLU) else ''
+  unit = f'{call.name}/{PRELU}' if isinstance(layer, keras.layers.PReLU) else ''
   found = add_graph(builder, graph, [builder.of(number) for number in numbers], call.name, unit)
   for number, made in zip(call.outputs, found, strict=True):
     builder.rename(number, made)
