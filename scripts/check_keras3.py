@@ -164,6 +164,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(
       markdown(rows[-1:]).splitlines()[-1], 'pass' if rows[-1]['passed'] else 'FAIL', flush=True
     )
+  if args.json:
+    args.json.write_text(json.dumps(rows, indent=1) + '\n', encoding='utf-8')
   if args.docs:
     text = args.docs.read_text(encoding='utf-8')
     before, after = text.split(_BEGIN)[0], text.split(_END)[1]

@@ -11,6 +11,7 @@ from secateurs.utils.deploy.int8.layer_errors import (
 from secateurs.utils.deploy.int8.opened import OpenFile, layer_of, with_kernels
 from secateurs.utils.deploy.int8.running import Runner
 from secateurs.utils.deploy.lowbits.ranges import activation_ranges
+from secateurs.utils.errors import UserError
 
 
 def names(model):
@@ -87,3 +88,8 @@ def test_big_networks_are_run_on_few_images():
   file = OpenFile(file_of(separable()))
   assert nb_images(file, 10) == 16
   assert nb_images(file, 10**9) == 2
+
+
+def test_a_file_that_the_runtime_cannot_run_is_one_sentence():
+  with pytest.raises(UserError, match=r'the installed runtime cannot run a file .* other files'):
+    Runner(b'no file of TensorFlow Lite', np.zeros((1, 2), np.float32))

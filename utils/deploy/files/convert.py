@@ -13,6 +13,8 @@ import tensorflow as tf
 import tf_keras as keras
 
 from secateurs.utils import nested
+from secateurs.utils.deploy.faults.loops import require_no_loops, unrolled
+from secateurs.utils.deploy.faults.rewritings import rewritten
 from secateurs.utils.deploy.files.exportable import calibration_images, check_exportable
 from secateurs.utils.errors import UserError
 from secateurs.utils.quiet import quiet_native
@@ -94,10 +96,12 @@ def convert(
     weights: float16, or dynamic for 8 bits with activations that stay float32 between operators.
 
   Raises:
-    UserError: TensorFlow Lite has no operator for a layer.
+    UserError: TensorFlow Lite has no operator for a layer, or cannot calibrate a loop.
   """
   from tensorflow.lite.python.convert_phase import ConverterError
 
+  if calibration is not None:
+    require_no_loops(function, model_name)
   with quiet_native():
     converter = tf.lite.TFLiteConverter.from_concrete_functions([function])
     if calibration is not None:
@@ -146,7 +150,9 @@ def int8_bytes(model: keras.Model, calibration: Any) -> bytes:
     UserError: the model or the images cannot be exported.
   """
   specs = check_exportable(model)
-  return convert(trace(model, specs, batch=1), model.name, calibration_images(calibration, specs))
+  with rewritten(unrolled(model)):
+    function = trace(model, specs, batch=1)
+  return convert(function, model.name, calibration_images(calibration, specs))
 
 
 def _first_line(error: Exception) -> str:

@@ -10,6 +10,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 from secateurs.utils.deploy.faults.known import known_faults
+from secateurs.utils.deploy.faults.loops import unrolled
 from secateurs.utils.deploy.faults.repair import repair
 from secateurs.utils.deploy.faults.rewritings import LayerCall, rewritten
 from secateurs.utils.deploy.files.convert import convert, freeze, graph_def, trace
@@ -74,6 +75,15 @@ class Job:
       return trace(self.model, self.specs, batch=1)
 
   @cached_property
+  def loopless(self) -> Any:
+    """The same function without loops, as far as recurrent layers can be unrolled."""
+    calls = unrolled(self.model)
+    if not calls:
+      return self.function
+    with rewritten({**self.rewritings, **calls}):
+      return trace(self.model, self.specs, batch=1)
+
+  @cached_property
   def float_content(self) -> bytes:
     """The content of the float TensorFlow Lite file, from which others may be made."""
     return convert(self.function, self.model.name)
@@ -81,7 +91,7 @@ class Job:
   def rewrite(self, calls: dict[keras.layers.Layer, LayerCall]) -> None:
     """Has the TensorFlow Lite files made with other calls of layers from now on."""
     self.rewritings.update(calls)
-    for made in ('function', 'float_content'):
+    for made in ('function', 'loopless', 'float_content'):
       self.__dict__.pop(made, None)
 
 
@@ -169,7 +179,7 @@ def _write_sparse(job: Job, partial: Path, name: str) -> Parity:
 def _write_int8(job: Job, partial: Path, name: str) -> Parity:
   """From the twin that simulates 8 bits, compared with it, or else from the model's own ranges."""
   if job.quantized is None:
-    content, reference = convert(job.function, job.model.name, job.calibration), job.reference
+    content, reference = convert(job.loopless, job.model.name, job.calibration), job.reference
     if job.repair is not None:
       content = _repaired(job, job.repair, content)
   else:
@@ -187,7 +197,9 @@ def _write_int8(job: Job, partial: Path, name: str) -> Parity:
 def _repaired(job: Job, repair: Repairer, plain: bytes) -> bytes:
   """The plain file where ai-edge-quantizer cannot make a better one."""
   try:
-    content = repair(job.float_content, plain, job.calibration)
+    same = job.loopless is job.function
+    whole = job.float_content if same else convert(job.loopless, job.model.name)
+    content = repair(whole, plain, job.calibration)
   except UserError as error:
     job.notes.append(f'The int8 file was not repaired: {error}')
     return plain

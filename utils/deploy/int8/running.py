@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from secateurs.utils import nested
 from secateurs.utils.deploy.runtime.interpreter import dequantize, open_interpreter, quantize
+from secateurs.utils.errors import UserError
 from secateurs.utils.quiet import quiet_native
 
 
@@ -25,9 +27,12 @@ class Runner:
     Args:
       content: of the file.
       images: inputs [n, ...], n at least 1.
+
+    Raises:
+      UserError: the installed runtime cannot run the file.
     """
     given = [np.asarray(one) for one in nested.parts(images)]
-    with quiet_native(), warnings.catch_warnings():
+    with _explained(), quiet_native(), warnings.catch_warnings():
       warnings.simplefilter('ignore')  # Of the memory that keeping all tensors takes.
       self._interpreter = open_interpreter(content, reference=False)
       self._together = self._resized(len(given[0]))
@@ -36,7 +41,8 @@ class Runner:
     if not self._together:
       self._pieces = [[one[i : i + 1] for one in given] for i in range(len(given[0]))]
     self._ran = -1
-    self._run(0)
+    with _explained():
+      self._run(0)
 
   def outputs(self) -> Any:
     """Real outputs, float32 [n, ...]; several in a tuple."""
@@ -84,3 +90,16 @@ class Runner:
     for one in self._interpreter.get_input_details():
       self._interpreter.resize_tensor_input(one['index'], [batch, *one['shape'][1:]])
     self._interpreter.allocate_tensors()
+
+
+@contextlib.contextmanager
+def _explained() -> Iterator[None]:
+  """Turns what the runtime raises on a file into a sentence."""
+  try:
+    yield
+  except (RuntimeError, ValueError) as error:
+    reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200].rstrip('.')
+    raise UserError(
+      f'the installed runtime cannot run a file that is quantised in part ({reason}): the '
+      'other files are as good, or try --enbl_qat.'
+    ) from error
