@@ -69,7 +69,7 @@ class L1GroupLearner(ChannelLearner):
     return {int(group): kept for group, kept in self.state.kept.items()}
 
   def _choose(self) -> None:
-    graph = ChannelGraph(self.settings.in_float32(self.model))
+    graph = self.graph(self.settings.in_float32(self.model))
     skip = []
     if self.config.trunk == 'keep':
       inner = {unit.key for unit in self.units(graph).units}
