@@ -125,7 +125,7 @@ def test_command_line(kind, tmp_path, capsys):
     (['three_lambda.keras'], 'has a Lambda layer'),
     (['weights.h5'], 'holds weights alone, but a whole model was expected'),
     (['junk.keras'], 'is a text file'),
-    (['half.h5'], 'cannot be loaded as a Keras model'),
+    (['half.h5'], 'half.h5 cannot be read by the HDF5 library'),
     (['damaged.keras'], 'cannot be loaded as a Keras model'),
     (['lambda.keras'], 'has a Lambda layer'),
     (['m.keras', '--plot', 'groups.foo'], '--plot must end in .png or .svg or .pdf'),
