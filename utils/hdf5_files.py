@@ -40,7 +40,7 @@ def check_hdf5(path: str | os.PathLike, name: str | os.PathLike | None = None) -
 @functools.lru_cache(maxsize=64)
 def _problem(path: str, size: int, _changed: int) -> str | None:
   limit = _SECONDS + size / _BYTES_A_SECOND
-  command = [sys.executable, '-I', hdf5_walk.__file__, path]
+  command = [sys.executable, '-I', hdf5_walk.__file__, path, *sys.path]
   try:
     done = subprocess.run(
       command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=limit, check=False

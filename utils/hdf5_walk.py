@@ -1,14 +1,13 @@
-"""Reads through an HDF5 file, as a separate program: `python hdf5_walk.py FILE`.
+"""Reads through an HDF5 file, as a separate program: `python hdf5_walk.py FILE [FOLDER ...]`.
 
 The HDF5 library can run for ever in a damaged file. What happens here happens in a process that can
-be ended.
+be ended. Packages are looked for in the folders: those of the process that asks.
 """
 
 from __future__ import annotations
 
 import sys
-
-import h5py
+from typing import Any
 
 
 def walk(path: str) -> None:
@@ -17,8 +16,10 @@ def walk(path: str) -> None:
   Raises:
     Exception: of many types, if the file is damaged.
   """
+  import h5py
+
   with h5py.File(path) as file:
-    pending: list[h5py.Group] = [file]
+    pending: list[Any] = [file]
     seen = set()
     while pending:
       group = pending.pop()
@@ -37,4 +38,5 @@ def walk(path: str) -> None:
 
 
 if __name__ == '__main__':
+  sys.path[:] = sys.argv[2:] or sys.path
   walk(sys.argv[1])

@@ -8,8 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from secateurs.learners.channels.cuts.shortcuts import is_trunk
-from secateurs.learners.channels.cuts.units import TRUNKS, Unit, Units
-from secateurs.utils.errors import UserError
+from secateurs.learners.channels.cuts.units import TRUNKS, Unit, Units, require_layers
 from secateurs.utils.graph import ChannelGraph, Group
 from secateurs.utils.graph.groups.members import CONSUMES, PRODUCES
 from secateurs.utils.training.layerwise.linear import is_refittable
@@ -38,13 +37,7 @@ def filter_units(
   Raises:
     UserError: a pattern matches no layer.
   """
-  names = list(graph.traced.flat.layers())
-  for pattern in skip:
-    if not fnmatch.filter(names, pattern):
-      raise UserError(
-        f'--{prefix}skip names {pattern!r}, but no layer of {graph.model.name} has that name: give '
-        'names or patterns such as stage1_*, separated by commas.'
-      )
+  require_layers(graph, skip, prefix)
   units: list[Unit] = []
   left: list[str] = []
   for group in graph.groups:
@@ -59,7 +52,7 @@ def filter_units(
     else:
       found = _gathered(graph, group)
       units += [unit for unit in found if not any(fnmatch.fnmatch(unit.key[0], p) for p in skip)]
-  order = {name: number for number, name in enumerate(names)}
+  order = {name: number for number, name in enumerate(graph.traced.flat.layers())}
   units.sort(key=lambda unit: order[_layer(graph, unit)])
   return Units(units, left)
 

@@ -54,6 +54,21 @@ class Units:
   left: list[str]
 
 
+def require_layers(graph: ChannelGraph, skip: Sequence[str], prefix: str) -> None:
+  """Checks that every pattern of --<prefix>skip matches a layer.
+
+  Raises:
+    UserError: one matches none.
+  """
+  names = list(graph.traced.flat.layers())
+  for pattern in skip:
+    if not fnmatch.filter(names, pattern):
+      raise UserError(
+        f'--{prefix}skip names {pattern!r}, but no layer of {graph.model.name} has that name: give '
+        'names or patterns such as stage1_*, separated by commas.'
+      )
+
+
 def find_units(
   graph: ChannelGraph,
   trunk: str,
@@ -83,13 +98,7 @@ def find_units(
   Raises:
     UserError: a pattern matches no layer.
   """
-  names = list(graph.traced.flat.layers())
-  for pattern in skip:
-    if not fnmatch.filter(names, pattern):
-      raise UserError(
-        f'--{prefix}skip names {pattern!r}, but no layer of {graph.model.name} has that name: give '
-        'names or patterns such as stage1_*, separated by commas.'
-      )
+  require_layers(graph, skip, prefix)
   units: list[Unit] = []
   left: list[str] = []
   makers = convolving(graph, dense=dense)
@@ -105,7 +114,7 @@ def find_units(
         units.append(unit)
     if reason:
       left.append(f'{group.name}: {reason}')
-  order = {name: number for number, name in enumerate(names)}
+  order = {name: number for number, name in enumerate(graph.traced.flat.layers())}
   units.sort(key=lambda unit: order[unit.readers[0]])
   return Units(_distinguished(graph, units), left)
 

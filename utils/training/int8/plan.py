@@ -177,10 +177,8 @@ class Plan:
 
   def _is_rounded(self, step: Step, number: int) -> bool:
     """Whether a constant operand is an integer tensor in the file, too."""
-    alone = step.unit.rpartition('/')[2] in (
-      '',
-      PRELU,
-    )  # The numbers of a GELU are in its operator.
+    # The numbers of a GELU are in its operator.
+    alone = step.unit.rpartition('/')[2] in ('', PRELU)
     return alone and step.kind in WITH_CONSTANTS and self.program.dtypes[number].is_floating
 
   def run(
