@@ -11,7 +11,8 @@ from pathlib import Path
 from secateurs.utils import hdf5_walk
 from secateurs.utils.errors import UserError
 
-_SIGNATURE = b'\x89HDF\r\n\x1a\n'
+SIGNATURE = b'\x89HDF\r\n\x1a\n'
+"""How an HDF5 file begins."""
 _SECONDS, _BYTES_A_SECOND = 20.0, 20e6
 
 
@@ -29,7 +30,7 @@ def check_hdf5(path: str | os.PathLike, name: str | os.PathLike | None = None) -
   if not path.is_file():
     return
   with path.open('rb') as file:
-    if file.read(len(_SIGNATURE)) != _SIGNATURE:
+    if file.read(len(SIGNATURE)) != SIGNATURE:
       return
   stat = path.stat()
   problem = _problem(str(path.resolve()), stat.st_size, stat.st_mtime_ns)

@@ -10,8 +10,8 @@ import zipfile
 from pathlib import Path
 
 from secateurs.utils.errors import UserError
+from secateurs.utils.hdf5_files import SIGNATURE
 
-_HDF5 = b'\x89HDF\r\n\x1a\n'
 _WANTED = 'give the Keras model that it was made from, saved as .keras or .h5'
 _BY_SUFFIX = {
   '.onnx': 'an ONNX model',
@@ -54,7 +54,7 @@ def kind_of(path: Path) -> str | None:
     return None
   if start[4:8] == b'TFL3':
     return 'a TensorFlow Lite file, which cannot be trained'
-  if start.startswith(_HDF5):
+  if start.startswith(SIGNATURE):
     return None
   if start.startswith(b'\x93NUMPY'):
     return 'a NumPy array'

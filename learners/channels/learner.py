@@ -58,9 +58,8 @@ class ChannelLearner(CompressionLearner):
   state: ChannelState
   plan_to_apply: CutPlan | None = None
   max_rows: int | None = MAX_ROWS  # Of kernels that can be pruned by their inputs.
-  attentions: ClassVar[bool] = (
-    False  # Whether they may read what is pruned by other layers' inputs.
-  )
+  # Whether attentions may read what is pruned by other layers' inputs.
+  attentions: ClassVar[bool] = False
   by_inputs: ClassVar[bool] = True  # Whether ratios are of layers' inputs, or of what layers make.
 
   def build(self) -> keras.Model:
