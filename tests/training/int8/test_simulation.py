@@ -7,6 +7,7 @@ import tf_keras as keras
 
 from secateurs.utils import nested
 from secateurs.utils.deploy import export_model
+from secateurs.utils.deploy.runtime.interpreter import TFLiteModel
 from secateurs.utils.graph.flat.selection import ChannelSelection
 from secateurs.utils.training.int8.linear import rounded_kernel
 from secateurs.utils.training.int8.simulation import simulations
@@ -107,6 +108,12 @@ def made(body):
   return model, rng.normal(size=(96, *NETS[body])).astype(np.float32)
 
 
+# The twin rounds sums in float32, the file whole numbers: a value halfway between two steps may fall
+# on either side, by the machine. What follows can widen that step, as the square and the reciprocal
+# root of a normalisation do: 2 steps in rare outputs, and far from half a step on average.
+LARGEST_STEPS, MEAN_STEPS = 2.5, 0.4
+
+
 @pytest.mark.parametrize('body', NETS, ids=lambda body: body.__name__)
 def test_the_file_computes_what_was_trained(body, tmp_path):
   model, inputs = made(body)
@@ -130,7 +137,19 @@ def test_the_file_computes_what_was_trained(body, tmp_path):
   exported = export_model(model, tmp_path / 'm', quantized=twin, parity_images=inputs, formats=())
   assert exported.left_out == {}
   assert exported.notes == []
-  assert exported.tflite_int8.parity.max_diff_steps < (2.5 if body is u_net else 1.5)
+  differences = steps_apart(exported.tflite_int8.path, twin, inputs)
+  assert max(one.max() for one in differences) < LARGEST_STEPS
+  assert max(one.mean() for one in differences) < MEAN_STEPS
+
+
+def steps_apart(path, twin, inputs):
+  """How far a file's outputs are from the twin's, in steps of each output."""
+  file = TFLiteModel(path)
+  pairs = zip(nested.parts(file.predict(inputs)), nested.parts(twin(inputs)), strict=True)
+  return [
+    np.abs(found - wanted) / step
+    for (found, wanted), step in zip(pairs, file.output_steps, strict=True)
+  ]
 
 
 @keras.utils.register_keras_serializable('tests')
