@@ -226,6 +226,7 @@ def test_cifar10_from_trained_weights(tmp_path, cifar10_folder, trained_weights)
   args = ['--learner', 'weight-sparse', '--ws_prune_ratio', '0.5', '--nb_epochs_ft', '2']
   args += ['--warm_start_path', str(trained_weights / 'resnet20_cifar10.npz'), '--export_int8']
   args += ['--nb_smpls_train', '640', '--nb_smpls_eval', '500', '--lrn_rate_ft', '0.01']
+  args += ['--bench_frames', '5', '--bench_threads', '1']
   done = call(*args, cwd=tmp_path, script=script)
   assert done.returncode == 0, done.stderr
   path = tmp_path / 'runs' / 'resnet20_at_cifar10' / 'logs' / 'weight-sparse' / 'report.json'

@@ -30,6 +30,12 @@ from secateurs.utils.training.models.weights import named_weights
 
 NAMES = sorted(learners())
 COMPRESSING = [name for name in NAMES if name != 'full-prec']
+# Of the runs that many tests look at, the fast lane makes a few; the joint search is the last.
+QUICK = ('filter-pruned', 'full-prec', 'weight-sparse')
+RUNS = [
+  pytest.param(name, marks=[] if name in QUICK else [pytest.mark.slow])
+  for name in sorted(NAMES, key=lambda name: name == 'joint-search')
+]
 
 
 def weights(path):
@@ -61,13 +67,13 @@ class Finished:
   printed: str
 
 
-@pytest.fixture(scope='module', params=NAMES)
+@pytest.fixture(scope='module', params=RUNS)
 def finished(request, make_in, baseline, tmp_path_factory):
   """A run of each learner with an int8 file, shared by the tests that only look at it."""
   folder, name = tmp_path_factory.mktemp(request.param), request.param
 
   def make(**run):
-    return make_in(folder, name, run={'warm_start_path': baseline, **run})
+    return make_in(folder, name, run={'warm_start_path': baseline, 'save_step': 7, **run})
 
   learner = make(export_int8=True, export_formats='pb,tflite_fp16')
   with pytest.raises(UserError, match=r'run the same command with --exec_mode train first'):
@@ -145,27 +151,21 @@ def test_evaluate_export_benchmark(finished, capsys):
 
 
 # What a killed search ends in is a test of its own.
-@pytest.fixture(
-  scope='module', params=few(NAMES, [name for name in NAMES if name != 'joint-search'])
-)
-def undisturbed(request, make_in, baseline, tmp_path_factory):
-  """A run of each learner that nobody kills: what makes another in a folder, weights and report."""
-  options = {'run': {'warm_start_path': baseline, 'save_step': 7}}
-
-  def make_again(folder):
-    return make_in(folder, request.param, **options)
-
-  result = make_again(tmp_path_factory.mktemp(request.param)).train()
-  return make_again, result.model.get_weights(), result.report
-
-
+@pytest.mark.parametrize('finished', RUNS[:-1], indirect=True)
 @pytest.mark.parametrize('moment', [4, *alike(1)])
-def test_a_killed_run_goes_on_to_the_same_end(moment, undisturbed, tmp_path, monkeypatch):
-  make_again, expected, report = undisturbed
-  killed_at(monkeypatch, make_again(tmp_path), moment)
-  resumed = make_again(tmp_path).train()
-  assert equal(expected, resumed.model.get_weights())
-  assert report['compressed']['accuracy'] == resumed.report['compressed']['accuracy']
+def test_a_killed_run_goes_on_to_the_same_end(
+  moment, finished, baseline, make_in, tmp_path, monkeypatch
+):
+  def make():
+    return make_in(
+      tmp_path, finished.learner.name, run={'warm_start_path': baseline, 'save_step': 7}
+    )
+
+  killed_at(monkeypatch, make(), moment)
+  resumed = make().train()
+  assert equal(finished.result.model.get_weights(), resumed.model.get_weights())
+  accuracy = finished.result.report['compressed']['accuracy']
+  assert accuracy == resumed.report['compressed']['accuracy']
 
 
 def test_a_run_that_was_stopped_is_evaluated_by_its_last_checkpoint(
