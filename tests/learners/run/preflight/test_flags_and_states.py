@@ -13,7 +13,7 @@ from secateurs.learners.run.preflight import lock
 from secateurs.utils.errors import UserError
 from secateurs.utils.training.engine import loop
 
-PAGE = Path(__file__).parents[3] / 'docs' / 'changed_flags.md'
+PAGE = Path(__file__).parents[4] / 'docs' / 'changed_flags.md'
 TRAINING = {'nb_epochs_ft': 0.5}
 QAT = {'enbl_qat': True, 'nb_epochs_qat': 0.5}
 OPTIONS = {
