@@ -30,6 +30,15 @@ def packages() -> list[str]:
   return names
 
 
+DEVICES = {
+  'ethos': ['ethos-u-vela>=5,<6'],
+  # Its wheels are for x86 alone.
+  'micro': ["tflite-micro; sys_platform == 'linux' and platform_machine == 'x86_64'"],
+  'onnx': ['onnx>=1.17,<2', 'onnxruntime>=1.20,<2', 'tf2onnx>=1.16,<2'],
+}
+"""What files of further formats and devices need."""
+
+
 setup(
   name='secateurs',
   version=version(),
@@ -64,14 +73,13 @@ setup(
   ],
   extras_require={
     'docs': ['pdoc>=15,<17'],
-    'ethos': ['ethos-u-vela>=5,<6'],
+    **DEVICES,
     # Built from source: scripts/install_horovod.sh does what pip alone cannot (docs/distributed.md).
     'horovod': ['horovod==0.28.1'],
-    'micro': ['tflite-micro'],
-    'onnx': ['onnx>=1.17,<2', 'onnxruntime>=1.20,<2', 'tf2onnx>=1.16,<2'],
     'quant': ['ai-edge-litert>=2,<3', 'ai-edge-quantizer>=0.10,<0.11'],
     'search': ['optuna>=4,<6'],
     'test': [
+      *(package for extra in DEVICES.values() for package in extra),
       'axe-playwright-python>=0.1.4,<0.2',
       'codespell>=2.3,<3',
       'hypothesis>=6.100,<7',
