@@ -123,6 +123,16 @@ def test_channels_and_weights_do_not_know_each_other(graph):
         assert not [found for found in others if found.startswith(other)], name
 
 
+def test_learners_know_tasks_by_their_interface(graph):
+  tasks = 'utils.training.tasks'
+  shared = {
+    f'{tasks}.{name}' for name in ('evaluation', 'objectives', 'pictures', 'scores', 'task')
+  }
+  for name, others in graph.items():
+    if name.startswith('learners'):
+      assert {other for other in others if other.startswith(tasks)} <= shared, name
+
+
 def test_only_entry_scripts_of_nets_know_learners(graph):
   for name, others in graph.items():
     if name.startswith('nets.') and name not in FRONTS and not name.endswith('_run'):

@@ -13,7 +13,7 @@ from typing import Any
 
 from container import script_inside
 from job import Job, UsageError
-from processes import tuning
+from processes import AS_IT_IS, tuning
 
 _SLOTS = 8
 _HOSTFILE = '/etc/mpi/hostfile'
@@ -38,7 +38,7 @@ def manifest(job: Job) -> str:
   name = re.sub(r'[^a-z0-9]+', '-', script.stem.lower()).strip('-')
   ranks = ['-np', str(job.nb_processes), '--hostfile', _HOSTFILE]
   script_words = ['python', script_inside(job), *job.script_flags()]
-  command = ['horovodrun', '--gloo', *ranks, *tuning(on_gpus=True), *script_words]
+  command = ['horovodrun', '--gloo', *ranks, *tuning(on_gpus=True), *AS_IT_IS, *script_words]
   worker = _pod(job, 'worker', ['/usr/sbin/sshd', '-De'])
   worker['containers'][0]['resources'] = {'limits': {'nvidia.com/gpu': slots}}
   launcher = _pod(job, 'launcher', command)

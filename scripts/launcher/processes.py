@@ -23,6 +23,8 @@ _CHATTER = re.compile(
   r'|^\[20\S+ \S+ E .*Horovod background loop uncaught exception'  # Of a rank that has lost another.
 )
 _NB_SHOWN = 8
+# Before --, horovodrun refuses a flag of the script that is the beginning of several of its own.
+AS_IT_IS = ('env', '--')
 
 
 def tuning(on_gpus: bool) -> tuple[str, ...]:
@@ -42,7 +44,8 @@ def command(job: Job, hosts: str) -> list[str]:
     return script
   port = ['-p', job.options['ssh_port']] if 'ssh_port' in job.options else []
   number = str(job.nb_processes)
-  return ['horovodrun', '--gloo', '-np', number, '-H', hosts, *port, *tuning(have_gpus()), *script]
+  return ['horovodrun', '--gloo', '-np', number, '-H', hosts, *port, *tuning(have_gpus()),
+          *AS_IT_IS, *script]  # fmt: skip
 
 
 def run(words: list[str], environment: dict[str, str]) -> int:

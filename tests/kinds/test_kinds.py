@@ -35,6 +35,7 @@ QUICK = {
   ('outputs_in_a_dictionary', 'dis-chn-pruned'),
 }
 REFITTING = ('chn-pruned', 'dis-chn-pruned')  # Every other kind has the one, or the other.
+BOTH = ('attention', 'lstm_head', 'gru_head')  # These have both.
 
 
 def _marks(name, learner, of_the_suite):
@@ -43,11 +44,16 @@ def _marks(name, learner, of_the_suite):
   return (pytest.mark.slow,) if of_the_suite else (pytest.mark.slow, pytest.mark.exhaustive)
 
 
-# The suite compresses every third kind by one learner, the exhaustive one all of them by three.
+def _learners(name, number):
+  refitting = [REFITTING[number % 2]] + [REFITTING[1 - number % 2]] * (name in BOTH)
+  return ['weight-sparse', 'filter-pruned', *refitting]
+
+
+# The suite compresses every third kind by one learner, the exhaustive one all of them by three or four.
 CASES = [
   pytest.param(name, learner, marks=_marks(name, learner, number % 9 == 3 * place))
   for number, name in enumerate(KINDS)
-  for place, learner in enumerate(('weight-sparse', 'filter-pruned', REFITTING[number % 2]))
+  for place, learner in enumerate(_learners(name, number))
 ]
 
 

@@ -1,11 +1,13 @@
 """The three launchers, with stand-ins on PATH for the programs that they start."""
 
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).parents[2]
 SEEDS = {
@@ -99,6 +101,39 @@ def test_the_documents_commands_are_understood(mode, launch, tmp_path):
   if mode == 'seven':
     assert last.startswith('horovodrun --gloo -np 8 -H localhost:8 ')
     assert 'No --hosts were given' in done.stderr
+
+
+ODD = ('--a', 'x y', '--b', 'it\'s "q"', '--c', '$(exit 3) `exit 4`', '--d', 'two\nlines', '--net', '',
+       '--e', 'a;b&c|d>e', '--f=é*?[a] \\', '--', '-x')  # fmt: skip
+
+
+@pytest.mark.parametrize('mode', SEEDS)
+@pytest.mark.parametrize('number', [1, 2])
+def test_words_reach_the_program_as_they_were_given(mode, number, launch):
+  words = ['nets/lenet_at_digits_run.py', f'-n={number}', *ODD, '--print_command']
+  found = shlex.split(launch(mode, words).stdout)
+  assert tuple(found[-len(ODD) :]) == ODD
+  inside = [f'-n={number}'] if (mode, number) == ('docker', 2) else []
+  assert found[-len(ODD) - 1 - len(inside)].endswith('lenet_at_digits_run.py')
+  assert found[-len(ODD) - len(inside) : -len(ODD)] == inside
+
+
+def test_a_manifest_holds_the_words_as_they_were_given(launch):
+  words = ['nets/lenet_at_digits_run.py', '-n=8', *ODD, '--mpijob']
+  manifest = yaml.safe_load(launch('seven', words).stdout)
+  pods = manifest['spec']['mpiReplicaSpecs']['Launcher']['template']['spec']
+  assert tuple(pods['containers'][0]['command'][-len(ODD) :]) == ODD
+
+
+@pytest.mark.slow
+def test_words_reach_each_process(launch, environment, tmp_path):
+  pytest.importorskip('horovod')
+  script = tmp_path / 'told_run.py'
+  script.write_text('import sys\nprint(ascii(sys.argv[1:]))\n')
+  path = f'{Path(sys.executable).parent}:{os.environ["PATH"]}'
+  done = launch('local', [str(script), '-n=2', *ODD], PATH=path, **environment)
+  lines = sorted(done.stdout.splitlines(), key=len)  # Whoever is first.
+  assert lines == [f'{start}{list(ODD)!a}' for start in ('', '[rank 1] ')]
 
 
 def test_several_processes_go_through_horovodrun(launch):
