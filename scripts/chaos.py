@@ -4,15 +4,17 @@
 Usage: python scripts/chaos.py [--learners NAME ...] [--kills 20] [--ranks 2] [--out FILE.md]
 
 Each learner or method compresses a small network on handwritten digits. One run is left alone. Others
-are killed at random moments, export and report included (SIGKILL, SIGTERM and Ctrl-C in turn; with
---ranks 2 one of the two processes dies by SIGKILL), a few times each; after each kill the same command
-is given again, at last to its end. Then the kept channels, all weights, the scores, and the bytes of
-the .tflite files must be those of the run that was left alone.
+are killed at random moments (SIGKILL, SIGTERM and Ctrl-C in turn; with --ranks 2 one of the two
+processes dies by SIGKILL), a few times each; after each kill the same command is given again, at last
+to its end. Every second kill waits for the first exported file, and comes at a random moment of what
+follows: export, timing, report. Then the kept channels, all weights, the scores, and the bytes of the
+.tflite files must be those of the run that was left alone.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import json
 import os
@@ -23,7 +25,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +47,15 @@ FLAGS = (
   '--bench_threads',
   '1',
 )
+OWN_FLAGS = {
+  'joint-search': (
+    '--js_nb_tries=2',
+    '--js_nb_epochs_try=0.1',
+    '--nb_epochs_ft=0.2',
+    '--js_max_drop=0.5',
+    '--nb_smpls_val=200',
+  )
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,14 +81,16 @@ class Tally:
 
   Attributes:
     name: of the learner or method.
-    kills: moments at which a run was killed, as fractions of the time that one takes.
+    seconds: that a run takes, and those of them before it writes its first exported file.
     by: kills by signal.
+    writing: kills after the first exported file.
     faults: what differed, a sentence each.
   """
 
   name: str
-  kills: list[float] = dataclasses.field(default_factory=list)
+  seconds: tuple[float, float] = (0.0, 0.0)
   by: Counter = dataclasses.field(default_factory=Counter)
+  writing: int = 0
   faults: list[str] = dataclasses.field(default_factory=list)
 
 
@@ -111,69 +124,96 @@ def all_learners() -> list[str]:
 def tally(name: str, nb_kills: int, nb_ranks: int, rng: random.Random) -> Tally:
   """Kills runs of one learner until there were enough kills."""
   found = Tally(name)
-  with tempfile.TemporaryDirectory() as folder:
-    begun = time.monotonic()
-    process = start(name, Path(folder, 'alone'), nb_ranks)
-    output = process.communicate(timeout=TIME_LIMIT)[0]
-    if process.returncode:
-      found.faults.append(
-        f'{name} ends with {process.returncode} when it is left alone: {output[-2000:]}'
-      )
+  with tempfile.TemporaryDirectory() as work:
+    alone, begun = Path(work, 'alone'), time.time()
+    if code := start(name, alone, nb_ranks).wait(TIME_LIMIT):
+      output = printed(alone).read_text()[-2000:]
+      found.faults.append(f'{name} ends with {code} when it is left alone: {output}')
       return found
-    seconds, expected = time.monotonic() - begun, end_of(Path(folder, 'alone'))
-    number = 0
-    while len(found.kills) < nb_kills and not found.faults:
+    first = min(path.stat().st_mtime for path in exported(alone))
+    found.seconds = (time.time() - begun, first - begun)
+    expected, number = end_of(alone), 0
+    while found.by.total() < nb_kills and not found.faults:
       number += 1
-      killed(found, Path(folder, f'killed{number}'), seconds, expected, nb_ranks, nb_kills, rng)
+      killed(found, Path(work, f'killed{number}'), expected, nb_ranks, nb_kills, rng)
   return found
 
 
 def killed(
-  found: Tally,
-  folder: Path,
-  seconds: float,
-  expected: End,
-  nb_ranks: int,
-  nb_kills: int,
-  rng: random.Random,
+  found: Tally, folder: Path, expected: End, nb_ranks: int, nb_kills: int, rng: random.Random
 ) -> None:
   """Kills one run a few times, lets it end, and compares."""
-  for _ in range(min(KILLS_A_RUN, nb_kills - len(found.kills))):
-    moment = rng.random()
-    how = signal.SIGKILL if nb_ranks > 1 else SIGNALS[len(found.kills) % len(SIGNALS)]
+  whole, before = found.seconds
+  for _ in range(min(KILLS_A_RUN, nb_kills - found.by.total())):
+    nb_before = found.by.total()
+    how = signal.SIGKILL if nb_ranks > 1 else SIGNALS[nb_before % len(SIGNALS)]
+    begun = time.time()
     process = start(found.name, folder, nb_ranks)
-    try:
-      process.communicate(timeout=moment * seconds)
+    if nb_before % 2:
+      alive = wait(process, whole, until=lambda: any(newer(exported(folder), begun)))  # noqa: B023
+      alive = alive and wait(process, rng.random() * (whole - before))
+    else:
+      alive = wait(process, rng.random() * before)
+    if not alive:
       break  # It was at its end.
-    except subprocess.TimeoutExpired:
-      kill(process, how, nb_ranks)
-      output = process.communicate(timeout=TIME_LIMIT)[0]
-    found.kills.append(moment)
+    found.writing += any(newer(exported(folder), begun))
+    kill(process, how, nb_ranks)
+    process.wait(TIME_LIMIT)
     found.by[how.name] += 1
+    output = printed(folder).read_text()
     if 'Traceback' in output:
-      found.faults.append(f'{how.name} at {moment:.2f} ends in a traceback: {output[-2000:]}')
-  process = start(found.name, folder, nb_ranks)
-  output = process.communicate(timeout=TIME_LIMIT)[0]
-  if process.returncode:
-    found.faults.append(f'The last command ends with {process.returncode}: {output[-2000:]}')
+      found.faults.append(f'{how.name} ends in a traceback: {output[-2000:]}')
+  if code := start(found.name, folder, nb_ranks).wait(TIME_LIMIT):
+    output = printed(folder).read_text()
+    found.faults.append(f'The last command ends with {code}: {output[-2000:]}')
     return
   found.faults += differences(expected, end_of(folder))
 
 
+def wait(
+  process: subprocess.Popen, seconds: float, until: Callable[[], bool] = lambda: False
+) -> bool:
+  """Waits for a moment; returns whether the run still works."""
+  last = time.monotonic() + seconds
+  while time.monotonic() < last and not until():
+    if process.poll() is not None:
+      return False
+    time.sleep(0.02)
+  return process.poll() is None
+
+
 def start(name: str, folder: Path, nb_ranks: int) -> subprocess.Popen:
-  """Starts a run in a new process group."""
-  command = [sys.executable, str(ENTRY), '--learner', name, '--run_dir', str(folder), *FLAGS]
+  """Starts a run in a new process group; what it prints goes to a file beside its folder."""
+  words = ['--learner', name, '--run_dir', str(folder), *FLAGS, *OWN_FLAGS.get(name, ())]
+  command = [sys.executable, str(ENTRY), *words]
   if nb_ranks > 1:
     horovodrun = Path(sys.executable).with_name('horovodrun')
-    command = [str(horovodrun), '--gloo', '-np', str(nb_ranks), *command]
-  return subprocess.Popen(
-    command,
-    stdout=subprocess.PIPE,
-    stderr=subprocess.STDOUT,
-    text=True,
-    start_new_session=True,
-    env=os.environ | {'TF_CPP_MIN_LOG_LEVEL': '3'},
-  )
+    command = [str(horovodrun), '--gloo', '-np', str(nb_ranks), 'env', '--', *command]
+  with printed(folder).open('w') as output:
+    return subprocess.Popen(
+      command,
+      stdout=output,
+      stderr=subprocess.STDOUT,
+      start_new_session=True,
+      env=os.environ | {'TF_CPP_MIN_LOG_LEVEL': '3'},
+    )
+
+
+def printed(folder: Path) -> Path:
+  """Where the output of the last command for a folder is."""
+  return folder.with_suffix('.txt')
+
+
+def exported(folder: Path) -> list[Path]:
+  """The files that a run has exported or is about to; a baseline that a learner trains exports none."""
+  return [path for path in folder.glob('models*_eval/*') if path.name != '.lock']
+
+
+def newer(paths: Iterable[Path], since: float) -> Iterator[bool]:
+  """Whether each of some files, which may vanish, has changed since then."""
+  for path in paths:
+    with contextlib.suppress(FileNotFoundError):
+      yield path.stat().st_mtime > since
 
 
 def kill(process: subprocess.Popen, how: signal.Signals, nb_ranks: int) -> None:
@@ -244,15 +284,15 @@ def differences(expected: End, found: End) -> list[str]:
 def row(one: Tally) -> str:
   """A line of the table."""
   by = ', '.join(f'{number} {name}' for name, number in sorted(one.by.items()))
-  thirds = Counter(min(int(moment * 3), 2) for moment in one.kills)
-  when = ', '.join(str(thirds[third]) for third in range(3))
   outcome = 'differs' if one.faults else 'the same'
-  return f'| {one.name} | {len(one.kills)} | {by} | {when} | {outcome} |'
+  return f'| {one.name} | {one.by.total()} | {by} | {one.writing} | {outcome} |'
 
 
 def table(tallies: Sequence[Tally]) -> str:
   """Markdown of all rows."""
-  head = '| learner | kills | by | in the first, second, last third | end |\n|---|---|---|---|---|'
+  head = (
+    '| learner | kills | by | while files or the report were written | end |\n|---|---|---|---|---|'
+  )
   return '\n'.join([head, *map(row, tallies)])
 
 

@@ -41,5 +41,5 @@ def test_what_differs_is_named(change, text):
 def test_a_killed_run_ends_as_one_that_was_not():
   found = chaos.tally('weight-sparse', 2, 1, random.Random(0))
   assert found.faults == []
-  assert len(found.kills) == 2
+  assert found.by.total() == 2
   assert 'the same' in chaos.table([found])
