@@ -23,6 +23,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import fuzz_data
 import numpy as np
 
 from secateurs.utils.quiet import quiet_tensorflow
@@ -164,6 +165,11 @@ def kinds() -> dict[str, Kind]:
     'latency_table': Kind(_table, read_table),
     'layers': Kind(_text(_LAYERS), lambda path: read_layers(str(path))),
     'chain': Kind(_text(_CHAIN), lambda path: read_chain(str(path))),
+    'jpg': Kind(fuzz_data.image_file('jpg'), fuzz_data.images),
+    'png': Kind(fuzz_data.image_file('png'), fuzz_data.images),
+    'records': Kind(fuzz_data.records, fuzz_data.read_records, sums=True),
+    'cifar10': Kind(fuzz_data.cifar10, fuzz_data.read_cifar10),
+    'cifar10_of_python': Kind(fuzz_data.cifar10_of_python, fuzz_data.read_cifar10),
   }
 
 

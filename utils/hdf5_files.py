@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from secateurs.utils import hdf5_walk
+from secateurs.utils import hdf5_walk, memory
 from secateurs.utils.errors import UserError
 
 SIGNATURE = b'\x89HDF\r\n\x1a\n'
@@ -24,7 +24,7 @@ def check_hdf5(path: str | os.PathLike, name: str | os.PathLike | None = None) -
     name: what messages call it, where it is a copy.
 
   Raises:
-    UserError: the file cannot be read to its end, or not in reasonable time.
+    UserError: the file cannot be read to its end, not in reasonable time, or not in the free memory.
   """
   path = Path(path)
   if not path.is_file():
@@ -41,7 +41,8 @@ def check_hdf5(path: str | os.PathLike, name: str | os.PathLike | None = None) -
 @functools.lru_cache(maxsize=64)
 def _problem(path: str, size: int, _changed: int) -> str | None:
   limit = _SECONDS + size / _BYTES_A_SECOND
-  command = [sys.executable, '-I', hdf5_walk.__file__, path, *sys.path]
+  room = str(memory.free())
+  command = [sys.executable, '-I', hdf5_walk.__file__, path, room, *sys.path]
   try:
     done = subprocess.run(
       command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=limit, check=False

@@ -1,4 +1,4 @@
-"""Reads through an HDF5 file, as a separate program: `python hdf5_walk.py FILE [FOLDER ...]`.
+"""Reads through an HDF5 file, as a separate program: `python hdf5_walk.py FILE BYTES [FOLDER ...]`.
 
 The HDF5 library can run for ever in a damaged file. What happens here happens in a process that can
 be ended. Packages are looked for in the folders: those of the process that asks.
@@ -10,8 +10,12 @@ import sys
 from typing import Any
 
 
-def walk(path: str) -> None:
+def walk(path: str, room: int) -> None:
   """Reads all names, attributes and data.
+
+  Args:
+    path: of the file.
+    room: bytes that the data may take in all; a small file can say that it holds any number of zeros.
 
   Raises:
     Exception: of many types, if the file is damaged.
@@ -34,9 +38,12 @@ def walk(path: str) -> None:
           pending.append(one)
         else:
           dict(one.attrs)
+          room -= (one.size or 0) * one.dtype.itemsize  # Of an empty one the size is None.
+          if room < 0:
+            raise MemoryError('it holds more data than fits into memory')
           one[()]
 
 
 if __name__ == '__main__':
-  sys.path[:] = sys.argv[2:] or sys.path
-  walk(sys.argv[1])
+  sys.path[:] = sys.argv[3:] or sys.path
+  walk(sys.argv[1], int(sys.argv[2]))

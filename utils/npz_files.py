@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from secateurs.utils.errors import UserError
+from secateurs.utils.unpacking import check_archive
 
-_DAMAGES = (zipfile.BadZipFile, zlib.error, ValueError, OSError, EOFError, KeyError)
+_DAMAGES = (zipfile.BadZipFile, zlib.error, ValueError, OSError, EOFError, KeyError, MemoryError)
 _DAMAGES += (
   NotImplementedError,
   RuntimeError,
@@ -21,15 +22,18 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
   """Reads all arrays; pickled objects are refused.
 
   Raises:
-    UserError: it is no such archive, or damaged.
+    UserError: it is no such archive, or damaged, or its arrays do not fit into memory.
   """
   try:
+    check_archive(path)
     with np.load(path, allow_pickle=False) as archive:
       found = {name: archive[name] for name in archive.files}
       others = [name for name, value in found.items() if not isinstance(value, np.ndarray)]
       if others:  # NumPy gives the bytes of what it does not know.
         raise ValueError(f'{others[0]} is no array')
       return found
+  except UserError:
+    raise
   except _DAMAGES as error:
     reason = ' '.join(str(error).split())[:200]
     raise UserError(

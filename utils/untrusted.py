@@ -68,10 +68,23 @@ def refuse_code(path: str | os.PathLike, name: str | os.PathLike | None = None) 
     Exception: of many types, if the file is damaged.
   """
   for config in configs(Path(path)):
-    for part in _parts(config):
-      problem = _problem(part)
-      if problem:
-        raise UserError(f'{name or path} {problem}.')
+    refuse_config(config, name or path)
+
+
+def refuse_config(config: Any, name: str | os.PathLike) -> None:
+  """Refuses one config that would run code.
+
+  Args:
+    config: as parsed JSON.
+    name: of the file that it is from.
+
+  Raises:
+    UserError: as of `refuse_code`.
+  """
+  for part in _parts(config):
+    problem = _problem(part)
+    if problem:
+      raise UserError(f'{name} {problem}.')
 
 
 def configs(path: Path) -> Iterator[Any]:

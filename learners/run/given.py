@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from secateurs.learners.run.settings import Settings
+from secateurs.utils.errors import UserError
 from secateurs.utils.training.models.structured_weights import STRUCTURED, read_structured
 from secateurs.utils.training.models.weight_files import read_weights
 
@@ -15,13 +16,13 @@ def given_weights(settings: Settings) -> tuple[dict[str, np.ndarray], str] | Non
   """Weights by name and where they come from: --warm_start_path, or those that the network came with.
 
   Raises:
-    UserError: the file cannot be read.
+    UserError: the file cannot be read, or has numbers that are not finite.
   """
   helper, path = settings.helper, settings.run.warm_start_path
   if path:
     return weights_of(settings, path), path
-  weights = helper.given_weights()
-  return None if weights is None else (weights, f'the weights that {helper.net} came with')
+  weights, source = helper.given_weights(), f'the weights that {helper.net} came with'
+  return None if weights is None else (_finite(weights, source), source)
 
 
 def weights_of(settings: Settings, path: str | Path) -> dict[str, np.ndarray]:
@@ -30,9 +31,22 @@ def weights_of(settings: Settings, path: str | Path) -> dict[str, np.ndarray]:
   A `.weights.h5` file has no names: it is read through the network itself.
 
   Raises:
-    UserError: the file cannot be read, or belongs to another network.
+    UserError: the file cannot be read, has numbers that are not finite, or belongs to another network.
   """
   helper = settings.helper
   if str(path).endswith(STRUCTURED):
-    return read_structured(path, helper.build_model(settings.run.seed))
-  return dict(helper.own_weights(read_weights(path)))
+    found = read_structured(path, helper.build_model(settings.run.seed))
+  else:
+    found = dict(helper.own_weights(read_weights(path)))
+  return _finite(found, str(path))
+
+
+def _finite(weights: dict[str, np.ndarray], source: str) -> dict[str, np.ndarray]:
+  for name, values in weights.items():
+    wrong = values.size - int(np.isfinite(values).sum()) if values.dtype.kind == 'f' else 0
+    if wrong:
+      raise UserError(
+        f'{wrong} of {values.size} numbers of {name} are NaN or infinite ({source}), but finite ones '
+        'were expected: train the network again, or take an earlier copy of it.'
+      )
+  return weights

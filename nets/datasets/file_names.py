@@ -43,7 +43,7 @@ class PathTable:
   """The same as tensors: `table[i]` is a path inside a graph."""
 
   def __init__(self, files: FileNames) -> None:
-    self._folders = tf.constant(files.folders)
+    self._folders = tf.constant([os.fsencode(folder) for folder in files.folders])
     self._folder, self._names = tf.constant(files.folder), tf.constant(files.names)
 
   def __getitem__(self, index: tf.Tensor) -> tf.Tensor:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +11,7 @@ import tensorflow as tf
 
 from secateurs.nets.datasets.crops import decode_window
 from secateurs.nets.datasets.file_names import FileNames, PathTable, names_in
+from secateurs.nets.datasets.image_checks import check_images
 from secateurs.nets.datasets.images import (
   Augmentation,
   DataConfig,
@@ -28,7 +28,6 @@ SUFFIXES = ('.jpg', '.jpeg', '.png')
 _EVAL_SHARE = 0.2
 _MIN_PER_CLASS = 2
 _CACHE_BYTES = 512 << 20
-_NB_CHECKERS = 8
 _MAX_CHECKED = 20_000
 
 
@@ -78,7 +77,7 @@ def of_files(
   preprocess: str = 'torch',
 ) -> ImageDataset:
   """The data set of image files, checked; see `load`."""
-  _check_images([*_to_check(train.images), *_to_check(evaluation.images)])
+  check_images([*_to_check(train.images), *_to_check(evaluation.images)])
   names = ('train', 'val', 'eval')
   splits = dict(zip(names, hold_out(train, evaluation, config), strict=True))
   shape = shape or (config.image_size, config.image_size, 3)
@@ -176,6 +175,11 @@ def _class_folders(root: Path) -> tuple[list[str], list[tuple[Path, np.ndarray]]
     )
   files = []
   for folder in folders:
+    if not _is_text(folder.name):
+      raise UserError(
+        f'{str(folder)!r} names a class in bytes that are no UTF-8, but classes have names in UTF-8: '
+        'rename the folder.'
+      )
     names = names_in(folder, SUFFIXES)
     if not len(names):
       raise UserError(
@@ -186,6 +190,14 @@ def _class_folders(root: Path) -> tuple[list[str], list[tuple[Path, np.ndarray]]
   return [folder.name for folder in folders], files
 
 
+def _is_text(name: str) -> bool:
+  """Whether a name of the file system can be written to reports."""
+  try:
+    return bool(name.encode())
+  except UnicodeEncodeError:
+    return False
+
+
 def _as_split(files: list[tuple[Path, np.ndarray]]) -> Split:
   named = FileNames.of(files)
   return Split(named, named.folder)
@@ -194,33 +206,6 @@ def _as_split(files: list[tuple[Path, np.ndarray]]) -> Split:
 def _to_check(files: FileNames) -> list[str]:
   """The files whose headers are read before any training: all, or some spread over a huge folder."""
   return [files[i] for i in spread(len(files), _MAX_CHECKED).tolist()]
-
-
-def _check_images(paths: list[str]) -> None:
-  """Reads the files' headers, so that a bad file is reported before training."""
-  with ThreadPoolExecutor(_NB_CHECKERS) as pool:
-    for path, problem in zip(paths, pool.map(_problem, paths), strict=True):
-      if problem:
-        raise UserError(
-          f'{path} is not a usable image ({problem}): a JPEG or PNG file was expected, fix or '
-          'delete it.'
-        )
-
-
-def _problem(path: str) -> str | None:
-  from PIL import Image, UnidentifiedImageError
-
-  try:
-    with Image.open(path) as image:
-      if image.format not in ('JPEG', 'PNG'):
-        return f'its content is {image.format}'
-      if image.mode == 'CMYK':
-        return 'its colours are CMYK, convert it to RGB'
-  except UnidentifiedImageError:
-    return 'its content is not an image'
-  except OSError as error:
-    return str(error)
-  return None
 
 
 def _decoded(split: Split, shape: tuple[int, int, int], decode) -> Split:  # noqa: ANN001

@@ -1,3 +1,8 @@
+import io
+import os
+import struct
+import zlib
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -106,6 +111,85 @@ def test_a_cut_image(root):
   path.write_bytes(path.read_bytes()[:-2000])
   with pytest.raises(UserError, match=r'0.png cannot be decoded'):
     load(root)
+
+
+def png(width, height):
+  """The head of a PNG file that says it is so large, and a pixel or two."""
+  parts = [(b'IHDR', struct.pack('>IIBBBBB', width, height, 8, 2, 0, 0, 0)),
+           (b'IDAT', zlib.compress(bytes(100))), (b'IEND', b'')]  # fmt: skip
+  return b'\x89PNG\r\n\x1a\n' + b''.join(
+    struct.pack('>I', len(body)) + kind + body + struct.pack('>I', zlib.crc32(kind + body))
+    for kind, body in parts
+  )
+
+
+def as_bytes(image, form, **options):
+  file = io.BytesIO()
+  image.save(file, form, **options)
+  return file.getvalue()
+
+
+@pytest.mark.parametrize(
+  ('content', 'problem'),
+  [
+    (b'', 'its content is not an image'),
+    (as_bytes(Image.new('RGB', (9, 9)), 'GIF'), 'its content is GIF'),
+    (png(12_000, 10_000), 'it has 120 million pixels, but at most 100 million are read'),
+    (png(400_000, 400_000), 'it has over 179 million pixels, which are not read'),
+  ],
+)
+def test_what_is_no_image_of_a_usable_kind(root, content, problem, recwarn):
+  (root / 'red' / 'odd.png').write_bytes(content)
+  with pytest.raises(UserError, match=rf'odd.png is not a usable image \(.*{problem}'):
+    load(root)
+  assert not recwarn.list
+
+
+def test_what_is_no_file(root):
+  os.mkfifo(root / 'red' / 'pipe.jpg')
+  with pytest.raises(UserError, match=r'pipe.jpg is not a usable image \(it is no file\)'):
+    load(root)
+  (root / 'red' / 'pipe.jpg').unlink()
+  (root / 'red' / 'link.jpg').symlink_to('nowhere.jpg')
+  with pytest.raises(UserError, match=r'link.jpg is not a usable image'):
+    load(root)
+
+
+def test_images_of_many_kinds(tmp_path):
+  """16 bits, transparent, grey, of a palette, animated, of one pixel, of a telephone."""
+  red = Image.new('RGB', (9, 7), (255, 0, 0))
+  kinds = {
+    'deep.png': as_bytes(Image.fromarray(np.full((7, 9), 65535, np.uint16)), 'PNG'),
+    'clear.png': as_bytes(Image.new('RGBA', (9, 7), (255, 0, 0, 10)), 'PNG'),
+    'grey.jpg': as_bytes(Image.new('L', (9, 7), 255), 'JPEG'),
+    'palette.png': as_bytes(red.convert('P'), 'PNG'),
+    'moving.png': as_bytes(red, 'PNG', save_all=True, append_images=[Image.new('RGB', (9, 7))]),
+    'one.png': as_bytes(Image.new('RGB', (1, 1), (255, 0, 0)), 'PNG'),
+    'narrow.jpg': as_bytes(Image.new('RGB', (1, 40), (255, 0, 0)), 'JPEG'),
+    'telephone.jpg': as_bytes(red, 'MPO', save_all=True, append_images=[Image.new('RGB', (9, 7))]),
+  }
+  for name in ('a', 'b'):
+    (tmp_path / name).mkdir()
+    for file, content in kinds.items():
+      (tmp_path / name / file).write_bytes(content)
+  data = load(tmp_path)
+  assert data.nb_samples('train') + data.nb_samples('eval') == 2 * len(kinds)
+  assert all((split.images[..., 0] > 250).all() for split in data.splits.values())
+
+
+ODD = ['it\'s "q"', 'two\nlines', '<b>猫</b>', ' ', '$(x)&;', '-r']
+
+
+def test_odd_names(tmp_path):
+  for name in ODD:
+    fill(tmp_path / 'caf\udce9' / name, (9, 9, 9), nb=2)
+    os.rename(
+      tmp_path / 'caf\udce9' / name / '0.png', tmp_path / 'caf\udce9' / name / f'{name}\udcff.png'
+    )
+  assert load(tmp_path / 'caf\udce9').class_names == sorted(ODD)
+  fill(tmp_path / 'caf\udce9' / 'c\udce9', (9, 9, 9))
+  with pytest.raises(UserError, match='names a class in bytes that are no UTF-8'):
+    load(tmp_path / 'caf\udce9')
 
 
 def test_cmyk(root):

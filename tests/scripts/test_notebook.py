@@ -55,17 +55,19 @@ def test_it_compresses_a_model_and_runs_the_file(tmp_path, monkeypatch):
 @pytest.mark.exhaustive
 def test_a_chain_on_a_u_net_gives_the_mean_iou_at_each_link(tmp_path, monkeypatch):
   *_, table = executed('segment_animals.ipynb', tmp_path, monkeypatch)
-  found = re.findall(r'^(\S.*?) +mean IoU (\S+) %  (\S+) kB$', text_of(table), flags=re.MULTILINE)
-  assert [name for name, _, _ in found] == [
+  row = r'^(\S.*?) +mean IoU (\S+) %  (\S+) kB, (\S+) kB gzipped$'
+  found = re.findall(row, text_of(table), flags=re.MULTILINE)
+  assert [name for name, *_ in found] == [
     'original',
     'slim',
     'slim, sparse',
     'slim, sparse, int8',
   ]
-  ious, sizes = ([float(row[place]) for row in found] for place in (1, 2))
+  ious, sizes, gzipped = ([float(one[place]) for one in found] for place in (1, 2, 3))
   assert ious[0] > 70
   assert min(ious) > ious[0] - 8
   assert sizes[3] < 0.5 * sizes[1] < 0.5 * sizes[0]
+  assert gzipped[2] < 0.7 * gzipped[1]
   page = next(tmp_path.glob('animals_*/sparse/logs/weight-sparse/report.html')).read_text()
   assert 'data:image/png;base64' in page
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
 import struct
 import zlib
@@ -25,9 +26,12 @@ import tf_keras as keras
 from secateurs.utils.buckets import Buckets
 from secateurs.utils.deploy.packed import kernels
 from secateurs.utils.errors import UserError
+from secateurs.utils.unpacking import inflated, require_room
+from secateurs.utils.untrusted import refuse_config
 
 MAGIC = b'SECDC1'
 _HEAD = '<6sIQ'
+_MAX_HEADER = 256 << 20
 _REMEDY = 'give a .dc file that this program wrote, or run the export again'
 
 
@@ -89,7 +93,7 @@ def unpack(content: bytes, name: str | os.PathLike = 'The file') -> Packed:
     name: what messages call it.
 
   Raises:
-    UserError: it is no such file, is cut off or damaged.
+    UserError: it is no such file, cut off or damaged, too large, or would run code.
   """
   size = struct.calcsize(_HEAD)
   if len(content) < size or not content.startswith(MAGIC):
@@ -103,18 +107,25 @@ def unpack(content: bytes, name: str | os.PathLike = 'The file') -> Packed:
   if zlib.crc32(body) != checksum:
     raise UserError(f'{name} is damaged, since its checksum does not match: {_REMEDY}.')
   try:
-    return _parsed(body)
+    found = _parsed(body, name)
+  except UserError:
+    raise
   except (ValueError, KeyError, struct.error, zlib.error) as error:
     raise UserError(f'{name} cannot be decoded ({error}): {_REMEDY}.') from error
+  refuse_config(found.network, name)
+  return found
 
 
-def _parsed(body: bytes) -> Packed:
+def _parsed(body: bytes, name: str | os.PathLike) -> Packed:
   (length,) = struct.unpack('<I', body[:4])
-  header = json.loads(zlib.decompress(body[4 : 4 + length]))
+  header = json.loads(inflated(body[4 : 4 + length], _MAX_HEADER))
   place, found = 4 + length, []
-  rest = zlib.decompress(body[len(body) - header['others'] :])
+  entries = header['weights']
+  require_room(sum(map(_nb_bytes, entries)), name)
+  others = sum(_nb_bytes(entry) for entry in entries if 'bytes' not in entry)
+  rest = inflated(body[len(body) - header['others'] :], others)
   taken = 0
-  for entry in header['weights']:
+  for entry in entries:
     shape = tuple(entry['shape'])
     if 'bytes' in entry:
       part = body[place : place + entry['bytes']]
@@ -126,6 +137,11 @@ def _parsed(body: bytes) -> Packed:
       found.append(np.frombuffer(rest[taken : taken + nb_bytes], kind).reshape(shape))
       taken += nb_bytes
   return Packed(header['network'], found)
+
+
+def _nb_bytes(entry: dict[str, Any]) -> int:
+  """What a weight takes, from its shape and type."""
+  return math.prod(entry['shape']) * np.dtype(entry.get('type', '<f4')).itemsize
 
 
 def read(path: str | os.PathLike) -> Packed:

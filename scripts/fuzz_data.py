@@ -1,0 +1,121 @@
+"""Data files for scripts/fuzz_files.py: how small ones are made, and what reads them."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import pickle
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import numpy as np
+
+NB_RECORDS = 12
+_SIZE = 12
+_NB_A_FILE = 4
+
+
+def image_file(ending: str) -> Any:
+  """A maker of two classes of three images each, of which one is damaged."""
+  from PIL import Image
+
+  def make(folder: Path) -> Path:
+    rng = np.random.default_rng(0)
+    for name in ('a', 'b'):
+      (folder / name).mkdir()
+      for number in range(3):
+        pixels = rng.integers(0, 256, (_SIZE, _SIZE, 3)).astype(np.uint8)
+        Image.fromarray(pixels).save(folder / name / f'{number}.{ending}')
+    return folder / 'a' / f'1.{ending}'
+
+  return make
+
+
+def images(path: Path) -> list[np.ndarray]:
+  """All pixels and labels of the folder that an image lies in."""
+  from secateurs.nets.datasets.image_folder import ImageFolderConfig, load
+
+  data = load(ImageFolderConfig(data_dir_local=str(path.parents[1]), image_size=_SIZE))
+  return [part for split in data.splits.values() for part in (split.images, split.labels)]
+
+
+def records(folder: Path) -> Path:
+  """A shard of records that each hold a number and some more bytes."""
+  import tensorflow as tf
+
+  path = folder / 'train-00000-of-00001'
+  with tf.io.TFRecordWriter(str(path)) as writer:
+    for number in range(NB_RECORDS):
+      writer.write(_record(number))
+  return path
+
+
+def _record(number: int) -> bytes:
+  return f'{number:05d}'.encode() + bytes(range(16 * (number % 4)))
+
+
+def read_records(path: Path) -> list[bytes]:
+  """All records.
+
+  Raises:
+    UserError: some cannot be used. They are skipped, counted and named; this function says so.
+    AssertionError: a record is not what was written, or is missing and not counted.
+  """
+  import tensorflow as tf
+
+  from secateurs.nets.datasets.record_index import find_shards, index_shards
+  from secateurs.nets.datasets.record_order import chunks_of
+  from secateurs.nets.datasets.record_stream import Faults, RecordStream
+  from secateurs.utils.errors import UserError
+
+  shards = index_shards(find_shards(path.parent, 'train'))
+  faults = Faults(NB_RECORDS)
+  nb_indexed = sum(len(shard.lengths) for shard in shards)
+  if not nb_indexed:
+    raise UserError('no record is left')
+  stream = RecordStream(
+    chunks_of(shards, 4),
+    None,
+    lambda record, position: (tf.ensure_shape(record, []),),
+    lambda data: 'it is odd',
+    faults,
+  )
+  with contextlib.redirect_stdout(io.StringIO()):
+    found = [row[0] for row in stream.once().as_numpy_iterator()]
+  written = iter(map(_record, range(NB_RECORDS)))
+  assert all(record in written for record in found), 'damaged records were read'
+  assert len(found) + len(faults) == nb_indexed, 'a record is missing that was not counted'
+  if faults.notes() or not all(shard.complete for shard in shards):
+    raise UserError('records are skipped, counted and named')
+  return found
+
+
+def cifar10(folder: Path) -> Path:
+  """The binary layout, with a few records a file."""
+  rng = np.random.default_rng(0)
+  for name in [*(f'data_batch_{number}' for number in range(1, 6)), 'test_batch']:
+    rows = rng.integers(0, 256, (_NB_A_FILE, 3073)).astype(np.uint8)
+    rows[:, 0] %= 10
+    (folder / f'{name}.bin').write_bytes(rows.tobytes())
+  return folder / 'data_batch_3.bin'
+
+
+def cifar10_of_python(folder: Path) -> Path:
+  """The layout of pickles, with a few records a file."""
+  rng = np.random.default_rng(0)
+  for name in [*(f'data_batch_{number}' for number in range(1, 6)), 'test_batch']:
+    pixels = rng.integers(0, 256, (_NB_A_FILE, 3072)).astype(np.uint8)
+    content = {b'data': pixels, b'labels': [3] * _NB_A_FILE}
+    (folder / name).write_bytes(pickle.dumps(content, protocol=2))
+  return folder / 'data_batch_3'
+
+
+def read_cifar10(path: Path) -> list[np.ndarray]:
+  """All pixels and labels of the folder that a file lies in."""
+  from secateurs.nets.datasets import cifar10
+  from secateurs.nets.datasets.images import DataConfig
+
+  with mock.patch.object(cifar10, '_NB_PER_FILE', _NB_A_FILE):
+    data = cifar10.load(DataConfig(data_dir_local=str(path.parent)))
+  return [part for split in data.splits.values() for part in (split.images, split.labels)]

@@ -1,0 +1,118 @@
+"""Small files that say they hold more than there is memory for, and other surprises in archives."""
+
+import io
+import json
+import struct
+import zipfile
+import zlib
+
+import h5py
+import numpy as np
+import pytest
+import tf_keras as keras
+
+from secateurs.utils import hdf5_files, memory
+from secateurs.utils.deploy.packed.network import MAGIC, pack, unpack
+from secateurs.utils.errors import UserError
+from secateurs.utils.hdf5_files import check_hdf5
+from secateurs.utils.model_files import load_model
+from secateurs.utils.npz_files import read_npy, read_npz
+from secateurs.utils.unpacking import inflated
+
+L = keras.layers
+
+
+@pytest.fixture
+def little(monkeypatch):
+  """A machine with a megabyte of free memory."""
+  monkeypatch.setattr(memory, 'free', lambda: 1 << 20)
+
+
+def network():
+  return keras.Sequential([keras.Input((4,)), L.Dense(2)])
+
+
+def test_archives_that_unpack_to_more_than_memory_holds(tmp_path, little):
+  np.savez_compressed(tmp_path / 'x.npz', a=np.zeros(1 << 20))
+  with pytest.raises(UserError, match=r'x.npz holds 8 MB when it is unpacked, but 1 MB of memory'):
+    read_npz(tmp_path / 'x.npz')
+  network().save(tmp_path / 'm.keras')
+  load_model(tmp_path / 'm.keras')
+  with zipfile.ZipFile(tmp_path / 'm.keras', 'a', zipfile.ZIP_DEFLATED) as archive:
+    archive.writestr('more', bytes(9 << 20))
+  with pytest.raises(UserError, match='mine holds 9 MB when it is unpacked'):
+    load_model(tmp_path / 'm.keras', 'mine')
+
+
+def test_an_hdf5_file_of_zeros_that_are_not_there(tmp_path, little):
+  with h5py.File(tmp_path / 'x.h5', 'w') as file:
+    file.create_dataset('empty', data=h5py.Empty('f'))
+    file.create_dataset('small', data=np.zeros(9))
+  check_hdf5(tmp_path / 'x.h5')
+  with h5py.File(tmp_path / 'x.h5', 'a') as file:
+    file.create_dataset('huge', (1 << 40,), 'f4', chunks=(1 << 10,))
+  hdf5_files._problem.cache_clear()
+  with pytest.raises(UserError, match='it holds more data than fits into memory'):
+    check_hdf5(tmp_path / 'x.h5')
+
+
+def test_arrays_that_are_said_to_be_huge(tmp_path):
+  head = io.BytesIO()
+  form = {'descr': '<f8', 'fortran_order': False, 'shape': (1 << 50,)}
+  np.lib.format.write_array_header_1_0(head, form)
+  (tmp_path / 'x.npy').write_bytes(head.getvalue() + bytes(80))
+  with pytest.raises(UserError, match='cannot be read as a NumPy array'):
+    read_npy(tmp_path / 'x.npy')
+  with zipfile.ZipFile(tmp_path / 'x.npz', 'w') as archive:
+    archive.writestr('a.npy', head.getvalue() + bytes(80))
+  with pytest.raises(UserError, match='cannot be read as a NumPy archive'):
+    read_npz(tmp_path / 'x.npz')
+
+
+def test_entries_outside_of_the_folder_are_not_written(tmp_path):
+  (tmp_path / 'inner').mkdir()
+  path = tmp_path / 'inner' / 'm.keras'
+  network().save(path)
+  with zipfile.ZipFile(path, 'a') as archive:
+    for name in ('../evil', f'{tmp_path}/evil', 'assets/../../evil'):
+      archive.writestr(name, 'x')
+  load_model(path)
+  assert [file.name for file in tmp_path.rglob('*')] == ['inner', 'm.keras']
+
+
+def changed(content, change):
+  """A .dc file whose header is changed by hand, with the right sum."""
+  size = struct.calcsize('<6sIQ')
+  (length,) = struct.unpack('<I', content[size : size + 4])
+  header = json.loads(zlib.decompress(content[size + 4 : size + 4 + length]))
+  change(header)
+  head = zlib.compress(json.dumps(header).encode())
+  body = struct.pack('<I', len(head)) + head + content[size + 4 + length :]
+  return struct.pack('<6sIQ', MAGIC, zlib.crc32(body), len(body)) + body
+
+
+def test_packed_networks_of_strangers():
+  content = pack(network(), {})
+  assert len(unpack(changed(content, lambda header: None)).weights) == 2
+
+  def huge(header):
+    header['weights'][0]['shape'] = [1 << 30, 1 << 20]
+
+  with pytest.raises(UserError, match=r'The file holds .* MB when it is unpacked'):
+    unpack(changed(content, huge))
+
+  def runs_code(header):
+    dense = header['network']['config']['layers'][1]['config']
+    dense['activation'] = {'module': 'os', 'class_name': 'function', 'config': 'system'}
+
+  with pytest.raises(UserError, match="names the function 'system' of module 'os'"):
+    unpack(changed(content, runs_code))
+
+
+def test_no_more_is_inflated_than_was_expected():
+  data = zlib.compress(bytes(1000))
+  assert inflated(data, 1000) == bytes(1000)
+  with pytest.raises(ValueError, match='more than 999 bytes are in it'):
+    inflated(data, 999)
+  with pytest.raises(zlib.error, match='it is cut off'):
+    inflated(data[:-6], 1000)

@@ -1,0 +1,61 @@
+"""What a file would take when it is unpacked, before that is done."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+import zlib
+
+from secateurs.utils import memory
+from secateurs.utils.errors import UserError
+
+
+def require_room(size: int, name: str | os.PathLike) -> None:
+  """Checks that so many bytes fit into the memory that is free.
+
+  Args:
+    size: of what is in the file, unpacked.
+    name: of the file.
+
+  Raises:
+    UserError: they do not.
+  """
+  if size > (free := memory.free()):
+    raise UserError(
+      f'{name} holds {size >> 20} MB when it is unpacked, but {free >> 20} MB of memory are free: use '
+      'it on a machine with more memory, or not at all if it should be small.'
+    )
+
+
+def check_archive(path: str | os.PathLike, name: str | os.PathLike | None = None) -> None:
+  """Checks that all entries of a zip archive fit into memory together; any other file passes.
+
+  Entries are never longer than the archive says: zipfile reads no further.
+
+  Raises:
+    UserError: they do not.
+    zipfile.BadZipFile: it is damaged.
+  """
+  if os.path.isfile(path) and zipfile.is_zipfile(path):
+    with zipfile.ZipFile(path) as archive:
+      require_room(sum(entry.file_size for entry in archive.infolist()), name or path)
+
+
+def inflated(data: bytes, limit: int) -> bytes:
+  """What zlib has compressed.
+
+  Args:
+    data: compressed.
+    limit: the most bytes that may come of it.
+
+  Raises:
+    ValueError: more come.
+    zlib.error: it is damaged.
+  """
+  unpacker = zlib.decompressobj()
+  found = unpacker.decompress(data, limit + 1)
+  if len(found) > limit:
+    raise ValueError(f'more than {limit} bytes are in it')
+  if not unpacker.eof:
+    raise zlib.error('it is cut off')
+  return found
