@@ -20,7 +20,7 @@ from absl import flags
 from secateurs.learners.run.switch_words import with_words
 from secateurs.utils import interrupts
 from secateurs.utils.config import Config
-from secateurs.utils.errors import UserError, told_in
+from secateurs.utils.errors import UserError, sentence_of
 from secateurs.utils.flag_values import apply_settings, define_flags, read_config
 
 if TYPE_CHECKING:
@@ -82,16 +82,11 @@ def exit_code(experiment: Callable[[], Any], argv: Sequence[str]) -> int:
   except Exception as error:
     if debug:
       traceback.print_exc()
-    reason = str(error).strip().splitlines()[0:1]
     if type(error).__name__ == 'LostPeerError':
       time.sleep(_SECONDS_FOR_LOST)
       _complain(str(error))
     else:
-      _complain(
-        str(told_in(error) or '')
-        or f'{type(error).__name__}: {reason[0] if reason else "no reason given"} (this is not a '
-        'mistake of yours that the program knows; --debug shows where it happened).'
-      )
+      _complain(sentence_of(error))
     return _EXIT_USER_ERROR
 
 

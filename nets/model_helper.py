@@ -15,7 +15,7 @@ import tf_keras as keras
 from secateurs.nets.compiled_loss import loss_of
 from secateurs.nets.datasets.given import GivenData, Pair
 from secateurs.nets.datasets.images import ImageSource
-from secateurs.nets.datasets.samples import input_specs, labels_of
+from secateurs.nets.datasets.samples import class_notes, input_specs, labels_of
 from secateurs.nets.datasets.tasked import data_set_of
 from secateurs.nets.datasets.texts import numbered
 from secateurs.nets.given_task import Wanted, network_and_task, precision_notes
@@ -175,6 +175,8 @@ class ModelHelper:
     helper = GivenModelHelper(network, dataset, chosen, name or model.name, recipe)
     helper.callbacks, helper._history = callbacks, list(history or [])
     helper.keras3, helper.own_notes = taken.keras3, [*taken.notes, *precision_notes(part)]
+    if isinstance(dataset, GivenData):
+      helper.own_notes += class_notes(dataset.labels('train'), dataset.labels('eval'))
     if class_names is not None:
       helper.own_notes.append(f'Labels were numbered in sorted order: {", ".join(class_names)}.')
     return helper

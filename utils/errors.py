@@ -18,3 +18,20 @@ def told_in(error: BaseException) -> UserError | None:
   """
   match = re.search(rf'\b{UserError.__name__}: (.+)', str(error))
   return UserError(match[1]) if match else None
+
+
+def sentence_of(error: Exception) -> str:
+  """What the command line says about an error that nobody has explained."""
+  told = told_in(error)
+  if told is not None:
+    return str(told)
+  if isinstance(error, OSError) and error.strerror:
+    return (
+      f'{error.filename or "A file"} could not be read or written ({error.strerror}): make room or '
+      'give another one, and run the same command again to resume.'
+    )
+  lines = str(error).strip().splitlines() or ['no reason given']
+  return (
+    f'{type(error).__name__}: {lines[0]} (this is not a mistake of yours that the program knows; '
+    '--debug shows where it happened).'
+  )

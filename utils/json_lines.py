@@ -11,15 +11,19 @@ from typing import Any, TypeVar
 
 import pydantic
 
-from secateurs.utils.files import atomic_path
+from secateurs.utils.files import atomic_path, explain_os_errors
 
 _SUM = 'crc32'
 Record = TypeVar('Record')
 
 
 def append_record(path: Path, record: Any) -> None:
-  """Adds a dataclass as a line, with the CRC-32 of the line without it."""
-  with path.open('a', encoding='utf-8') as file:
+  """Adds a dataclass as a line, with the CRC-32 of the line without it.
+
+  Raises:
+    UserError: the folder cannot be written, or the disk is full.
+  """
+  with explain_os_errors(path.parent), path.open('a', encoding='utf-8') as file:
     file.write(_line(record))
 
 

@@ -16,13 +16,13 @@ def given_weights(settings: Settings) -> tuple[dict[str, np.ndarray], str] | Non
   """Weights by name and where they come from: --warm_start_path, or those that the network came with.
 
   Raises:
-    UserError: the file cannot be read, or has numbers that are not finite.
+    UserError: the file cannot be read, or has numbers that no network can compute with.
   """
   helper, path = settings.helper, settings.run.warm_start_path
   if path:
     return weights_of(settings, path), path
   weights, source = helper.given_weights(), f'the weights that {helper.net} came with'
-  return None if weights is None else (_finite(weights, source), source)
+  return None if weights is None else (_usable(weights, source), source)
 
 
 def weights_of(settings: Settings, path: str | Path) -> dict[str, np.ndarray]:
@@ -38,11 +38,16 @@ def weights_of(settings: Settings, path: str | Path) -> dict[str, np.ndarray]:
     found = read_structured(path, helper.build_model(settings.run.seed))
   else:
     found = dict(helper.own_weights(read_weights(path)))
-  return _finite(found, str(path))
+  return _usable(found, str(path))
 
 
-def _finite(weights: dict[str, np.ndarray], source: str) -> dict[str, np.ndarray]:
+def _usable(weights: dict[str, np.ndarray], source: str) -> dict[str, np.ndarray]:
   for name, values in weights.items():
+    if name.endswith('/moving_variance') and np.min(values, initial=0) < 0:
+      raise UserError(
+        f'{name} has variances below 0 ({source}), which the network takes the root of: train the '
+        'network again, or take an earlier copy of it.'
+      )
     wrong = values.size - int(np.isfinite(values).sum()) if values.dtype.kind == 'f' else 0
     if wrong:
       raise UserError(

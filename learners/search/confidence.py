@@ -78,6 +78,6 @@ def least_drop(nb_samples: int) -> float:
 def samples_for(drop: Drop, max_drop: float, nb_samples: int) -> int | None:
   """How many samples would show that a drop is within a limit, if it stays as it is; None for never."""
   room = max_drop - drop.value
-  if room <= 0:
+  if room <= 0 or not math.isfinite(drop.error):
     return None
   return max(math.ceil(nb_samples * (_Z * drop.error / room) ** 2), 1)

@@ -91,7 +91,7 @@ def _samples_needed(config: JsConfig, state: JsState, tried: Try) -> str:
   """On how many samples a drop like that of a try would be shown to be within the limit."""
   drop = Drop.of(tried.drop, tried.most)
   number = samples_for(drop, config.max_drop, state.nb_judged)
-  if number is None or not math.isfinite(drop.error):
+  if number is None:
     return ''
   return f'; about {number:,} held-out samples would show such a drop to be within the limit'
 

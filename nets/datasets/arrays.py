@@ -157,4 +157,9 @@ def _weights(weights: Any, size: int, where: str) -> Any:
         f'The {where} weights of samples have shape {tuple(one.shape)}, but a finite number of at '
         f'least 0 for each of {size} samples was expected.'
       )
+    if not np.max(one):
+      raise UserError(
+        f'The {where} weights of samples are all 0, so that no sample counts, but some above 0 were '
+        'expected: leave the weights out, or correct them.'
+      )
   return found

@@ -195,3 +195,22 @@ def _of_pipeline(data: tf.data.Dataset, nb_samples: int) -> Any:
   if first is None:
     raise UserError('The training pipeline is empty.')
   return tf.nest.map_structure(lambda one: np.atleast_1d(one.numpy())[:nb_samples], first[1])
+
+
+def class_notes(train: np.ndarray | None, evaluation: np.ndarray | None) -> list[str]:
+  """Sentences about classes that are missing where a reader would not expect it.
+
+  Args:
+    train: class numbers of the training samples, [n]; None where targets are something else.
+    evaluation: those of the evaluation samples.
+  """
+  found = []
+  for labels, where in ((train, 'training'), (evaluation, 'evaluation')):
+    if labels is not None and len(known := np.unique(labels)) == 1:
+      found.append(f'All samples of the {where} data are of one class, {known[0]}.')
+  if train is not None and evaluation is not None:
+    unknown = np.setdiff1d(evaluation, train)
+    if len(unknown):
+      named = ', '.join(map(str, unknown[:5])) + ', ...' * (len(unknown) > 5)
+      found.append(f'The evaluation data has classes that the training data lacks: {named}.')
+  return found

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import tf_keras as keras
-from alike import alike
-from kinds import KINDS, L, Subclassed, both, classes, images
+from alike import alike, few
+from kinds import KINDS, Kind, L, Subclassed, both, classes, images, u_net
 
 from secateurs.learners import get_learner
 from secateurs.learners.run.configs import DistillConfig, QuantConfig, RunConfig, TrainConfig
@@ -110,6 +110,49 @@ def test_runs_under_a_global_policy_of_half_precision(tmp_path):
   assert result.report['achieved']['macs_ratio'] < 1
   note = 'The model computed in float16; it was compressed and exported in float32.'
   assert note in result.report['notes']
+
+
+def test_weights_that_are_not_finite_are_refused_before_work(tmp_path):
+  given = KINDS['softmax']()
+  kernel = given.model.layers[1].kernel
+  kernel.assign(np.where(np.arange(216).reshape(kernel.shape) < 2, np.nan, kernel))
+  with pytest.raises(UserError, match=r'^2 of 216 numbers of \S+/kernel are NaN or infinite'):
+    run(given, 'weight-sparse', tmp_path)
+  kernel.assign(np.zeros(kernel.shape))
+  given.model.layers[2].moving_variance.assign(-np.ones(8))
+  with pytest.raises(UserError, match=r'/moving_variance has variances below 0'):
+    run(given, 'weight-sparse', tmp_path)
+  assert not list(tmp_path.rglob('*.keras'))
+
+
+def learned_pixels():
+  """A search begins with a network that does not guess."""
+
+  def targets(nb, seed):
+    return (images(nb, seed)[..., :1] > 0).astype(np.float32)
+
+  found = Kind(u_net(1, 'sigmoid'), *both(images, targets), 'segmentation')
+  found.model.compile(keras.optimizers.Adam(0.01), 'binary_crossentropy')
+  found.model.fit(*found.train, batch_size=8, epochs=8, verbose=0)
+  return found
+
+
+SEARCHED = {name: KINDS[name] for name in ('labels_with_sigmoids', 'one_number', 'two_outputs')}
+SEARCHED['learned_pixels'] = learned_pixels
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('kind', few(SEARCHED, ['labels_with_sigmoids']))
+def test_searches_judge_by_the_score_of_the_task(kind, tmp_path):
+  given = SEARCHED[kind]()
+  given.options['nb_smpls_val'] = 20
+  search = {'max_drop': 2.0, 'minimise': 'macs', 'nb_tries': 1, 'nb_epochs_try': 0.2}
+  _, result = run(given, 'joint-search', tmp_path, **search)
+  original, compressed = result.report['original'], result.report['compressed']
+  assert compressed['macs'] < original['macs']
+  assert compressed['score']['name'] == original['score']['name']
+  (tried,) = result.report['extra']['search_path']['tries']
+  assert np.isfinite(tried['drop'])
 
 
 @pytest.mark.slow

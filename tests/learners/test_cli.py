@@ -1,5 +1,6 @@
 """The command line as a user meets it: whole processes, exit codes, what is printed."""
 
+import errno
 import json
 import os
 import re
@@ -114,6 +115,15 @@ def test_log_dir_that_cannot_be_written(tmp_path):
   assert 'Cannot write to the folder file/logs' in one_sentence(done.stderr)
   assert done.returncode == 1
   assert (tmp_path / 'file').read_text() == 'kept'
+
+
+def test_a_full_disk_is_one_sentence_wherever_it_is_noticed(capsys):
+  def full():
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), '/runs/x')
+
+  assert cli.exit_code(full, [str(SCRIPT)]) == 1
+  text = one_sentence(capsys.readouterr().err)
+  assert '/runs/x could not be read or written (No space left on device): make room' in text
 
 
 def test_debug_shows_the_traceback(tmp_path):

@@ -123,6 +123,19 @@ def test_numbers_that_are_not_finite_are_refused(model):
     helper_of(model, pair(), endless, validation_steps=4)
 
 
+def test_classes_that_are_missing_are_named(model):
+  inputs, labels = pair()
+  assert helper_of(model, pair()).notes() == []
+  few = (inputs, np.where(labels == 2, 0, labels))
+  (note,) = helper_of(model, few, pair()).notes()
+  assert note == 'The evaluation data has classes that the training data lacks: 2.'
+  one = (inputs, np.ones_like(labels))
+  assert helper_of(model, one, one).notes() == [
+    'All samples of the training data are of one class, 1.',
+    'All samples of the evaluation data are of one class, 1.',
+  ]
+
+
 def bad(kind):
   inputs, labels = pair()
   return {
@@ -132,6 +145,7 @@ def bad(kind):
     'text': (np.array([['a'] * 4] * NB), labels),
     'length': (inputs, labels[:-1]),
     'weights': (inputs, labels, np.full(NB, -1.0)),
+    'no weight': (inputs, labels, np.zeros(NB)),
     'empty': tf.data.Dataset.from_tensor_slices(pair()).take(0),
     'range': (inputs, labels + 5),
     'list': [inputs],
@@ -147,6 +161,7 @@ def bad(kind):
     ('text', 'type <U1, but numbers were expected'),
     ('length', r'labels \(19,\)'),
     ('weights', 'a finite number of at least 0 for each of 20 samples'),
+    ('no weight', 'weights of samples are all 0'),
     ('empty', 'pipeline is empty'),
     ('range', 'labels go from 5 to 7, but the model has 3 classes'),
     ('list', '1 parts came'),

@@ -177,7 +177,7 @@ def test_images_of_many_kinds(tmp_path):
   assert all((split.images[..., 0] > 250).all() for split in data.splits.values())
 
 
-ODD = ['it\'s "q"', 'two\nlines', '<b>猫</b>', ' ', '$(x)&;', '-r']
+ODD = ['it\'s "q"', 'two\nlines', '<b>猫', ' ', '$(x)&;', '-r']
 
 
 def test_odd_names(tmp_path):

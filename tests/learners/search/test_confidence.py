@@ -40,3 +40,4 @@ def test_numbers_of_samples():
   assert least_samples(0.01) == 271
   assert samples_for(Drop(0.02, 0.01), 0.01, 100) is None
   assert samples_for(Drop(0.0, 0.01), 0.0164491, 100) == 100
+  assert samples_for(Drop(0.0, np.inf), 0.01, 9) is None

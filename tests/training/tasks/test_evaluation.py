@@ -5,6 +5,7 @@ import tf_keras as keras
 
 from secateurs.utils.training.tasks.classification import Classification
 from secateurs.utils.training.tasks.evaluation import evaluate, evaluate_function
+from secateurs.utils.training.tasks.sigmoids import MultiLabel
 
 
 @pytest.fixture(scope='module')
@@ -43,6 +44,17 @@ def test_functions_are_evaluated_alike(pass_through):
   assert by_model.score == by_function.score
   assert by_model.loss == pytest.approx(by_function.loss, rel=1e-6)
   assert by_model.figures == ()
+
+
+def test_arrays_are_judged_as_tensors_are():
+  """By scores that need all samples together, too."""
+  rng = np.random.default_rng(0)
+  pairs = [
+    (rng.normal(size=(9, 3)).astype(np.float32), rng.integers(0, 2, (9, 3)).astype(np.float32))
+  ]
+  tensors = [tuple(tf.constant(one, tf.float32) for one in pairs[0])]
+  found, expected = (evaluate_function(lambda x: x, one, MultiLabel(3)) for one in (pairs, tensors))
+  assert found.score == expected.score
 
 
 def test_nothing_to_evaluate_on(pass_through):

@@ -62,7 +62,7 @@ def evaluate_function(
     totals = {name: total + found[name] for name, total in totals.items()}
     if task.collects:
       rows = task.records(batch.targets, outputs)
-      records.append({name: value.numpy() for name, value in rows.items()})
+      records.append({name: np.asarray(value) for name, value in rows.items()})
   return _summary(task, totals, records, alone)
 
 
