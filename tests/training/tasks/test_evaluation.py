@@ -53,7 +53,9 @@ def test_arrays_are_judged_as_tensors_are():
     (rng.normal(size=(9, 3)).astype(np.float32), rng.integers(0, 2, (9, 3)).astype(np.float32))
   ]
   tensors = [tuple(tf.constant(one, tf.float32) for one in pairs[0])]
-  found, expected = (evaluate_function(lambda x: x, one, MultiLabel(3)) for one in (pairs, tensors))
+  found, expected = (
+    evaluate_function(lambda x: x, one, MultiLabel((3,))) for one in (pairs, tensors)
+  )
   assert found.score == expected.score
 
 
