@@ -94,7 +94,7 @@ def undisturbed(name: str, folder: Path) -> Found:
 
 @contextlib.contextmanager
 def file_system(folder: Path, size: int) -> Iterator[None]:
-  """A folder that is a file system of its own, in memory."""
+  """A folder that is a separate file system, in memory."""
   folder.mkdir()
   subprocess.run(['mount', '-t', 'tmpfs', '-o', f'size={size}', 'tmpfs', folder], check=True)
   try:

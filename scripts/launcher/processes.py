@@ -23,7 +23,7 @@ _CHATTER = re.compile(
   r'|^\[20\S+ \S+ E .*Horovod background loop uncaught exception'  # Of a rank that has lost another.
 )
 _NB_SHOWN = 8
-# Before --, horovodrun refuses a flag of the script that is the beginning of several of its own.
+# Before --, horovodrun refuses a flag of the script that is the beginning of several of its flags.
 AS_IT_IS = ('env', '--')
 
 
