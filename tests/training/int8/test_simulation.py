@@ -7,9 +7,10 @@ import tf_keras as keras
 
 from secateurs.utils import nested
 from secateurs.utils.deploy import export_model
+from secateurs.utils.deploy.int8.opened import OpenFile
 from secateurs.utils.deploy.runtime.interpreter import TFLiteModel
 from secateurs.utils.graph.flat.selection import ChannelSelection
-from secateurs.utils.training.int8.linear import rounded_kernel
+from secateurs.utils.training.int8.linear import rounded_kernel, rounded_offset
 from secateurs.utils.training.int8.simulation import simulations
 from secateurs.utils.training.models.quantization import calibrate, quantized_twin
 
@@ -54,7 +55,8 @@ def selection(x):
 def squeeze_excite(x):
   x = L.DepthwiseConv2D(3, depth_multiplier=2)(x)
   y = L.Dense(3, activation='relu')(L.GlobalAveragePooling2D(keepdims=True)(x))
-  return L.GlobalAveragePooling2D()(L.Multiply()([x, L.Dense(x.shape[-1], 'sigmoid')(y)]))
+  y = L.Dense(x.shape[-1], use_bias=False)(y)  # The bias of all channels is the 3 that follows.
+  return L.GlobalAveragePooling2D()(L.Multiply()([x, tf.nn.relu6(y + 3) / 6]))
 
 
 def group_norm(x):
@@ -77,11 +79,18 @@ def separable(x):
   return L.Dense(3, activation='softmax')(L.Flatten()(L.Dropout(0.5)(x)))
 
 
+def recurrent(x):
+  x = x[:, :2]
+  y = L.GRU(3, return_sequences=True, reset_after=False)(x)
+  return L.Dense(3)(tf.concat([y, tf.reverse(x, [1])], -1))
+
+
 SEQUENCE, IMAGE = (6, 8), (8, 8, 3)
 NETS = {
   transformer: SEQUENCE,
   attention: SEQUENCE,
   signal: SEQUENCE,
+  recurrent: SEQUENCE,
   prelu: IMAGE,
   hard_swish: IMAGE,
   two_outputs: IMAGE,
@@ -189,6 +198,27 @@ def test_layers_of_the_users_are_opened_unless_they_loop(loops, tmp_path):
   exported = export_model(model, tmp_path / 'm', quantized=twin, parity_images=inputs, formats=())
   assert exported.tflite_int8.parity.max_diff_steps < 1.5
   assert [('compute in float32' in note) for note in exported.notes] == [True] * loops
+
+
+def test_a_hard_swish_is_one_operator_in_whatever_order_it_is_written(tmp_path):
+  x = inputs = L.Input((6, 6, 3))
+  one = L.Conv2D(4, 3)(x)
+  one = L.ReLU(6.0)(3.0 + one) * (1.0 / 6.0) * one
+  one = (one * tf.nn.relu6(one + 3)) / 6
+  other = one * tf.nn.relu6(one + 2) / 6
+  model = keras.Model(inputs, L.Add()([one, other]))
+  twin = quantized_twin(model)
+  images = np.random.default_rng(0).normal(size=(8, 6, 6, 3)).astype(np.float32)
+  calibrate(twin, images)
+  exported = export_model(model, tmp_path / 'm', quantized=twin, parity_images=images, formats=())
+  kinds = [op.kind for op in OpenFile(exported.tflite_int8.path.read_bytes()).operators]
+  assert kinds.count('HARD_SWISH') == 2
+  assert steps_apart(exported.tflite_int8.path, twin, images)[0].max() < LARGEST_STEPS
+
+
+def test_a_bias_is_in_steps_of_input_and_kernel():
+  kernel, offset = np.float32([[1.27, -12.7], [0.5, 2]]), np.float32([0.0123, 0.26])
+  np.testing.assert_allclose(rounded_offset(offset, kernel, 0.5), [0.010, 0.25], rtol=1e-5)
 
 
 def test_zeros_and_ends_of_kernels():

@@ -69,6 +69,11 @@ class Builder:
     """Whether a tensor does not depend on the network's inputs."""
     return number not in self.program.dynamic
 
+  def number(self, number: int) -> float | None:
+    """The value of a constant without axes; None for other tensors."""
+    source = self.program.sources.get(number)
+    return float(source) if isinstance(source, np.ndarray) and source.shape == () else None
+
   # Steps.
 
   def add(

@@ -8,12 +8,13 @@ from collections.abc import Mapping
 # What only moves values, or takes the greatest: the range stays.
 MOVING = frozenset(
   ('Reshape', 'Transpose', 'Squeeze', 'ExpandDims', 'StridedSlice', 'Slice', 'GatherV2', 'GatherNd')
-  + ('Pad', 'MirrorPad', 'MaxPool', 'Max', 'Min', 'Split', 'SplitV', 'Unpack', 'ReverseV2', 'Tile')
+  + ('Pad', 'MirrorPad', 'MaxPool', 'Max', 'Min', 'Split', 'SplitV', 'Unpack', 'Tile')
   + ('BroadcastTo', 'ResizeNearestNeighbor', 'SpaceToBatchND', 'BatchToSpaceND', 'SpaceToDepth')
   + ('DepthToSpace', 'StopGradient')
 )
-# Mixtures of values, in the steps of what goes in.
-MIXING = frozenset(('AvgPool', 'ResizeBilinear'))
+# Rounded once more, in the steps of what goes in: mixtures of values, and ReverseV2, whose result the
+# converter of TensorFlow Lite 2.21 else gives the range of what it is concatenated with.
+MIXING = frozenset(('AvgPool', 'ResizeBilinear', 'ReverseV2'))
 # Ranges that TensorFlow Lite fixes: what an integer from -128 to 127 means there.
 FIXED: Mapping[str, tuple[float, float]] = {
   'Softmax': (0.0, 255 / 256),

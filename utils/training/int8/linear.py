@@ -28,7 +28,13 @@ ACTIVATIONS = ('Relu', 'Relu6')
 
 _BITS = 8
 _LEAST_STEP = 1e-12
+_LEAST_RANGE = 1e-6
 _ADDITIONS = ('BiasAdd', 'AddV2', 'Add', 'Sub')
+
+
+def is_product(step: Step) -> bool:
+  """Whether a step has a kernel, and its channels last, as all integer files have them."""
+  return step.kind in KERNELS and step.attrs.get('data_format') not in (b'NCHW', b'NCDHW')
 
 
 @dataclasses.dataclass
@@ -156,6 +162,27 @@ def rounded_kernel(rows: tf.Tensor) -> tf.Tensor:
   steps = tf.maximum(tf.reduce_max(tf.abs(exact), axis=0, keepdims=True) / most, _LEAST_STEP)
   found = rounded_tensor(exact, steps, 0.0, (-most, most))
   return rows + tf.stop_gradient(found - exact)
+
+
+def rounded_offset(offset: tf.Tensor, kernel: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
+  """A bias [width] as the file's whole numbers, in steps of input times kernel.
+
+  Args:
+    offset: exact; gradients pass straight through.
+    kernel: [rows, width] on its grids.
+    step: of the input's range.
+  """
+  most = integer_range(_BITS, symmetric=True)[1]
+  steps = tf.maximum(tf.reduce_max(tf.abs(kernel), axis=0) / most * step, _LEAST_STEP)
+  return offset + tf.stop_gradient(tf.round(offset / steps) * steps - offset)
+
+
+def rounded_constant(value: tf.Tensor) -> tf.Tensor:
+  """A constant operand on the 8-bit grid of its range."""
+  low = tf.minimum(tf.reduce_min(value), 0.0)
+  high = tf.maximum(tf.reduce_max(value), 0.0)
+  low, high = tf.stop_gradient(low), tf.stop_gradient(tf.maximum(high, low + _LEAST_RANGE))
+  return tf.quantization.fake_quant_with_min_max_vars(value, low, high)
 
 
 def channels_of(step: Step, program: Program) -> tuple[int, ...]:

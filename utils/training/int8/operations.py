@@ -76,12 +76,20 @@ def _added(builder: Builder, operation: Any, places: list[int], layer: str, unit
     return [builder.constant(tf.make_ndarray(operation.get_attr('value')))]
   if kind in _READS:
     return places
+  if kind == 'Mul' and 1.0 in (values := [builder.number(place) for place in places]):
+    return [places[values.index(1.0) == 0]]  # As of a swish with its beta.
   if kind in _CALLS:
     graph = operation.graph._get_function(operation.get_attr('f').name).graph
     return add_graph(builder, graph, places, layer, unit)
   if kind == 'ResourceGather' and not operation.get_attr('batch_dims'):
     kind, places = 'GatherV2', [*places, builder.constant(np.int32(0))]
     arguments, attrs = _GATHER, {}
+  elif kind == 'Pack' and not all(map(builder.is_constant, places)):
+    # Whose kernel copies integers, whatever their ranges; that of a concatenation does not.
+    axis = operation.get_attr('axis')
+    places = [_with_axis(builder, place, axis, layer) for place in places]
+    places.append(builder.constant(np.int32(axis)))
+    kind, arguments, attrs = 'ConcatV2', [('values', len(places) - 1), ('axis', None)], {}
   else:
     arguments, attrs = _signature(operation)
   outputs = [builder.new(_shape(tensor), tensor.dtype) for tensor in operation.outputs]
@@ -94,6 +102,18 @@ def _added(builder: Builder, operation: Any, places: list[int], layer: str, unit
     options = {'attrs': attrs, 'arguments': arguments, 'name': name, 'unit': unit}
     builder.add(kind, places, outputs, layer, **options)
   return outputs
+
+
+def _with_axis(builder: Builder, number: int, axis: int, layer: str) -> int:
+  """A tensor with one more axis of a single place."""
+  shape = list(builder.program.shapes[number])
+  shape.insert(axis % (len(shape) + 1), 1)
+  output = builder.new(tuple(shape), builder.program.dtypes[number])
+  arguments = [('input', None), ('axis', None)]
+  builder.add(
+    'ExpandDims', [number, builder.constant(np.int32(axis))], [output], layer, arguments=arguments
+  )
+  return output
 
 
 def _shape(tensor: Any) -> tuple:

@@ -19,10 +19,12 @@ from secateurs.utils.training.int8.kinds import (
 )
 from secateurs.utils.training.int8.linear import (
   ACTIVATIONS,
-  KERNELS,
   Linear,
   channels_of,
+  is_product,
+  rounded_constant,
   rounded_kernel,
+  rounded_offset,
 )
 from secateurs.utils.training.int8.program import (
   LAYER,
@@ -32,10 +34,10 @@ from secateurs.utils.training.int8.program import (
   source_values,
 )
 
-_LEAST_RANGE = 1e-6
-
 Round = Callable[[int, Rule, tf.Tensor], tf.Tensor]
 """Rounds a tensor, given its number and rule."""
+StepOf = Callable[[Rule], tf.Tensor]
+"""The step of a tensor's range, given its rule."""
 Constants = dict[tuple[str, int], tf.Tensor | None]
 """What does not depend on inputs: ('value', number), ('rounded', number), and for the results of
 products ('kernel', number) and ('offset', number)."""
@@ -70,7 +72,7 @@ class Plan:
 
   def _add(self, step: Step) -> None:
     program = self.program
-    if _is_product(step) and step.inputs[1] not in program.dynamic:
+    if is_product(step) and step.inputs[1] not in program.dynamic:
       self._add_linear(step)
       return
     moved = (n for n in step.inputs if n in program.dynamic and program.dtypes[n].is_floating)
@@ -188,6 +190,7 @@ class Plan:
     round_: Round,
     *,
     training: bool = False,
+    step_of: StepOf | None = None,
   ) -> list[tf.Tensor]:
     """The outputs.
 
@@ -196,6 +199,7 @@ class Plan:
       constants: of `constants()`.
       round_: what is done to each tensor that has a rule.
       training: whether layers that stay whole train.
+      step_of: for biases in whole numbers; without it they are exact.
     """
     program, values = self.program, {}
 
@@ -215,7 +219,8 @@ class Plan:
           for number in step.inputs
         ]
         with tf.name_scope(step.layer):
-          for number, tensor in zip(step.outputs, self._made(step, operands, constants, training)):
+          made = self._made(step, operands, constants, training, step_of)
+          for number, tensor in zip(step.outputs, made):
             put(number, tensor)
       for number in {*step.inputs, *step.outputs}.difference(program.outputs):
         if self._last.get(number, step) is step:
@@ -227,24 +232,19 @@ class Plan:
     return constants.get((kind, number))
 
   def _made(
-    self, step: Step, operands: list, constants: Constants, training: bool
+    self,
+    step: Step,
+    operands: list,
+    constants: Constants,
+    training: bool,
+    step_of: StepOf | None,
   ) -> list[tf.Tensor]:
     result = step.outputs[0]
     if result not in self._linears:
       return run_step(step, operands, training)
     kernel, offset = constants['kernel', result], constants['offset', result]
+    rule = self.rules.get(self._root(step.inputs[0]))
+    if step_of is not None and rule is not None and offset is not None:
+      offset = rounded_offset(offset, kernel, step_of(rule))
     shape = self.program.shapes[step.inputs[1]]
     return [self._linears[result].run(operands, kernel, offset, shape)]
-
-
-def _is_product(step: Step) -> bool:
-  """Whether a step has a kernel, and its channels last, as all integer files have them."""
-  return step.kind in KERNELS and step.attrs.get('data_format') not in (b'NCHW', b'NCDHW')
-
-
-def rounded_constant(value: tf.Tensor) -> tf.Tensor:
-  """A constant operand on the 8-bit grid of its range."""
-  low = tf.minimum(tf.reduce_min(value), 0.0)
-  high = tf.maximum(tf.reduce_max(value), 0.0)
-  low, high = tf.stop_gradient(low), tf.stop_gradient(tf.maximum(high, low + _LEAST_RANGE))
-  return tf.quantization.fake_quant_with_min_max_vars(value, low, high)

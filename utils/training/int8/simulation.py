@@ -30,6 +30,7 @@ class Simulation(keras.layers.Layer):
     super().__init__(dtype='float32', **kwargs)
     self.source, self.plan = source, plan
     self._constants: Callable[[], Constants] = plan.constants
+    self._is_baked = False
     names = [rule.name for rule in plan.rules.values() if rule.name]
     self._roundings = {name: Rounding(_BITS, name=f'{name}_range') for name in names}
 
@@ -48,8 +49,10 @@ class Simulation(keras.layers.Layer):
       del number
       return self._rounded(rule, tensor, training)
 
+    # The converter makes whole numbers of a constant bias by itself.
+    step_of = None if self._is_baked else self._step_of
     outputs = self.plan.run(
-      tf.nest.flatten(inputs), self._constants(), rounded, training=bool(training)
+      tf.nest.flatten(inputs), self._constants(), rounded, training=bool(training), step_of=step_of
     )
     return outputs[0] if len(outputs) == 1 else outputs
 
@@ -59,6 +62,16 @@ class Simulation(keras.layers.Layer):
     if rule.fixed is not None:
       return tf.quantization.fake_quant_with_min_max_args(tensor, *rule.fixed)
     return self._roundings[rule.name](tensor, training=training and rule.moves)
+
+  def _step_of(self, rule: Rule) -> tf.Tensor:
+    if rule.like is not None:
+      return self._step_of(self.plan.rules[rule.like])
+    if rule.fixed is not None:
+      low, high = rule.fixed
+    else:
+      rounding = self._roundings[rule.name]
+      low, high = rounding.low, rounding.high
+    return tf.convert_to_tensor((high - low) / (2**_BITS - 1))
 
   def observe(self, inputs: Any, ends: dict[str, list[float]]) -> None:
     """Widens ranges by name to what the float network has for some inputs."""
@@ -89,18 +102,30 @@ class Simulation(keras.layers.Layer):
   def baked(self) -> Iterator[None]:
     """Has kernels and constants computed once, and be constants of what is traced in the block."""
     held = {
-      key: None if value is None else np.asarray(value)
+      key: None if value is None else np.array(value)
       for key, value in self.plan.constants().items()
     }
+    for (kind, _), value in held.items():
+      if kind == 'offset' and value is not None:
+        _tell_apart(value)
 
     def constants() -> Constants:
       return {key: None if value is None else tf.constant(value) for key, value in held.items()}
 
-    self._constants = constants
+    self._constants, self._is_baked = constants, True
     try:
       yield
     finally:
-      self._constants = self.plan.constants
+      self._constants, self._is_baked = self.plan.constants, False
+
+
+def _tell_apart(bias: np.ndarray) -> None:
+  """Moves the first value of a bias by the least there is where all are the same number.
+
+  For one number the converter of TensorFlow Lite 2.21 takes the first channel's step in all channels.
+  """
+  if bias.size > 1 and not np.ptp(bias):
+    bias[0] = np.nextafter(bias[0], np.float32(np.inf))
 
 
 def simulations(model: keras.Model) -> list[Simulation]:

@@ -15,6 +15,8 @@ from secateurs.utils.training.int8.forms import affine_parts, forms_of
 from secateurs.utils.training.int8.kinds import PRELU
 from secateurs.utils.training.int8.operations import NotOpenError, add_graph
 from secateurs.utils.training.int8.program import LAYER, Program
+from secateurs.utils.training.int8.splits import cut_partly_read_splits
+from secateurs.utils.training.int8.units import mark_hard_swish
 
 _RANDOM = ('Dropout', 'GaussianNoise', 'GaussianDropout', 'AlphaDropout')
 
@@ -30,6 +32,8 @@ def open_model(flat: FlatModel) -> Program:
   program = builder.program
   program.outputs = [builder.of(number) for number in program.outputs]
   program.prune()
+  cut_partly_read_splits(program)
+  mark_hard_swish(program)
   return program
 
 

@@ -16,6 +16,7 @@ import tf_keras as keras
 
 from secateurs.utils import nested
 from secateurs.utils.deploy.faults.known import known_faults
+from secateurs.utils.deploy.faults.loops import unrolled
 from secateurs.utils.deploy.faults.rewritings import rewritten
 from secateurs.utils.errors import UserError
 from secateurs.utils.graph.counts.copying import copy_flat
@@ -47,7 +48,7 @@ def quantized_twin(model: keras.Model) -> keras.Model:
   _require_no_masks(flat)
   source = copy_flat(flat)
   own = flatten_model(source)
-  with rewritten(known_faults(source)):
+  with rewritten({**known_faults(source), **unrolled(source)}):
     plan = Plan(open_model(own))
   inputs = new_inputs(own)
   layer = Simulation(source, plan, name=_NAME)
