@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Takes the disk away from runs, gives it back, and compares what they end in with one that had it.
 
-Usage: python scripts/chaos_disk.py [--learners NAME ...] [--fulls 6] [--removals 3] [--out FILE.md]
+Usage: python scripts/chaos_disk.py [--learners NAME ...] [--parts full,removed] [--times 3] [--out FILE.md]
 
 Each learner compresses a small network on handwritten digits, as in chaos.py. In the folder of a run
 - the disk is full: its file system is made too small by a random part, and enlarged after the run has
@@ -31,6 +31,7 @@ from pathlib import Path
 import chaos
 
 _ROOM = 64 << 20
+PARTS = ('full', 'read-only', 'removed', 'occupied')
 _FOLDERS = ('.', 'logs', 'models', 'models_{}', 'models_{}_eval')
 
 
@@ -59,6 +60,7 @@ class Found:
   def ended(self, what: str, code: int, output: str, *, must_fail: bool = True) -> None:
     """Counts a disturbed run and sees how it has ended."""
     self.ends[what] += 1
+    print(f'{what}: {[*output.strip().splitlines(), ""][-1]}', flush=True)
     if 'Traceback' in output or 'not a mistake of yours' in output:
       self.faults.append(f'{what}: no sentence: {output[-1500:]}')
     elif must_fail and not code:
@@ -149,18 +151,18 @@ def occupied(found: Found, folder: Path, name: str) -> None:
   found.finished(f'a file at {name}', folder)
 
 
-def disturb(name: str, nb_fulls: int, nb_removals: int, rng: random.Random) -> Found:
-  """Does all of it to one learner."""
+def disturb(name: str, parts: Sequence[str], times: int, rng: random.Random) -> Found:
+  """Does some of it to one learner; prints what has happened as it happens."""
   with tempfile.TemporaryDirectory() as work:
     found = undisturbed(name, Path(work, 'alone'))
-    for number in range(nb_fulls):
-      full(found, Path(work, f'full{number}'), (number + rng.random()) / nb_fulls)
-    if nb_fulls:
+    for number in range(times if 'full' in parts else 0):
+      full(found, Path(work, f'full{number}'), (number + rng.random()) / times)
+    if 'read-only' in parts:
       read_only(found, Path(work, 'read_only'))
-    for number in range(nb_removals):
-      removed(found, Path(work, f'removed{number}'), (number + rng.random()) / nb_removals)
-    for place in _FOLDERS:
-      occupied(found, Path(work, f'occupied{_FOLDERS.index(place)}'), place)
+    for number in range(times if 'removed' in parts else 0):
+      removed(found, Path(work, f'removed{number}'), (number + rng.random()) / times)
+    for number, place in enumerate(_FOLDERS if 'occupied' in parts else ()):
+      occupied(found, Path(work, f'occupied{number}'), place)
   return found
 
 
@@ -175,14 +177,18 @@ def main(argv: Sequence[str] | None = None) -> int:
   """Disturbs the learners asked for and prints the table; returns 1 if there was a fault."""
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
   parser.add_argument('--learners', nargs='*', help='or methods; default: all learners')
-  parser.add_argument('--fulls', type=int, default=6, help='disks that are full; needs root')
-  parser.add_argument('--removals', type=int, default=3, help='folders that are removed')
+  parser.add_argument(
+    '--parts', default=','.join(PARTS), help='with commas; full and read-only need root'
+  )
+  parser.add_argument(
+    '--times', type=int, default=3, help='disks that are full, folders that are removed'
+  )
   parser.add_argument('--seed', type=int, default=0, help='of the moments')
   parser.add_argument('--out', help='file for the table in Markdown')
   args = parser.parse_args(argv)
   rows, code = [], 0
   for name in args.learners or chaos.all_learners():
-    found = disturb(name, args.fulls, args.removals, random.Random(f'{args.seed} {name}'))
+    found = disturb(name, args.parts.split(','), args.times, random.Random(f'{args.seed} {name}'))
     rows.append(row(found))
     print(rows[-1], *found.faults, sep='\n', flush=True)
     code |= bool(found.faults)

@@ -86,6 +86,6 @@ def test_how_a_run_without_a_disk_may_end(code, output, must_fail, fault):
 @pytest.mark.slow
 @pytest.mark.exhaustive
 def test_a_run_whose_folder_goes_or_is_taken():
-  found = chaos_disk.disturb('weight-sparse', 0, 1, random.Random(0))
+  found = chaos_disk.disturb('weight-sparse', ['removed', 'occupied'], 1, random.Random(0))
   assert found.faults == []
   assert found.ends.total() == 6
