@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Takes the disk away from runs, gives it back, and compares what they end in with one that had it.
 
-Usage: python scripts/chaos_disk.py [--learners NAME ...] [--parts full,removed] [--times 3] [--out FILE.md]
+Usage: python scripts/chaos_disk.py [--learners NAME ...] [--parts full,removed] [--times 3]
 
 Each learner compresses a small network on handwritten digits, as in chaos.py. In the folder of a run
 - the disk is full: its file system is made too small by a random part, and enlarged after the run has
