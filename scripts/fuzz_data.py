@@ -55,6 +55,15 @@ def _record(number: int) -> bytes:
   return f'{number:05d}'.encode() + bytes(range(16 * (number % 4)))
 
 
+def _decoded(record: Any, position: Any) -> tuple[Any, Any]:
+  """A record and its number, of which an empty record, one that could not be read, has none."""
+  import tensorflow as tf
+
+  del position
+  number = tf.strings.to_number(tf.strings.substr(record, 0, 5), tf.int32)
+  return tf.ensure_shape(record, []), number
+
+
 def read_records(path: Path) -> list[bytes]:
   """All records.
 
@@ -77,7 +86,7 @@ def read_records(path: Path) -> list[bytes]:
   stream = RecordStream(
     chunks_of(shards, 4),
     None,
-    lambda record, position: (tf.ensure_shape(record, []),),
+    _decoded,
     lambda data: 'it is odd',
     faults,
   )
