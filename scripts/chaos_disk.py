@@ -60,7 +60,7 @@ class Found:
   def ended(self, what: str, code: int, output: str, *, must_fail: bool = True) -> None:
     """Counts a disturbed run and sees how it has ended."""
     self.ends[what] += 1
-    print(f'{what}: {[*output.strip().splitlines(), ""][-1]}', flush=True)
+    print(f'{what}: {["", *output.strip().splitlines()][-1]}', flush=True)
     if 'Traceback' in output or 'not a mistake of yours' in output:
       self.faults.append(f'{what}: no sentence: {output[-1500:]}')
     elif must_fail and not code:

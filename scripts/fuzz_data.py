@@ -71,8 +71,6 @@ def read_records(path: Path) -> list[bytes]:
     UserError: some cannot be used. They are skipped, counted and named; this function says so.
     AssertionError: a record is not what was written, or is missing and not counted.
   """
-  import tensorflow as tf
-
   from secateurs.nets.datasets.record_index import find_shards, index_shards
   from secateurs.nets.datasets.record_order import chunks_of
   from secateurs.nets.datasets.record_stream import Faults, RecordStream
