@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from sample_report import error, sample_metrics, sample_report, score
 
+from secateurs.utils.deploy.compare import entries, find_reports, render_page
 from secateurs.utils.deploy.pages import curves, plots
 from secateurs.utils.deploy.pages.page import render_html
 from secateurs.utils.deploy.pages.report import read_report, with_changes, write_report
@@ -213,6 +214,36 @@ def test_html_leaves_out_layers_without_macs(report):
 def test_html_escapes_what_it_is_given(report, tmp_path):
   report['net'] = '<script>alert(1)</script>'
   assert '<script>' not in write_report(report, tmp_path)['html'].read_text()
+
+
+EVIL = '"><img src=x onerror=$x$>'
+
+
+def _texts(value, path=()):
+  """Paths of all texts and of all keys that a report is free to choose."""
+  for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
+    if isinstance(inner, (dict, list)):
+      yield from _texts(inner, (*path, key))
+    elif isinstance(inner, str):
+      yield (*path, key)
+
+
+def test_no_text_of_a_report_becomes_markup(report, tmp_path):
+  changed = []
+  for path in list(_texts(report)):
+    hostile = _with(report, path, EVIL)
+    try:
+      validate_report(hostile)
+    except ValueError:  # One of a few words.
+      continue
+    report = hostile
+    changed.append(path[-1])
+  assert {'net', 'name', 'dataset'} <= set(changed)
+  report['compressed']['metrics'] = {EVIL: 0.5}
+  page = write_report(report, tmp_path)['html'].read_text()
+  assert '<img src=x' not in page
+  assert '&lt;img src=x' in page
+  assert '<img src=x' not in render_page(entries(find_reports([tmp_path])), tmp_path)
 
 
 def test_html_without_metrics_layers_or_measures(report):
