@@ -2,7 +2,8 @@
 
 Usage: python scripts/keep_report.py RUN_DIR docs/results/<group>/<name>.json
 
-Layers and the algorithm's further figures are left out, and so are paths: what is kept has a few kB.
+Layers and the algorithm's further figures are left out, but for what re-estimated batch-norm statistics
+gave, and so are paths: what is kept has a few kB.
 """
 
 from __future__ import annotations
@@ -15,10 +16,11 @@ _PATHS = ('_dir', 'data_dir_local', '_path', '_path_eval', '_path_dst')
 
 
 def kept(report: dict) -> dict:
-  """The report without layers, further figures and paths."""
+  """The report without layers, most of the further figures, and paths."""
   flags = {name: value for name, value in report['flags'].items() if not name.endswith(_PATHS)}
   versions = {name: v for name, v in report['versions'].items() if name != 'platform'}
-  return {**report, 'flags': flags, 'versions': versions, 'layers': [], 'extra': {}}
+  extra = {name: v for name, v in report['extra'].items() if name == 'batch_norm'}
+  return {**report, 'flags': flags, 'versions': versions, 'layers': [], 'extra': extra}
 
 
 def main(argv: list[str]) -> int:

@@ -159,14 +159,17 @@ def test_scores_before_training_and_what_choosing_took(tmp_path):
     phases = [('baseline', 0, 9.0), ('prune', 0, 2.0), ('press1', 40, 7.0), ('finetune', 80, 5.0)]
     report['phases'] = [{'name': n, 'iters': i, 'seconds': s} for n, i, s in phases]
     report['pruned'] = {'score': score(before)}
+    report['extra'] = {'batch_norm': {'before': 0.9, 'after': 0.92}}
     write_report(report, tmp_path / str(seed))
   original, pruned = entries(find_reports([tmp_path]))
   assert (pruned.before, pruned.choosing) == (pytest.approx(0.55), pytest.approx(2.0))
-  assert (original.before, original.choosing) == (None, None)
+  assert pruned.statistics == pytest.approx(0.02)
+  assert (original.before, original.choosing, original.statistics) == (None, None, None)
   text = format_comparison([original, pruned])
   assert 'before training' in text
   assert 'choosing' in text
   assert '55.00 %' in text
+  assert '+2.00 pt' in text
   without = run(tmp_path / 'other', 'chn-pruned', 0, 0.85, 20e6)
   without.update(pruned=None, phases=[])
   write_report(without, tmp_path / 'other')

@@ -60,6 +60,8 @@ class Entry:
       chain's is what went into its first link.
     before: mean score of the cut network before its training; None if unknown.
     choosing: mean time of deciding what goes, trainings left out; None if unknown.
+    statistics: mean change of the score on training images by re-estimated batch-norm statistics, which
+      are taken where it is better; None if unknown.
     seconds: mean time of a whole run.
     best: keys of the costs at which nothing is at least as good in both and better in one.
   """
@@ -78,6 +80,7 @@ class Entry:
   seconds: float | None
   before: float | None = None
   choosing: float | None = None
+  statistics: float | None = None
   best: list[str] = field(default_factory=list)
 
   @property

@@ -157,6 +157,7 @@ def _entry(name: str, group: Sequence[Run]) -> Entry:
     ratios=ratios,
     before=_mean([_before(report) for _, report in group]),
     choosing=_mean([_choosing(report) for _, report in group]),
+    statistics=_mean([_statistics(report) for _, report in group]),
     seconds=_mean([report.get('seconds_total') for _, report in group]),
     **_common(group, blocks),
   )
@@ -171,6 +172,11 @@ def _choosing(report: Mapping) -> float | None:
   phases = [phase for phase in report.get('phases') or () if phase['name'] not in _OTHER_PHASES]
   seconds = [phase['seconds'] for phase in phases if not phase.get('iters')]
   return sum(seconds) if seconds and not report.get('links') else None
+
+
+def _statistics(report: Mapping) -> float | None:
+  found = (report.get('extra') or {}).get('batch_norm')
+  return found['after'] - found['before'] if found else None
 
 
 def _common(group: Sequence[Run], blocks: Sequence[Mapping]) -> dict[str, Any]:

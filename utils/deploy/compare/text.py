@@ -10,6 +10,7 @@ from secateurs.utils.deploy.reports.float_file import PACKED, QUANT, SPARSE
 from secateurs.utils.deploy.reports.scores import STANDARD_ERRORS
 
 STAR = '* nothing compared is smaller or faster and has at least as good a score'
+STATISTICS = 're-estimated statistics'
 _MARKS = {SPARSE: 'sparse', QUANT: 'quant', PACKED: 'packed'}
 FILES = 'file size is that of the file to deploy; ' + ', '.join(
   f'"{mark}" marks {ending}' for ending, mark in _MARKS.items()
@@ -45,10 +46,11 @@ def table_cells(group: Sequence[Entry]) -> tuple[list[str], list[list[str]]]:
     (kind.label if kind else 'score', [score_text(entry) for entry in group]),
     *((metric.label, [cost_text(entry, metric) for entry in group]) for metric in COSTS),
     ('before training', [_before_text(entry) for entry in group]),
+    (STATISTICS, [_change_text(entry, entry.statistics) for entry in group]),
     ('choosing', [units.fmt_seconds(entry.choosing) for entry in group]),
     ('time', [units.fmt_seconds(entry.seconds) for entry in group]),
   ]
-  optional = ('before training', 'choosing')
+  optional = ('before training', STATISTICS, 'choosing')
   shown = [(k, v) for k, v in columns if k not in optional or set(v) != {units.NOTHING}]
   names = [f'{number} {entry.name}' for number, entry in enumerate(group, start=1)]
   header = ['', *(label for label, _ in shown)]
@@ -58,6 +60,11 @@ def table_cells(group: Sequence[Entry]) -> tuple[list[str], list[list[str]]]:
 def _before_text(entry: Entry) -> str:
   known = entry.kind is not None and entry.before is not None
   return entry.kind.show(entry.before) if known else units.NOTHING
+
+
+def _change_text(entry: Entry, change: float | None) -> str:
+  known = entry.kind is not None and change is not None
+  return entry.kind.show_difference(change) if known else units.NOTHING
 
 
 def verdicts(group: Sequence[Entry]) -> list[str]:
