@@ -1,0 +1,177 @@
+"""What each learner takes on ImageNet's networks: peak memory, its estimate, seconds of each phase.
+
+Usage: python scripts/bench_imagenet.py --data DIR [--networks resnet50,vgg16] [--learners chn-pruned]
+                                        [--out FILE.jsonl] [--size 224] [--batch 16] [-- FLAGS]
+
+DIR holds train/<class>/ and val/<class>/ with photographs. Each run is a process of its own whose peak
+is the system's (getrusage); its trainings have a few steps, since memory and the time of a step do not
+depend on their number. Runs that FILE.jsonl has are not run again, so that a sweep can be stopped. The
+table is printed in Markdown at the end.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+NETWORKS = (
+  'mobilenet_v2',
+  'mobilenet_v1',
+  'resnet18',
+  'resnet34',
+  'resnet50',
+  'resnet101',
+  'vgg16',
+)
+_PEAK = re.compile(r'Peak memory: ([\d,]+) MB, estimated before: ([\d,]+) MB')
+# Flags that make runs short, of the learners that have them.
+_SHORT = {
+  'full-prec': ['--nb_epochs_rat=0.05'],
+  'chn-pruned': ['--cp_nb_batches=4'],
+  'dis-chn-pruned': [
+    '--dcp_nb_iters_block=2', '--dcp_nb_iters_layer=1', '--dcp_chns_per_step=1000',
+    '--dcp_nb_smpls_layer=64', '--dcp_nb_batches_score=1',
+  ],
+  'filter-pruned': ['--fp_nb_batches=4'],
+  'reg-pruned': ['--rp_nb_batches=4'],
+  'gate-pruned': ['--gp_nb_batches=4'],
+  'joint-search': ['--js_nb_tries=2', '--js_nb_smpls_scan=16'],
+}  # fmt: skip
+
+
+def main() -> None:
+  """Runs what is missing and prints the table."""
+  argv, _, further = (list(part) for part in _split(sys.argv[1:]))
+  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+  parser.add_argument('--data', required=True)
+  parser.add_argument('--networks', default=','.join(NETWORKS))
+  parser.add_argument('--learners', default='')
+  parser.add_argument('--out', default='imagenet.jsonl')
+  parser.add_argument('--size', type=int, default=224)
+  parser.add_argument('--batch', type=int, default=16)
+  args = parser.parse_args(argv)
+  out = Path(args.out)
+  done = [json.loads(line) for line in out.read_text().splitlines()] if out.exists() else []
+  names = args.learners.split(',') if args.learners else _learners()
+  with tempfile.TemporaryDirectory() as folder:
+    for network in args.networks.split(','):
+      for learner in names:
+        key = {'network': network, 'learner': learner, 'size': args.size, 'batch': args.batch}
+        if any(key.items() <= one.items() for one in done):
+          continue
+        done.append(key | measured(key, Path(args.data), Path(folder), further))
+        with out.open('a', encoding='utf-8') as file:
+          file.write(json.dumps(done[-1]) + '\n')
+        print(line(done[-1]), flush=True)
+  print()
+  print(table(done))
+
+
+def _split(argv: list[str]) -> tuple[list[str], list[str], list[str]]:
+  cut = argv.index('--') if '--' in argv else len(argv)
+  return argv[:cut], argv[cut : cut + 1], argv[cut + 1 :]
+
+
+def _learners() -> list[str]:
+  code = 'from secateurs.learners import learners; print(*learners())'
+  done = subprocess.run([sys.executable, '-c', code], check=True, capture_output=True, text=True)
+  return done.stdout.split()
+
+
+def saved(network: str, size: int, classes: int, folder: Path) -> Path:
+  """A .keras file of one of the networks with random weights, made in another process."""
+  path = folder / f'{network}_{size}.keras'
+  if not path.exists():
+    code = (
+      'import sys; from secateurs.utils.quiet import quiet_tensorflow; quiet_tensorflow();'
+      'from secateurs.nets import mobilenet, resnet, vgg; import tf_keras as keras;'
+      'keras.utils.set_random_seed(0);'
+      'name, size, classes, path = sys.argv[1:]; shape = (int(size), int(size), 3);'
+      'c = int(classes); kind = name.rstrip("0123456789");'
+      'model = ('
+      '  resnet.imagenet_resnet(int(name[6:]), shape, c) if kind == "resnet" else'
+      '  vgg.vgg16(shape, c) if kind == "vgg" else'
+      '  mobilenet.mobilenet_v1(shape, c) if name.endswith("v1") else'
+      '  mobilenet.mobilenet_v2(shape, c));'
+      'model.save(path)'
+    )
+    args = [sys.executable, '-c', code, network, str(size), str(classes), str(path)]
+    subprocess.run(args, check=True, cwd=ROOT)
+  return path
+
+
+def measured(key: dict, data: Path, folder: Path, further: list[str]) -> dict:
+  """One run: peak and estimate in MB, seconds by phase, ratios; or its error."""
+  classes = len([path for path in (data / 'train').iterdir() if path.is_dir()])
+  model = saved(key['network'], key['size'], classes, folder)
+  run_dir = folder / f'{key["network"]}_{key["learner"]}'
+  command = [
+    sys.executable, 'nets/saved_model_run.py', f'--model={model}', '--preprocess=-1..1',
+    f'--data_dir_local={data}', f'--learner={key["learner"]}', f'--run_dir={run_dir}',
+    f'--batch_size={key["batch"]}', f'--nb_smpls_train={4 * key["batch"]}', '--nb_smpls_eval=32',
+    '--nb_epochs_ft=1', '--bench_threads=1', *_SHORT.get(key['learner'], []), *further,
+  ]  # fmt: skip
+  began = time.monotonic()
+  with (folder / 'log').open('w+', encoding='utf-8') as log:
+    process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT)
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    log.seek(0)
+    told = log.read()
+  found = {'seconds': time.monotonic() - began, 'peak_mb': usage.ru_maxrss / 1024}
+  if process.returncode:
+    return found | {'error': (told.strip() or f'exit code {process.returncode}')[-400:]}
+  (path,) = run_dir.glob('logs/*/report.json')
+  report = json.loads(path.read_text(encoding='utf-8'))
+  estimate = _PEAK.search(told)
+  return found | {
+    'estimate_mb': float(estimate[2].replace(',', '')) if estimate else None,
+    'phases': {phase['name']: phase['seconds'] for phase in report['phases']},
+    'macs': report['achieved'].get('macs_ratio'),
+    'latency': _latency(report),
+  }
+
+
+def _latency(report: dict) -> float | None:
+  before, after = (report[part].get('latency') for part in ('original', 'compressed'))
+  return after[0]['p50_ms'] / before[0]['p50_ms'] if before and after else None
+
+
+def line(one: dict) -> str:
+  """A row of the table."""
+
+  def ratio(value: float | None) -> str:
+    return '-' if value is None else f'{value:.2f}x'
+
+  start = f'| {one["network"]} | {one["learner"]} | {one["peak_mb"] / 1024:.1f} '
+  if 'error' in one:
+    return f'{start}| - | - | - | {one["seconds"]:.0f} s | {" ".join(one["error"].split())} |'
+  estimate = one['estimate_mb']
+  known = '-' if estimate is None else f'{estimate / 1024:.1f} ({estimate / one["peak_mb"]:.2f}x)'
+  phases = ', '.join(f'{name} {s:.0f}' for name, s in one['phases'].items() if s >= 0.5)
+  return (
+    f'{start}| {known} | {ratio(one["macs"])} | {ratio(one["latency"])} | {one["seconds"]:.0f} s '
+    f'| {phases} |'
+  )
+
+
+def table(done: list[dict]) -> str:
+  """All rows."""
+  head = [
+    '| network | learner | peak, GB | estimate, GB (of peak) | MACs | latency | time '
+    '| seconds by phase |',
+    '|---|---|---|---|---|---|---|---|',
+  ]
+  return '\n'.join([*head, *map(line, done)])
+
+
+if __name__ == '__main__':
+  main()
