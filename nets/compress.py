@@ -14,7 +14,7 @@ from secateurs.learners.run.configs import DistillConfig, QuantConfig, RunConfig
 from secateurs.learners.run.phases import Result
 from secateurs.nets import front, unlabelled
 from secateurs.nets.datasets.given import Pair
-from secateurs.nets.datasets.images import ImageSource
+from secateurs.nets.datasets.source import ImageSource
 from secateurs.nets.model_helper import ModelHelper
 from secateurs.utils.config import Config
 from secateurs.utils.errors import UserError

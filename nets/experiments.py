@@ -17,7 +17,7 @@ from secateurs.nets.datasets import (
   image_folder,
   voc,
 )
-from secateurs.nets.datasets.images import DataConfig, ImageSource
+from secateurs.nets.datasets.source import DataConfig, ImageSource
 from secateurs.nets.model_helper import ModelHelper
 from secateurs.nets.network import Network
 from secateurs.nets.recipe import (

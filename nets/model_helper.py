@@ -14,8 +14,8 @@ import tf_keras as keras
 
 from secateurs.nets.compiled_loss import loss_of
 from secateurs.nets.datasets.given import GivenData, Pair
-from secateurs.nets.datasets.images import ImageSource
 from secateurs.nets.datasets.samples import class_notes, input_specs, labels_of
+from secateurs.nets.datasets.source import ImageSource
 from secateurs.nets.datasets.tasked import data_set_of
 from secateurs.nets.datasets.texts import numbered
 from secateurs.nets.given_task import Wanted, network_and_task, precision_notes

@@ -8,7 +8,7 @@ from pathlib import Path
 from secateurs.nets import unlabelled
 from secateurs.nets.compiled_loss import loss_in_file
 from secateurs.nets.datasets import array_files, cifar10, ilsvrc12, image_folder, images_alone
-from secateurs.nets.datasets.images import DataConfig, ImageSource
+from secateurs.nets.datasets.source import DataConfig, ImageSource
 from secateurs.nets.experiments import Experiment
 from secateurs.nets.given_model import read_model
 from secateurs.nets.model_helper import ModelHelper

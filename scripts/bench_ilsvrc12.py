@@ -27,7 +27,7 @@ import tensorflow as tf  # noqa: E402
 import tf_keras as keras  # noqa: E402
 
 from secateurs.nets.datasets import crops, ilsvrc12  # noqa: E402
-from secateurs.nets.datasets.images import MEAN, STD  # noqa: E402
+from secateurs.nets.datasets.pixels import MEAN, STD  # noqa: E402
 from secateurs.nets.resnet import imagenet_resnet  # noqa: E402
 from secateurs.utils.training.engine.loop import TrainStep  # noqa: E402
 from secateurs.utils.training.tasks.classification import Classification  # noqa: E402

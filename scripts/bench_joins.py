@@ -23,7 +23,8 @@ import tensorflow as tf  # noqa: E402
 import tf_keras as keras  # noqa: E402
 
 from secateurs.nets.datasets import cifar10, digits  # noqa: E402
-from secateurs.nets.datasets.images import DataConfig, ImageDataset  # noqa: E402
+from secateurs.nets.datasets.images import ImageDataset  # noqa: E402
+from secateurs.nets.datasets.source import DataConfig  # noqa: E402
 from secateurs.nets.resnet import cifar_resnet  # noqa: E402
 from secateurs.utils.graph import (  # noqa: E402
   ChannelGraph,

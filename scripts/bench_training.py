@@ -47,13 +47,9 @@ import numpy as np  # noqa: E402
 import tensorflow as tf  # noqa: E402
 import tf_keras  # noqa: E402
 
-from secateurs.nets.datasets.images import (  # noqa: E402
-  MEAN,
-  STD,
-  Augmentation,
-  ImageDataset,
-  Split,
-)
+from secateurs.nets.datasets.images import ImageDataset  # noqa: E402
+from secateurs.nets.datasets.pixels import MEAN, STD, Augmentation  # noqa: E402
+from secateurs.nets.datasets.splits import Split  # noqa: E402
 from secateurs.nets.resnet import cifar_resnet  # noqa: E402
 from secateurs.utils.training.engine import loop  # noqa: E402
 from secateurs.utils.training.engine.events import Event  # noqa: E402

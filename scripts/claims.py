@@ -41,7 +41,7 @@ from secateurs.learners.run.configs import RunConfig, TrainConfig
 from secateurs.learners.run.results.measuring import evaluate_model
 from secateurs.learners.run.training import divergence
 from secateurs.learners.run.training.judging import judging_samples
-from secateurs.nets.datasets.images import DataConfig
+from secateurs.nets.datasets.source import DataConfig
 from secateurs.nets.experiments import LSTM_AT_DIGITS, RESNET_AT_CIFAR10
 from secateurs.nets.lstm import LstmConfig
 from secateurs.nets.resnet import ResNetConfig

@@ -38,7 +38,7 @@ def flag_tables() -> str:
   from secateurs.nets.datasets.digit_scenes import DigitScenesConfig
   from secateurs.nets.datasets.ilsvrc12 import Ilsvrc12Config
   from secateurs.nets.datasets.image_folder import ImageFolderConfig
-  from secateurs.nets.datasets.images import DataConfig
+  from secateurs.nets.datasets.source import DataConfig
   from secateurs.nets.datasets.voc import VocConfig
   from secateurs.nets.detectors import DetectionConfig
   from secateurs.nets.mobilenet import MobileNetConfig

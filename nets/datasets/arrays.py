@@ -9,13 +9,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from secateurs.nets.datasets.images import (
-  Shard,
-  fixed_order,
-  pipeline_options,
-  sample_order,
-  spread,
-)
+from secateurs.nets.datasets.images import pipeline_options, sample_order
 from secateurs.nets.datasets.samples import (
   InputSpec,
   as_arrays,
@@ -25,6 +19,8 @@ from secateurs.nets.datasets.samples import (
   one_for_each,
   parts_of,
 )
+from secateurs.nets.datasets.source import Shard
+from secateurs.nets.datasets.splits import fixed_order, spread
 from secateurs.utils.errors import UserError
 from secateurs.utils.training.tasks.task import Task
 

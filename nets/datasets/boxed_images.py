@@ -9,15 +9,10 @@ import numpy as np
 import tensorflow as tf
 
 from secateurs.nets.datasets.box_augmentation import BoxAugmentation, augmented
-from secateurs.nets.datasets.images import (
-  DataConfig,
-  Shard,
-  hold_out,
-  normalize,
-  pipeline_options,
-  sample_order,
-  spread,
-)
+from secateurs.nets.datasets.images import pipeline_options, sample_order
+from secateurs.nets.datasets.pixels import normalize
+from secateurs.nets.datasets.source import DataConfig, Shard
+from secateurs.nets.datasets.splits import hold_out, spread
 from secateurs.utils.detection.hits import AREA, CLASS, IGNORED, NB_COLUMNS, PIXELS
 
 
@@ -125,7 +120,7 @@ class BoxedImages:
       config: numbers of images.
       augmentation: of training images.
       learns_ignored: whether objects that do not count in evaluation are learned.
-      preprocess: see `images.normalize`.
+      preprocess: see `pixels.normalize`.
 
     Raises:
       UserError: a split has fewer samples than requested.

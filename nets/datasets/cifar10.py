@@ -15,8 +15,11 @@ from pathlib import Path
 
 import numpy as np
 
-from secateurs.nets.datasets.images import Augmentation, DataConfig, ImageDataset, Split, hold_out
+from secateurs.nets.datasets.images import ImageDataset
 from secateurs.nets.datasets.locate import data_folder
+from secateurs.nets.datasets.pixels import Augmentation
+from secateurs.nets.datasets.source import DataConfig
+from secateurs.nets.datasets.splits import Split, hold_out
 from secateurs.utils.errors import UserError
 from secateurs.utils.files import explain_os_errors, user_cache
 from secateurs.utils.training import distributed
@@ -47,7 +50,7 @@ def load(config: DataConfig, preprocess: str = 'torch') -> ImageDataset:
 
   Args:
     config: folder and numbers of samples.
-    preprocess: how pixels are normalised, see `images.normalize`.
+    preprocess: how pixels are normalised, see `pixels.normalize`.
 
   Raises:
     UserError: the named folder has no data, a file is damaged, or the download fails.

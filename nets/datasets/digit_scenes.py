@@ -9,7 +9,7 @@ import numpy as np
 
 from secateurs.nets.datasets.box_augmentation import BoxAugmentation
 from secateurs.nets.datasets.boxed_images import BoxedImages, BoxedSplit, make_split, object_rows
-from secateurs.nets.datasets.images import DataConfig
+from secateurs.nets.datasets.source import DataConfig
 from secateurs.utils.config import option
 
 _NB_TRAIN, _NB_EVAL = 2000, 500

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from secateurs.nets.datasets.images import Augmentation, DataConfig, ImageDataset, Split, hold_out
+from secateurs.nets.datasets.images import ImageDataset
+from secateurs.nets.datasets.pixels import Augmentation
+from secateurs.nets.datasets.source import DataConfig
+from secateurs.nets.datasets.splits import Split, hold_out
 
 _SIZE = 32
 _NB_EVAL = 360

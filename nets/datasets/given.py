@@ -9,9 +9,10 @@ import numpy as np
 import tensorflow as tf
 
 from secateurs.nets.datasets.arrays import Arrays
-from secateurs.nets.datasets.images import Shard, nb_held_out
 from secateurs.nets.datasets.pipeline import Pipeline
 from secateurs.nets.datasets.samples import InputSpec
+from secateurs.nets.datasets.source import Shard
+from secateurs.nets.datasets.splits import nb_held_out
 from secateurs.utils.errors import UserError
 from secateurs.utils.training.tasks.task import Task
 

@@ -11,19 +11,14 @@ import numpy as np
 import tensorflow as tf
 
 from secateurs.nets.datasets.crops import central_crop, random_crop
-from secateurs.nets.datasets.images import (
-  PREPROCESSINGS,
-  DataConfig,
-  Shard,
-  check_counts,
-  nb_held_out,
-  normalize,
-  pipeline_options,
-)
+from secateurs.nets.datasets.images import pipeline_options
 from secateurs.nets.datasets.locate import data_folder
+from secateurs.nets.datasets.pixels import PREPROCESSINGS, normalize
 from secateurs.nets.datasets.record_index import find_shards, index_shards
 from secateurs.nets.datasets.record_order import Chunks, chunks_of, split_off
 from secateurs.nets.datasets.record_stream import Decode, Faults, RecordStream
+from secateurs.nets.datasets.source import DataConfig, Shard
+from secateurs.nets.datasets.splits import check_counts, nb_held_out
 from secateurs.utils.config import option
 from secateurs.utils.errors import UserError
 

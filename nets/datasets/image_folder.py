@@ -12,15 +12,11 @@ import tensorflow as tf
 from secateurs.nets.datasets.crops import decode_window
 from secateurs.nets.datasets.file_names import FileNames, PathTable, names_in
 from secateurs.nets.datasets.image_checks import check_images
-from secateurs.nets.datasets.images import (
-  Augmentation,
-  DataConfig,
-  ImageDataset,
-  Split,
-  hold_out,
-  spread,
-)
+from secateurs.nets.datasets.images import ImageDataset
 from secateurs.nets.datasets.locate import data_folder
+from secateurs.nets.datasets.pixels import Augmentation
+from secateurs.nets.datasets.source import DataConfig
+from secateurs.nets.datasets.splits import Split, hold_out, spread
 from secateurs.utils.config import option
 from secateurs.utils.errors import UserError
 
@@ -53,7 +49,7 @@ def load(
   Args:
     config: location and image size.
     shape: (height, width, channels), overrides the config; one channel gives grey images.
-    preprocess: how pixels are normalised, see `images.normalize`.
+    preprocess: how pixels are normalised, see `pixels.normalize`.
 
   Raises:
     UserError: no folder is named, there are no classes, a class is empty, or a file is not an image.

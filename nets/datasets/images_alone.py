@@ -14,8 +14,9 @@ from secateurs.nets.datasets.image_folder import (
   held_out_names,
   of_files,
 )
-from secateurs.nets.datasets.images import ImageDataset, Split
+from secateurs.nets.datasets.images import ImageDataset
 from secateurs.nets.datasets.locate import data_folder
+from secateurs.nets.datasets.splits import Split
 from secateurs.utils.errors import UserError
 
 _LEAST = 2

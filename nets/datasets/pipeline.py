@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from secateurs.nets.datasets.arrays import not_finite
-from secateurs.nets.datasets.images import Shard, pipeline_options
+from secateurs.nets.datasets.images import pipeline_options
 from secateurs.nets.datasets.samples import (
   InputSpec,
   fits,
@@ -19,6 +19,7 @@ from secateurs.nets.datasets.samples import (
   parts_of,
   require_pairs,
 )
+from secateurs.nets.datasets.source import Shard
 from secateurs.utils.errors import UserError
 from secateurs.utils.training.tasks.task import Task
 

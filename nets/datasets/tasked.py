@@ -7,7 +7,7 @@ from typing import Any
 import tensorflow as tf
 import tf_keras as keras
 
-from secateurs.nets.datasets.images import ImageSource
+from secateurs.nets.datasets.source import ImageSource
 from secateurs.utils.errors import UserError
 from secateurs.utils.training.tasks.classification import Classification
 from secateurs.utils.training.tasks.task import Task

@@ -10,8 +10,9 @@ import numpy as np
 
 from secateurs.nets.datasets.box_augmentation import SSD
 from secateurs.nets.datasets.boxed_images import BoxedImages, BoxedSplit, make_split, object_rows
-from secateurs.nets.datasets.images import PREPROCESSINGS, DataConfig
 from secateurs.nets.datasets.locate import data_folder
+from secateurs.nets.datasets.pixels import PREPROCESSINGS
+from secateurs.nets.datasets.source import DataConfig
 from secateurs.utils.config import option
 from secateurs.utils.errors import UserError
 

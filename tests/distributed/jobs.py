@@ -8,7 +8,7 @@ import tf_keras as keras
 
 from secateurs.learners import get_learner
 from secateurs.learners.run.configs import RunConfig, TrainConfig
-from secateurs.nets.datasets.images import DataConfig
+from secateurs.nets.datasets.source import DataConfig
 from secateurs.nets.experiments import LENET_AT_DIGITS
 from secateurs.nets.model_helper import ModelHelper
 from secateurs.utils.training import distributed

@@ -9,7 +9,7 @@ import pytest
 
 from secateurs.learners import get_learner
 from secateurs.learners.run.configs import DistillConfig, QuantConfig, RunConfig, TrainConfig
-from secateurs.nets.datasets.images import DataConfig
+from secateurs.nets.datasets.source import DataConfig
 from secateurs.nets.experiments import LENET_AT_DIGITS
 
 sys.path.insert(0, str(Path(__file__).parent))  # Networks that several tests share.

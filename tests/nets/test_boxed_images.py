@@ -18,7 +18,7 @@ from secateurs.nets.datasets.box_augmentation import (
   read_window,
 )
 from secateurs.nets.datasets.boxed_images import BoxedImages, make_split, object_rows
-from secateurs.nets.datasets.images import DataConfig
+from secateurs.nets.datasets.source import DataConfig
 from secateurs.utils.errors import UserError
 
 SIZE = 60

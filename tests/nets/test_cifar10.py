@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from secateurs.nets.datasets import cifar10
-from secateurs.nets.datasets.images import DataConfig
 from secateurs.nets.datasets.locate import read_path_conf
+from secateurs.nets.datasets.source import DataConfig
 from secateurs.utils.errors import UserError
 
 NAMES = [f'data_batch_{i}' for i in range(1, 6)] + ['test_batch']

@@ -8,7 +8,7 @@ from record_files import COLOURS, example, jpeg, write_shards
 
 from secateurs.nets.datasets import crops, ilsvrc12
 from secateurs.nets.datasets.ilsvrc12 import Ilsvrc12Config, explain
-from secateurs.nets.datasets.images import normalize
+from secateurs.nets.datasets.pixels import normalize
 from secateurs.utils.errors import UserError
 
 

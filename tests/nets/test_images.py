@@ -3,19 +3,10 @@ import pytest
 import tensorflow as tf
 
 from secateurs.nets.datasets import digits
-from secateurs.nets.datasets.images import (
-  AUGMENTATIONS,
-  MEAN,
-  STD,
-  Augmentation,
-  DataConfig,
-  ImageDataset,
-  Split,
-  augmented,
-  hold_out,
-  normalize,
-  sample_order,
-)
+from secateurs.nets.datasets.images import ImageDataset, sample_order
+from secateurs.nets.datasets.pixels import MEAN, STD, Augmentation, augmented, normalize
+from secateurs.nets.datasets.source import AUGMENTATIONS, DataConfig
+from secateurs.nets.datasets.splits import Split, hold_out
 from secateurs.utils.errors import UserError
 
 

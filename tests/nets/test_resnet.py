@@ -2,7 +2,7 @@ import pytest
 import tf_keras as keras
 
 from secateurs.nets.datasets import cifar10
-from secateurs.nets.datasets.images import DataConfig
+from secateurs.nets.datasets.source import DataConfig
 from secateurs.nets.lenet import lenet
 from secateurs.nets.resnet import cifar_resnet
 from secateurs.utils.errors import UserError

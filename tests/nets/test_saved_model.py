@@ -17,7 +17,9 @@ from PIL import Image
 from secateurs.learners import get_learner, learners
 from secateurs.learners.run.configs import RunConfig, TrainConfig
 from secateurs.nets.datasets import cifar10
-from secateurs.nets.datasets.images import Augmentation, ImageDataset, Split
+from secateurs.nets.datasets.images import ImageDataset
+from secateurs.nets.datasets.pixels import Augmentation
+from secateurs.nets.datasets.splits import Split
 from secateurs.nets.model_helper import ModelHelper
 from secateurs.nets.saved_model import SAVED_MODEL, SavedModelConfig
 from secateurs.utils.errors import UserError

@@ -7,7 +7,7 @@ import tf_keras as keras
 from secateurs.nets import ssd
 from secateurs.nets.datasets.box_augmentation import BoxAugmentation
 from secateurs.nets.datasets.boxed_images import BoxedImages, make_split, object_rows
-from secateurs.nets.datasets.images import DataConfig
+from secateurs.nets.datasets.source import DataConfig
 from secateurs.nets.detectors import DetectionConfig, builder, task_of
 from secateurs.utils.deploy import TFLiteModel
 from secateurs.utils.deploy.files.convert import tflite_bytes

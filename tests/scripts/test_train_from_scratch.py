@@ -6,7 +6,7 @@ import numpy as np
 import tf_keras as keras
 
 from secateurs.nets.datasets import digits
-from secateurs.nets.datasets.images import DataConfig
+from secateurs.nets.datasets.source import DataConfig
 from secateurs.utils.graph import count
 
 SCRIPT = 'scripts/train_from_scratch.py'

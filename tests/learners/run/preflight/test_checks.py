@@ -5,7 +5,7 @@ import pytest
 import tf_keras as keras
 
 from secateurs.learners.run.preflight import checks
-from secateurs.nets.datasets.images import DataConfig
+from secateurs.nets.datasets.source import DataConfig
 from secateurs.nets.experiments import LENET_AT_DIGITS
 from secateurs.utils.errors import UserError
 
