@@ -28,8 +28,9 @@ from secateurs.utils.training import distributed
 from secateurs.utils.training.engine.loop import TrainStep
 from secateurs.utils.training.engine.masks import MaskSet, nb_kept
 from secateurs.utils.training.engine.patterns import Pattern
-from secateurs.utils.training.layerwise.features import Features, find_target
+from secateurs.utils.training.layerwise.features import Features
 from secateurs.utils.training.layerwise.linear import is_refittable, is_separable
+from secateurs.utils.training.layerwise.targets import find_target
 
 _GRAM_IMAGES, _GRAM_BATCH, _GRAM_POINTS = 1024, 64, 10
 

@@ -16,7 +16,7 @@ from secateurs.learners.channels.repair.method import Method
 from secateurs.learners.channels.repair.rows import assign
 from secateurs.learners.run.console import say
 from secateurs.utils.graph.flat.walk import FlatModel, flatten_model
-from secateurs.utils.training.layerwise.features import Features, find_target
+from secateurs.utils.training.layerwise.features import Features
 from secateurs.utils.training.layerwise.linear import (
   is_refittable,
   kernel_matrix,
@@ -25,6 +25,7 @@ from secateurs.utils.training.layerwise.linear import (
   row_channels,
 )
 from secateurs.utils.training.layerwise.readers import Reader
+from secateurs.utils.training.layerwise.targets import find_target
 
 _SMALL_MATRIX = 1024
 P, R = ParamSpec('P'), TypeVar('R')

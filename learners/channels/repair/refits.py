@@ -19,9 +19,9 @@ from secateurs.learners.channels.repair.rows import refit_rows
 from secateurs.utils.graph.flat.walk import flatten_model
 from secateurs.utils.training import distributed
 from secateurs.utils.training.layerwise.elimination import backward_order
-from secateurs.utils.training.layerwise.features import find_target
 from secateurs.utils.training.layerwise.linear import kernel_matrix, kernel_of, row_channels
 from secateurs.utils.training.layerwise.readers import Reader
+from secateurs.utils.training.layerwise.targets import find_target
 
 
 class LayerRefits:

@@ -10,13 +10,14 @@ from secateurs.learners.channels.repair.method import Method
 from secateurs.utils.training.layerwise.channel_choice import (
   channel_moments,
 )
-from secateurs.utils.training.layerwise.features import Features, Target, has_shift
+from secateurs.utils.training.layerwise.features import Features
 from secateurs.utils.training.layerwise.least_squares import Moments, refit
 from secateurs.utils.training.layerwise.linear import (
   kernel_of,
   row_channels,
 )
 from secateurs.utils.training.layerwise.readers import Reader
+from secateurs.utils.training.layerwise.targets import Target, has_shift
 from secateurs.utils.training.layerwise.thinet import scalars
 
 

@@ -19,80 +19,18 @@ import tf_keras as keras
 from secateurs.utils import nested
 from secateurs.utils.graph.counts.memory import inference_batch
 from secateurs.utils.graph.flat.cuts import run_calls
-from secateurs.utils.graph.flat.walk import Call, FlatModel, flatten_model
+from secateurs.utils.graph.flat.walk import Call, flatten_model
 from secateurs.utils.training import distributed
 from secateurs.utils.training.layerwise.least_squares import Moments, NormalEquations
 from secateurs.utils.training.layerwise.linear import (
-  is_addition,
   is_separable,
   kernel_matrix,
-  kernel_of,
 )
 from secateurs.utils.training.layerwise.maps import Maps, MapStore
+from secateurs.utils.training.layerwise.patches import patches
+from secateurs.utils.training.layerwise.targets import Target, affine, has_shift, readers_of
 
-L = keras.layers
-_PASSING = (L.Dropout, L.SpatialDropout1D, L.SpatialDropout2D, L.SpatialDropout3D)
 _MIN_SHARE = 1e-3
-
-
-@dataclasses.dataclass(frozen=True)
-class Target:
-  """A layer that is refit, and where its output goes.
-
-  Attributes:
-    call: its call.
-    norm: the BatchNormalization after it, if that alone reads its output.
-    others: tensors that are added to its output, after `norm` or not; empty without an addition.
-  """
-
-  call: Call
-  norm: str | None
-  others: tuple[int, ...]
-
-
-def find_target(flat: FlatModel, name: str) -> Target:
-  """Follows a layer's output to its normalisation and to an addition."""
-  call = flat.calls_by_layer()[name][0]
-  readers = _readers(flat)
-  norm, tensor = None, call.outputs[0]
-  plain = getattr(call.layer, 'activation', None) in (None, keras.activations.linear)
-  while plain and tensor not in flat.outputs and len(readers[tensor]) == 1:
-    step = readers[tensor][0]
-    layer = step.layer
-    shared = len(flat.calls_by_layer()[step.name]) > 1
-    if type(layer) is L.BatchNormalization and norm is None and not shared:
-      norm = step.name
-    elif is_addition(layer) and len(step.inputs) > 1:
-      same = all(flat.shapes[i] == flat.shapes[tensor] for i in step.inputs)
-      others = tuple(i for i in step.inputs if i != tensor)
-      return Target(call, norm, others if same and len(others) == len(step.inputs) - 1 else ())
-    elif not isinstance(layer, _PASSING):
-      break
-    tensor = step.outputs[0]
-  return Target(call, norm, ())
-
-
-def _readers(flat: FlatModel) -> list[list[Call]]:
-  readers: list[list[Call]] = [[] for _ in flat.shapes]
-  for call in flat.calls:
-    for number in set(call.inputs):
-      readers[number].append(call)
-  return readers
-
-
-def _affine(layers: Mapping[str, L.Layer], target: Target) -> tuple[np.ndarray, np.ndarray]:
-  """Factor and offset that bias and normalisation give a layer's sums at inference, [outputs]."""
-  layer = layers[target.call.name]
-  size = kernel_of(layer).shape[-1]
-  offset = layer.bias.numpy().astype(np.float64) if layer.use_bias else np.zeros(size)
-  if target.norm is None:
-    return np.ones(size), offset
-  norm = layers[target.norm]
-  scale = 1 / np.sqrt(norm.moving_variance.numpy().astype(np.float64) + norm.epsilon)
-  if norm.scale:
-    scale = scale * norm.gamma.numpy()
-  shift = norm.beta.numpy() if norm.center else 0.0
-  return scale, scale * (offset - norm.moving_mean.numpy()) + shift
 
 
 class Features:
@@ -129,7 +67,7 @@ class Features:
     if [c.name for c in self._calls] != [c.name for c in self._twins]:
       raise ValueError('The two networks must have the same layers in the same order.')
     self._seed, self._nb_points = seed, nb_points
-    readers = _readers(self.original)
+    readers = readers_of(self.original)
     self._left = [len(calls) for calls in readers]
     self._producer = {out: i for i, call in enumerate(self._calls) for out in call.outputs}
     self._ancestors: dict[int, frozenset[int]] = {}
@@ -239,8 +177,8 @@ class Features:
     before, after = self.maps(target.call.inputs[0])
     same = after is before and not (is_separable(layer) and _rows_differ(layer, twin))
     lost = self._lost(target) if compensate else []
-    scale, offset = _affine(self.original.layers(), target)
-    now_scale, now_offset = _affine(self.pruned.layers(), target)
+    scale, offset = affine(self.original.layers(), target)
+    now_scale, now_offset = affine(self.pruned.layers(), target)
     usable = np.abs(now_scale) > _MIN_SHARE * np.abs(now_scale).max()
     inverse = np.where(usable, 1 / np.where(usable, now_scale, 1), 0.0)
     factor = np.where(usable, scale * inverse, 1.0)
@@ -275,7 +213,7 @@ class Features:
 
   def scale(self, target: Target) -> np.ndarray:
     """What the outputs of a layer of the pruned network are multiplied with after it, [outputs]."""
-    return _affine(self.pruned.layers(), target)[0]
+    return affine(self.pruned.layers(), target)[0]
 
   def _lost(self, target: Target) -> list[tuple[Maps, Maps]]:
     """What is added beside the layer in the original and in the pruned network, where they differ."""
@@ -299,52 +237,3 @@ def _append(maps: Mapping[int, Maps], values: Mapping[int, tf.Tensor]) -> None:
 def _rows_differ(one: keras.layers.Layer, other: keras.layers.Layer) -> bool:
   """Whether two separable convolutions make different maps for their pointwise kernels."""
   return (one.depthwise_kernel.numpy() != other.depthwise_kernel.numpy()).any()
-
-
-def has_shift(target: Target) -> bool:
-  """Whether an intercept can be given to the layer: by its bias, or by the mean after it."""
-  return bool(target.call.layer.use_bias) or target.norm is not None
-
-
-def patches(maps: np.ndarray, layer: keras.layers.Layer, points: tuple) -> np.ndarray:
-  """The input rows that a layer multiplies with its kernel at some output positions.
-
-  Args:
-    maps: [n, h, w, c] (or [n, t, c], [n, d, h, w, c]), or [n, ..., c] for a Dense layer.
-    layer: a convolution, plain or separable, or a Dense layer.
-    points: index arrays of output positions: (image, row, column), or (image,) for flat rows.
-
-  Returns:
-    [points, k * k * c], in the order of the flattened kernel, or [points, c]. For a separable
-    convolution what its depthwise kernel makes of them, [points, c * multiplier].
-  """
-  if isinstance(layer, L.Dense):
-    return maps[points]
-  nb_axes, nb_points = len(points) - 1, len(points[0])
-  inside, places = np.ones((nb_points, *[1] * nb_axes), bool), []
-  for axis in range(nb_axes):
-    starts = _starts(layer, axis, maps.shape[1 + axis])
-    reach = np.arange(layer.kernel_size[axis]) * layer.dilation_rate[axis]
-    found = points[1 + axis][:, None] * layer.strides[axis] - starts + reach
-    found = found.reshape(nb_points, *[1] * axis, -1, *[1] * (nb_axes - 1 - axis))
-    inside = inside & (found >= 0) & (found < maps.shape[1 + axis])
-    places.append(np.clip(found, 0, maps.shape[1 + axis] - 1))
-  images = points[0].reshape(nb_points, *[1] * nb_axes)
-  found = np.where(inside[..., None], maps[(images, *places)], 0)
-  if not is_separable(layer):
-    return found.reshape(nb_points, -1)
-  depthwise = layer.depthwise_kernel.numpy()
-  depthwise = depthwise.reshape(-1, *depthwise.shape[-2:])
-  found = found.reshape(nb_points, len(depthwise), -1).astype(depthwise.dtype)
-  return np.einsum('pkc,kcm->pcm', found, depthwise, optimize=True).reshape(nb_points, -1)
-
-
-def _starts(layer: keras.layers.Layer, axis: int, size: int) -> int:
-  """Zeros that a convolution puts before an axis of its input."""
-  reach = (layer.kernel_size[axis] - 1) * layer.dilation_rate[axis] + 1
-  if layer.padding == 'causal':
-    return reach - 1
-  if layer.padding != 'same':
-    return 0
-  stride = layer.strides[axis]
-  return max((-(-size // stride) - 1) * stride + reach - size, 0) // 2

@@ -13,8 +13,9 @@ from secateurs.learners.channels.repair.reconstruct import prune
 from secateurs.nets.resnet import cifar_resnet
 from secateurs.utils.errors import UserError
 from secateurs.utils.graph import ChannelGraph, apply_plan, count, plan_cost, plan_slice
-from secateurs.utils.training.layerwise.features import Features, patches
+from secateurs.utils.training.layerwise.features import Features
 from secateurs.utils.training.layerwise.linear import kernel_matrix, row_channels
+from secateurs.utils.training.layerwise.patches import patches
 
 L = keras.layers
 RNG = np.random.default_rng(0)
