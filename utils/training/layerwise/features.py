@@ -22,10 +22,7 @@ from secateurs.utils.graph.flat.cuts import run_calls
 from secateurs.utils.graph.flat.walk import Call, flatten_model
 from secateurs.utils.training import distributed
 from secateurs.utils.training.layerwise.least_squares import Moments, NormalEquations
-from secateurs.utils.training.layerwise.linear import (
-  is_separable,
-  kernel_matrix,
-)
+from secateurs.utils.training.layerwise.linear import is_separable, kernel_matrix
 from secateurs.utils.training.layerwise.maps import Maps, MapStore
 from secateurs.utils.training.layerwise.patches import patches
 from secateurs.utils.training.layerwise.targets import Target, affine, has_shift, readers_of

@@ -5,10 +5,9 @@ from __future__ import annotations
 import numpy as np
 import tf_keras as keras
 
-from secateurs.utils.training.layerwise.features import L
-from secateurs.utils.training.layerwise.linear import (
-  is_separable,
-)
+from secateurs.utils.training.layerwise.linear import is_separable
+
+L = keras.layers
 
 
 def patches(maps: np.ndarray, layer: keras.layers.Layer, points: tuple) -> np.ndarray:

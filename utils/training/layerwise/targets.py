@@ -9,12 +9,9 @@ import numpy as np
 import tf_keras as keras
 
 from secateurs.utils.graph.flat.walk import Call, FlatModel
-from secateurs.utils.training.layerwise.features import L
-from secateurs.utils.training.layerwise.linear import (
-  is_addition,
-  kernel_of,
-)
+from secateurs.utils.training.layerwise.linear import is_addition, kernel_of
 
+L = keras.layers
 _PASSING = (L.Dropout, L.SpatialDropout1D, L.SpatialDropout2D, L.SpatialDropout3D)
 
 
