@@ -35,6 +35,7 @@ from secateurs.utils.training import distributed
 from secateurs.utils.training.engine.masks import Masks
 from secateurs.utils.training.layerwise.linear import MAX_ROWS, by_last_rows, kernel_of
 from secateurs.utils.training.layerwise.maps import MapStore
+from secateurs.utils.training.models.batch_norm import nb_samples_for
 from secateurs.utils.training.models.weights import (
   assign_weights,
   copy_weights,
@@ -42,7 +43,7 @@ from secateurs.utils.training.models.weights import (
   named_weights,
 )
 
-_NB_BN_BATCHES, _BN_BATCH = 20, 64
+_BN_BATCH = 64
 _MAX_MAP_BYTES, _FLOAT_BYTES = 1 << 30, 4
 
 
@@ -303,8 +304,9 @@ class ChannelLearner(CompressionLearner):
 
   def bn_images(self) -> Iterable[tf.Tensor]:
     """Batches of images that BN's statistics are re-estimated over, read again each time."""
-    size = inference_batch(flatten_model(self.model), _BN_BATCH)
-    nb_batches = -(-_NB_BN_BATCHES * _BN_BATCH // size)
+    number = nb_samples_for(self.model, self.helper.nb_samples('train'))
+    size = min(inference_batch(flatten_model(self.model), _BN_BATCH), number)
+    nb_batches = -(-number // size)
     return self._batches('batch_norm', nb_batches, size).map(lambda *batch: batch[0])
 
   def before_training(self, graph: ChannelGraph) -> None:

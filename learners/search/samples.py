@@ -17,15 +17,17 @@ from secateurs.utils.graph.counts.memory import inference_batch
 from secateurs.utils.graph.flat.walk import flatten_model
 from secateurs.utils.training import distributed
 from secateurs.utils.training.layerwise.maps import MapStore
+from secateurs.utils.training.models.batch_norm import nb_samples_for
 
-_BATCH, _NB_BN_BATCHES = 64, 20
+_BATCH = 64
 _MAX_MAP_BYTES = 1 << 30
 
 
 def bn_batches(settings: Settings, augment: str, model: keras.Model) -> Iterable[tf.Tensor]:
   """This process's batches of inputs that batch normalisation is re-estimated over."""
-  size = inference_batch(flatten_model(model), _BATCH)
-  return _inputs(settings, augment, 'batch_norm', -(-_NB_BN_BATCHES * _BATCH // size), size)
+  number = nb_samples_for(model, settings.helper.nb_samples('train'))
+  size = min(inference_batch(flatten_model(model), _BATCH), number)
+  return _inputs(settings, augment, 'batch_norm', -(-number // size), size)
 
 
 def repair(settings: Settings, augment: str, store: Callable[[], MapStore]) -> Repair:

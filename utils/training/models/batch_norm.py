@@ -9,8 +9,11 @@ import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
+from secateurs.utils.graph import count
 from secateurs.utils.training import distributed
 from secateurs.utils.training.models.weights import leaf_layers
+
+_SAMPLES, _FEWEST, _MACS = 1280, 64, 500e9
 
 
 def batch_norms(model: keras.Model) -> list[keras.layers.BatchNormalization]:
@@ -38,6 +41,20 @@ def averaging_slower(model: keras.Model, factor: int) -> Iterator[None]:
   finally:
     for layer, momentum in zip(norms, momenta, strict=True):
       layer.momentum = momentum
+
+
+def nb_samples_for(model: keras.Model, available: int) -> int:
+  """Samples that statistics are re-estimated over between steps of a run.
+
+  1,280, but not more than there are, nor more than 500 G MACs take, and at least 64: each gives as many
+  values as its maps have positions.
+
+  Args:
+    model: whose statistics they are.
+    available: training samples.
+  """
+  affordable = max(int(_MACS // max(count(model).macs, 1)), _FEWEST)
+  return max(min(_SAMPLES, affordable, available), 1)
 
 
 def reestimate(model: keras.Model, batches: Iterable[tf.Tensor | np.ndarray]) -> None:
