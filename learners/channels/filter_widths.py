@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
-from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import tf_keras as keras
 
-from secateurs.learners.channels.allocation import amc_widths, ram, solvers, timed
+from secateurs.learners.channels.allocation import (
+  amc_widths,
+  filter_search,
+  ram,
+  solvers,
+  timed,
+)
 from secateurs.learners.channels.allocation.choices import Choices
-from secateurs.learners.channels.allocation.colony import Colony, Found
-from secateurs.learners.channels.allocation.filter_scan import masked_parts, sensitivity
+from secateurs.learners.channels.allocation.filter_scan import scan, sensitivity
 from secateurs.learners.channels.allocation.latency import share_for
 from secateurs.learners.channels.allocation.ranked import Ranked, Site, exact_cost
 from secateurs.learners.channels.allocation.ratios import nb_left, read_numbers, read_ratios
@@ -25,24 +27,16 @@ from secateurs.learners.channels.allocation.registry import (
   SCORE,
   Request,
 )
-from secateurs.learners.channels.allocation.sensitivity import losses_of, unit_parts
+from secateurs.learners.channels.allocation.sensitivity import losses_of
 from secateurs.learners.channels.criteria.hrank import hrank_counts
 from secateurs.learners.channels.cuts.cutting import plan_of
 from secateurs.learners.channels.cuts.shortcuts import even
 from secateurs.learners.channels.cuts.units import Unit
 from secateurs.learners.channels.filter_config import FpConfig
-from secateurs.learners.channels.repair.reconstruct import statistics
-from secateurs.learners.channels.repair.refits import LayerRefits
 from secateurs.learners.channels.state import WidthState
-from secateurs.learners.run.console import say
-from secateurs.learners.run.helper import Helper
-from secateurs.learners.run.training import divergence
-from secateurs.learners.run.training.judging import judging_samples, judging_split
-from secateurs.learners.run.training.trials import Candidate
 from secateurs.utils.graph import apply_plan
 
 _LITTLE = 1e-6
-_CURVE_SHARES = (1 / 8, 1 / 4, 0.4, 0.55, 0.7, 0.85, 1.0)
 
 
 class FilterWidths:
@@ -84,7 +78,7 @@ class FilterWidths:
       )
       site.save()
     if measures == DIVERGENCE and state.divergence is None:
-      state.divergence = self._scan(ranked, site)
+      state.divergence = scan(ranked, site)
       site.save()
     if config.target_ram is not None:
       if state.counts is None:
@@ -120,7 +114,7 @@ class FilterWidths:
         site.save,
       )
     if measures == FITNESS and state.shares is None:
-      self._search(ranked, site, budget)
+      filter_search.search(config, state, self._choices(ranked), ranked, site, budget)
       if config.target_latency is not None:  # Other widths of equal MACs are not quite as fast.
         state.latency = self._fraction_of_time(ranked, site)
         state.macs_ratio = state.latency['fraction']
@@ -279,66 +273,3 @@ class FilterWidths:
       prefix=self._config.prefix,
     )
     return {'fraction': fraction, 'measured': measured}
-
-  # Measuring.
-
-  def _scan(self, ranked: Ranked, site: Site) -> divergence.Curve:
-    """The divergence of each unit pruned alone, and refit where cuts are."""
-    original, images = site.original(), None if site.images is None else site.images()
-    refit = [] if images is None else [unit for unit in ranked.units if unit.readers]
-    samples, _ = judging_samples(site.helper, divergence.NB_IMAGES)
-    graph = ranked.graph.again(original)
-    rest = [unit for unit in ranked.units if unit not in refit]
-    parts = masked_parts(graph, rest, ranked.keys, _CURVE_SHARES)
-    if refit:
-      method = dataclasses.replace(site.method, scores=ranked.keys)
-      readers = statistics(site.original(), original, refit, images, method)
-      refits = LayerRefits(site.original(), refit, readers, method)
-      parts += unit_parts(original, refit, refits)
-    return divergence.scan(original, parts, samples, site.helper.task, _say_curve)
-
-  def _search(self, ranked: Ranked, site: Site, budget: float) -> None:
-    config, state, choices = self._config, self._state, self._choices(ranked)
-    names = [unit.name for unit in ranked.units]
-
-    def propose(codes: Sequence[int]) -> Candidate:
-      shares = {name: code / 10 for name, code in zip(names, codes, strict=True)}
-      counts = solvers.by_shares(choices, budget, shares)
-      return Candidate(counts, choices.cost(counts))
-
-    colony = Colony(
-      len(names),
-      config.constants,
-      propose,
-      site.fitness(ranked),
-      site.candidates(),
-      site.seed,
-      say,
-      site.save,
-    )
-    found = colony.run()
-    state.shares = {name: code / 10 for name, code in zip(names, found.codes, strict=True)}
-    state.colony = {
-      'best so far': _over_cycles(found.best),
-      'mean of the sources': _over_cycles(found.mean),
-    }
-    state.search = _summary(found, propose(found.codes), site.helper)
-
-
-def _summary(found: Found, final: Candidate, helper: Helper) -> dict[str, Any]:
-  return {
-    'candidates': found.nb_judged,
-    'fitness': found.fitness,
-    'codes': found.codes,
-    'macs': final.cost,
-    'split': judging_split(helper),
-  }
-
-
-def _over_cycles(values: Sequence[float]) -> list[tuple[float, float]]:
-  return [(i / max(len(values) - 1, 1), value) for i, value in enumerate(values)]
-
-
-def _say_curve(number: int, total: int, name: str, curve: divergence.Curve) -> None:
-  shown = divergence.describe(curve)
-  say(f'scan  {number}/{total}  {name}: divergence with so many channels gone  {shown}')

@@ -17,7 +17,7 @@ from secateurs.learners.channels.allocation.ratios import read_ratios
 from secateurs.learners.channels.allocation.registry import ALLOCATIONS, Request
 from secateurs.learners.channels.allocation.reward import Reward
 from secateurs.learners.channels.allocation.search import WidthSearch, summary
-from secateurs.learners.channels.allocation.sensitivity import losses_of, unit_parts
+from secateurs.learners.channels.allocation.sensitivity import losses_of, say_curve, unit_parts
 from secateurs.learners.channels.configs import WidthConfig
 from secateurs.learners.channels.cuts.cutting import plan_of
 from secateurs.learners.channels.cuts.units import Unit
@@ -25,7 +25,6 @@ from secateurs.learners.channels.repair.method import Method
 from secateurs.learners.channels.repair.reconstruct import statistics
 from secateurs.learners.channels.repair.refits import LayerRefits
 from secateurs.learners.channels.state import WidthState
-from secateurs.learners.run.console import say
 from secateurs.learners.run.helper import Helper
 from secateurs.learners.run.training import divergence
 from secateurs.learners.run.training.judging import Judge, judging_samples, judging_split
@@ -305,7 +304,7 @@ class Widths:
     if self._state.divergence is None:
       images, _ = judging_samples(site.helper, divergence.NB_IMAGES)
       parts = unit_parts(working, units, refits)
-      self._state.divergence = divergence.scan(working, parts, images, site.helper.task, _say_curve)
+      self._state.divergence = divergence.scan(working, parts, images, site.helper.task, say_curve)
     return refits
 
   def _search(
@@ -340,8 +339,3 @@ class Widths:
 def _first_channels(units: Sequence[Unit]) -> ram.Masks:
   """The first channels of each unit stay: which ones does not matter for time and memory."""
   return lambda counts: [np.arange(unit.size) < counts[unit.name] for unit in units]
-
-
-def _say_curve(number: int, total: int, name: str, curve: divergence.Curve) -> None:
-  shown = divergence.describe(curve)
-  say(f'scan  {number}/{total}  {name}: divergence with so many channels gone  {shown}')

@@ -7,14 +7,19 @@ filters has gone, layer by layer.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from secateurs.learners.channels.allocation.ranked import Ranked, Site
+from secateurs.learners.channels.allocation.sensitivity import say_curve, unit_parts
 from secateurs.learners.channels.criteria.ranking import best
 from secateurs.learners.channels.cuts.cutting import plan_of
 from secateurs.learners.channels.cuts.units import Unit
+from secateurs.learners.channels.repair.reconstruct import statistics
+from secateurs.learners.channels.repair.refits import LayerRefits
 from secateurs.learners.run.console import say
 from secateurs.learners.run.helper import Helper
 from secateurs.learners.run.training import divergence
@@ -23,6 +28,7 @@ from secateurs.learners.run.training.judging import judging_samples
 from secateurs.utils.graph import ChannelGraph, masked
 from secateurs.utils.graph.flat.cuts import first_calls
 
+_CURVE_SHARES = (1 / 8, 1 / 4, 0.4, 0.55, 0.7, 0.85, 1.0)
 TENTHS = tuple(tenth / 10 for tenth in range(1, 10))
 
 
@@ -109,3 +115,19 @@ def as_text(curves: Mapping[str, Curve], unit: float = 100.0) -> str:
 def _say(number: int, total: int, name: str, curve: Curve) -> None:
   shown = ', '.join(f'{100 * gone:.0f} %: {value:.4f}' for gone, value in curve[1::2])
   say(f'scan  {number}/{total}  {name}: drop of the score with so many channels gone  {shown}')
+
+
+def scan(ranked: Ranked, site: Site) -> dict[str, Curve]:
+  """The divergence of each unit pruned alone, and refit where cuts are; curves by unit name."""
+  original, images = site.original(), None if site.images is None else site.images()
+  refit = [] if images is None else [unit for unit in ranked.units if unit.readers]
+  samples, _ = judging_samples(site.helper, divergence.NB_IMAGES)
+  graph = ranked.graph.again(original)
+  rest = [unit for unit in ranked.units if unit not in refit]
+  parts = masked_parts(graph, rest, ranked.keys, _CURVE_SHARES)
+  if refit:
+    method = dataclasses.replace(site.method, scores=ranked.keys)
+    readers = statistics(site.original(), original, refit, images, method)
+    refits = LayerRefits(site.original(), refit, readers, method)
+    parts += unit_parts(original, refit, refits)
+  return divergence.scan(original, parts, samples, site.helper.task, say_curve)

@@ -10,7 +10,8 @@ import tf_keras as keras
 
 from secateurs.learners.channels.cuts.units import Unit
 from secateurs.learners.channels.repair.refits import LayerRefits
-from secateurs.learners.run.training.divergence import Curve, Part, losses_at
+from secateurs.learners.run.console import say
+from secateurs.learners.run.training.divergence import Curve, Part, describe, losses_at
 from secateurs.utils.graph.flat.cuts import first_calls
 from secateurs.utils.graph.flat.walk import flatten_model
 
@@ -39,6 +40,11 @@ def unit_parts(working: keras.Model, units: Sequence[Unit], refits: LayerRefits)
     )
     for unit in units
   ]
+
+
+def say_curve(number: int, total: int, name: str, curve: Curve) -> None:
+  """A line for the terminal on each unit that has been measured."""
+  say(f'scan  {number}/{total}  {name}: divergence with so many channels gone  {describe(curve)}')
 
 
 def losses_of(curves: Mapping[str, Curve], units: Sequence[Unit]) -> dict[str, np.ndarray]:
