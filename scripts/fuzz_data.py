@@ -121,7 +121,7 @@ def cifar10_of_python(folder: Path) -> Path:
 def read_cifar10(path: Path) -> list[np.ndarray]:
   """All pixels and labels of the folder that a file lies in."""
   from secateurs.nets.datasets import cifar10
-  from secateurs.nets.datasets.images import DataConfig
+  from secateurs.nets.datasets.source import DataConfig
 
   with mock.patch.object(cifar10, '_NB_PER_FILE', _NB_A_FILE):
     data = cifar10.load(DataConfig(data_dir_local=str(path.parent)))
