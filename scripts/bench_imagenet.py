@@ -3,7 +3,7 @@
 Usage: python scripts/bench_imagenet.py --data DIR [--networks resnet50,vgg16] [--learners chn-pruned]
                                         [--out FILE.jsonl] [--size 224] [--batch 16] [-- FLAGS]
 
-DIR holds train/<class>/ and val/<class>/ with photographs. Each run is a process of its own whose peak
+DIR holds train/<class>/ and val/<class>/ with photographs. Each run is a separate process, whose peak
 is the system's (getrusage); its trainings have a few steps, since memory and the time of a step do not
 depend on their number. Runs that FILE.jsonl has are not run again, so that a sweep can be stopped. The
 table is printed in Markdown at the end.
