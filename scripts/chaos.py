@@ -150,7 +150,7 @@ def killed(
     begun = time.time()
     process = start(found.name, folder, nb_ranks)
     if nb_before % 2:
-      alive = wait(process, whole, until=lambda: any(newer(exported(folder), begun)))  # noqa: B023
+      alive = wait(process, 5 * whole, until=lambda: any(newer(exported(folder), begun)))  # noqa: B023
       alive = alive and wait(process, rng.random() * (whole - before))
     else:
       alive = wait(process, rng.random() * before)
