@@ -49,3 +49,13 @@ def test_a_data_set_smaller_than_the_recipes_batch_makes_smaller_batches(make):
   assert 'Batches have 40 samples and not the 64 of the recipe' in learner.rates.batch_note
   rates = make('full-prec').rates
   assert (rates.batch_size, rates.batch_note) == (64, None)
+
+
+@pytest.mark.parametrize('name', ['.', 'logs', 'models', 'models_ws', 'models_ws_eval'])
+def test_a_file_where_a_folder_should_be_is_noticed_before_training(make, tmp_path, name):
+  place = tmp_path / 'run' / name
+  place.parent.mkdir(exist_ok=True)
+  place.write_text('mine')
+  with pytest.raises(UserError, match=r'Cannot write to the folder .*run'):
+    make('weight-sparse').train()
+  assert place.read_text() == 'mine'
