@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from secateurs.nets.datasets.crops import decode_window
+from secateurs.nets.datasets.decoding import cannot_be_decoded
 from secateurs.nets.datasets.file_names import FileNames, PathTable, names_in
 from secateurs.nets.datasets.image_checks import check_images
 from secateurs.nets.datasets.images import ImageDataset
@@ -215,7 +216,5 @@ def _decoded(split: Split, shape: tuple[int, int, int], decode) -> Split:  # noq
     try:
       images[index] = next(decoder).numpy()
     except tf.errors.InvalidArgumentError as error:
-      raise UserError(
-        f'{path} cannot be decoded: a complete JPEG or PNG file was expected, fix or delete it.'
-      ) from error
+      raise cannot_be_decoded(path) from error
   return Split(images, split.labels)

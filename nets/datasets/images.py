@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import tensorflow as tf
 
+from secateurs.nets.datasets.decoding import decoded
 from secateurs.nets.datasets.file_names import FileNames, PathTable
 from secateurs.nets.datasets.pixels import Augmentation, augmented, normalize
 from secateurs.nets.datasets.splits import Split, spread
@@ -182,10 +183,8 @@ class ImageDataset:
         lambda i: (_with_shape(tf.gather(images, i), self.image_shape), tf.gather(labels, i)),
         num_parallel_calls=1,
       )
-    decoded = indices.unbatch().map(
-      lambda i: (self._decode(images[i]), labels[i]), num_parallel_calls=tf.data.AUTOTUNE
-    )
-    return decoded.batch(batch_size, drop_remainder=drop_remainder)
+    found = decoded(indices.unbatch(), images, labels, self._decode)
+    return found.batch(batch_size, drop_remainder=drop_remainder)
 
 
 def _with_shape(images: tf.Tensor, shape: tuple[int, int, int]) -> tf.Tensor:

@@ -2,6 +2,7 @@ import io
 import os
 import struct
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from PIL import Image
 from secateurs.nets.datasets import image_folder
 from secateurs.nets.datasets.crops import decode_window
 from secateurs.nets.datasets.image_folder import ImageFolderConfig
-from secateurs.utils.errors import UserError
+from secateurs.utils.errors import UserError, told_in
 
 
 def fill(folder, colour, nb=5, size=(20, 30), ending='png'):
@@ -111,6 +112,22 @@ def test_a_cut_image(root):
   path.write_bytes(path.read_bytes()[:-2000])
   with pytest.raises(UserError, match=r'0.png cannot be decoded'):
     load(root)
+
+
+@pytest.mark.parametrize('place', [0, 3, 7])
+def test_a_cut_image_is_named_where_images_are_decoded_while_training(root, monkeypatch, place):
+  monkeypatch.setattr(image_folder, '_CACHE_BYTES', 0)
+  data = load(root)
+  path = Path(data.splits['train'].images[place])
+  whole = [batch[1].numpy() for batch in data.eval_batches('train', 3)]
+  path.write_bytes(path.read_bytes()[:-20])
+  for batches in (data.eval_batches('train', 3), data.train_batches(8, 0).take(1)):
+    with pytest.raises(tf.errors.OpError) as raised:
+      list(batches)
+    assert str(told_in(raised.value)).startswith(f'{path} cannot be decoded: a complete JPEG')
+  rest = [batch[1].numpy() for batch in data.eval_batches('eval', 3)]
+  assert sum(map(len, whole)) == 8
+  assert sum(map(len, rest)) == 2
 
 
 def png(width, height):

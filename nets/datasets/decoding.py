@@ -1,0 +1,70 @@
+"""Decodes files while they are read; one that cannot be decoded is named."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import tensorflow as tf
+
+from secateurs.nets.datasets.file_names import PathTable
+from secateurs.utils.errors import UserError
+
+
+def decoded(
+  places: tf.data.Dataset,
+  paths: PathTable,
+  labels: tf.Tensor,
+  decode: Callable[[tf.Tensor], tf.Tensor],
+) -> tf.data.Dataset:
+  """Images and labels at some places, in their order.
+
+  An operation that fails does not say of which file. Failures are therefore left out, and found where
+  the places of what is left are no longer those that were asked for.
+
+  Args:
+    places: int64 scalars; the same whenever they are read.
+    paths: of the files.
+    labels: of the files.
+    decode: makes a tensor of known shape from a path.
+
+  Returns:
+    Pairs (image, label). Reading them raises an error that carries a UserError where a file cannot be
+    decoded.
+  """
+  found = places.map(
+    lambda i: (i, decode(paths[i]), labels[i]), num_parallel_calls=tf.data.AUTOTUNE
+  ).ignore_errors()
+  end = tf.constant(-1, tf.int64)
+  _, *parts = found.element_spec
+  nothing = tuple(tf.zeros(part.shape, part.dtype) for part in parts)
+  pairs = tf.data.Dataset.zip(
+    (
+      places.concatenate(tf.data.Dataset.from_tensors(end)),
+      found.concatenate(tf.data.Dataset.from_tensors((end, *nothing))),
+    )
+  )
+
+  def checked(wanted: tf.Tensor, given: tuple) -> tuple:
+    place, image, label = given
+    missing = tf.cond(
+      wanted == place,
+      lambda: False,
+      lambda: tf.numpy_function(_complain, [paths[wanted]], tf.bool),
+    )
+    with tf.control_dependencies([missing]):
+      return tf.identity(place), image, label
+
+  whole = pairs.map(checked, num_parallel_calls=1).filter(lambda place, *_: place >= 0)
+  return whole.map(lambda _, image, label: (image, label), num_parallel_calls=1)
+
+
+def cannot_be_decoded(path: str) -> UserError:
+  """The refusal of a damaged file."""
+  return UserError(
+    f'{path} cannot be decoded: a complete JPEG or PNG file was expected, fix or delete it.'
+  )
+
+
+def _complain(path: bytes) -> np.bool_:
+  raise cannot_be_decoded(path.decode(errors='backslashreplace'))
