@@ -1,13 +1,15 @@
 """Ctrl-C that cannot get lost.
 
 Python raises KeyboardInterrupt wherever the main thread happens to be. In a destructor or in a callback
-of the garbage collector it is printed and ignored, and a program that makes many short-lived objects
-would go on as if nothing had been pressed. `check` asks again at moments where it is heard.
+of the garbage collector it is printed with a traceback and ignored, and a program that makes many
+short-lived objects would go on as if nothing had been pressed. `check` asks again at moments where it
+is heard, and nothing is printed until then.
 """
 
 from __future__ import annotations
 
 import signal
+import sys
 from types import FrameType
 
 
@@ -22,6 +24,12 @@ class _Interrupts:
     self.pressed = True
     raise KeyboardInterrupt
 
+  @staticmethod
+  def ignored(error: sys.UnraisableHookArgs) -> None:
+    """Called by Python with what it ignores."""
+    if not issubclass(error.exc_type, KeyboardInterrupt):
+      sys.__unraisablehook__(error)
+
 
 _interrupts = _Interrupts()
 
@@ -34,6 +42,7 @@ def arm() -> None:
   _interrupts.pressed = False
   if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
     signal.signal(signal.SIGINT, _interrupts.handle)
+    sys.unraisablehook = _interrupts.ignored
 
 
 def check() -> None:

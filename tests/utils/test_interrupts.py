@@ -1,5 +1,6 @@
 import os
 import signal
+import sys
 
 import pytest
 
@@ -8,24 +9,38 @@ from secateurs.utils import interrupts
 
 @pytest.fixture(autouse=True)
 def restored():
-  before = signal.signal(signal.SIGINT, signal.default_int_handler)
+  before, hook = signal.signal(signal.SIGINT, signal.default_int_handler), sys.unraisablehook
   yield
   interrupts.arm()  # Nothing is pending for tests that follow.
   signal.signal(signal.SIGINT, before)
+  sys.unraisablehook = hook
 
 
-def test_an_interrupt_that_a_destructor_swallows_is_heard_later(monkeypatch):
-  class Short:
-    def __del__(self):
-      press()  # The signal is handled in here, and Python ignores what it raises.
+class Short:
+  """The signal is handled in its destructor, and Python ignores what it raises."""
 
+  def __del__(self):
+    press()
+
+
+def test_an_interrupt_that_a_destructor_swallows_is_heard_later(capsys):
   interrupts.arm()
   interrupts.check()
   short = Short()
-  monkeypatch.setattr('sys.unraisablehook', lambda error: None)
   del short
   with pytest.raises(KeyboardInterrupt):
     interrupts.check()
+  assert capsys.readouterr().err == ''
+
+
+def test_other_errors_of_destructors_are_printed(capsys):
+  class Faulty:
+    def __del__(self):
+      raise ValueError('odd')
+
+  interrupts.arm()
+  Faulty()
+  assert 'ValueError: odd' in capsys.readouterr().err
 
 
 def press():
