@@ -11,6 +11,10 @@ import tensorflow as tf
 from secateurs.learners.run.results import measuring
 from secateurs.utils.errors import UserError
 from secateurs.utils.training import distributed
+from secateurs.utils.training.tasks.evaluation import evaluate_function
+from secateurs.utils.training.tasks.regression import Regression
+from secateurs.utils.training.tasks.segmentation import Segmentation
+from secateurs.utils.training.tasks.sigmoids import Binary, MultiLabel
 
 
 def collectives(folder):
@@ -37,6 +41,7 @@ def collectives(folder):
     'first_on_host': first_on_host(),
     'file': chiefs_file(folder, rank),
     'hooks': jobs.train_with_hooks(),
+    'tasks': of_tasks(rank),
     **trainings(folder),
   }
 
@@ -91,6 +96,26 @@ def chiefs_file(folder, rank):
     only.write_text('content')
   with distributed.chiefs_file(only) as path:
     return path == only, path.read_text()
+
+
+def of_tasks(rank):
+  """Evaluations of each task: of parts that differ in size, and of all samples by one process."""
+  rng, given = np.random.default_rng(0), {}
+  for task in (Binary((1,)), MultiLabel((3,)), Regression((2,)), Segmentation((4, 4, 3))):
+    outputs = rng.normal(size=(17, *task.shape)).astype(np.float32)
+    if task.name == 'regression':
+      targets = rng.normal(size=(17, 2)).astype(np.float32)
+    elif task.name == 'segmentation':
+      targets = rng.integers(0, 3, (17, 4, 4)).astype(np.int32)
+    else:
+      targets = rng.integers(0, 2, outputs.shape).astype(np.float32)
+    parts = [(outputs[at], targets[at]) for at in (slice(0, 6), slice(6, 11), slice(11, 17))]
+    mine = parts[:2] if rank == 0 else parts[2:]
+    given[task.name] = (
+      evaluate_function(lambda x: x, mine, task),
+      evaluate_function(lambda x: x, parts, task, alone=True),
+    )
+  return given
 
 
 def trainings(folder):

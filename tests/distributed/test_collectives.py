@@ -135,3 +135,14 @@ def test_a_single_process_needs_no_horovod():
   assert distributed.gather_objects('a') == ['a']
   assert distributed.broadcast_object('a') == 'a'
   assert distributed.mean(['untouched']) == ['untouched']
+
+
+@pytest.mark.parametrize('task', ['binary', 'multi-label', 'regression', 'segmentation'])
+def test_scores_of_all_tasks_are_those_of_one_process(task, job):
+  for given in job[1]:
+    shared, alone = given['tasks'][task]
+    assert shared.nb_samples == alone.nb_samples == 17
+    assert shared.score.value == pytest.approx(alone.score.value, rel=1e-6)
+    assert shared.score.noise == pytest.approx(alone.score.noise, rel=1e-6)
+    for one, other in zip(shared.figures, alone.figures, strict=True):
+      assert one.value == pytest.approx(other.value, rel=1e-6)
