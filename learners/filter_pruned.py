@@ -25,6 +25,7 @@ from secateurs.learners.channels.allocation.ranked import Ranked
 from secateurs.learners.channels.criteria.judged import require_answer
 from secateurs.learners.channels.criteria.ranking import best
 from secateurs.learners.channels.cuts.cutting import RowMasks, unit_masks
+from secateurs.learners.channels.cuts.even_splits import evened
 from secateurs.learners.channels.filter_config import FpConfig
 from secateurs.learners.channels.filter_learner import FilterLearner
 from secateurs.learners.channels.filter_schedule import Stage, stages
@@ -32,6 +33,7 @@ from secateurs.learners.channels.filter_state import FpState
 from secateurs.learners.channels.repair.filter_repair import repair
 from secateurs.learners.run.console import say
 from secateurs.learners.run.phases import Phase
+from secateurs.utils.graph import ChannelGraph
 from secateurs.utils.training.engine.hooks import Hooks
 
 
@@ -93,7 +95,7 @@ class FilterPrunedLearner(FilterLearner):
 
   def _cut(self, stage: Stage) -> None:
     """Ranks, and cuts what a stage says."""
-    state, model = self.state, self.working_model()
+    state, config, model = self.state, self.config, self.working_model()
     graph, ranked = self.graph(model), None
     if state.round != stage.round:
       ranked = self.ranked(graph)
@@ -104,7 +106,20 @@ class FilterPrunedLearner(FilterLearner):
       name: best(ranked.keys[name], min(state.targets[name], self._left(name, ranked)))
       for name in stage.units
     }
+    if stage.last and config.even_splits:
+      kept = self._evened(graph, ranked, kept)
     self._cut_to(model, kept)
+
+  def _evened(
+    self, graph: ChannelGraph, ranked: Ranked, kept: Mapping[str, np.ndarray]
+  ) -> dict[str, np.ndarray]:
+    """The last choice of a stage, so that parts of splits are equally wide after all cuts."""
+    units = self.units(graph).units
+    whole = {unit.name: np.ones(unit.size, bool) for unit in units}
+    masks = whole | unit_masks(units, self.state.kept) | kept
+    keys = {name: ranked.keys[name] for name in kept}
+    found = evened(graph, units, masks, keys)
+    return {name: found[name] for name in kept}
 
   def _left(self, name: str, ranked: Ranked) -> int:
     """Channels of a unit that have not gone yet."""

@@ -11,7 +11,7 @@ from secateurs.utils.errors import UserError
 from secateurs.utils.graph.counts.memory import MapBytes, inference_bytes
 
 # Of all weights while files are made of them: constants, graphs and what the converter holds.
-_EXPORT_COPIES = 12
+_EXPORT_COPIES = 24
 _MATRICES = 6  # Of a layer's normal equations while it is solved.
 
 
