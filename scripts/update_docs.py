@@ -126,6 +126,7 @@ def methods_page() -> str:
 def results_tables(folder: Path, left_out: Collection[str] = ()) -> str:
   """One Markdown table for each network in a folder of reports, without some columns."""
   from secateurs.utils.deploy.compare.grouping import entries, ranked_groups
+  from secateurs.utils.deploy.compare.integers import int8_cells, markdown
   from secateurs.utils.deploy.compare.reading import find_reports
   from secateurs.utils.deploy.compare.text import STAR, table_cells
 
@@ -139,6 +140,9 @@ def results_tables(folder: Path, left_out: Collection[str] = ()) -> str:
     noise = next((entry.noise for entry in group if entry.noise is not None), None)
     margin = '' if noise is None else f' One standard error: {group[0].kind.show_noise(noise)}.'
     parts.append('\n'.join([f'{heading}.{margin}', '', *table]))
+  header, rows = int8_cells(reports)
+  if rows:
+    parts.append(f'Float and full-integer files:\n\n{markdown(header, rows)}')
   machines = sorted({report['versions'].get('processor', 'unknown') for report in reports.values()})
   return '\n\n'.join(
     [*parts, f'Processor: {"; ".join(machines)}. Ratios are to the original. {STAR}.']

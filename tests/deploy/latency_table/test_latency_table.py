@@ -19,7 +19,7 @@ from secateurs.utils.graph.flat.walk import flatten_model
 L = keras.layers
 
 
-def network():
+def network(end=None):
   x = inputs = L.Input((8, 8, 3))
   x = L.ReLU()(L.BatchNormalization()(L.Conv2D(16, 3, padding='same', name='stem')(x)))
   for block in range(2):
@@ -27,7 +27,7 @@ def network():
     y = L.ReLU(6.0)(L.DepthwiseConv2D(3, padding='same', name=f'dw{block}')(y))
     y = L.Conv2D(16, 1, name=f'project{block}')(y)
     x = L.ReLU()(L.Add()([x, L.BatchNormalization()(y)]))
-  return keras.Model(inputs, L.Dense(4, name='logits')(L.GlobalAveragePooling2D()(x)))
+  return keras.Model(inputs, L.Dense(4, end, name='logits')(L.GlobalAveragePooling2D()(x)))
 
 
 @pytest.fixture(scope='module')
@@ -69,6 +69,8 @@ def test_segments_hold_what_is_fused_and_equal_layers_have_one_key(graph):
   assert len(set(keys)) == 6
   other = segments_of(flatten_model(network()))
   assert network_key(other) == network_key(segments)
+  # Runs train a network without the softmax that its file ends in.
+  assert network_key(segments_of(flatten_model(network('softmax')))) == network_key(segments)
 
 
 def test_segments_are_built_at_other_widths(graph):

@@ -21,6 +21,8 @@ _WIDTH = {'Dense': 'units'}  # Entry of a config that holds the number of channe
 _FREE = ('BatchNormalization', 'ReLU', 'Dropout', 'SpatialDropout2D')
 _NO_TIME = (*_FREE, 'ActivityRegularization', 'Identity')
 _NAMED = ('name', 'trainable', 'dtype', 'filters', 'units', 'batch_input_shape', 'use_bias')
+_ENDS = ('softmax', 'sigmoid')
+"""Activations that a run trains a classifier's last layer without, and times it alike."""
 _OF_TRAINING = ('_initializer', '_regularizer', '_constraint')
 
 
@@ -116,7 +118,8 @@ def _described(call: Call) -> list[Any]:
     for key, value in call.layer.get_config().items()
     if key not in _NAMED and not key.endswith(_OF_TRAINING)
   }
-  if config.get('activation') in ('relu', 'linear'):
+  ends = _ENDS if isinstance(call.layer, keras.layers.Dense) else ()
+  if config.get('activation') in ('relu', 'linear', *ends):
     config.pop('activation')  # Runs within the layer, at no cost.
   return [type(call.layer).__name__, config]
 
