@@ -17,7 +17,11 @@ _PATHS = ('_dir', 'data_dir_local', '_path', '_path_eval', '_path_dst')
 
 def kept(report: dict) -> dict:
   """The report without layers, most of the further figures, and paths."""
-  flags = {name: value for name, value in report['flags'].items() if not name.endswith(_PATHS)}
+  flags = {
+    name: Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
+    for name, value in report['flags'].items()
+    if not name.endswith(_PATHS)
+  }
   versions = {name: v for name, v in report['versions'].items() if name != 'platform'}
   extra = {name: v for name, v in report['extra'].items() if name == 'batch_norm'}
   return {**report, 'flags': flags, 'versions': versions, 'layers': [], 'extra': extra}

@@ -65,13 +65,14 @@ def test_the_reference_is_built_offline(tmp_path):
 
 
 def test_kept_reports_are_whole_reports(tmp_path):
-  """Layers, further figures and paths are left out, and it is a report all the same."""
+  """Layers, further figures and folders are left out, and it is a report all the same."""
   sys.path.insert(0, str(ROOT / 'tests' / 'deploy'))
   from sample_report import sample_report
 
   from secateurs.utils.deploy.pages.report import read_report, write_report
 
-  report = {**sample_report(), 'flags': {'seed': 0, 'run_dir': '/somewhere', 'ws_prune_ratio': 0.5}}
+  flags = {'seed': 0, 'run_dir': '/somewhere', 'model': '/somewhere/net.h5', 'ws_prune_ratio': 0.5}
+  report = {**sample_report(), 'flags': flags}
   write_report(report, tmp_path / 'logs')
   done = subprocess.run(
     [sys.executable, str(ROOT / 'scripts/keep_report.py'), str(tmp_path), str(tmp_path / 'r.json')],
@@ -79,7 +80,7 @@ def test_kept_reports_are_whole_reports(tmp_path):
   )  # fmt: skip
   assert done.returncode == 0, done.stderr
   kept = read_report(tmp_path / 'r.json')
-  assert kept['flags'] == {'seed': 0, 'ws_prune_ratio': 0.5}
+  assert kept['flags'] == {'seed': 0, 'model': 'net.h5', 'ws_prune_ratio': 0.5}
   assert kept['compressed'] == report['compressed']
   assert kept['layers'] == []
 
