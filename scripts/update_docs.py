@@ -123,8 +123,11 @@ def methods_page() -> str:
   return '\n'.join(lines) + '\n'
 
 
-def results_tables(folder: Path, left_out: Collection[str] = ()) -> str:
-  """One Markdown table for each network in a folder of reports, without some columns."""
+def results_tables(folder: Path, left_out: Collection[str] = (), files: bool = True) -> str:
+  """One Markdown table for each network in a folder of reports, without some columns.
+
+  With `files` one more of full-integer files.
+  """
   from secateurs.utils.deploy.compare.grouping import entries, ranked_groups
   from secateurs.utils.deploy.compare.integers import int8_cells, markdown
   from secateurs.utils.deploy.compare.reading import find_reports
@@ -141,7 +144,7 @@ def results_tables(folder: Path, left_out: Collection[str] = ()) -> str:
     margin = '' if noise is None else f' One standard error: {group[0].kind.show_noise(noise)}.'
     parts.append('\n'.join([f'{heading}.{margin}', '', *table]))
   header, rows = int8_cells(reports)
-  if rows:
+  if rows and files:
     parts.append(f'Float and full-integer files:\n\n{markdown(header, rows)}')
   machines = sorted({report['versions'].get('processor', 'unknown') for report in reports.values()})
   return '\n\n'.join(
@@ -165,7 +168,8 @@ def readme(text: str) -> str:
   """The README with a new table of results between its markers."""
   head, _, rest = text.partition(BEGIN)
   _, _, tail = rest.partition(END)
-  return f'{head}{BEGIN}\n{results_tables(RESULTS / README_RESULTS, ONLY_ON_THE_PAGE)}\n{END}{tail}'
+  table = results_tables(RESULTS / README_RESULTS, ONLY_ON_THE_PAGE, files=False)
+  return f'{head}{BEGIN}\n{table}\n{END}{tail}'
 
 
 def pages() -> dict[Path, str]:

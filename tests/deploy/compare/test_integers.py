@@ -31,3 +31,10 @@ def test_float_and_integer_files_are_rows():
   assert rows[0][-2:] == ['-', '-']
   assert markdown(header, rows[:1]).splitlines()[1] == '| --- | --- | --- | --- | --- | --- |'
   assert int8_cells({Path('runs/float.json'): reports[Path('runs/float.json')]}) == ([], [])
+
+
+def test_what_nothing_is_known_of_is_no_column():
+  both = {**block(0.5, 4000), 'int8': block(0.4, 1000)}
+  header, rows = int8_cells({Path('runs/cut.json'): {'original': both, 'compressed': both}})
+  assert header == ['', 'accuracy', 'bytes', 'latency']
+  assert rows[1] == ['original, int8', '40.00 %', '1.0 kB', '0.250 ms']

@@ -21,7 +21,7 @@ def int8_cells(reports: Mapping[Path, Mapping[str, Any]]) -> tuple[list[str], li
     reports: of one network and data set, by path; a row has the file's name without its ending.
 
   Returns:
-    No rows where no report has a full-integer file.
+    No rows where no report has a full-integer file; columns that nothing is known of are left out.
   """
   known = {path: one for path, one in reports.items() if 'int8' in one.get('compressed', {})}
   if not known:
@@ -33,7 +33,9 @@ def int8_cells(reports: Mapping[Path, Mapping[str, Any]]) -> tuple[list[str], li
   whole = _cycles(original.get('int8') or {})
   kind = kind_of(original['score']) if original.get('score') else None
   header = ['', kind.label if kind else 'score', 'bytes', 'latency', 'arena', 'NPU cycles']
-  return header, [_cells(name, block, whole) for name, block in rows]
+  cells = [_cells(name, block, whole) for name, block in rows]
+  shown = [i for i in range(len(header)) if {row[i] for row in cells} != {units.NOTHING}]
+  return [header[i] for i in shown], [[row[i] for i in shown] for row in cells]
 
 
 def _files(name: str, block: Mapping[str, Any]) -> list[Row]:
