@@ -71,10 +71,12 @@ def read_records(path: Path) -> list[bytes]:
     UserError: some cannot be used. They are skipped, counted and named; this function says so.
     AssertionError: a record is not what was written, or is missing and not counted.
   """
+  import tensorflow as tf
+
   from secateurs.nets.datasets.record_index import find_shards, index_shards
   from secateurs.nets.datasets.record_order import chunks_of
   from secateurs.nets.datasets.record_stream import Faults, RecordStream
-  from secateurs.utils.errors import UserError
+  from secateurs.utils.errors import UserError, told_in
 
   shards = index_shards(find_shards(path.parent, 'train'))
   faults = Faults(NB_RECORDS)
@@ -89,7 +91,10 @@ def read_records(path: Path) -> list[bytes]:
     faults,
   )
   with contextlib.redirect_stdout(io.StringIO()):
-    found = [row[0] for row in stream.once().as_numpy_iterator()]
+    try:
+      found = [row[0] for row in stream.once().as_numpy_iterator()]
+    except tf.errors.OpError as error:  # What a reader says inside of a pipeline.
+      raise told_in(error) or error from error
   written = iter(map(_record, range(NB_RECORDS)))
   assert all(record in written for record in found), 'damaged records were read'
   assert len(found) + len(faults) == nb_indexed, 'a record is missing that was not counted'
