@@ -1,9 +1,12 @@
-"""Divisions of tensors of which some parts are not read, such as the gates of an LSTM's first step.
+"""Divisions of tensors that the converter of TensorFlow Lite 2.21 may leave in float.
 
-The converter of TensorFlow Lite 2.21 leaves them in float, as an unread part has no range.
+Those of which some parts are not read, such as the gates of an LSTM's first step: an unread part has
+no range. And those of gates in general: one conversion in four of the same network left them.
 """
 
 from __future__ import annotations
+
+from collections.abc import Collection
 
 import numpy as np
 import tensorflow as tf
@@ -15,12 +18,18 @@ _VALUES = {'Split': (1, 0), 'SplitV': (0, 2)}
 _ARGUMENTS = [('input', None), ('begin', None), ('size', None)]
 
 
-def cut_partly_read_splits(program: Program) -> None:
-  """Has each part that is read cut out alone where others are not read."""
+def cut_splits(program: Program, recurrent: Collection[str]) -> None:
+  """Has each part that is read cut out alone, in some layers or where other parts are not read.
+
+  Args:
+    program: changed in place.
+    recurrent: names of layers all of whose divisions are replaced.
+  """
   readers, steps = program.readers(), []
   for step in program.steps:
     read = [number for number in step.outputs if number in readers or number in program.outputs]
-    if step.kind in _VALUES and len(read) < len(step.outputs):
+    alone = len(read) < len(step.outputs) or step.layer in recurrent
+    if step.kind in _VALUES and alone:
       steps += _slices(program, step, read)
     else:
       steps.append(step)

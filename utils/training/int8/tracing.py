@@ -15,10 +15,11 @@ from secateurs.utils.training.int8.forms import affine_parts, forms_of
 from secateurs.utils.training.int8.kinds import PRELU
 from secateurs.utils.training.int8.operations import NotOpenError, add_graph
 from secateurs.utils.training.int8.program import LAYER, Program
-from secateurs.utils.training.int8.splits import cut_partly_read_splits
+from secateurs.utils.training.int8.splits import cut_splits
 from secateurs.utils.training.int8.units import mark_hard_swish
 
 _RANDOM = ('Dropout', 'GaussianNoise', 'GaussianDropout', 'AlphaDropout')
+_RECURRENT = (keras.layers.RNN, keras.layers.Bidirectional)
 
 
 def open_model(flat: FlatModel) -> Program:
@@ -32,7 +33,8 @@ def open_model(flat: FlatModel) -> Program:
   program = builder.program
   program.outputs = [builder.of(number) for number in program.outputs]
   program.prune()
-  cut_partly_read_splits(program)
+  gates = {call.name for call in flat.calls if isinstance(call.layer, _RECURRENT)}
+  cut_splits(program, gates)
   mark_hard_swish(program)
   return program
 
