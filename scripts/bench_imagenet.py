@@ -49,7 +49,9 @@ _SHORT = {
 
 def main() -> None:
   """Runs what is missing and prints the table."""
-  argv, _, further = (list(part) for part in _split(sys.argv[1:]))
+  argv = sys.argv[1:]
+  end = argv.index('--') if '--' in argv else len(argv)
+  argv, further = argv[:end], argv[end + 1 :]
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
   parser.add_argument('--data', required=True)
   parser.add_argument('--networks', default=','.join(NETWORKS))
@@ -57,7 +59,11 @@ def main() -> None:
   parser.add_argument('--out', default='imagenet.jsonl')
   parser.add_argument('--size', type=int, default=224)
   parser.add_argument('--batch', type=int, default=16)
+  parser.add_argument('--make', help=argparse.SUPPRESS)
   args = parser.parse_args(argv)
+  if args.make:
+    make(*json.loads(args.make))
+    return
   out = Path(args.out)
   done = [json.loads(line) for line in out.read_text().splitlines()] if out.exists() else []
   names = args.learners.split(',') if args.learners else _learners()
@@ -75,9 +81,7 @@ def main() -> None:
   print(table(done))
 
 
-def _split(argv: list[str]) -> tuple[list[str], list[str], list[str]]:
-  cut = argv.index('--') if '--' in argv else len(argv)
-  return argv[:cut], argv[cut : cut + 1], argv[cut + 1 :]
+# Of processes that this one starts, the peak begins with its own: so it loads no TensorFlow.
 
 
 def _learners() -> list[str]:
@@ -90,22 +94,32 @@ def saved(network: str, size: int, classes: int, folder: Path) -> Path:
   """A .keras file of one of the networks with random weights, made in another process."""
   path = folder / f'{network}_{size}.keras'
   if not path.exists():
-    code = (
-      'import sys; from secateurs.utils.quiet import quiet_tensorflow; quiet_tensorflow();'
-      'from secateurs.nets import mobilenet, resnet, vgg; import tf_keras as keras;'
-      'keras.utils.set_random_seed(0);'
-      'name, size, classes, path = sys.argv[1:]; shape = (int(size), int(size), 3);'
-      'c = int(classes); kind = name.rstrip("0123456789");'
-      'model = ('
-      '  resnet.imagenet_resnet(int(name[6:]), shape, c) if kind == "resnet" else'
-      '  vgg.vgg16(shape, c) if kind == "vgg" else'
-      '  mobilenet.mobilenet_v1(shape, c) if name.endswith("v1") else'
-      '  mobilenet.mobilenet_v2(shape, c));'
-      'model.save(path)'
-    )
-    args = [sys.executable, '-c', code, network, str(size), str(classes), str(path)]
-    subprocess.run(args, check=True, cwd=ROOT)
+    point = json.dumps([network, size, classes, str(path)])
+    subprocess.run([sys.executable, __file__, '--data', '', '--make', point], check=True)
   return path
+
+
+def make(network: str, size: int, classes: int, path: str) -> None:
+  """Builds and saves a network."""
+  from secateurs.utils.quiet import quiet_tensorflow
+
+  quiet_tensorflow()
+  import tf_keras as keras
+
+  from secateurs.nets import mobilenet, resnet, vgg
+
+  keras.utils.set_random_seed(0)
+  shape = (size, size, 3)
+  if network.startswith('resnet'):
+    model = resnet.imagenet_resnet(int(network.removeprefix('resnet')), shape, classes)
+  else:
+    builders = {
+      'vgg16': vgg.vgg16,
+      'mobilenet_v1': mobilenet.mobilenet_v1,
+      'mobilenet_v2': mobilenet.mobilenet_v2,
+    }
+    model = builders[network](shape, classes)
+  model.save(path)
 
 
 def measured(key: dict, data: Path, folder: Path, further: list[str]) -> dict:
