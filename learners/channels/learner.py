@@ -28,14 +28,13 @@ from secateurs.learners.run.results.plans import ChannelCut, CutPlan
 from secateurs.learners.run.results.reporting import Findings
 from secateurs.utils.errors import UserError
 from secateurs.utils.graph import ChannelGraph
-from secateurs.utils.graph.counts.memory import inference_batch
 from secateurs.utils.graph.flat.walk import flatten_model
 from secateurs.utils.graph.slicing.planning import Keep
 from secateurs.utils.training import distributed
 from secateurs.utils.training.engine.masks import Masks
 from secateurs.utils.training.layerwise.linear import MAX_ROWS, by_last_rows, kernel_of
 from secateurs.utils.training.layerwise.maps import MapStore
-from secateurs.utils.training.models.batch_norm import nb_samples_for
+from secateurs.utils.training.models.batch_norm import batches_for
 from secateurs.utils.training.models.weights import (
   assign_weights,
   copy_weights,
@@ -43,7 +42,6 @@ from secateurs.utils.training.models.weights import (
   named_weights,
 )
 
-_BN_BATCH = 64
 _MAX_MAP_BYTES, _FLOAT_BYTES = 1 << 30, 4
 
 
@@ -304,9 +302,7 @@ class ChannelLearner(CompressionLearner):
 
   def bn_images(self) -> Iterable[tf.Tensor]:
     """Batches of images that BN's statistics are re-estimated over, read again each time."""
-    number = nb_samples_for(self.model, self.helper.nb_samples('train'))
-    size = min(inference_batch(flatten_model(self.model), _BN_BATCH), number)
-    nb_batches = -(-number // size)
+    nb_batches, size = batches_for(self.model, self.helper.nb_samples('train'))
     return self._batches('batch_norm', nb_batches, size).map(lambda *batch: batch[0])
 
   def before_training(self, graph: ChannelGraph) -> None:

@@ -13,11 +13,10 @@ from secateurs.learners.channels.repair.method import NB_BATCHES, Method, nb_poi
 from secateurs.learners.run.helper import Helper
 from secateurs.learners.run.settings import Settings
 from secateurs.learners.search.building import Repair
-from secateurs.utils.graph.counts.memory import inference_batch
 from secateurs.utils.graph.flat.walk import flatten_model
 from secateurs.utils.training import distributed
 from secateurs.utils.training.layerwise.maps import MapStore
-from secateurs.utils.training.models.batch_norm import nb_samples_for
+from secateurs.utils.training.models.batch_norm import batches_for
 
 _BATCH = 64
 _MAX_MAP_BYTES = 1 << 30
@@ -25,9 +24,8 @@ _MAX_MAP_BYTES = 1 << 30
 
 def bn_batches(settings: Settings, augment: str, model: keras.Model) -> Iterable[tf.Tensor]:
   """This process's batches of inputs that batch normalisation is re-estimated over."""
-  number = nb_samples_for(model, settings.helper.nb_samples('train'))
-  size = min(inference_batch(flatten_model(model), _BATCH), number)
-  return _inputs(settings, augment, 'batch_norm', -(-number // size), size)
+  nb_batches, size = batches_for(model, settings.helper.nb_samples('train'))
+  return _inputs(settings, augment, 'batch_norm', nb_batches, size)
 
 
 def repair(settings: Settings, augment: str, store: Callable[[], MapStore]) -> Repair:

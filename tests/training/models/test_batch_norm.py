@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import tf_keras as keras
 
-from secateurs.utils.training.models.batch_norm import nb_samples_for, reestimate
+from secateurs.utils.training.models.batch_norm import batches_for, reestimate
 
 L = keras.layers
 
@@ -30,12 +30,12 @@ def test_statistics_are_the_means_over_batches():
 @pytest.mark.parametrize(
   ('model', 'available', 'wanted'),
   [
-    (network(), 10**6, 1280),
-    (network(), 300, 300),
-    (network(224, 1000), 10**6, 375),  # 1.33 G MACs each.
-    (network(1000, 2000), 10**6, 64),
-    (network(1000, 2000), 10, 10),
+    (network(), 10**6, (20, 64)),
+    (network(), 300, (5, 64)),
+    (network(224, 1000), 10**6, (375, 1)),  # 1.33 G MACs each.
+    (network(1000, 2000), 10**6, (64, 1)),
+    (network(1000, 2000), 10, (10, 1)),
   ],
 )
 def test_large_networks_and_small_data_take_fewer_samples(model, available, wanted):
-  assert nb_samples_for(model, available) == wanted
+  assert batches_for(model, available) == wanted

@@ -10,10 +10,12 @@ import tensorflow as tf
 import tf_keras as keras
 
 from secateurs.utils.graph import count
+from secateurs.utils.graph.counts.memory import inference_batch
+from secateurs.utils.graph.flat.walk import flatten_model
 from secateurs.utils.training import distributed
 from secateurs.utils.training.models.weights import leaf_layers
 
-_SAMPLES, _FEWEST, _MACS = 1280, 64, 500e9
+_SAMPLES, _FEWEST, _MACS, _BATCH = 1280, 64, 500e9, 64
 
 
 def batch_norms(model: keras.Model) -> list[keras.layers.BatchNormalization]:
@@ -43,18 +45,23 @@ def averaging_slower(model: keras.Model, factor: int) -> Iterator[None]:
       layer.momentum = momentum
 
 
-def nb_samples_for(model: keras.Model, available: int) -> int:
-  """Samples that statistics are re-estimated over between steps of a run.
+def batches_for(model: keras.Model, available: int) -> tuple[int, int]:
+  """How many batches, of how many samples, statistics are re-estimated over between steps of a run.
 
-  1,280, but not more than there are, nor more than 500 G MACs take, and at least 64: each gives as many
-  values as its maps have positions.
+  1,280 samples in all, but not more than there are, nor more than 500 G MACs take, and at least 64:
+  each gives as many values as its maps have positions.
 
   Args:
     model: whose statistics they are.
     available: training samples.
+
+  Returns:
+    (batches, samples of each); a batch has at most 64, fewer where their maps take over 256 MB.
   """
   affordable = max(int(_MACS // max(count(model).macs, 1)), _FEWEST)
-  return max(min(_SAMPLES, affordable, available), 1)
+  number = max(min(_SAMPLES, affordable, available), 1)
+  size = min(inference_batch(flatten_model(model), _BATCH), number)
+  return -(-number // size), size
 
 
 def reestimate(model: keras.Model, batches: Iterable[tf.Tensor | np.ndarray]) -> None:
