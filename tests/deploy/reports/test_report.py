@@ -670,3 +670,4 @@ def test_exported_files_are_one_table(report):
   page = render_html(report, [])
   assert '<h2>Exported files</h2>' in page
   assert page.count('m.onnx') == 3
+  assert page.count('<td>90.00 %</td>') == 2

@@ -68,7 +68,7 @@ def render_html(report: Mapping, metrics: list[dict], pictures: Sequence['Pictur
   from secateurs.utils.deploy.pages import curves
   from secateurs.utils.deploy.pages.pictures import draw_picture
 
-  rows = report_rows(report)
+  rows, score = report_rows(report), report['compressed'].get('score')
   drawn = curves.curves(metrics, _percent_names(report['compressed']))
   return (
     environment()
@@ -81,6 +81,7 @@ def render_html(report: Mapping, metrics: list[dict], pictures: Sequence['Pictur
       samples=samples_line(report),
       standard_errors=STANDARD_ERRORS,
       files=_files(report),
+      show_score=kind_of(score).show if score else _short,
       notes=[*(report.get('notes') or ()), *caveats(rows)],
       rows=rows,
       tiles=_tiles(rows, report),
