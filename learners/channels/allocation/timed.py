@@ -16,13 +16,15 @@ from secateurs.learners.channels.cuts.cutting import latency_form, macs_form, pl
 from secateurs.learners.channels.cuts.units import Unit
 from secateurs.learners.run.console import say
 from secateurs.utils import processor
+from secateurs.utils.deploy.latency_table import npu
 from secateurs.utils.deploy.latency_table.grid import output_grid
-from secateurs.utils.deploy.latency_table.table import read_table
+from secateurs.utils.deploy.latency_table.table import LatencyTable, read_table
 from secateurs.utils.errors import UserError
 from secateurs.utils.graph import ChannelGraph, apply_plan
+from secateurs.utils.training import distributed
 
 TOLERANCE = 0.03
-_MAX_ROUNDS = 4
+_MAX_ROUNDS = 8
 Masks = Callable[[Mapping[str, int]], Sequence[np.ndarray]]
 
 
@@ -55,8 +57,8 @@ def allocate(
 ) -> tuple[dict[str, int], dict[str, float]]:
   """Numbers of channels of the least loss within the time.
 
-  The network that they give is timed; where its time is not the target's, the budget is corrected by as
-  much, and widths are chosen again.
+  The network that they give is timed, or compiled where the table is of an NPU; where its time is not
+  the target's, the budget is corrected by as much, and widths are chosen again.
 
   Args:
     asked: target and table.
@@ -71,10 +73,12 @@ def allocate(
     `measured` as fractions of the original's.
 
   Raises:
-    UserError: the table is none of this network, or the target is out of reach.
+    UserError: the table is none of this network, the target is out of reach, or the NPU's compiler
+      refuses the network.
   """
   table = read_table(asked.table, f'{asked.prefix}latency_table')
-  if table.threads != asked.nb_threads:
+  here = table.device == processor.describe()
+  if here and table.threads != asked.nb_threads:
     say(
       f'Warning: {asked.table} is for {table.threads} thread(s), but the timing runs on '
       f'{asked.nb_threads} (--bench_threads).'
@@ -91,33 +95,64 @@ def allocate(
       f'table at least {lowest:.3f} stay whatever is pruned: raise it, or prune more with '
       f'--{asked.prefix}trunk.'
     )
-  here = _is_this_machine(table.device)
-  goal, tried = asked.target, []
-  for _ in range(_MAX_ROUNDS if here else 1):
+
+  def cut(counts: Mapping[str, int]) -> keras.Model:
+    return apply_plan(plan_of(graph, units, masks(counts)))
+
+  ratio: Callable[[keras.Model], float] | None = None
+  if here:
+    ratio = lambda model: _ratio(model, asked)  # noqa: E731
+  elif npu.is_of_npu(table):
+    ratio = _npu_ratio(table, cut({unit.name: unit.size for unit in units}))
+  goal, tried, known = asked.target, [], {}
+  for _ in range(1 if ratio is None else _MAX_ROUNDS):
     counts = within_cost(choices, max(goal, lowest) * whole, losses)
-    gone = np.array([unit.size - counts[unit.name] for unit in units])
+    gone = tuple(unit.size - counts[unit.name] for unit in units)
     figures = {
-      'fraction': macs(gone) / graph.counts().macs,
+      'fraction': macs(np.array(gone)) / graph.counts().macs,
       'predicted': choices.cost(counts) / whole,
     }
-    if here:
-      model = apply_plan(plan_of(graph, units, masks(counts)))
-      figures['measured'] = _ratio(model, asked)
-    tried.append((counts, figures))
-    _say(figures)
-    measured = figures.get('measured', asked.target)
+    if ratio is None:
+      _say(figures)
+      return counts, figures
+    if gone not in known:
+      known[gone] = ratio(cut(counts))
+      _say({**figures, 'measured': known[gone]})
+    figures['measured'] = measured = known[gone]
+    tried.append((goal, counts, figures))
     if abs(measured / asked.target - 1) <= TOLERANCE or goal <= lowest < measured:
       break
-    goal *= asked.target / measured
-  return min(tried, key=lambda one: abs(one[1].get('measured', 0.0) - asked.target))
+    goal = next_goal([(one[0], one[2]['measured']) for one in tried], asked.target)
+  return min(tried, key=lambda one: abs(one[2]['measured'] - asked.target))[1:]
+
+
+def next_goal(tried: Sequence[tuple[float, float]], target: float) -> float:
+  """What to ask the table for next: in proportion, and by bisection once both sides are known.
+
+  Args:
+    tried: what was asked for and what was measured of it, in order.
+    target: what is to be measured.
+  """
+  above = [goal for goal, measured in tried if measured > target]
+  below = [goal for goal, measured in tried if measured <= target]
+  if above and below:
+    return (min(above) + max(below)) / 2
+  goal, measured = tried[-1]
+  return goal * target / measured
 
 
 def _ratio(model: keras.Model, asked: Timed) -> float:
   return latency_ratio(asked.original, model, asked.nb_threads)
 
 
-def _is_this_machine(device: str) -> bool:
-  return device == processor.describe()
+def _npu_ratio(table: LatencyTable, original: keras.Model) -> Callable[[keras.Model], float]:
+  """Estimates whole networks by the NPU's compiler: it plans them otherwise than their layers alone."""
+
+  def ms(model: keras.Model) -> float:
+    return distributed.from_chief(lambda: npu.whole_ms(model, table))
+
+  whole = ms(original)
+  return lambda model: ms(model) / whole
 
 
 def _say(figures: Mapping[str, float]) -> None:

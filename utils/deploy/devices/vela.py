@@ -63,6 +63,11 @@ class NpuCost:
     )
 
 
+def is_installed() -> bool:
+  """Whether Vela is."""
+  return importlib.util.find_spec('ethosu') is not None
+
+
 def version() -> str:
   """Name and version of the compiler."""
   return f'ethos-u-vela {importlib.metadata.version("ethos-u-vela")}'
@@ -188,7 +193,7 @@ def _own_numbers() -> Iterator[None]:
 
 
 def _require_library() -> None:
-  if importlib.util.find_spec('ethosu') is None:
+  if not is_installed():
     raise UserError(
       "NPUs are estimated with Vela, which is not installed: pip install -e '.[ethos]'."
     )

@@ -6,8 +6,9 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+import tf_keras as keras
 
-from secateurs.utils.deploy.devices.vela import npu_cost
+from secateurs.utils.deploy.devices.vela import devices, is_installed, npu_cost
 from secateurs.utils.deploy.latency_table.files import Point, content_of, segment_content
 from secateurs.utils.deploy.latency_table.measure import (
   FRACTIONS,
@@ -68,6 +69,26 @@ def make_npu_table(
   sums = [segment_sum(table, graph, plan) for plan in plans]
   table.networks[network_key(segments_of(graph.traced.flat))] = scale_of(sums, whole)
   table.write(path)
+
+
+def is_of_npu(table: LatencyTable) -> bool:
+  """Whether a table is of an NPU that the compiler that is installed knows."""
+  return table.kind == KIND and is_installed() and table.device in devices()
+
+
+def whole_ms(model: keras.Model, table: LatencyTable) -> float:
+  """Milliseconds that Vela estimates for a whole network on the NPU of a table.
+
+  Raises:
+    UserError: the network cannot be quantised, or Vela refuses its file.
+  """
+  try:
+    return _ms(content_of(model, KIND), table)
+  except (RuntimeError, ValueError) as error:
+    raise UserError(
+      f'The full-integer file of {model.name} cannot be compiled for {table.device} '
+      f'({str(error).splitlines()[0][:200]}): give a target in MACs or memory.'
+    ) from error
 
 
 def _ms(content: bytes, table: LatencyTable) -> float:

@@ -1,6 +1,8 @@
 """Widths of least loss within a cost: against trying everything, and in a learner by a table."""
 
 import itertools
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,11 +11,14 @@ from alike import alike
 from secateurs.learners.channels.allocation import timed
 from secateurs.learners.channels.allocation.choices import Choices
 from secateurs.learners.channels.allocation.knapsack import within_cost
-from secateurs.learners.channels.cuts.units import Unit
-from secateurs.utils.deploy.latency_table import measure
-from secateurs.utils.deploy.latency_table.table import LatencyTable, SegmentTimes
+from secateurs.learners.channels.cuts.cutting import plan_of
+from secateurs.learners.channels.cuts.units import Unit, find_units
+from secateurs.utils.deploy.latency_table import measure, npu
+from secateurs.utils.deploy.latency_table.table import LatencyTable, SegmentTimes, read_table
 from secateurs.utils.errors import UserError
-from secateurs.utils.graph import ChannelGraph
+from secateurs.utils.graph import ChannelGraph, apply_plan
+
+_CALL_MS = 3.2e4  # What the fake compiler adds to one for each parameter.
 
 
 def choices_of(sizes, cost):
@@ -122,6 +127,64 @@ def test_a_learner_meets_the_time_of_a_table(make, baseline, table_file, monkeyp
   assert len(predicted) > 1
   assert found['measured'] == pytest.approx(0.6, rel=0.1)
   assert found['measured'] == pytest.approx(1.1 * found['predicted'])
+
+
+@pytest.fixture
+def npu_file(table_file, monkeypatch):
+  """The same table as one of an NPU, and a compiler that takes whole networks to be slower."""
+  table = read_table(table_file)
+  table.device, table.kind = 'ethos-u55-128', 'int8'
+  table.write(table_file)
+
+  def compiled(path, device):
+    assert device == table.device
+    return SimpleNamespace(ms=_CALL_MS + float(Path(path).read_bytes()))
+
+  monkeypatch.setattr(npu, 'is_installed', lambda: True)
+  monkeypatch.setattr(npu, 'devices', lambda: [table.device])
+  monkeypatch.setattr(npu, 'content_of', lambda model, kind: b'%d' % model.count_params())
+  monkeypatch.setattr(npu, 'npu_cost', compiled)
+  return table_file
+
+
+@pytest.mark.parametrize('installed', [True, False])
+def test_a_target_for_an_npu_is_corrected_by_its_compiler(helper, npu_file, monkeypatch, installed):
+  monkeypatch.setattr(npu, 'is_installed', lambda: installed)
+  graph = ChannelGraph(helper.build_model(0))
+  units = find_units(graph, 'couple').units
+  losses = {unit.name: np.arange(unit.size + 1) / unit.size for unit in units}
+  asked = timed.Timed(0.6, npu_file, 'cp_', Path('no.tflite'), 2)
+
+  def masks(counts):
+    return [np.arange(unit.size) < counts[unit.name] for unit in units]
+
+  counts, figures = timed.allocate(asked, graph, units, losses, masks)
+  if not installed:  # The table alone.
+    assert figures['predicted'] == pytest.approx(0.6, rel=0.1)
+    assert 'measured' not in figures
+    return
+  params = [
+    apply_plan(plan_of(graph, units, masks(one))).count_params()
+    for one in (counts, {unit.name: unit.size for unit in units})
+  ]
+  assert figures['measured'] == pytest.approx((_CALL_MS + params[0]) / (_CALL_MS + params[1]))
+  assert figures['measured'] == pytest.approx(0.6, rel=timed.TOLERANCE)
+  assert abs(figures['predicted'] - 0.6) > 0.05  # The table alone would have missed.
+
+
+def test_the_next_goal_is_in_proportion_then_between():
+  assert timed.next_goal([(0.5, 0.6)], 0.5) == pytest.approx(0.5 * 0.5 / 0.6)
+  assert timed.next_goal([(0.5, 0.6), (0.42, 0.4)], 0.5) == pytest.approx(0.46)
+  assert timed.next_goal([(0.5, 0.6), (0.42, 0.4), (0.46, 0.55)], 0.5) == pytest.approx(0.44)
+
+
+def test_an_npu_that_refuses_the_network_is_an_error(helper, npu_file, monkeypatch):
+  def refuse(path, device):
+    raise UserError(f'Vela cannot compile {path} for {device}.')
+
+  monkeypatch.setattr(npu, 'npu_cost', refuse)
+  with pytest.raises(UserError, match=r'cannot be compiled for ethos-u55-128 .*target in MACs'):
+    npu.whole_ms(helper.build_model(0), read_table(npu_file))
 
 
 def test_flags_of_the_table_are_checked_before_work(make, baseline, tmp_path):
