@@ -35,8 +35,9 @@ from secateurs.learners.channels.comparison import compare_selections
 from secateurs.learners.channels.cp_config import CpConfig
 from secateurs.learners.channels.cuts.cutting import dropped_inputs, mask_attentions, unit_masks
 from secateurs.learners.channels.cuts.units import Unit
+from secateurs.learners.channels.repair.even import prune_evenly
 from secateurs.learners.channels.repair.method import NB_BATCHES, Method
-from secateurs.learners.channels.repair.reconstruct import prune, say_layer
+from secateurs.learners.channels.repair.reconstruct import say_layer
 from secateurs.learners.channels.state import ChannelState
 from secateurs.learners.channels.width_learner import WidthLearner
 from secateurs.learners.channels.widths import Widths
@@ -172,13 +173,17 @@ class ChannelPrunedLearner(WidthLearner):
     given: dict[str, np.ndarray] | None,
   ) -> None:
     state, model = self.state, self.working_model()
-    kept, records = prune(
+    kept, records = prune_evenly(
       original,
       model,
       group,
       counts,
       images,
       method,
+      even=self.config.even_splits,
+      graph=self.graph(original),
+      units=units,
+      kept=state.kept,
       dropped=dropped_inputs(units, unit_masks(units, state.kept)),
       given=given,
       mask=functools.partial(mask_attentions, model, self.graph(model), group),

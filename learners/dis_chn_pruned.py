@@ -31,6 +31,8 @@ import dataclasses
 import functools
 from typing import Any
 
+import numpy as np
+
 from secateurs.learners import register
 from secateurs.learners.channels.allocation.ratios import nb_left
 from secateurs.learners.channels.blocks.block_learner import BlockLearner
@@ -39,6 +41,7 @@ from secateurs.learners.channels.blocks.dcp_config import DcpConfig
 from secateurs.learners.channels.blocks.discrimination import Block
 from secateurs.learners.channels.blocks.greedy import Greedy
 from secateurs.learners.channels.cuts.cutting import unit_masks
+from secateurs.learners.channels.repair.even import evened_by_norms
 from secateurs.learners.channels.repair.method import NB_BATCHES, Method, nb_points
 from secateurs.learners.channels.repair.reconstruct import prune
 from secateurs.learners.channels.state import ChannelState
@@ -186,6 +189,15 @@ class DisChnPrunedLearner(BlockLearner):
       self.save(f'block{block.number}_select', 0)
 
     selection.run(self.original(), self.model, done)
+    if block is [one for one in self.blocks if one.units][-1] and config.even_splits:
+      self._even()
+
+  def _even(self) -> None:
+    """The choice with parts of splits equally wide; without a refit nothing can come back."""
+    state, units, original = self.state, self.found_units.units, self.original()
+    chosen, drop_only = unit_masks(units, state.kept), not self.config.refit
+    found = evened_by_norms(self.graph(original), units, {}, chosen, drop_only=drop_only)
+    state.kept = {name: np.flatnonzero(mask).tolist() for name, mask in found.items()}
 
   def _reconstruct(self) -> None:
     """Refits all layers that see a change, in order, with the channels that were chosen."""

@@ -25,7 +25,7 @@ from secateurs.learners.channels.allocation.ranked import Ranked
 from secateurs.learners.channels.criteria.judged import require_answer
 from secateurs.learners.channels.criteria.ranking import best
 from secateurs.learners.channels.cuts.cutting import RowMasks, unit_masks
-from secateurs.learners.channels.cuts.even_splits import evened
+from secateurs.learners.channels.cuts.even_splits import evened_choice
 from secateurs.learners.channels.filter_config import FpConfig
 from secateurs.learners.channels.filter_learner import FilterLearner
 from secateurs.learners.channels.filter_schedule import Stage, stages
@@ -33,7 +33,6 @@ from secateurs.learners.channels.filter_state import FpState
 from secateurs.learners.channels.repair.filter_repair import repair
 from secateurs.learners.run.console import say
 from secateurs.learners.run.phases import Phase
-from secateurs.utils.graph import ChannelGraph
 from secateurs.utils.training.engine.hooks import Hooks
 
 
@@ -107,19 +106,9 @@ class FilterPrunedLearner(FilterLearner):
       for name in stage.units
     }
     if stage.last and config.even_splits:
-      kept = self._evened(graph, ranked, kept)
+      units = self.units(graph).units
+      kept = evened_choice(graph, units, state.kept, kept, ranked.keys)
     self._cut_to(model, kept)
-
-  def _evened(
-    self, graph: ChannelGraph, ranked: Ranked, kept: Mapping[str, np.ndarray]
-  ) -> dict[str, np.ndarray]:
-    """The last choice of a stage, so that parts of splits are equally wide after all cuts."""
-    units = self.units(graph).units
-    whole = {unit.name: np.ones(unit.size, bool) for unit in units}
-    masks = whole | unit_masks(units, self.state.kept) | kept
-    keys = {name: ranked.keys[name] for name in kept}
-    found = evened(graph, units, masks, keys)
-    return {name: found[name] for name in kept}
 
   def _left(self, name: str, ranked: Ranked) -> int:
     """Channels of a unit that have not gone yet."""

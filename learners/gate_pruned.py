@@ -32,6 +32,7 @@ from secateurs.learners import register
 from secateurs.learners.channels.allocation.ranked import Ranked
 from secateurs.learners.channels.criteria.ranking import best
 from secateurs.learners.channels.cuts.cutting import RowMasks, unit_masks
+from secateurs.learners.channels.cuts.even_splits import evened_choice
 from secateurs.learners.channels.cuts.units import Units
 from secateurs.learners.channels.filter_learner import FilterLearner
 from secateurs.learners.channels.repair.filter_repair import repair
@@ -181,15 +182,19 @@ class GatePrunedLearner(FilterLearner):
     """Closes the gates of a group for good, proves them equal to masks, and repairs the others."""
     gates, state, config = self._gates, self.state, self.config
     group = gates.groups[number - 1]
-    kept = {}
+    means = {unit.name: gates.means(unit) for unit in group}
+    keys = {
+      unit.name: np.where(gates.graph.groups[unit.key].free, means[unit.name], np.inf)
+      for unit in group
+    }
+    kept = {name: best(key, state.targets[name]) for name, key in keys.items()}
+    if number == len(gates.groups) and config.even_splits:
+      kept = evened_choice(gates.graph, gates.units, state.kept, kept, keys)
+    state.gates |= {name: found.tolist() for name, found in means.items()}
     for unit in group:
-      means = gates.means(unit)
-      must = np.where(gates.graph.groups[unit.key].free, means, np.inf)
-      kept[unit.name] = best(must, state.targets[unit.name])
-      state.gates[unit.name] = means.tolist()
       say(
         f'cut  {unit.name}: {int(kept[unit.name].sum())} of {unit.size} channels stay, '
-        f'{int((means > 0.5).sum())} gates are open'
+        f'{int((means[unit.name] > 0.5).sum())} gates are open'
       )
     gates.fix(group, kept)
     images = self.helper.calibration_images(_NB_IMAGES)

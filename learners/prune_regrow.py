@@ -33,6 +33,7 @@ from secateurs.learners.channels.allocation.ranked import Ranked
 from secateurs.learners.channels.criteria.judged import require_answer, with_fates
 from secateurs.learners.channels.criteria.ranking import best
 from secateurs.learners.channels.cuts.cutting import unit_masks
+from secateurs.learners.channels.cuts.even_splits import evened
 from secateurs.learners.channels.filter_learner import FilterLearner
 from secateurs.learners.pressure import exploring, regrowth
 from secateurs.learners.pressure.pr_config import RANDOM, SCRATCH, PrConfig
@@ -185,6 +186,8 @@ class PruneRegrowLearner(FilterLearner):
     rng = np.random.default_rng((self.settings.run.seed, step))
     counts = self.widths().counts(ranked)
     after = exploring.changed(sub, ranked, present, counts, fraction, rng)
+    if step == self._changes[-1] and self.config.even_splits:
+      after = evened(sub.graph, sub.units, after, ranked.keys)
     self._apply(step, after, began)
 
   def _apply(self, step: int, after: dict[str, np.ndarray], began: float) -> None:

@@ -163,7 +163,7 @@ class RegPrunedLearner(FilterLearner):
     if config.penalty == GROWING:
       ranked = self.ranked(self.graph(self.working_model()))
       counts = self._counts(ranked, number)
-      kept = deciding.by_counts(ranked, counts)
+      kept = deciding.by_counts(ranked, counts, even=self._even(number))
       doomed = state.doomed = {name: np.flatnonzero(m).tolist() for name, m in kept.items()}
     pressed.pressure.begin(
       self._course.strength(number),
@@ -179,6 +179,9 @@ class RegPrunedLearner(FilterLearner):
       ranked, number / self.config.nb_passes
     )
 
+  def _even(self, number: int) -> bool:
+    return self.config.even_splits and number == self.config.nb_passes
+
   def _masks(self) -> PassMasks:
     pressed, state = self._pressed, self.state
     masks = unit_masks(pressed.units, state.kept)
@@ -189,16 +192,16 @@ class RegPrunedLearner(FilterLearner):
   def _cut(self, number: int) -> None:
     """Takes the weakest channels off, on masks, and repairs the others."""
     config, state, pressed = self.config, self.state, self._pressed
-    ranked = pressed.ranked(state.kept)
+    ranked, even = pressed.ranked(state.kept), self._even(number)
     if config.prune_option == ZEROS:
-      kept = deciding.by_zeros(ranked, pressed.zeros())
+      kept = deciding.by_zeros(ranked, pressed.zeros(), even=even)
       if config.has_layers:
         norms = pressed.block_norms(state.blocks)
         state.blocks = deciding.lost_blocks(pressed.branches, norms, config.nb_blocks)
     elif config.penalty == GROWING:
       kept = unit_masks(pressed.units, state.doomed)
     else:
-      kept = deciding.by_counts(ranked, self._counts(ranked, number))
+      kept = deciding.by_counts(ranked, self._counts(ranked, number), even=even)
     state.passes[-1]['notes'] = deciding.below_floor(ranked, kept, config.floor, config.prefix)
     kept = deciding.without_blocks(kept, pressed.branches, state.blocks)
     state.kept = {name: np.flatnonzero(mask).tolist() for name, mask in kept.items()}

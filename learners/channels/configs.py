@@ -59,6 +59,11 @@ class ChannelConfig(Config):
     'What goes inside an attention: width (the same channels of every head) or whole (heads).',
     choices=HEADS,
   )
+  even_splits: bool = option(
+    True,
+    'Keep the parts of a split equally wide where they were, so that the runtime has its fast '
+    'operator: up to an eighth of the channels of a layer may go beyond those that were to go.',
+  )
 
   @property
   def skipped(self) -> list[str]:
@@ -111,6 +116,14 @@ class WidthConfig(ChannelConfig, AmcConfig):
     "Number of initial random trials, before Optuna's sampler takes over.",
     low=1,
     used_with={'prune_option': 'auto'},
+  )
+  jobs: int = option(
+    1,
+    'Candidates of auto that are judged at the same time, each on its own network: those that are '
+    'drawn without looking at others. The results are the same.',
+    low=1,
+    used_with={'prune_option': 'auto'},
+    affects_result=False,
   )
   nb_smpls_reward: int = option(
     2000, 'Images that candidates are judged on.', low=1, used_with={'prune_option': ('auto', AMC)}

@@ -104,11 +104,6 @@ class FpConfig(ChannelConfig, AmcConfig):
   latency_table: str | None = latency_table_option()
   target_ram: float | None = target_ram_option()
   quadruple: bool = option(False, 'Round numbers of kept filters up to multiples of four.')
-  even_splits: bool = option(
-    True,
-    'Keep the parts of a split equally wide where they were, so that the runtime has its fast '
-    'operator: up to an eighth of the filters of a layer may go beyond those that were to go.',
-  )
   floor: float = option(
     0.1,
     'Fraction of its filters that each layer keeps at least, where a budget, global, sensitivity, auto '

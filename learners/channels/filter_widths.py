@@ -30,6 +30,7 @@ from secateurs.learners.channels.allocation.registry import (
 from secateurs.learners.channels.allocation.sensitivity import losses_of
 from secateurs.learners.channels.criteria.hrank import hrank_counts
 from secateurs.learners.channels.cuts.cutting import plan_of
+from secateurs.learners.channels.cuts.even_splits import even_masks
 from secateurs.learners.channels.cuts.shortcuts import even
 from secateurs.learners.channels.cuts.units import Unit
 from secateurs.learners.channels.filter_config import FpConfig
@@ -189,6 +190,7 @@ class FilterWidths:
       config.prefix,
       site.original_tflite,
       site.nb_threads,
+      config.even_splits,
     )
 
   def _losses(self, ranked: Ranked) -> dict[str, np.ndarray]:
@@ -262,7 +264,9 @@ class FilterWidths:
 
     def build(fraction: float) -> keras.Model:
       counts = self._counts(ranked, fraction * total, self._config.prune_ratio)
-      return apply_plan(plan_of(ranked.graph, ranked.units, ranked.masks(counts)))
+      even_splits = self._config.even_splits
+      masks = even_masks(ranked.graph, ranked.units, ranked.masks(counts), even=even_splits)
+      return apply_plan(plan_of(ranked.graph, ranked.units, masks))
 
     fraction, measured = share_for(
       self._config.target_latency,

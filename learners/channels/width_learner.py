@@ -21,6 +21,7 @@ from secateurs.learners.run.preflight.estimate import Need
 from secateurs.learners.run.results.reporting import Findings
 from secateurs.learners.run.training.judging import judging_notes
 from secateurs.learners.run.training.trials import require_optuna
+from secateurs.learners.run.training.workers import require_one_process
 from secateurs.utils.deploy.latency_table.table import read_table
 from secateurs.utils.graph import ChannelGraph
 from secateurs.utils.graph.counts.memory import MapBytes, map_bytes
@@ -60,6 +61,7 @@ class WidthLearner(ChannelLearner):
       read_table(self.config.latency_table, f'{self.config.prefix}latency_table')
     if self.widths.by_budget and self.state.widths.counts is None:
       require_optuna(self.config.nb_rlouts)
+      require_one_process(self.config.jobs, f'{self.config.prefix}jobs')
 
   def memory_needs(self) -> list[Need]:
     """As of all learners, and what refitting layers takes."""
@@ -135,6 +137,7 @@ class WidthLearner(ChannelLearner):
       self.settings.run.seed,
       self._trials,
       self.save_search,
+      self.config.jobs,
     )
     return Widths(self.config, self.state.widths, site, width=width, ratio=ratio, budget=budget)
 

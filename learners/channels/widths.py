@@ -20,6 +20,7 @@ from secateurs.learners.channels.allocation.search import WidthSearch, summary
 from secateurs.learners.channels.allocation.sensitivity import losses_of, say_curve, unit_parts
 from secateurs.learners.channels.configs import WidthConfig
 from secateurs.learners.channels.cuts.cutting import plan_of
+from secateurs.learners.channels.cuts.even_splits import even_masks
 from secateurs.learners.channels.cuts.units import Unit
 from secateurs.learners.channels.repair.method import Method
 from secateurs.learners.channels.repair.reconstruct import statistics
@@ -49,6 +50,7 @@ class Site:
     seed: of the search.
     trials: the file of the search.
     save: writes a checkpoint in the middle of it.
+    jobs: candidates of a search that are judged at the same time.
   """
 
   helper: Helper
@@ -62,6 +64,7 @@ class Site:
   seed: int
   trials: Callable[[], Path]
   save: Callable[[], None]
+  jobs: int = 1
 
 
 class Widths:
@@ -159,6 +162,7 @@ class Widths:
     def build(fraction: float) -> keras.Model:
       found = counts(fraction)
       masks = [np.arange(unit.size) < found[unit.name] for unit in units]
+      masks = even_masks(graph, units, masks, even=self._config.even_splits)
       return apply_plan(plan_of(graph, units, masks))
 
     fraction, measured = share_for(
@@ -213,6 +217,14 @@ class Widths:
       return
     site.save()
     inputs, targets = judging_samples(site.helper, config.nb_smpls_reward)
+
+    def judge_of(network: keras.Model) -> Judge:
+      return Judge(network, inputs, targets, site.helper.task)
+
+    def further() -> tuple[keras.Model, Judge]:
+      network = site.original()
+      return network, judge_of(network)
+
     search = WidthSearch(
       choices,
       choices.prices(losses),
@@ -222,7 +234,9 @@ class Widths:
       refits,
       batches,
       method,
-      Judge(working, inputs, targets, site.helper.task),
+      judge_of(working),
+      further,
+      site.jobs,
     )
     self._search(search, graph, budget, total, len(targets))
 
@@ -238,11 +252,9 @@ class Widths:
     config, site = self._config, self._site
     readers = statistics(original, working, choices.units, batches, method)
     samples = judging_samples(site.helper, config.nb_smpls_reward)
-    reward = Reward(
-      working,
-      LayerRefits(original, choices.units, readers, method),
-      Judge(working, *samples, site.helper.task),
-    )
+    refits = LayerRefits(original, choices.units, readers, method)
+    refits.remember()
+    reward = Reward(working, refits, Judge(working, *samples, site.helper.task))
     amc_widths.allocate(
       config,
       self._state,
@@ -265,6 +277,7 @@ class Widths:
       config.prefix,
       site.original_tflite,
       site.nb_threads,
+      config.even_splits,
     )
     state.counts, state.latency = timed.allocate(
       asked,

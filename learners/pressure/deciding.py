@@ -9,30 +9,43 @@ import numpy as np
 
 from secateurs.learners.channels.allocation.ranked import Ranked
 from secateurs.learners.channels.criteria.ranking import best
+from secateurs.learners.channels.cuts.even_splits import evened
 from secateurs.learners.pressure.blocks import Branch
 
 
-def by_counts(ranked: Ranked, counts: Mapping[str, int]) -> dict[str, np.ndarray]:
+def by_counts(
+  ranked: Ranked, counts: Mapping[str, int], *, even: bool = False
+) -> dict[str, np.ndarray]:
   """The highest channels of each unit, bool array [unit.size] by unit name.
 
   Channels that have gone already do not come back.
+
+  Args:
+    ranked: the channels' keys.
+    counts: how many stay, by unit name.
+    even: whether parts of splits stay equally wide, see `even_splits.evened`.
   """
   found = {}
   for unit in ranked.units:
     keys = ranked.keys[unit.name]
     found[unit.name] = best(keys, min(counts[unit.name], int((keys > -np.inf).sum())))
-  return found
+  return evened(ranked.graph, ranked.units, found, ranked.keys) if even else found
 
 
-def by_zeros(ranked: Ranked, zeros: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-  """All channels but those of zeros and those that have gone, and at least the best of each unit."""
+def by_zeros(
+  ranked: Ranked, zeros: Mapping[str, np.ndarray], *, even: bool = False
+) -> dict[str, np.ndarray]:
+  """All channels but those of zeros and those that have gone, and at least the best of each unit.
+
+  With `even` as `by_counts`.
+  """
   found = {}
   for unit in ranked.units:
     keys = ranked.keys[unit.name]
     lost = (zeros[unit.name] & (keys < np.inf)) | (keys == -np.inf)
     keys = np.where(lost, np.minimum(keys, -1.0), keys)
     found[unit.name] = best(keys, max(unit.size - int(lost.sum()), 1))
-  return found
+  return evened(ranked.graph, ranked.units, found, ranked.keys) if even else found
 
 
 def lost_blocks(branches: Sequence[Branch], norms: np.ndarray, number: int | None) -> list[str]:

@@ -12,7 +12,9 @@ import tf_keras as keras
 from secateurs.learners.channels.criteria.ranking import best
 from secateurs.learners.channels.cuts import slimming
 from secateurs.learners.channels.cuts.cutting import keep_of, mask_attentions, plan_of
+from secateurs.learners.channels.cuts.even_splits import even_masks
 from secateurs.learners.channels.cuts.units import Unit
+from secateurs.learners.channels.repair.even import prune_evenly
 from secateurs.learners.channels.repair.method import Method
 from secateurs.learners.channels.repair.reconstruct import prune
 from secateurs.learners.run.results.plan_cuts import channel_cuts, keep_of_plan
@@ -83,6 +85,7 @@ def rough(model: keras.Model, taken: Sequence[Taken], reach: Reach) -> keras.Mod
     graph = reach.graph(net)
     units = reach.units(graph)
     masks = [np.arange(unit.size) < counts.get(unit.name, unit.size) for unit in units]
+    masks = even_masks(graph, units, masks, even=reach.even)
     net = apply_plan(plan_of(graph, units, masks))
   sparsify(net, taken)
   return net
@@ -163,7 +166,20 @@ def _pruned(
   masked = copy_flat(flatten_model(net))
   graph = reach.graph(masked)
   mask = functools.partial(mask_attentions, masked, graph, units)
-  kept, _ = prune(net, masked, units, counts, repair.batches, repair.method, given=given, mask=mask)
+  kept, _ = prune_evenly(
+    net,
+    masked,
+    units,
+    counts,
+    repair.batches,
+    repair.method,
+    even=reach.even,
+    graph=reach.graph(net),
+    units=units,
+    kept={},
+    given=given,
+    mask=mask,
+  )
   keep = keep_of(units, {name: np.flatnonzero(mask) for name, mask in kept.items()})
   slim = slimming.sliced(graph, keep, settings).model
   cuts = [cut for cut in channel_cuts(graph, keep) if len(cut.kept) < cut.size]

@@ -159,7 +159,7 @@ class SearchLearner(CompressionLearner):
   def _reach(self) -> Reach:
     """Which channels may go: norms and heads as the plan to apply has them, or the flags."""
     config, how = self.config, self._plan or self.config
-    return Reach(config.trunk, config.skipped, how.norms, how.heads)
+    return Reach(config.trunk, config.skipped, how.norms, how.heads, config.even_splits)
 
   def _scene(self, number: int) -> Scene:
     state, model = self.state, self._network(number)

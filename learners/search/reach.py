@@ -21,12 +21,14 @@ class Reach:
     skip: patterns of layers that keep their channels.
     norms: whether channels go that normalisations run over; see `ChannelGraph`.
     heads: what goes inside an attention.
+    even: whether parts of splits stay equally wide.
   """
 
   trunk: str
   skip: Sequence[str]
   norms: str = 'keep'
   heads: str = 'width'
+  even: bool = True
 
   def graph(self, model: keras.Model) -> ChannelGraph:
     """The channels of a network of the search."""

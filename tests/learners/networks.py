@@ -1,6 +1,7 @@
 """Small networks with residual additions, bottlenecks, depthwise layers and branches, and images."""
 
 import numpy as np
+import tensorflow as tf
 import tf_keras as keras
 
 L = keras.layers
@@ -114,3 +115,14 @@ NETS = {
 def images(nb_batches=2, seed=3, size=8):
   rng = np.random.default_rng(seed)
   return [rng.normal(size=(24, size, size, 3)).astype(np.float32) for _ in range(nb_batches)]
+
+
+def split_net():
+  """Two halves, of which one passes through a convolution, twice."""
+  x = inputs = L.Input((32, 32, 3))
+  x = L.Conv2D(16, 3, strides=4, padding='same', activation='relu', name='stem')(x)
+  for number in range(2):
+    left, right = tf.split(x, 2, axis=-1)
+    right = L.Conv2D(8, 3, padding='same', activation='relu', name=f'conv{number}')(right)
+    x = L.Concatenate(name=f'join{number}')([left, right])
+  return keras.Model(inputs, L.Dense(10, name='logits')(L.GlobalAveragePooling2D()(x)))

@@ -6,7 +6,6 @@ import json
 
 import numpy as np
 import pytest
-import tensorflow as tf
 import tf_keras as keras
 from alike import alike, few
 
@@ -285,24 +284,3 @@ def test_sensitivity_is_a_command_for_any_learner(make, baseline, capsys):
     assert '<svg' in page
     assert 'conv2' in page
   assert 'Ratios are judged on training images' in capsys.readouterr().out
-
-
-def split_net():
-  """Two halves, of which one passes through a convolution, twice."""
-  x = inputs = L.Input((32, 32, 3))
-  x = L.Conv2D(16, 3, strides=4, padding='same', activation='relu', name='stem')(x)
-  for number in range(2):
-    left, right = tf.split(x, 2, axis=-1)
-    right = L.Conv2D(8, 3, padding='same', activation='relu', name=f'conv{number}')(right)
-    x = L.Concatenate(name=f'join{number}')([left, right])
-  return keras.Model(inputs, L.Dense(10, name='logits')(L.GlobalAveragePooling2D()(x)))
-
-
-@pytest.mark.parametrize('even', [True, False])
-def test_parts_of_a_split_stay_equally_wide(even, make, helper):
-  network = type(helper)('split_net', split_net, helper.dataset, helper.recipe)
-  learner = make(
-    'filter-pruned', helper=network, even_splits=even, criterion='random', prune_ratio=0.45
-  )
-  kinds = learner.train().report['compressed']['operators']
-  assert ('SPLIT_V' in kinds) != even

@@ -15,10 +15,12 @@ class Reward:
   """Goodness of candidates on some images, after a closed-form refit of each layer by itself."""
 
   def __init__(self, working: keras.Model, refits: LayerRefits, judge: Judge) -> None:
-    """`working`: a network with the original's weights, which are changed; `judge` judges it."""
+    """`working`: a network with the original's weights, which are changed; `judge` judges it.
+
+    `refits` may be shared by several; it should hold what it has solved (`LayerRefits.remember`).
+    """
     self._layers = flatten_model(working).layers()
     self._refits, self._judge = refits, judge
-    refits.remember()
 
   def __call__(self, counts: Mapping[str, int]) -> float:
     """Goodness of the score with so many channels of each unit: greater is better."""

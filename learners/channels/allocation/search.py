@@ -20,6 +20,7 @@ from secateurs.learners.channels.repair.refits import LayerRefits
 from secateurs.learners.run.console import say
 from secateurs.learners.run.training.judging import Judge
 from secateurs.learners.run.training.trials import Candidate, Trial, best_candidates, search
+from secateurs.learners.run.training.workers import Workers
 from secateurs.utils.training.tasks.scores import Score
 
 _NB_FINALISTS = 3
@@ -39,6 +40,8 @@ class WidthSearch:
     batches: images that layers are refit over.
     method: how channels are chosen and weights refit.
     judge: judges `working`.
+    further: makes further pairs of such a network and its judge.
+    jobs: candidates that are judged at the same time.
   """
 
   choices: Choices
@@ -50,6 +53,8 @@ class WidthSearch:
   batches: Sequence[np.ndarray]
   method: Method
   judge: Judge
+  further: Callable[[], tuple[keras.Model, Judge]]
+  jobs: int = 1
 
   def candidate(self, budget: float, factors: Mapping[str, float]) -> Candidate:
     """Numbers of channels within a budget, from factors of the prices; none: equal fractions."""
@@ -88,11 +93,13 @@ class WidthSearch:
     Returns:
       All trials, the best of the finalists, and its goodness.
     """
-    reward = Reward(self.working, self.refits, self.judge)
+    self.refits.remember()
+    pairs = [(self.working, self.judge), *(self.further() for _ in range(self.jobs - 1))]
+    rewards = [Reward(working, self.refits, judge) for working, judge in pairs]
     trials = search(
       [unit.name for unit in self.units],
       lambda factors: self.candidate(budget, factors),
-      lambda candidate: reward(candidate.counts),
+      Workers([_of_counts(reward) for reward in rewards]),
       path,
       nb_trials=nb_trials,
       nb_random=nb_random,
@@ -109,6 +116,10 @@ class WidthSearch:
     score = self.reconstructed(trial.counts)
     say(f'search  finalist {trial.number + 1}: {score} after the whole reconstruction')
     return score.goodness
+
+
+def _of_counts(reward: Reward) -> Callable[[Candidate], float]:
+  return lambda candidate: reward(candidate.counts)
 
 
 def _finalists(trials: Sequence[Trial]) -> list[Trial]:

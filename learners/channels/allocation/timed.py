@@ -13,6 +13,7 @@ from secateurs.learners.channels.allocation.choices import Choices
 from secateurs.learners.channels.allocation.knapsack import within_cost
 from secateurs.learners.channels.allocation.latency import latency_ratio
 from secateurs.learners.channels.cuts.cutting import latency_form, macs_form, plan_of
+from secateurs.learners.channels.cuts.even_splits import even_masks
 from secateurs.learners.channels.cuts.units import Unit
 from secateurs.learners.run.console import say
 from secateurs.utils import processor
@@ -38,6 +39,7 @@ class Timed:
     prefix: of the flags that messages name.
     original: the original's .tflite file.
     nb_threads: of the timing.
+    even: whether parts of splits stay equally wide.
   """
 
   target: float
@@ -45,6 +47,7 @@ class Timed:
   prefix: str
   original: Path
   nb_threads: int
+  even: bool = True
 
 
 def allocate(
@@ -97,7 +100,8 @@ def allocate(
     )
 
   def cut(counts: Mapping[str, int]) -> keras.Model:
-    return apply_plan(plan_of(graph, units, masks(counts)))
+    stay = even_masks(graph, units, masks(counts), even=asked.even)
+    return apply_plan(plan_of(graph, units, stay))
 
   ratio: Callable[[keras.Model], float] | None = None
   if here:

@@ -130,9 +130,10 @@ class RowMasks(Masks):
     """
     self._graph, self._units = graph, list(units)
     layers = flatten_model(model).layers()
-    # With one channel of each unit gone, each weight that can be masked is.
-    touched = self._arrays([np.arange(unit.size) > 0 for unit in units])
-    self._keys = list(touched)
+    # A layer may read some of a unit's channels only: each reads of one half of them or of the other.
+    halves = [[np.arange(unit.size) % 2 == part for unit in units] for part in (0, 1)]
+    touched = [self._arrays(masks) for masks in halves]
+    self._keys = list(dict.fromkeys(key for arrays in touched for key in arrays))
     super().__init__(
       [dict(zip(weight_names(layers[n]), variables(layers[n])))[w] for n, w in self._keys]
     )

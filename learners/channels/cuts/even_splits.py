@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from scipy.optimize import Bounds, LinearConstraint, milp
 
-from secateurs.learners.channels.cuts.cutting import plan_of
+from secateurs.learners.channels.cuts.cutting import plan_of, unit_masks
 from secateurs.learners.channels.cuts.units import Unit
 from secateurs.utils.graph import ChannelGraph
 
@@ -52,6 +52,8 @@ def evened(
     keys: [unit.size] by the name of each unit that may still change; the highest stay, those of -inf
       have gone, those of inf must stay.
   """
+  if not uneven(graph, units, masks):
+    return dict(masks)
   splits = equal_splits(graph)
   free = [unit for unit in units if unit.name in keys and isinstance(unit.key, int)]
   roots = [graph.groups[unit.key].roots for unit in free]
@@ -61,7 +63,7 @@ def evened(
   chosen = [i for i, own in enumerate(roots) if touched[own].any()]
   free, roots = [free[i] for i in chosen], [roots[i] for i in chosen]
   alive = plan_of(graph, units, [masks[unit.name] for unit in units]).alive
-  if not free or all(_widths(parts, alive) <= 1 for parts in splits):
+  if not free:
     return dict(masks)
   place = np.full(len(alive), -1)
   place[np.concatenate(roots)] = np.arange(sum(map(len, roots)))
@@ -72,9 +74,59 @@ def evened(
   return {**masks, **dict(zip((u.name for u in free), np.split(found, ends), strict=True))}
 
 
-def _widths(parts: Sequence[np.ndarray], alive: np.ndarray) -> int:
-  """Of how many widths the parts are."""
-  return len({int(alive[part].sum()) for part in parts})
+def uneven(
+  graph: ChannelGraph, units: Sequence[Unit], masks: Mapping[str, np.ndarray]
+) -> list[list[np.ndarray]]:
+  """Those of `equal_splits` whose parts a choice makes unequally wide; see `evened`."""
+  splits = equal_splits(graph)
+  if not splits:
+    return []
+  alive = plan_of(graph, units, [masks[unit.name] for unit in units]).alive
+  return [parts for parts in splits if len({int(alive[part].sum()) for part in parts}) > 1]
+
+
+def evened_choice(
+  graph: ChannelGraph,
+  units: Sequence[Unit],
+  kept: Mapping[str, Sequence[int]],
+  chosen: Mapping[str, np.ndarray],
+  keys: Mapping[str, np.ndarray],
+) -> dict[str, np.ndarray]:
+  """As `evened`, for a choice in some of the units, which alone may change.
+
+  Args:
+    graph: the channel graph.
+    units: all of the network.
+    kept: channels that stay of units that were chosen before, by name; the others are whole.
+    chosen: bool array [unit.size] by the name of each unit that is chosen now.
+    keys: see `evened`.
+  """
+  masks = joined(units, kept, chosen)
+  found = evened(graph, units, masks, {name: keys[name] for name in chosen})
+  return {name: found[name] for name in chosen}
+
+
+def joined(
+  units: Sequence[Unit], kept: Mapping[str, Sequence[int]], chosen: Mapping[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+  """Masks of all units, of what was chosen before and now; the others are whole."""
+  whole = {unit.name: np.ones(unit.size, bool) for unit in units}
+  return whole | unit_masks(units, kept) | dict(chosen)
+
+
+def even_masks(
+  graph: ChannelGraph, units: Sequence[Unit], masks: Sequence[np.ndarray], *, even: bool
+) -> list[np.ndarray]:
+  """Masks of a network of which only the structure matters: if asked for, with equal parts."""
+  if not even:
+    return list(masks)
+  given = {unit.name: mask for unit, mask in zip(units, masks, strict=True)}
+  keys = {name: mask.astype(float) for name, mask in given.items()}
+  for unit in units:
+    if isinstance(unit.key, int):
+      keys[unit.name][~graph.groups[unit.key].free] = np.inf
+  found = evened(graph, units, given, keys)
+  return [found[unit.name] for unit in units]
 
 
 def _solved(
@@ -94,7 +146,8 @@ def _solved(
     row[first : first + unit.size] = 1
     stays = int(masks[unit.name].sum())
     rows.append(row)
-    low.append(max(stays - max(int(_FURTHER_SHARE * unit.size), _FURTHER), 1))
+    least = max(stays - max(int(_FURTHER_SHARE * unit.size), _FURTHER), 1)
+    low.append(min(unit.rule.count(unit.size, least), stays))
     high.append(stays)
     first += unit.size
   for parts in splits:

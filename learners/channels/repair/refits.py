@@ -50,7 +50,7 @@ class LayerRefits:
 
   def remember(self) -> None:
     """From now on holds what it has solved: for searches, which ask for the same again."""
-    self._solved = {}
+    self._solved = self._solved or {}
 
   def keep(self, unit: Unit, nb_keep: int) -> np.ndarray:
     """The channels that stay of a unit, bool array [unit.size]."""

@@ -10,10 +10,11 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 
+from secateurs.learners.run.training.workers import Workers
 from secateurs.utils.errors import UserError
 from secateurs.utils.json_lines import append_record, read_records
 from secateurs.utils.training import distributed
@@ -58,7 +59,7 @@ class Trial:
 def search(
   names: Sequence[str],
   propose: Callable[[Mapping[str, float]], Candidate],
-  reward: Callable[[Candidate], float],
+  reward: Callable[[Candidate], float] | Workers[Candidate],
   path: Path,
   *,
   nb_trials: int,
@@ -71,12 +72,14 @@ def search(
   """Tries candidates and keeps each on disk; resumes where an earlier search was stopped.
 
   The sampler is made again for every trial from the seed and the trial's number, so that a search that
-  was stopped ends like one that was not.
+  was stopped ends like one that was not. With several workers the trials that are drawn without
+  looking at others are judged at the same time; the others wait for what they look at.
 
   Args:
     names: of the parts.
     propose: from factors (empty: equal shares) to a candidate.
-    reward: of a candidate, the greater the better, such as the goodness of its score.
+    reward: of a candidate, the greater the better, such as the goodness of its score; or workers
+      that give it.
     path: a file of one JSON object a line.
     nb_trials: how many in all.
     nb_random: how many of them are drawn without looking at the others.
@@ -95,17 +98,29 @@ def search(
   sampler = None if optuna is None else _Sampler(optuna, names, nb_random, seed)
   trials = distributed.from_chief(lambda: read_records(path, Trial))
   began, first = time.perf_counter(), len(trials)
-  for number in range(first, nb_trials):
-    factors = _factors(number, names, sampler, trials)
-    candidate = distributed.broadcast_object(propose(factors))
-    trial = Trial(number, factors, candidate.counts, candidate.cost, reward(candidate))
-    trials.append(distributed.broadcast_object(trial))
-    _append(path, trials[-1])
-    if number < _NB_GIVEN or (number + 1) % every == 0:
-      seconds = (time.perf_counter() - began) / (number + 1 - first)
-      say(_progress(trials, nb_trials, seconds))
-      save()
+  workers = reward if isinstance(reward, Workers) else Workers([reward])
+  for numbers in _waves(first, min(nb_random + 1, nb_trials), nb_trials):
+    drawn = [_factors(number, names, sampler, trials) for number in numbers]
+    candidates = [distributed.broadcast_object(propose(factors)) for factors in drawn]
+    for number, factors, candidate, value in zip(
+      numbers, drawn, candidates, workers.map(candidates), strict=True
+    ):
+      trial = Trial(number, factors, candidate.counts, candidate.cost, value)
+      trials.append(distributed.broadcast_object(trial))
+      _append(path, trials[-1])
+      if number < _NB_GIVEN or (number + 1) % every == 0:
+        seconds = (time.perf_counter() - began) / (number + 1 - first)
+        say(_progress(trials, nb_trials, seconds))
+        save()
   return trials
+
+
+def _waves(first: int, independent: int, total: int) -> Iterator[range]:
+  """Numbers of trials that do not look at each other: those before `independent`, then each alone."""
+  if first < independent:
+    yield range(first, independent)
+  for number in range(max(first, independent), total):
+    yield range(number, number + 1)
 
 
 class _Sampler:

@@ -8,7 +8,7 @@ import pytest
 import tf_keras as keras
 
 from secateurs.utils.deploy.latency_table import cli, elsewhere, measure
-from secateurs.utils.deploy.latency_table.grid import input_grid, output_grid
+from secateurs.utils.deploy.latency_table.grid import input_grid, merged, output_grid
 from secateurs.utils.deploy.latency_table.prediction import LatencyForm, segment_sum
 from secateurs.utils.deploy.latency_table.segments import build, network_key, segments_of
 from secateurs.utils.deploy.latency_table.table import LatencyTable, SegmentTimes, read_table
@@ -47,7 +47,7 @@ def fake_times(table, segment, inputs, outputs):
 @pytest.fixture
 def table(graph, monkeypatch, tmp_path):
   monkeypatch.setattr(measure, '_times', fake_times)
-  monkeypatch.setattr(measure, '_time', lambda contents, *_: [(1.0, 0.0)] * len(contents))
+  monkeypatch.setattr(measure, '_time', lambda table, contents, *_: [(1.0, 0.0)] * len(contents))
   monkeypatch.setattr(measure, 'fit_scale', lambda *_: measure.scale_of([1, 2], [3.5, 5.5]))
   made = LatencyTable('here', 'a runtime', 1, 'float')
   measure.make_table(made, graph, tmp_path / 'table.json', lambda _: None)
@@ -88,6 +88,9 @@ def test_grids_by_hand():
   assert output_grid(960) == [*range(60, 960, 60), 960]
   assert input_grid(64) == [16, 32, 48, 64]
   assert input_grid(3) == [3]
+  assert merged([[4, 8, 12, 16], [4, 8, 12, 16]], 1.6) == [4, 8, 12, 16]
+  assert merged([[4, 8, 12, 16], [8, 16, 24, 32]], 1.6) == [4, 8, 16, 32]
+  assert merged([[16, 32], [18, 36]], 1.6) == [16, 32, 36]  # The last of each layer is there.
 
 
 def test_the_closed_form_equals_planning(graph, table):

@@ -23,6 +23,12 @@ def main(argv: Sequence[str] | None = None) -> int:
   parser.add_argument('model', help='a .keras or .h5 file (tf_keras, functional or Sequential)')
   parser.add_argument('--out', type=Path, default=Path('latency_table.json'), help='the table')
   parser.add_argument('--threads', type=int, default=1, help='threads of the interpreter')
+  parser.add_argument(
+    '--clock',
+    choices=('wall', 'cpu'),
+    default='wall',
+    help='cpu: the CPU time of the thread, for machines that do other things, too; with one thread',
+  )
   parser.add_argument('--int8', action='store_true', help='time full-integer files')
   parser.add_argument(
     '--vela',
@@ -42,6 +48,8 @@ def main(argv: Sequence[str] | None = None) -> int:
   options = parser.parse_args(argv)
   if options.threads < 1:
     parser.error('--threads must be at least 1')
+  if options.clock == 'cpu' and options.threads > 1:
+    parser.error('--clock cpu sees one thread only: leave out --threads')
   try:
     _run(options)
   except UserError as error:
@@ -71,13 +79,16 @@ def _run(options: argparse.Namespace) -> None:
   if options.vela:
     vela.require_device(options.vela)
     device, runtime = options.vela, vela.version()
-  table = LatencyTable(device, runtime, options.threads, kind)
+  table = LatencyTable(device, runtime, options.threads, kind, clock=options.clock)
   if options.emit is not None:
     elsewhere.emit(graph, options.emit, kind, options.threads, print)
     return
   if options.out.is_file():
     known = read_table(options.out)
-    same = [(one.device, one.runtime, one.threads, one.kind) for one in (known, table)]
+    same = [
+      (one.device, one.runtime, one.threads, one.kind, f'{one.clock} clock')
+      for one in (known, table)
+    ]
     if same[0] != same[1]:
       raise UserError(
         f'{options.out} is a table of {", ".join(map(str, same[0]))}, but now it is '

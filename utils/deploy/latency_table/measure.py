@@ -17,6 +17,7 @@ from secateurs.utils.deploy.latency_table.files import (
   runner,
   segment_content,
 )
+from secateurs.utils.deploy.latency_table.grid import INPUT_STEP, OUTPUT_STEP, merged
 from secateurs.utils.deploy.latency_table.prediction import segment_sum
 from secateurs.utils.deploy.latency_table.segments import Segment, network_key, segments_of
 from secateurs.utils.deploy.latency_table.table import LatencyTable, Scale, SegmentTimes
@@ -30,6 +31,8 @@ FRACTIONS = (1.0, 0.75, 0.5, 0.25)
 _NB_FRAMES, _SECONDS = 20, 0.25  # Of each file of a segment; seconds where it does not settle.
 _NB_TOGETHER = 16  # Files that are timed against each other.
 _WHOLE_FRAMES, _WHOLE_SECONDS = 100, 4.0
+CLOCKS = {'wall': time.perf_counter_ns, 'cpu': time.thread_time_ns}
+"""What times are taken by: the time that passes, or that of the thread which runs the file."""
 
 Say = Callable[[str], None]
 
@@ -39,20 +42,19 @@ def distinct(flat: FlatModel) -> Iterator[tuple[Segment, tuple[list[int], list[i
 
   Of segments with one key the widest is taken.
   """
-  found: dict[str, tuple[Segment, tuple[list[int], list[int]]]] = {}
+  found: dict[str, tuple[Segment, list[tuple[list[int], list[int]]]]] = {}
   images = {number for number, _ in flat.inputs}
   for segment in segments_of(flat):
     first = images.issuperset(segment.calls[0].inputs)
     last = segment.calls[-1].outputs[0] in flat.outputs
     axes = axes_of(segment, is_first=first, is_last=last)
-    before = found.get(segment.key)
-    if before is None:
-      found[segment.key] = segment, axes
-    else:
-      merged = tuple(sorted({*a, *b}) for a, b in zip(before[1], axes, strict=True))
-      wider = max(before[0], segment, key=lambda one: one.out_channels)
-      found[segment.key] = wider, merged
-  yield from found.values()
+    before, every = found.get(segment.key, (segment, []))
+    wider = max(before, segment, key=lambda one: one.out_channels)
+    found[segment.key] = wider, [*every, axes]
+  for segment, every in found.values():
+    taken, made = zip(*every, strict=True)
+    step = INPUT_STEP if segment.makes else OUTPUT_STEP
+    yield segment, (merged(taken, step), merged(made, OUTPUT_STEP))
 
 
 def make_table(
@@ -71,7 +73,7 @@ def make_table(
   total = sum(math.prod(map(len, axes)) for _, axes in todo)
   say(f'{len(todo)} layers to time, {total} files')
   if not table.call_ms:
-    table.call_ms = _time([empty_content(table.kind)], table.threads)[0][0]
+    table.call_ms = _time(table, [empty_content(table.kind)])[0][0]
   began, done = time.perf_counter(), 0
   for segment, axes in todo:
     if step:
@@ -101,7 +103,7 @@ def _times(
   for start in range(0, len(points), _NB_TOGETHER):
     part = points[start : start + _NB_TOGETHER]
     contents = [segment_content(segment, point, table.kind) for point in part]
-    found += _time(contents, table.threads)
+    found += _time(table, contents)
   ms = np.array([max(one - table.call_ms, 0.0) for one, _ in found])
   spread = max(one for _, one in found)
   grid = ms.reshape(len(inputs), len(outputs)).tolist()
@@ -109,11 +111,14 @@ def _times(
 
 
 def _time(
-  contents: Sequence[bytes], threads: int, frames: int = _NB_FRAMES, seconds: float = _SECONDS
+  table: LatencyTable,
+  contents: Sequence[bytes],
+  frames: int = _NB_FRAMES,
+  seconds: float = _SECONDS,
 ) -> list[tuple[float, float]]:
-  """Median in ms and its spread for each file, timed against each other."""
-  runs = {str(number): runner(content, threads) for number, content in enumerate(contents)}
-  timed = time_interleaved(runs, nb_frames=frames, seconds=seconds)
+  """Median in ms and its spread for each file, timed against each other as the table says."""
+  runs = {str(number): runner(content, table.threads) for number, content in enumerate(contents)}
+  timed = time_interleaved(runs, nb_frames=frames, seconds=seconds, clock=CLOCKS[table.clock])
   return [(float(np.median(one.times_ns)) / 1e6, one.spread) for one in timed.values()]
 
 
@@ -121,7 +126,7 @@ def fit_scale(table: LatencyTable, graph: ChannelGraph) -> Scale:
   """How the sums of segments become times of whole networks: fit to cuts of all groups alike."""
   plans = [plan_at(graph, fraction) for fraction in FRACTIONS]
   contents = [content_of(apply_plan(plan), table.kind) for plan in plans]
-  timed = _time(contents, table.threads, _WHOLE_FRAMES, _WHOLE_SECONDS)
+  timed = _time(table, contents, _WHOLE_FRAMES, _WHOLE_SECONDS)
   sums = [segment_sum(table, graph, plan) for plan in plans]
   return scale_of(sums, [one for one, _ in timed])
 

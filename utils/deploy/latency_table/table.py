@@ -71,6 +71,7 @@ class LatencyTable:
     call_ms: time of a file that computes nothing.
     segments: by key, see `segments.Segment`.
     networks: by fingerprint, how sums become times of whole networks.
+    clock: wall, or cpu: that of the thread, which other work on the machine disturbs least.
     schema: version of the file.
   """
 
@@ -81,6 +82,7 @@ class LatencyTable:
   call_ms: float = 0.0
   segments: dict[str, SegmentTimes] = dataclasses.field(default_factory=dict)
   networks: dict[str, Scale] = dataclasses.field(default_factory=dict)
+  clock: str = 'wall'
   schema: int = SCHEMA
 
   def write(self, path: str | os.PathLike) -> None:

@@ -84,7 +84,18 @@ def _model_rows(blocks: Blocks) -> list[Row]:
     _ratio_row('macs', 'MACs', units.fmt_macs, blocks),
     _ratio_row('params', 'parameters', units.fmt_count, blocks),
     _ratio_row('ram_bytes', 'peak activation memory', units.fmt_bytes, blocks),
+    *_operator_rows(blocks),
     *_zeros_rows(blocks),
+  ]
+
+
+def _operator_rows(blocks: Blocks) -> list[Row]:
+  """How many operators the float file has, and in how many pieces delegates run it."""
+  counts = [sum((block.get('operators') or {}).values()) or None for block in blocks]
+  pieces = _values(blocks, 'delegate_partitions')
+  return [
+    plain_row('operators', 'operators', units.fmt_count, counts),
+    plain_row('delegate_partitions', 'delegate partitions', units.fmt_count, pieces),
   ]
 
 

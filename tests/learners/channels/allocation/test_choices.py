@@ -15,6 +15,7 @@ from secateurs.learners.channels.repair.reconstruct import prune, statistics
 from secateurs.learners.channels.repair.refits import LayerRefits
 from secateurs.learners.run.training import divergence
 from secateurs.learners.run.training.judging import Judge
+from secateurs.learners.run.training.workers import Workers
 from secateurs.nets.resnet import cifar_resnet
 from secateurs.utils.graph import ChannelGraph, plan_cost
 from secateurs.utils.training.tasks.classification import Classification
@@ -72,6 +73,28 @@ def reward_of(model, units, **method):
   judge = Judge(working, images(1)[0], np.zeros(24, np.int32), Classification(4))
   refits = LayerRefits(model, units, readers, method)
   return Reward(working, refits, judge), refits, working, method
+
+
+def test_candidates_that_are_judged_at_the_same_time_get_the_same_rewards():
+  model = randomize(residual_net())
+  units = find_units(ChannelGraph(model), 'couple').units
+  method = Method('backward', nb_points=20)
+  refits = LayerRefits(
+    model, units, statistics(model, twin(model), units, images(4), method), method
+  )
+  refits.remember()
+  inputs = images(1)[0]
+  labels = model(inputs).numpy().argmax(-1)
+
+  def reward():
+    working = twin(model)
+    return Reward(working, refits, Judge(working, inputs, labels, Classification(4)))
+
+  rng = np.random.default_rng(0)
+  drawn = [{unit.name: int(rng.integers(1, unit.size)) for unit in units} for _ in range(6)]
+  alone = [reward()(counts) for counts in drawn]
+  assert len(set(alone)) > 1
+  assert list(Workers([reward(), reward()]).map(drawn)) == alone
 
 
 @pytest.mark.parametrize('selection', ['random', 'magnitude'])

@@ -94,7 +94,7 @@ def table_file(helper, tmp_path, monkeypatch):
     return SegmentTimes(segment.text, inputs, made, ms)
 
   monkeypatch.setattr(measure, '_times', times)
-  monkeypatch.setattr(measure, '_time', lambda contents, *_: [(0.001, 0.0)] * len(contents))
+  monkeypatch.setattr(measure, '_time', lambda table, contents, *_: [(0.001, 0.0)] * len(contents))
   monkeypatch.setattr(measure, 'fit_scale', lambda *_: measure.scale_of([1, 2], [1, 2]))
   table = LatencyTable(timed.processor.describe(), 'a runtime', 1, 'float')
   graph = ChannelGraph(helper.build_model(0))

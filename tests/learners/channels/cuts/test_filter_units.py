@@ -3,7 +3,14 @@
 import numpy as np
 import pytest
 import tf_keras as keras
-from networks import bottleneck_net, branched_net, depthwise_net, randomize, residual_net
+from networks import (
+  bottleneck_net,
+  branched_net,
+  depthwise_net,
+  randomize,
+  residual_net,
+  split_net,
+)
 
 from secateurs.learners.channels.criteria.data_criteria import Samples
 from secateurs.learners.channels.criteria.judged import (
@@ -55,6 +62,7 @@ NETS = {
   'gathered': (residual_net, 'gather', None),
   'bottleneck': (bottleneck_net, 'follow', None),
   'branched': (branched_net, 'keep', ['stem', 'a', 'b', 'join']),
+  'split': (split_net, 'keep', ['stem', 'conv0', 'conv1']),
 }
 
 

@@ -1,5 +1,7 @@
 import os
 import sys
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +10,7 @@ import tensorflow as tf
 
 from secateurs.learners.run.training.judging import judging_samples
 from secateurs.learners.run.training.trials import Candidate, Trial, best_candidates, search
+from secateurs.learners.run.training.workers import Workers
 from secateurs.nets.datasets.given import GivenData
 from secateurs.nets.datasets.ilsvrc12 import Ilsvrc12Config
 from secateurs.nets.datasets.ilsvrc12 import load as load_ilsvrc12
@@ -50,6 +53,41 @@ def test_a_search_goes_on_where_it_was_stopped(tmp_path):
   assert whole[0].factors == dict.fromkeys(NAMES, 1.0)
   assert not whole[1].factors
   assert [t.number for t in whole] == list(range(14))
+
+
+def test_trials_at_the_same_time_give_the_same_search(tmp_path):
+  whole, _ = run(tmp_path / 'whole')
+  at_once, most, lock = 0, 0, threading.Lock()
+
+  def reward(candidate):
+    nonlocal at_once, most
+    with lock:
+      at_once += 1
+      most = max(at_once, most)
+    time.sleep(0.01 * (candidate.counts['a'] % 3))  # Later ones may be ready earlier.
+    with lock:
+      at_once -= 1
+    return candidate.counts['c'] / 100 - candidate.counts['a'] / 200
+
+  options = {'nb_trials': 14, 'nb_random': 5, 'seed': 3, 'say': lambda text: None}
+  path = tmp_path / 'parallel'
+  assert search(NAMES, propose, Workers([reward, reward]), path, **options) == whole
+  assert read_records(path, Trial) == whole
+  assert most == 2
+
+
+def test_one_failure_ends_the_search_and_keeps_what_came_before(tmp_path):
+  def reward(candidate):
+    if candidate.cost == 4:
+      raise ValueError('four')
+    return 1.0
+
+  workers = Workers([reward, reward])
+  found = workers.map([Candidate({}, cost) for cost in (1, 3, 4, 5, 7)])
+  assert [next(found), next(found)] == [1.0, 1.0]
+  with pytest.raises(ValueError, match='four'):
+    next(found)
+  assert workers(Candidate({}, 9)) == 1.0  # No judge is held back.
 
 
 def test_whole_lines_are_not_written_again(tmp_path, monkeypatch):

@@ -1,0 +1,69 @@
+"""Candidates of a search that are judged at the same time, where none depends on another."""
+
+from __future__ import annotations
+
+import queue
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Generic, TypeVar
+
+from secateurs.utils.errors import UserError
+from secateurs.utils.training import distributed
+
+T = TypeVar('T')
+
+
+class Workers(Generic[T]):
+  """Some judges of candidates, each with a network of its own.
+
+  Judges run in threads: sums over feature maps are held once, and TensorFlow and LAPACK release
+  Python's lock. What a judge gives must follow from the candidate alone, so that it does not matter
+  which one is asked.
+  """
+
+  def __init__(self, judges: Sequence[Callable[[T], float]]) -> None:
+    """`judges`: at least one; they share nothing that judging changes."""
+    self._judges = list(judges)
+
+  def __call__(self, candidate: T) -> float:
+    """What the first judge gives for one candidate."""
+    return self._judges[0](candidate)
+
+  def map(self, candidates: Sequence[T]) -> Iterator[float]:
+    """What judges give for candidates, in the candidates' order, as soon as it is known."""
+    if len(self._judges) == 1 or len(candidates) < 2:
+      yield from map(self._judges[0], candidates)
+      return
+    free: queue.SimpleQueue[Callable[[T], float]] = queue.SimpleQueue()
+    for judge in self._judges:
+      free.put(judge)
+
+    def judged(candidate: T) -> float:
+      judge = free.get()
+      try:
+        return judge(candidate)
+      finally:
+        free.put(judge)
+
+    pool = ThreadPoolExecutor(len(self._judges))
+    try:
+      yield from pool.map(judged, candidates)
+    finally:
+      pool.shutdown(cancel_futures=True)
+
+
+def require_one_process(jobs: int, flag: str) -> None:
+  """Checks that candidates are not to be judged at the same time by several processes, too.
+
+  Args:
+    jobs: candidates at the same time.
+    flag: that said so.
+
+  Raises:
+    UserError: they are.
+  """
+  if jobs > 1 and distributed.size() > 1:
+    raise UserError(
+      f'--{flag} {jobs} judges candidates at the same time in one process, but there are '
+      f'{distributed.size()}, which judge each candidate together: leave out --{flag}.'
+    )
