@@ -87,7 +87,7 @@ def main() -> None:
   scale = table.scale_of(network_key(segments_of(graph.traced.flat)))
   for number in range(options.cuts):
     plan = random_plan(graph, rng, options.widths)
-    predicted.append(scale.offset + scale.factor * segment_sum(table, graph, plan))
+    predicted.append(scale.ms(segment_sum(table, graph, plan)))
     runs[str(number)] = runner(content_of(apply_plan(plan), 'float'), 1)
   timed = time_interleaved(
     runs, nb_frames=100, seconds=options.seconds, clock=CLOCKS[options.clock]

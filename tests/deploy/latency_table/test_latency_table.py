@@ -141,6 +141,12 @@ def test_scale_recovers_factor_and_offset():
   found = measure.scale_of(sums, 0.5 + 1.5 * sums)
   assert (found.factor, found.offset) == (pytest.approx(1.5), pytest.approx(0.5))
   assert measure.scale_of(sums, 2 * sums - 0.1).offset == 0.0
+  steep = measure.scale_of(sums, 3 * sums**1.2)
+  assert (steep.factor, steep.offset, steep.power) == pytest.approx((3.0, 0.0, 1.2))
+  assert steep.ms(2.0) == pytest.approx(3 * 2**1.2)
+  falling = measure.scale_of(sums, 1 / sums)  # Such times would be noise.
+  assert (falling.offset, falling.power) == (0.0, 1.0)
+  assert falling.factor > 0
 
 
 BENCHMARK = """#!/bin/sh

@@ -132,14 +132,22 @@ def fit_scale(table: LatencyTable, graph: ChannelGraph) -> Scale:
 
 
 def scale_of(sums: Sequence[float], measured: Sequence[float]) -> Scale:
-  """Factor and offset with the least relative errors; neither is negative."""
+  """Factor and offset with the least relative errors; a power law where the offset were negative.
+
+  Segments that are timed alone find their weights and maps in the cache, which those of a large network
+  do not: then times grow faster than the sums.
+  """
   x, y = np.asarray(sums), np.asarray(measured)
   factor, offset = np.linalg.lstsq(np.stack([x, np.ones_like(x)], 1) / y[:, None], np.ones_like(y))[
     0
   ]
-  if factor <= 0 or offset < 0:
-    factor, offset = float(np.sum(x / y) / np.sum((x / y) ** 2)), 0.0
-  return Scale(float(factor), float(offset), list(map(float, x)), list(map(float, y)))
+  power = 1.0
+  if (factor <= 0 or offset < 0) and np.ptp(x) > 0 and x.min() > 0:
+    power, logarithm = np.polyfit(np.log(x), np.log(y), 1)
+    factor, offset = np.exp(logarithm), 0.0
+  if factor <= 0 or offset < 0 or power <= 0:
+    factor, offset, power = np.sum(x / y) / np.sum((x / y) ** 2), 0.0, 1.0
+  return Scale(float(factor), float(offset), list(map(float, x)), list(map(float, y)), float(power))
 
 
 def plan_at(graph: ChannelGraph, fraction: float) -> Plan:

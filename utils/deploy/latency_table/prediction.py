@@ -72,7 +72,7 @@ class LatencyForm:
       self._time(segment, *row)
       for segment, row in zip(self._segments, counts.tolist(), strict=True)
     )
-    return self._scale.offset + self._scale.factor * total
+    return self._scale.ms(total)
 
   def _time(self, segment: Segment, taken: float, made: float) -> float:
     times = self._table.segments.get(segment.key)

@@ -44,19 +44,25 @@ class SegmentTimes:
 
 @dataclasses.dataclass
 class Scale:
-  """How times of segments add up in a whole network: measured = offset + factor * sum.
+  """How times of segments add up in a whole network: measured = offset + factor * sum^power.
 
   Attributes:
     factor: of the sum.
     offset: ms.
-    sums: ms, of the networks that both were fit to.
+    sums: ms, of the networks that these were fit to.
     measured: ms, of the same.
+    power: above 1 where a large network loses more to caches than its segments alone do.
   """
 
   factor: float
   offset: float
   sums: list[float]
   measured: list[float]
+  power: float = 1.0
+
+  def ms(self, total: float) -> float:
+    """Time of a network whose segments take so many ms together."""
+    return self.offset + self.factor * max(total, 0.0) ** self.power
 
 
 @dataclasses.dataclass

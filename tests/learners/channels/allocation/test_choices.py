@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -84,11 +86,11 @@ def test_candidates_that_are_judged_at_the_same_time_get_the_same_rewards():
   )
   refits.remember()
   inputs = images(1)[0]
-  labels = model(inputs).numpy().argmax(-1)
 
   def reward():
     working = twin(model)
-    return Reward(working, refits, Judge(working, inputs, labels, Classification(4)))
+    judge = SimpleNamespace(goodness=lambda: float(np.square(working(inputs)).sum()))
+    return Reward(working, refits, judge)
 
   rng = np.random.default_rng(0)
   drawn = [{unit.name: int(rng.integers(1, unit.size)) for unit in units} for _ in range(6)]
