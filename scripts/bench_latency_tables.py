@@ -4,7 +4,7 @@
   mobilenet_v2         for ImageNet, 224x224
 
 Makes the network's table (or adds to --table), cuts the network --cuts times at random, each group of
-channels to a part of its own between an eighth and all, and times all cuts against each other in short
+channels to another part between an eighth and all, and times all cuts against each other in short
 blocks. Prints both latencies of each cut, the median error and Spearman's correlation, and how long the
 table took. Weights are random, as they do not change latency.
 
@@ -48,7 +48,7 @@ LEAST = 1 / 8
 
 
 def random_plan(graph: ChannelGraph, rng: np.random.Generator, widths: str) -> Plan:
-  """A cut of each group that can be cut, to its own width."""
+  """A cut of each group that can be cut, to a random width."""
   alive = np.ones(len(graph.traced.why), bool)
   for group in graph.groups:
     if group.prunable and group.free.all():

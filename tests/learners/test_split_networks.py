@@ -1,4 +1,4 @@
-"""Every structured learner keeps the parts of a split equally wide, unless it is told not to."""
+"""Every structured learner keeps the parts of a split equally wide, unless the flag is off."""
 
 from types import SimpleNamespace
 

@@ -14,7 +14,7 @@ T = TypeVar('T')
 
 
 class Workers(Generic[T]):
-  """Some judges of candidates, each with a network of its own.
+  """Some judges of candidates, each with a separate network.
 
   Judges run in threads: sums over feature maps are held once, and TensorFlow and LAPACK release
   Python's lock. What a judge gives must follow from the candidate alone, so that it does not matter
