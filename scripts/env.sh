@@ -4,7 +4,8 @@
 #
 # .venv is created once; packages are installed again only when setup.py, pyproject.toml or the Python
 # version has changed. SECATEURS_PYTHON selects another interpreter, SECATEURS_VENV another folder; with
-# SECATEURS_SYSTEM_PACKAGES=1 the environment also sees the packages of that interpreter.
+# SECATEURS_SYSTEM_PACKAGES=1 the environment also sees the packages of that interpreter. SECATEURS_EXTRAS
+# names further extras of setup.py, such as test; they are added to an environment that lacks them.
 
 secateurs_fail() {
   echo "Error: $*" >&2
@@ -25,7 +26,7 @@ secateurs_make_venv() {
   python="$("$1" -c 'import sys; print(sys._base_executable)')"
   # Instead of --clear, which would also delete the log and the lock.
   [ ! -f "$SECATEURS_VENV/pyvenv.cfg" ] ||
-    rm -rf "${SECATEURS_VENV:?}"/{bin,include,lib,lib64,share,pyvenv.cfg}
+    rm -rf "${SECATEURS_VENV:?}"/{bin,include,lib,lib64,share,pyvenv.cfg,.secateurs-installed*}
   # Some systems ship venv without ensurepip; then the interpreter's own pip installs pip.
   "$python" -m venv "${options[@]}" "$SECATEURS_VENV" || {
     "$python" -m venv --without-pip "${options[@]}" "$SECATEURS_VENV" &&
@@ -34,9 +35,9 @@ secateurs_make_venv() {
 }
 
 secateurs_setup() {
-  local root="$1" python="${SECATEURS_PYTHON:-python3}" stamp wanted log
+  local root="$1" python="${SECATEURS_PYTHON:-python3}" more="${SECATEURS_EXTRAS:-}" base stamp wanted log
   SECATEURS_VENV="${SECATEURS_VENV:-$root/.venv}"
-  stamp="$SECATEURS_VENV/.secateurs-installed"
+  base="$SECATEURS_VENV/.secateurs-installed" stamp="$SECATEURS_VENV/.secateurs-installed${more:+-$more}"
   command -v "$python" >/dev/null ||
     secateurs_fail "$python was not found: install Python 3.10, 3.11 or 3.12." || return 1
   wanted="$root $("$python" --version) $(cksum <"$root/setup.py") $(cksum <"$root/pyproject.toml")"
@@ -54,9 +55,11 @@ secateurs_setup() {
       {
         { secateurs_has_venv "$python" || secateurs_make_venv "$python"; } &&
           "$SECATEURS_VENV/bin/python" -m pip install --disable-pip-version-check --no-input \
-            -e "${root}[quant,search,test]"
+            --no-compile -e "${root}[quant,search${more:+,$more}]"
       } >"$log" 2>&1 || exit 1
-      echo "$wanted" >"$stamp"
+      # pip would compile on one core. Files for other versions of Python fail, and are not needed.
+      "$SECATEURS_VENV/bin/python" -m compileall -q -j 0 "$SECATEURS_VENV/lib" >>"$log" 2>&1 || true
+      echo "$wanted" >"$stamp" && echo "$wanted" >"$base"
     ) 9>"$SECATEURS_VENV/.lock" || {
       tail -n 5 "$log" >&2
       secateurs_fail "the installation failed (full log: $log): fix the cause and run the same command again."

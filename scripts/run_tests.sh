@@ -5,7 +5,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 # shellcheck source=scripts/env.sh
-source scripts/env.sh
+SECATEURS_EXTRAS="test" source scripts/env.sh
 ruff check .
 ruff format --check .
 shellcheck -x scripts/*.sh

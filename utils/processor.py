@@ -64,6 +64,22 @@ def bfloat16_runs(features: frozenset[str], max_isa: str) -> bool:
   )
 
 
+def normalises_slowly() -> bool:
+  """Whether oneDNN's batch normalisation is slow here (`models.norm_kernels` says why)."""
+  import tensorflow as tf
+
+  if os.environ.get('TF_ENABLE_ONEDNN_OPTS') == '0' or tf.config.list_physical_devices('GPU'):
+    return False
+  return lacks_avx512(_features(), os.environ.get('ONEDNN_MAX_CPU_ISA'))
+
+
+def lacks_avx512(features: frozenset[str], max_isa: str | None) -> bool:
+  """Whether oneDNN works with AVX2 and nothing wider: by the processor, or by its own limit."""
+  isa = (max_isa or 'ALL').upper()
+  wider = isa in _ISA_WITH_BF16 or 'AVX512' in isa or 'AVX10' in isa
+  return 'avx2' in features and not ('avx512f' in features and wider)
+
+
 def describe() -> str:
   """The processor for people, with what decides how fast networks train on it."""
   from archspec import cpu

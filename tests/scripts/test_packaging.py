@@ -187,21 +187,24 @@ def test_scripts_stop_where_there_is_no_environment(words, tmp_path):
   assert told in done.stderr.splitlines()
 
 
-def test_an_environment_of_another_python_is_created_again(tmp_path):
-  def stand_in(path, version):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(
-      f"""#!/usr/bin/env bash
+def stand_in(path, version):
+  """A script that answers like the `python` of an environment, and writes down what it is told."""
+  path.parent.mkdir(parents=True, exist_ok=True)
+  path.write_text(
+    f"""#!/usr/bin/env bash
 case "$*" in
   --version) echo "Python {version}" ;;
   *_base_executable*) echo "$0" ;;
   "-m venv "*) mkdir -p "$3/bin" && cp "$0" "$3/bin/python" && touch "$3/pyvenv.cfg" ;;
+  "-m pip install "*) echo "told: $*" ;;
 esac
 """
-    )
-    path.chmod(0o755)
-    return str(path)
+  )
+  path.chmod(0o755)
+  return str(path)
 
+
+def test_an_environment_of_another_python_is_created_again(tmp_path):
   folder = tmp_path / 'venv'
   stand_in(folder / 'bin' / 'python', '3.10.1')
   stand_in(folder / 'bin' / 'pip', '')
@@ -219,3 +222,28 @@ esac
   (folder / 'lib').mkdir()
   run('bash', '-c', command, env=environment)
   assert (folder / 'lib').exists()  # As it was: only what setup.py asks for is installed again.
+
+
+def test_extras_are_added_once(tmp_path):
+  folder = tmp_path / 'venv'
+  environment = os.environ | {
+    'SECATEURS_VENV': str(folder),
+    'SECATEURS_PYTHON': stand_in(tmp_path / 'python', '3.12.4'),
+  }
+
+  def installed(extras):
+    (folder / 'install.log').unlink(missing_ok=True)
+    run(
+      'bash',
+      '-c',
+      f'source {ROOT}/scripts/env.sh',
+      env=environment | {'SECATEURS_EXTRAS': extras},
+    )
+    log = folder / 'install.log'
+    return log.read_text() if log.is_file() else None
+
+  assert '[quant,search]\n' in installed('')
+  assert installed('') is None
+  assert '[quant,search,test]\n' in installed('test')
+  assert installed('test') is None
+  assert installed('') is None  # The larger environment serves, too.

@@ -16,6 +16,8 @@ from typing import Any
 
 import tensorflow as tf
 
+from secateurs.utils.training.models.norm_kernels import suited_to_processor
+
 Objective = Callable[[Any], tuple[tf.Tensor, Mapping[str, tf.Tensor]]]
 
 
@@ -75,7 +77,8 @@ def value_and_gradients(
 def _of(objective: Objective, variables: Sequence[tf.Variable], batch: Any) -> tuple:
   with tf.GradientTape(watch_accessed_variables=False) as tape:
     tape.watch(variables)
-    loss, metrics = objective(batch)
+    with suited_to_processor():
+      loss, metrics = objective(batch)
   gradients = tape.gradient(loss, variables)
   return (
     loss,

@@ -9,6 +9,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 from secateurs.utils.training import distributed
+from secateurs.utils.training.models.norm_kernels import suited_to_processor
 from secateurs.utils.training.tasks.scores import Evaluation
 from secateurs.utils.training.tasks.task import Batch, Task
 
@@ -27,16 +28,20 @@ def evaluate(model: keras.Model, batches: tf.data.Dataset, task: Task) -> Evalua
   Raises:
     ValueError: there are no samples.
   """
+
+  def forward(inputs: object) -> object:
+    with suited_to_processor():
+      return model(inputs, training=False)
+
   if task.collects:
-    forward = tf.function(lambda inputs: model(inputs, training=False))
-    return evaluate_function(forward, batches, task)
+    return evaluate_function(tf.function(forward), batches, task)
 
   @tf.function
   def sums(data: tf.data.Dataset) -> dict[str, tf.Tensor]:
     totals = zeros(task)
     for given in data:
       batch = Batch(*given)
-      found = task.totals(batch.targets, model(batch.inputs, training=False), batch.weights)
+      found = task.totals(batch.targets, forward(batch.inputs), batch.weights)
       totals = {name: total + found[name] for name, total in totals.items()}
     return totals
 
