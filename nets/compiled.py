@@ -12,6 +12,8 @@ import tf_keras as keras
 from secateurs.utils.training.tasks.criteria import Measure
 
 _ACCURACIES = ('accuracy', 'acc', 'sparse_categorical_accuracy', 'categorical_accuracy')
+# Of optimizers before Keras 2.11, which old .h5 files hold: a schedule, which a new one replaces.
+_LEGACY_SCHEDULE = 'decay'
 _OF_CLASS_NUMBERS = ('sparse_top_k_categorical_accuracy',)
 
 
@@ -34,7 +36,7 @@ class CompiledOptimizer:
     """The settings of an optimizer."""
     config = dict(optimizer.get_config())
     rate = optimizer.learning_rate
-    for key in ('learning_rate', 'jit_compile', 'is_legacy_optimizer'):
+    for key in ('learning_rate', 'jit_compile', 'is_legacy_optimizer', _LEGACY_SCHEDULE):
       config.pop(key, None)
     kind = type(optimizer).__name__
     return cls(kind, config, float(rate(0) if callable(rate) else rate))
