@@ -6,6 +6,7 @@ import tf_keras as keras
 
 from secateurs.utils.deploy import TFLiteModel, int8_bytes, tflite_bytes
 from secateurs.utils.deploy.faults import loops
+from secateurs.utils.deploy.int8.opened import OpenFile
 from secateurs.utils.errors import UserError
 
 L = keras.layers
@@ -32,6 +33,9 @@ def test_recurrent_layers_are_quantised(layer, tmp_path):
   before, config = model(SAMPLES).numpy(), model.get_config()
   path = tmp_path / 'm.tflite'
   path.write_bytes(int8_bytes(model, SAMPLES))
+  file = OpenFile(path.read_bytes())
+  assert 'SPLIT' not in {op.kind for op in file.operators}
+  assert np.float32 not in {file.type(number) for op in file.operators for number in op.outputs}
   found = np.concatenate([TFLiteModel(path).predict(one[np.newaxis]) for one in SAMPLES[:8]])
   assert np.abs(found - before[:8]).max() < 0.1 * np.ptp(before)
   assert model.get_config() == config

@@ -1,11 +1,15 @@
 """Loops in networks: on them the calibration of TensorFlow Lite 2.21 ends the process.
 
 Recurrent layers are unrolled for full-integer files, which gives plain operators that all have integer
-kernels. What cannot be unrolled is refused before the runtime sees it.
+kernels. What cannot be unrolled is refused before the runtime sees it. Their gates are cut out one by
+one: in one conversion of three of the same network a division of gates stayed in float.
 """
 
 from __future__ import annotations
 
+import contextlib
+import functools
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import tensorflow as tf
@@ -40,12 +44,43 @@ def _unrolled(layer: keras.layers.RNN) -> LayerCall:
     if '_could_use_gpu_kernel' in before:
       layer._could_use_gpu_kernel = False  # The other kernel of LSTM and GRU knows no unrolling.
     try:
-      return original(inputs, *args, **options)
+      with _gates_one_by_one():
+        return original(inputs, *args, **options)
     finally:
       for key, value in before.items():
         setattr(layer, key, value)
 
   return call
+
+
+@contextlib.contextmanager
+def _gates_one_by_one() -> Iterator[None]:
+  """Has the cells of tf_keras slice tensors where they divide them."""
+  plain = tf.compat.v2.split
+  tf.compat.v2.split = functools.partial(_slices, plain)
+  try:
+    yield
+  finally:
+    tf.compat.v2.split = plain
+
+
+def _slices(
+  plain: Callable[..., list[tf.Tensor]],
+  value: tf.Tensor,
+  num_or_size_splits: Any,
+  axis: int = 0,
+  **options: Any,
+) -> list[tf.Tensor]:
+  """What `plain`, which is tf.split, gives for equal parts, as slices."""
+  if not isinstance(num_or_size_splits, int) or value.shape[axis] is None:
+    return plain(value, num_or_size_splits, axis, **options)
+  place, size = axis % value.shape.rank, value.shape[axis] // num_or_size_splits
+  ends = [-1] * value.shape.rank
+  ends[place] = size
+  return [
+    tf.slice(value, [number * size if i == place else 0 for i in range(len(ends))], ends)
+    for number in range(num_or_size_splits)
+  ]
 
 
 def require_no_loops(function: Any, model_name: str) -> None:
