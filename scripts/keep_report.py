@@ -24,7 +24,10 @@ def kept(report: dict) -> dict:
   }
   versions = {name: v for name, v in report['versions'].items() if name != 'platform'}
   extra = {name: v for name, v in report['extra'].items() if name == 'batch_norm'}
-  return {**report, 'flags': flags, 'versions': versions, 'layers': [], 'extra': extra}
+  found = {**report, 'flags': flags, 'versions': versions, 'layers': [], 'extra': extra}
+  if report.get('int8_layers'):
+    found['int8_layers'] = {**report['int8_layers'], 'layers': []}
+  return found
 
 
 def main(argv: list[str]) -> int:

@@ -126,16 +126,17 @@ def methods_page() -> str:
 def results_tables(folder: Path, left_out: Collection[str] = (), files: bool = True) -> str:
   """One Markdown table for each network in a folder of reports, without some columns.
 
-  With `files` one more of full-integer files.
+  With `files` also those of full-integer files, which are all there is where nothing was cut.
   """
   from secateurs.utils.deploy.compare.grouping import entries, ranked_groups
-  from secateurs.utils.deploy.compare.integers import int8_cells, markdown
+  from secateurs.utils.deploy.compare.integers import integer_tables, is_as_it_was
   from secateurs.utils.deploy.compare.reading import find_reports
   from secateurs.utils.deploy.compare.text import STAR, table_cells
 
   reports = find_reports(sorted(folder.glob('*.json')))
   parts = []
-  for heading, group in ranked_groups(entries(reports)).items():
+  cut = {path: report for path, report in reports.items() if not is_as_it_was(report)}
+  for heading, group in ranked_groups(entries(cut)).items():
     header, rows = table_cells(group)
     shown = [number for number, label in enumerate(header) if label not in left_out]
     lines = (header, ['---'] * len(header), *rows)
@@ -143,9 +144,8 @@ def results_tables(folder: Path, left_out: Collection[str] = (), files: bool = T
     noise = next((entry.noise for entry in group if entry.noise is not None), None)
     margin = '' if noise is None else f' One standard error: {group[0].kind.show_noise(noise)}.'
     parts.append('\n'.join([f'{heading}.{margin}', '', *table]))
-  header, rows = int8_cells(reports)
-  if rows and files:
-    parts.append(f'Float and full-integer files:\n\n{markdown(header, rows)}')
+  if files:
+    parts += integer_tables(reports)
   machines = sorted({report['versions'].get('processor', 'unknown') for report in reports.values()})
   return '\n\n'.join(
     [*parts, f'Processor: {"; ".join(machines)}. Ratios are to the original. {STAR}.']

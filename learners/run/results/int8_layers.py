@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 from typing import Any
 
+import numpy as np
 import tf_keras as keras
 
 from secateurs.learners.run.console import say
@@ -14,12 +15,14 @@ from secateurs.utils import nested
 from secateurs.utils.deploy.files.export import Export
 from secateurs.utils.deploy.int8.layer_errors import Divergence, layer_errors
 from secateurs.utils.deploy.lowbits.ranges import activation_ranges
+from secateurs.utils.deploy.runtime.interpreter import TFLiteModel
 from secateurs.utils.errors import UserError
 from secateurs.utils.graph.flat.walk import flatten_model
 from secateurs.utils.training import distributed
 
 _NB_RANGES = 64
 _SHOWN = 3
+_NB_COMPARED = 200
 
 
 def measure(settings: Settings, model: keras.Model, export: Export) -> dict[str, Any] | None:
@@ -56,6 +59,27 @@ def measure(settings: Settings, model: keras.Model, export: Export) -> dict[str,
     return errors.block()
 
   return distributed.from_chief(found)
+
+
+def file_divergence(settings: Settings, export: Export) -> float | None:
+  """Mean divergence of the int8 file's outputs from the float file's; needs no labels.
+
+  Over the first 200 evaluation samples; None where one of the files is missing.
+
+  Args:
+    settings: data and task.
+    export: the files.
+  """
+  if export.tflite is None or export.tflite_int8 is None:
+    return None
+  helper, threads = settings.helper, max(settings.run.threads)
+
+  def measured() -> float:
+    files = [TFLiteModel(one.path, threads) for one in (export.tflite, export.tflite_int8)]
+    inputs = nested.as_numpy(next(iter(helper.eval_batches('eval', _NB_COMPARED)))[0])
+    return float(np.mean(divergence(helper)(*(file.predict(inputs) for file in files))))
+
+  return distributed.from_chief(measured)
 
 
 def notes(settings: Settings) -> list[str]:

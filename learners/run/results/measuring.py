@@ -18,6 +18,7 @@ from secateurs.learners.run.configs import RunConfig
 from secateurs.learners.run.console import say, with_eta
 from secateurs.learners.run.files import with_ending
 from secateurs.learners.run.helper import Helper
+from secateurs.learners.run.results import int8_layers
 from secateurs.learners.run.results.device_costs import add_costs
 from secateurs.learners.run.results.kinds import further_files
 from secateurs.learners.run.settings import Settings
@@ -113,6 +114,7 @@ def measure(
   int8: dict[str, Any] | None = None
   if export.tflite_int8 is not None:
     int8 = evaluate_tflite(export.tflite_int8.path, helper, run).block()
+    int8['divergence'] = int8_layers.file_divergence(settings, export)
     if post_training_score is not None:
       int8['post_training_score'] = post_training_score
   quant: dict[str, Any] | None = None

@@ -207,6 +207,9 @@ def _score_rows(blocks: Blocks, prefix: str = '') -> list[Row]:
     untrained = _values(blocks, 'post_training_score')
     rows += [
       plain_row('post_training_score', 'int8, without training', kind.show, untrained, prefix),
+      plain_row(
+        'divergence', 'int8, divergence', units.fmt_metric, _values(blocks, 'divergence'), prefix
+      ),
       *_bn_row(blocks, f'{kind.label}, BN re-estimated', kind.show),
     ]
   figures = [{f['name']: f for f in block.get('figures') or ()} for block in blocks]

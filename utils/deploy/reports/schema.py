@@ -101,6 +101,7 @@ class Int8(Evaluated, total=False):
   """The full-integer .tflite file."""
 
   post_training_score: Number  # without the quantisation-aware training that the file comes from
+  divergence: Number | None  # mean of its outputs from the float file's, on evaluation samples
   bytes: Number
   gzip_bytes: Number
   ram_bytes: Number  # peak memory of the activations, by the planner

@@ -9,6 +9,7 @@ import tf_keras as keras
 from alike import few
 
 from secateurs.learners import learners
+from secateurs.learners.run.results.int8_layers import divergence
 from secateurs.utils.deploy import TFLiteModel, export_model
 from secateurs.utils.errors import UserError
 from secateurs.utils.graph import save_model, slice_model
@@ -47,6 +48,10 @@ def test_the_integer_file_comes_from_training(name, make, baseline, capsys):
   assert int8['accuracy'] > 0.3
   assert f'accuracy {100 * int8["post_training_score"]:.2f} %' in capsys.readouterr().out
   assert report['parity']['int8_top1_agreement'] > 0.9
+  images = next(iter(learner.helper.eval_batches('eval', 200)))[0].numpy()
+  both = [TFLiteModel(result.files[kind]).predict(images) for kind in ('tflite', 'tflite_int8')]
+  apart = divergence(learner.helper)(*both)
+  assert int8['divergence'] == pytest.approx(np.mean(apart))
   # The float files are those of the model before.
   assert report['parity']['tflite_vs_keras'] < 1e-3
   twin = learner.quantized
