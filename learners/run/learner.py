@@ -7,21 +7,18 @@ A learner is composed of `Settings` (what it was made with), `RunFiles` (where i
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import ClassVar
+from collections.abc import Sequence
 
 import tensorflow as tf
 import tf_keras as keras
 
+from secateurs.learners.run.algorithm import Algorithm
 from secateurs.learners.run.configs import DistillConfig, QuantConfig, RunConfig, TrainConfig
 from secateurs.learners.run.console import say
 from secateurs.learners.run.files import RunFiles
 from secateurs.learners.run.helper import Helper
-from secateurs.learners.run.phases import Phase
-from secateurs.learners.run.preflight import checks, estimate, identity, lock
+from secateurs.learners.run.preflight import checks, dry_run, estimate, identity, lock
 from secateurs.learners.run.preflight.budget import Budget, limit_of
-from secateurs.learners.run.preflight.estimate import Need
 from secateurs.learners.run.session import Session, optimizer_variables
 from secateurs.learners.run.settings import FLOAT32_NOTE, Settings
 from secateurs.learners.run.state import LearnerState
@@ -30,8 +27,6 @@ from secateurs.learners.run.training.rates import Rates
 from secateurs.learners.run.training.trainer import Trainer
 from secateurs.utils import memory
 from secateurs.utils.config import Config
-from secateurs.utils.graph.counts.memory import map_bytes
-from secateurs.utils.graph.flat.walk import flatten_model
 from secateurs.utils.training import distributed
 from secateurs.utils.training.engine import loop
 from secateurs.utils.training.engine.hooks import Hooks
@@ -39,13 +34,11 @@ from secateurs.utils.training.models.weights import named_weights
 from secateurs.utils.training.tasks.objectives import TaskObjective
 
 
-class Learner:
-  """A compression algorithm as a list of phases.
+class Learner(Algorithm):
+  """Runs an algorithm's phases.
 
-  `run_phases` runs the phases in order, saves a checkpoint after each and inside long ones; a second
-  call, in whatever process, resumes from the last checkpoint. A subclass gives `phases` and, where
-  they need more than the model's weights to resume, `State`, `prepare`, `extra_variables` and
-  `networks`.
+  `run_phases` runs them in order, saves a checkpoint after each and inside long ones; a second call, in
+  whatever process, resumes from the last checkpoint.
 
   Attributes:
     settings: what the learner was made with; `helper` and `config` are parts of it.
@@ -58,13 +51,6 @@ class Learner:
     began: when the process began whose time counts as the run's, in seconds since the epoch; None for
       the moment in which the run is resumed or begun.
   """
-
-  name: ClassVar[str]
-  aliases: ClassVar[tuple[str, ...]] = ()
-  Config: ClassVar[type[Config]]
-  State: ClassVar[type[LearnerState]] = LearnerState
-  fine_tune_factor: ClassVar[float] = 0.1  # Default peak rate, as a fraction of lrn_rate_init.
-  is_original: ClassVar[bool] = False  # Whether the network is its own original.
 
   def __init__(
     self,
@@ -107,60 +93,6 @@ class Learner:
     self.began: float | None = None
     self.estimated = 0
 
-  # What a subclass gives.
-
-  def phases(self) -> list[Phase]:
-    """The steps of the run, in order."""
-    raise NotImplementedError
-
-  def build(self) -> keras.Model:
-    """The network that a checkpoint's weights fit, given `self.state`."""
-    return self.helper.build_model(self.settings.run.seed)
-
-  def prepare(self) -> None:
-    """Makes what `extra_variables` gives; runs once, when there is a model but no phase has run."""
-
-  def preflight(self) -> list[checks.Check]:
-    """What is checked before all work; a subclass extends this."""
-    return [
-      lambda: checks.require_batch(self.settings),
-      lambda: checks.require_precision(self.settings),
-      lambda: checks.require_disk(self.model, self.files),
-      lambda: checks.require_teacher(self.settings, self.model),
-      lambda: estimate.require_fit(self.memory_needs(), self.budget.limit, self._asked_limit),
-    ]
-
-  def memory_needs(self) -> list[Need]:
-    """What the kinds of work of a run take; a subclass extends this."""
-    teacher = self.settings.distillation.enbl_dst
-    maps = map_bytes(flatten_model(self.model))
-    also = maps.inference if teacher else 0  # About: it may be another network.
-    return [estimate.of_training(self.budget, maps, self.rates.batch_size, also)]
-
-  def extra_variables(self) -> Mapping[str, tf.Variable]:
-    """Variables beside the networks' and the optimizer's that a checkpoint must hold."""
-    return {}
-
-  def networks(self) -> Mapping[str, keras.Model]:
-    """Networks beside the model that a checkpoint must hold, by the name of their group."""
-    return {}
-
-  def outdated_phases(self) -> list[str]:
-    """Finished phases whose results flags or deleted files make incomplete: they are run again."""
-    return []
-
-  def prepare_networks(self) -> None:
-    """Makes what `networks` gives again, from the restored model, when a run is resumed."""
-
-  def baseline_file(self) -> Path | None:
-    """The .keras file of the network before compression, the teacher if there is no other."""
-    return None
-
-  @property
-  def augmentation(self) -> str:
-    """Augmentation policy of training: 'all', 'mirror' or 'none'."""
-    return 'all'
-
   # The run.
 
   @property
@@ -188,6 +120,19 @@ class Learner:
         self.save(phase.name, 0)
       if phase.name == until:
         return
+
+  def dry_run(self) -> None:
+    """Checks and prints what a run would do, with an estimate of its time; nothing is trained.
+
+    Raises:
+      UserError: as of `run_phases`, as far as it can be known before all work.
+    """
+    self.resume()
+    self.reopen()
+    phases, done = self.phases(), self.session.state.done
+    dry_run.describe(self.settings, phases, done)
+    left = [phase for phase in phases if phase.name not in done]
+    dry_run.estimate(self.settings, self.rates, self.model, left)
 
   def reopen(self) -> None:
     """Has finished phases run again whose results flags or deleted files make incomplete."""
@@ -228,7 +173,7 @@ class Learner:
       checks.require_none(checks.problems(self.preflight()))
     needs = self.memory_needs()
     self.estimated = estimate.largest(needs).bytes
-    say(estimate.describe(needs, self.budget.limit, self._asked_limit))
+    say(estimate.describe(needs, self.budget.limit, self.asked_limit))
     if self.session.saved is None:
       return
     self.session.restore(
@@ -237,10 +182,6 @@ class Learner:
     self.prepare_networks()
     self.session.restore({name: named_weights(net) for name, net in self.networks().items()})
     say(f'Resuming from {self.session.saved.prefix}: finished are {self.session.describe()}.')
-
-  @property
-  def _asked_limit(self) -> bool:
-    return self.settings.run.max_memory_mb is not None
 
   def save(
     self, phase: str, step: int, optimizer: keras.optimizers.Optimizer | None = None

@@ -11,17 +11,17 @@ import tf_keras as keras
 
 from secateurs.learners.run import modes
 from secateurs.learners.run.console import say
-from secateurs.learners.run.files import with_ending
-from secateurs.learners.run.learner import Learner
 from secateurs.learners.run.phases import Phase, Result
-from secateurs.learners.run.preflight import checks, dry_run, estimate, identity, lock
+from secateurs.learners.run.preflight import checks, estimate, identity, lock
 from secateurs.learners.run.preflight.estimate import Need
+from secateurs.learners.run.quantizing import QuantizingLearner
 from secateurs.learners.run.results import (
   device_costs,
   formats,
   int8_layers,
   int8_repair,
   measuring,
+  outdated,
   plans,
   reporting,
 )
@@ -29,39 +29,28 @@ from secateurs.learners.run.results.kinds import in_kind
 from secateurs.learners.run.results.plans import CutPlan
 from secateurs.learners.run.results.reporting import Findings
 from secateurs.learners.run.training import quantized
-from secateurs.utils import memory
 from secateurs.utils.deploy.files.export_files import Writer
 from secateurs.utils.deploy.files.verification import Verification
 from secateurs.utils.graph import count
 from secateurs.utils.graph.counts.memory import map_bytes
 from secateurs.utils.graph.flat.walk import flatten_model
 from secateurs.utils.training import distributed
-from secateurs.utils.training.engine.hooks import Hooks
 from secateurs.utils.training.models.checkpoints import CheckpointStore
-from secateurs.utils.training.models.quantization import quantized_twin, zero_masks
 from secateurs.utils.training.models.weights import kernels_by_name, load_model
 from secateurs.utils.training.tasks.scores import Evaluation
 
 _MEASURE = 'measure'
 
 
-class MeasuredLearner(Learner):
+class MeasuredLearner(QuantizingLearner):
   """A learner whose model is evaluated, exported, timed and reported.
 
   A subclass's `phases` end in `quantization_phases()` and `measure_phase()`.
-
-  Attributes:
-    quantized: with --enbl_qat, the float32 twin of the model that simulates 8 bits, from that phase on.
   """
 
-  quantized: keras.Model | None = None
   leaves_zeros: ClassVar[bool] = False  # Whether a file without the zeros is worth writing.
 
   # What a subclass may give.
-
-  def compressed_model(self) -> keras.Model:
-    """The float32 model that is exported."""
-    return self.settings.in_float32(self.model)
 
   def prunable(self, model: keras.Model) -> Mapping[str, tf.Variable]:
     """The kernels over which the report states sparsity, by name."""
@@ -84,10 +73,9 @@ class MeasuredLearner(Learner):
     return None
 
   def preflight(self) -> list[checks.Check]:
-    """As of all learners, and whether 8 bits can be simulated."""
+    """As of all learners, and whether the device is known."""
     return [
       *super().preflight(),
-      lambda: checks.require_8_bits(self.settings, self.model),
       lambda: device_costs.require_device(self.settings.run),
     ]
 
@@ -113,25 +101,9 @@ class MeasuredLearner(Learner):
   def _publish(self) -> Result:
     report = reporting.publish(self.settings, self.files, self.session.state, self.phases())
     files = distributed.from_chief(self.files.exported)
-    say(
-      f'Peak memory: {memory.peak() / memory.MEGABYTE:,.0f} MB, estimated before: '
-      f'{self.estimated / memory.MEGABYTE:,.0f} MB.'
-    )
+    say(estimate.against_peak(self.estimated))
     model = self.helper.task.deployable(self.settings.in_float32(self.model))
     return Result(in_kind(model, self.helper), report, files, self.files.plan)
-
-  def dry_run(self) -> None:
-    """Checks and prints what `train` would do, with an estimate of its time; nothing is trained.
-
-    Raises:
-      UserError: as of `train`, as far as it can be known before all work.
-    """
-    self.resume()
-    self.reopen()
-    phases, done = self.phases(), self.session.state.done
-    dry_run.describe(self.settings, phases, done)
-    left = [phase for phase in phases if phase.name not in done]
-    dry_run.estimate(self.settings, self.rates, self.model, left)
 
   def evaluate(self) -> dict[str, Evaluation]:
     """Evaluates the exported files again: every evaluation sample, once each.
@@ -205,44 +177,6 @@ class MeasuredLearner(Learner):
       raise self.files.nothing_exported()
     return self.helper.task.deployable(given), 'weights'
 
-  # Training in 8 bits.
-
-  def quantization_phases(self) -> list[Phase]:
-    """What stands between the training and the measuring of the result."""
-    if not self.settings.quantization.enbl_qat:
-      return []
-    nb_steps = self.rates.nb_steps(self.settings.quantization.nb_epochs_qat)
-    return [Phase(quantized.PHASE, self._train_quantized, nb_steps)]
-
-  def networks(self) -> Mapping[str, keras.Model]:
-    """The quantized twin, while there is one."""
-    return {} if self.quantized is None else {'quantized': self.quantized}
-
-  def prepare_networks(self) -> None:
-    """Makes the quantized twin again."""
-    state = self.session.state
-    if state.quantized_with and quantized.flags(self.settings):
-      self.quantized = quantized_twin(self.compressed_model())
-
-  def _train_quantized(self) -> None:
-    if self.session.starts_over(quantized.PHASE):
-      model = self.compressed_model()
-      path = self.files.save_path.with_name('post_training_int8.tflite')
-      score = quantized.post_training_score(self.settings, model, path)
-      self.session.state.post_training_score = score
-      self.quantized = quantized.calibrated_twin(self.settings, model)
-      self.session.state.quantized_with = quantized.flags(self.settings)
-    nb_steps = self.rates.nb_steps(self.settings.quantization.nb_epochs_qat)
-    masks = zero_masks(self.quantized)
-    self.fit(
-      quantized.PHASE,
-      self.objective(self.quantized),
-      quantized.optimizer(self.settings, self.rates, nb_steps),
-      nb_steps=nb_steps,
-      network=self.quantized,
-      hooks=Hooks(constraints=[masks] if masks else []),
-    )
-
   # Measuring.
 
   def measure_phase(self) -> Phase:
@@ -254,31 +188,13 @@ class MeasuredLearner(Learner):
 
     Training in 8 bits, too, where it was done with other flags, or is not wanted any more.
     """
-    state, wanted = self.session.state, quantized.flags(self.settings)
-    if state.quantized_with != wanted and (state.quantized_with or self.session.is_done(_MEASURE)):
-      if state.quantized_with is not None:
-        say(
-          f'Training in 8 bits was done with {state.quantized_with}, now it is {wanted or "off"}.'
-        )
-      if state.phase == quantized.PHASE:
-        state.step = 0
-      state.quantized_with = state.post_training_score = None
+    measured = self.session.is_done(_MEASURE)
+    if self.forgets_other_quantization(measured):
       return [name for name in (quantized.PHASE, _MEASURE) if self.session.is_done(name)]
-    if not self.session.is_done(_MEASURE):
+    if not measured:
       return []
-    block = state.report['compressed']
-    kinds = {*self.settings.run.formats} - {'tflite_int8'}
-    kinds |= {'tflite_sparse'} if self.leaves_zeros else set()
-    kinds |= {'tflite_int8'} if self.settings.wants_int8 else set()
-    missing = kinds - set(distributed.from_chief(self.files.exported))
-    if self.settings.wants_int8 and 'int8' not in block:
-      missing.add('tflite_int8')
-    missing -= set(block.get('left_out', ()))
-    if int8_repair.is_outdated(self.settings, state.report):
-      missing.add('int8 file of that repair')
-    original = self.files.original_keras
-    if not distributed.from_chief(original.is_file):
-      missing.add(original.name)
+    report = self.session.state.report
+    missing = outdated.missing(self.settings, self.files, report, sparse=self.leaves_zeros)
     if missing:
       say(f'Exporting and measuring again, because there is no {", ".join(sorted(missing))} yet.')
     return [_MEASURE] if missing else []
@@ -316,9 +232,7 @@ class MeasuredLearner(Learner):
       parity=measured.export.parity_figures(),
     )
     state.report['formats'] = formats.table(self.settings, measured.export, measured.block)
-    state.report['int8_layers'] = int8_layers.measure(self.settings, model, measured.export)
-    state.report['int8_repair'] = measured.export.repairs or None
-    state.report['notes'] += int8_layers.notes(self.settings)
+    int8_layers.add_to(state.report, self.settings, model, measured.export)
     distributed.from_chief(lambda: plans.write_plan(self.cut_plan(), self.files.plan))
 
   def original_model(self) -> keras.Model:
@@ -328,11 +242,7 @@ class MeasuredLearner(Learner):
   def _complete_original(self) -> None:
     """Measures the original again, where a file of it is wanted and is not there."""
     state = self.session.state
-    wants_int8 = self.settings.run.wants_int8 and 'int8' not in state.original
-    wants_int8 &= 'tflite_int8' not in state.original.get('left_out', ())
-    endings = ['.keras'] + (['.tflite'] if 'tflite_bytes' in state.original else [])
-    paths = [with_ending(self.files.original_prefix, ending) for ending in endings]
-    if wants_int8 or distributed.from_chief(lambda: not all(path.is_file() for path in paths)):
+    if outdated.original_lacks(self.settings, self.files, state.original):
       model = self.original_model()
       state.original = measuring.measure(
         model, self.settings, self.files.original_prefix, self.prunable(model), reuse=True

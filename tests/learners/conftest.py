@@ -73,7 +73,7 @@ def baseline(tmp_path_factory, helper):
     training=TrainConfig(nb_epochs_rat=0.25),
   )
   with contextlib.redirect_stdout(io.StringIO()):
-    learner.train()
+    learner.run_phases(until='train')
   return str(folder / 'models' / 'model.ckpt')
 
 
@@ -92,5 +92,5 @@ def residual_weights(tmp_path_factory, residual):
   run = RunConfig(run_dir=str(folder), bench_frames=5, bench_threads='1')
   learner = get_learner('full-prec')(residual, run=run, training=TrainConfig(nb_epochs_rat=0.15))
   with contextlib.redirect_stdout(io.StringIO()):
-    learner.train()
+    learner.run_phases(until='train')
   return str(folder / 'models' / 'model.ckpt')

@@ -71,6 +71,14 @@ def largest(needs: Sequence[Need]) -> Need:
   return max(needs, key=lambda need: need.bytes)
 
 
+def against_peak(estimated: int) -> str:
+  """A line with what this process took at the most, and what was expected, in bytes."""
+  return (
+    f'Peak memory: {memory.peak() / memory.MEGABYTE:,.0f} MB, estimated before: '
+    f'{estimated / memory.MEGABYTE:,.0f} MB.'
+  )
+
+
 def describe(needs: Sequence[Need], limit: int, asked: bool) -> str:
   """A sentence for the user."""
   need = largest(needs)

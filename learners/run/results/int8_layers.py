@@ -25,6 +25,13 @@ _SHOWN = 3
 _NB_COMPARED = 200
 
 
+def add_to(report: dict[str, Any], settings: Settings, model: keras.Model, export: Export) -> None:
+  """Adds to a report what the layers of the int8 file cost, and what its repair did."""
+  report['int8_layers'] = measure(settings, model, export)
+  report['int8_repair'] = export.repairs or None
+  report['notes'] += notes(settings)
+
+
 def measure(settings: Settings, model: keras.Model, export: Export) -> dict[str, Any] | None:
   """The report's `int8_layers`; None without --export_int8, a float file, or the library.
 
