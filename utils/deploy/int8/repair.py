@@ -27,6 +27,7 @@ from secateurs.utils.errors import UserError
 
 _EQUAL = 1e-6  # Relative squared error of the outputs that float rounding may leave.
 _NB_JUDGED = 64
+_ROUNDING_ERROR = 1e-9  # Of a difference of two scores.
 
 Say = Callable[[str], None]
 
@@ -119,8 +120,11 @@ class Repairer:
     return self._best
 
   def _is_done(self) -> bool:
-    drop = next(one.drop for one in reversed(self.steps) if one.kept)
-    return drop is not None and drop <= self._max_drop
+    return self._holds(next(one.drop for one in reversed(self.steps) if one.kept))
+
+  def _holds(self, drop: float | None) -> bool:
+    """Whether so much may be lost; a difference of two scores may be a rounding error above it."""
+    return drop is not None and drop <= self._max_drop + _ROUNDING_ERROR
 
   def _try(self, name: str) -> None:
     if name in ('int16', 'float'):
@@ -187,7 +191,7 @@ class Repairer:
       self._note(name, better, apart, drop, f'{len(chosen)} layers: {detail}')
       if better:
         self._best, self._best_apart, self._state = made, apart, changed
-      if drop is not None and drop <= self._max_drop:
+      if self._holds(drop):
         return
       count *= 2
 
@@ -226,7 +230,7 @@ class Repairer:
     names = ', '.join(dict.fromkeys(one.step for one in kept[1:]))
     first, last = kept[0].drop, kept[-1].drop
     if not names:
-      if first is not None and first <= self._max_drop:
+      if self._holds(first):
         return (
           f'The int8 file needs no repair: its score drops by {first:.4g} from the float file, and '
           f'--max_drop {self._max_drop:g} is allowed.'
@@ -234,8 +238,8 @@ class Repairer:
       return (
         f'No repair of the int8 file helped: its score drops by {first:.4g} from the float file.'
       )
-    holds = last is not None and last <= self._max_drop
+    broken = '' if self._holds(last) else f'; --max_drop {self._max_drop:g} does not hold'
     return (
       f'The int8 file was repaired ({names}): its score drops by {last:.4g} from the float file, by '
-      f'{first:.4g} before{"" if holds else f"; --max_drop {self._max_drop:g} does not hold"}.'
+      f'{first:.4g} before{broken}.'
     )
