@@ -103,7 +103,8 @@ def _order(report: Mapping[str, Any]) -> int:
 def _way(report: Mapping[str, Any]) -> str:
   """How the int8 file of a report came to 8 bits."""
   if report['flags'].get('enbl_qat'):
-    return f'int8, trained for {report["flags"]["nb_epochs_qat"]:g} epochs'
+    epochs = report['flags']['nb_epochs_qat']
+    return f'int8, trained for {epochs:g} epoch{"" if epochs == 1 else "s"}'
   steps = report.get('int8_repair')
   if steps is None:
     return 'int8, plain'
