@@ -4,6 +4,7 @@ import tf_keras as keras
 
 from secateurs.nets.lenet import lenet
 from secateurs.utils.errors import UserError
+from secateurs.utils.graph.flat.l2_norm import L2Norm
 from secateurs.utils.training.models.checkpoints import CheckpointStore
 from secateurs.utils.training.models.structured_weights import read_structured
 from secateurs.utils.training.models.weight_files import read_weights
@@ -136,3 +137,12 @@ def test_weights_by_structure_are_read_through_the_network(tmp_path):
     np.testing.assert_array_equal(theirs, ours)
   with pytest.raises(UserError, match=r'does not fit .*a \.weights\.h5 file that tf_keras saved'):
     read_structured(path, lenet(nb_classes=7))
+
+
+def test_layers_of_your_own_keep_their_names_through_a_file(tmp_path):
+  """A file's layers are built without the scope that a model gives their weights."""
+  inputs = keras.Input((4, 4, 3))
+  model = keras.Model(inputs, keras.layers.ReLU()(L2Norm(name='norm')(inputs)))
+  model.save(tmp_path / 'model.keras')
+  assert list(named_weights(load_model(tmp_path / 'model.keras'))) == list(named_weights(model))
+  assert list(named_weights(model)) == ['norm/gamma']

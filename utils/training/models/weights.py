@@ -51,8 +51,10 @@ class _Renumbered:
 
   def __call__(self, path: str) -> str:
     """Such as `block/conv2d/kernel` for the first `block/conv2d_7/kernel`."""
+    if path.count('/') < 2:
+      return path  # Without a scope, where a file's layer was built outside of its model.
     first, *middle, last = path.split('/')
-    return '/'.join([first, *map(self._part, middle), last]) if middle else path
+    return '/'.join([first, *map(self._part, middle), last])
 
   def _part(self, part: str) -> str:
     base = re.sub(r'_\d+$', '', part)
