@@ -179,6 +179,20 @@ def test_a_search_that_was_stopped_does_not_measure_again(make, baseline, monkey
 
 
 @pytest.mark.slow
+def test_candidates_that_are_judged_at_the_same_time_give_the_same_search(make, baseline):
+  search = {'nb_rlouts': 6, 'nb_rlouts_min': 3, 'nb_smpls_reward': 100}
+  config = {'prune_option': 'auto', 'preserve_ratio': 0.6, **search}
+  found = []
+  for jobs in (1, 3):
+    learner = learn(make, baseline, f'jobs{jobs}', jobs=jobs, **config)
+    learner.run_phases(until='allocate')
+    trials = learner.files.save_path.with_name('search.jsonl').read_text()
+    found.append((trials, learner.state.widths.counts))
+  assert found[0] == found[1]
+  assert len(found[0][0].splitlines()) == 6
+
+
+@pytest.mark.slow
 def test_auto(make, baseline, capsys):
   config = {'prune_option': 'auto', 'preserve_ratio': 0.6, 'nb_rlouts': 6, 'nb_rlouts_min': 2}
   learner = learn(make, baseline, nb_smpls_reward=300, **config)

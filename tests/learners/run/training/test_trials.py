@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from secateurs.learners.run.training.judging import judging_samples
 from secateurs.learners.run.training.trials import Candidate, Trial, best_candidates, search
-from secateurs.learners.run.training.workers import Workers
+from secateurs.learners.run.training.workers import Workers, require_one_process
 from secateurs.nets.datasets.given import GivenData
 from secateurs.nets.datasets.ilsvrc12 import Ilsvrc12Config
 from secateurs.nets.datasets.ilsvrc12 import load as load_ilsvrc12
@@ -88,6 +88,15 @@ def test_one_failure_ends_the_search_and_keeps_what_came_before(tmp_path):
   with pytest.raises(ValueError, match='four'):
     next(found)
   assert workers(Candidate({}, 9)) == 1.0  # No judge is held back.
+
+
+def test_several_processes_judge_candidates_together(monkeypatch):
+  monkeypatch.setattr('secateurs.utils.training.distributed.size', lambda: 2)
+  require_one_process(1, 'cp_jobs')
+  with pytest.raises(
+    UserError, match=r'--cp_jobs 3 judges .* there are 2, .*: leave out --cp_jobs'
+  ):
+    require_one_process(3, 'cp_jobs')
 
 
 def test_whole_lines_are_not_written_again(tmp_path, monkeypatch):
