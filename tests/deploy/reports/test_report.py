@@ -663,6 +663,16 @@ def test_memory_and_cycles_are_rows(report):
   assert rows['int8/npu/cpu_operators'].compressed == '0'
 
 
+def test_operators_and_partitions_are_rows(report):
+  report['original'] |= {'operators': {'SPLIT': 2, 'CONV_2D': 3}, 'delegate_partitions': 1}
+  report['compressed'] |= {'operators': {'SPLIT_V': 2, 'CONV_2D': 3}, 'delegate_partitions': 4}
+  validate_report(report)
+  rows = {row.key: row for row in report_rows(report)}
+  assert (rows['operators'].original, rows['operators'].compressed) == ('5', '5')
+  shown = rows['delegate_partitions']
+  assert (shown.original, shown.pruned, shown.compressed) == ('1', units.NOTHING, '4')
+
+
 def test_exported_files_are_one_table(report):
   row = {'file': 'm.onnx', 'format': 'onnx', 'bytes': 5000, 'gzip_bytes': None, 'score': 0.9}
   report['formats'] = [{**row, 'ms': 0.2}, {**row, 'ms': None}, {**row, 'score': None, 'ms': 0.1}]
