@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import tf_keras as keras
 from small_files import file_of, images, separable
+from tensorflow.lite.python import schema_py_generated as schema
 
 from secateurs.utils.deploy.files.convert import int8_bytes
 from secateurs.utils.deploy.int8.equalise import equalised, scales
@@ -177,6 +178,16 @@ def drop_of(inputs):
     return float(np.mean(both[0] != both[1]))
 
   return drop
+
+
+def test_large_files_hold_their_weights_where_small_runtimes_look():
+  model = keras.Sequential([keras.Input((512,)), keras.layers.Dense(520)])  # 256 KiB and more.
+  content = file_of(model)
+  made = quantized(content, activation_ranges(content, images(4, (512,))))
+  found = schema.Model.GetRootAs(made, 0)
+  buffers = [found.Buffers(number) for number in range(found.BuffersLength())]
+  assert max(buffer.DataLength() for buffer in buffers) == 512 * 520
+  assert {buffer.Offset() for buffer in buffers} == {0}  # None lies after the flatbuffer.
 
 
 def test_auto_repairs_what_is_wrong_and_stops(uneven):

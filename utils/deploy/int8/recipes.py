@@ -115,4 +115,5 @@ def _made(content: bytes, ranges: Ranges, everything: bool, bits: Mapping[str, i
         f'ai-edge-quantizer refuses the network ({reason}): export without --export_int8 auto, or '
         'replace that layer.'
       ) from error
-  return bytes(made.quantized_model)
+  # The library keeps weights after the flatbuffer, where runtimes for microcontrollers do not look.
+  return OpenFile(bytes(made.quantized_model)).content()
