@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import tf_keras as keras
 
 from secateurs.learners.channels.allocation import (
   amc_widths,
@@ -16,7 +15,7 @@ from secateurs.learners.channels.allocation import (
 )
 from secateurs.learners.channels.allocation.choices import Choices
 from secateurs.learners.channels.allocation.filter_scan import scan, sensitivity
-from secateurs.learners.channels.allocation.latency import share_for
+from secateurs.learners.channels.allocation.latency import LITTLE, fraction_of_time
 from secateurs.learners.channels.allocation.ranked import Ranked, Site, exact_cost
 from secateurs.learners.channels.allocation.ratios import nb_left, read_numbers, read_ratios
 from secateurs.learners.channels.allocation.registry import (
@@ -29,15 +28,10 @@ from secateurs.learners.channels.allocation.registry import (
 )
 from secateurs.learners.channels.allocation.sensitivity import losses_of
 from secateurs.learners.channels.criteria.hrank import hrank_counts
-from secateurs.learners.channels.cuts.cutting import plan_of
-from secateurs.learners.channels.cuts.even_splits import even_masks
 from secateurs.learners.channels.cuts.shortcuts import even
 from secateurs.learners.channels.cuts.units import Unit
 from secateurs.learners.channels.filter_config import FpConfig
 from secateurs.learners.channels.state import WidthState
-from secateurs.utils.graph import apply_plan
-
-_LITTLE = 1e-6
 
 
 class FilterWidths:
@@ -91,7 +85,7 @@ class FilterWidths:
     if config.latency_table is not None:
       if state.counts is None:
         state.counts, state.latency = timed.allocate(
-          self._asked(site),
+          timed.asked_by(config, site.original_tflite, site.nb_threads),
           ranked.graph,
           ranked.units,
           self._losses(ranked),
@@ -140,21 +134,13 @@ class FilterWidths:
       UserError: a list does not fit the units, or the budget is out of reach.
     """
     if self._state.counts is not None:  # By a table of latencies, or an agent.
-      final = self._state.counts
-      return {
-        unit.name: unit.size - int(done * (unit.size - final[unit.name])) for unit in ranked.units
-      }
+      return _partly(ranked, self._state.counts, done)
     budget, ratio = self._budget(ranked), self._config.prune_ratio
     if self._allocation.name == 'global':  # By the scores of this moment.
       total = ranked.graph.counts().macs
       part = None if budget is None else total - done * (total - budget)
       return self._counts(ranked, part, ratio * done)
-    final = self._counts(ranked, budget, ratio)
-    if done == 1:
-      return final
-    return {
-      unit.name: unit.size - int(done * (unit.size - final[unit.name])) for unit in ranked.units
-    }
+    return _partly(ranked, self._counts(ranked, budget, ratio), done)
 
   def _counts(self, ranked: Ranked, budget: float | None, ratio: float) -> dict[str, int]:
     state, config = self._state, self._config
@@ -181,17 +167,6 @@ class FilterWidths:
       unit.name: max(unit.rule.count(unit.size, found[unit.name]), self._must(ranked, unit))
       for unit in ranked.units
     }
-
-  def _asked(self, site: Site) -> timed.Timed:
-    config = self._config
-    return timed.Timed(
-      config.target_latency,
-      config.latency_table,
-      config.prefix,
-      site.original_tflite,
-      site.nb_threads,
-      config.even_splits,
-    )
 
   def _losses(self, ranked: Ranked) -> dict[str, np.ndarray]:
     """What units lose: as measured, else the scores of the channels that go."""
@@ -262,18 +237,21 @@ class FilterWidths:
   def _fraction_of_time(self, ranked: Ranked, site: Site) -> dict[str, float]:
     choices, total = self._choices(ranked), ranked.graph.counts().macs
 
-    def build(fraction: float) -> keras.Model:
-      counts = self._counts(ranked, fraction * total, self._config.prune_ratio)
-      even_splits = self._config.even_splits
-      masks = even_masks(ranked.graph, ranked.units, ranked.masks(counts), even=even_splits)
-      return apply_plan(plan_of(ranked.graph, ranked.units, masks))
-
-    fraction, measured = share_for(
-      self._config.target_latency,
-      build,
+    return fraction_of_time(
+      self._config,
+      ranked.graph,
+      ranked.units,
+      lambda fraction: ranked.masks(
+        self._counts(ranked, fraction * total, self._config.prune_ratio)
+      ),
       site.original_tflite,
-      least=choices.least() / total + _LITTLE,
+      least=choices.least() / total + LITTLE,
       nb_threads=site.nb_threads,
-      prefix=self._config.prefix,
     )
-    return {'fraction': fraction, 'measured': measured}
+
+
+def _partly(ranked: Ranked, final: dict[str, int], done: float) -> dict[str, int]:
+  """Channels that stay after a fraction of all cuts, of those that do in the end."""
+  return {
+    unit.name: unit.size - int(done * (unit.size - final[unit.name])) for unit in ranked.units
+  }

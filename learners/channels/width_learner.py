@@ -7,12 +7,14 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
+from secateurs.learners.channels.allocation.width_site import Site
 from secateurs.learners.channels.configs import WidthConfig
 from secateurs.learners.channels.criteria.registry import CRITERIA, Samples, unit_scores
 from secateurs.learners.channels.cuts.units import Unit
 from secateurs.learners.channels.learner import ChannelLearner
 from secateurs.learners.channels.repair.method import NB_BATCHES, Method
-from secateurs.learners.channels.widths import Site, Widths
+from secateurs.learners.channels.width_allocation import allocate
+from secateurs.learners.channels.widths import Widths
 from secateurs.learners.run.compression import extended
 from secateurs.learners.run.files import with_ending
 from secateurs.learners.run.phases import Phase
@@ -160,7 +162,7 @@ class WidthLearner(ChannelLearner):
 
   def _allocate(self) -> None:
     self.say_judging()
-    self.widths.allocate()
+    allocate(self.widths)
 
   def _trials(self) -> Any:
     widths = self.state.widths

@@ -11,7 +11,7 @@ from networks import (
 
 from secateurs.learners import get_learner
 from secateurs.learners.channel_pruned import CpConfig
-from secateurs.learners.channels import widths
+from secateurs.learners.channels import width_allocation
 from secateurs.learners.run.configs import RunConfig, TrainConfig
 from secateurs.learners.run.training import divergence
 from secateurs.nets.model_helper import ModelHelper
@@ -167,7 +167,7 @@ def test_a_search_that_was_stopped_does_not_measure_again(make, baseline, monkey
   config = {'prune_option': 'auto', 'preserve_ratio': 0.6, 'nb_rlouts': 2, 'nb_smpls_reward': 50}
   stopped = learn(make, baseline, **config)
   with monkeypatch.context() as patch:
-    patch.setattr(widths, 'WidthSearch', None)
+    patch.setattr(width_allocation, 'WidthSearch', None)
     with pytest.raises(TypeError):
       stopped.run_phases(until='allocate')
   with monkeypatch.context() as patch:

@@ -8,7 +8,7 @@ from networks import randomize
 from strided_networks import NETS, conv, logits, residual_net, stem
 
 from secateurs.learners import get_learner
-from secateurs.learners.channels import widths
+from secateurs.learners.channels import width_allocation
 from secateurs.learners.dis_chn_pruned import DcpConfig, DisChnPrunedLearner
 from secateurs.learners.run.configs import RunConfig, TrainConfig
 from secateurs.learners.run.preflight import budget
@@ -167,7 +167,7 @@ def test_auto_meets_a_share_of_the_macs(learn):
 
 
 def test_a_share_of_macs_out_of_reach_is_told_before_any_measuring(learn, monkeypatch):
-  monkeypatch.setattr(widths, 'statistics', None)
+  monkeypatch.setattr(width_allocation, 'statistics', None)
   with pytest.raises(UserError, match=r'--dcp_preserve_ratio asks for 0.0010 of the MACs, but at'):
     learn('little', prune_option='auto', preserve_ratio=0.001).train()
 

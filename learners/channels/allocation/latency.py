@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import tf_keras as keras
 
+from secateurs.learners.channels.cuts.cutting import plan_of
+from secateurs.learners.channels.cuts.even_splits import even_masks
+from secateurs.learners.channels.cuts.units import Unit
 from secateurs.learners.run.console import say
 from secateurs.utils.deploy import measure_latency, tflite_bytes
 from secateurs.utils.errors import UserError
+from secateurs.utils.graph import ChannelGraph, apply_plan
 from secateurs.utils.training import distributed
 
 TOLERANCE = 0.02
 _MAX_TRIES = 9
 _FRAMES = 100
+LITTLE = 1e-6  # The least fraction of a network that ratios may leave.
 
 
 def latency_ratio(original: Path, model: keras.Model, nb_threads: int) -> float:
@@ -82,3 +89,43 @@ def share_for(
       low = middle
   share = min(tried, key=lambda one: abs(tried[one] - target))
   return share, tried[share]
+
+
+def fraction_of_time(
+  config: Any,
+  graph: ChannelGraph,
+  units: Sequence[Unit],
+  masks: Callable[[float], Sequence[np.ndarray]],
+  original: Path,
+  *,
+  least: float,
+  nb_threads: int,
+) -> dict[str, float]:
+  """The fraction at which networks have the latency that flags ask for; see `share_for`.
+
+  Args:
+    config: has `target_latency`, `prefix` and `even_splits`.
+    graph: the channel graph.
+    units: what may be cut.
+    masks: bool arrays of all units, of a network of which a fraction stays.
+    original: the original's .tflite file.
+    least: the lowest fraction that can be built.
+    nb_threads: of the timing.
+
+  Returns:
+    `fraction`, and the latency ratio `measured` at it.
+  """
+
+  def build(fraction: float) -> keras.Model:
+    found = even_masks(graph, units, masks(fraction), even=config.even_splits)
+    return apply_plan(plan_of(graph, units, found))
+
+  fraction, measured = share_for(
+    config.target_latency,
+    build,
+    original,
+    least=least,
+    nb_threads=nb_threads,
+    prefix=config.prefix,
+  )
+  return {'fraction': fraction, 'measured': measured}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tf_keras as keras
@@ -48,6 +49,18 @@ class Timed:
   original: Path
   nb_threads: int
   even: bool = True
+
+
+def asked_by(config: Any, original: Path, nb_threads: int) -> Timed:
+  """What flags ask for; `config` has `target_latency`, `latency_table`, `prefix`, `even_splits`."""
+  return Timed(
+    config.target_latency,
+    config.latency_table,
+    config.prefix,
+    original,
+    nb_threads,
+    config.even_splits,
+  )
 
 
 def allocate(

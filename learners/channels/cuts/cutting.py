@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import tf_keras as keras
@@ -157,3 +157,10 @@ class RowMasks(Masks):
         key, array = (name, weight), kept.reshape(shape)
         found[key] = found[key] & array if key in found else array
     return found
+
+
+def first_channels(
+  units: Sequence[Unit],
+) -> Callable[[Mapping[str, int]], list[np.ndarray]]:
+  """Masks from counts: the first stay, where which ones do does not matter, as for time and memory."""
+  return lambda counts: [np.arange(unit.size) < counts[unit.name] for unit in units]
