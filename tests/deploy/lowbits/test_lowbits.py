@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import tf_keras as keras
+from tensorflow.lite.python import schema_py_generated as schema
 
 from secateurs.utils.deploy import tflite_bytes
 from secateurs.utils.deploy.lowbits.grids import recover_steps
@@ -107,3 +108,22 @@ def test_ranges_of_a_graph_for_single_samples():
   ends = [(one['min'].item(), one['max'].item()) for one in found.values()]
   outputs = model(images).numpy()
   assert any(np.allclose(end, (outputs.min(), outputs.max()), atol=1e-5) for end in ends)
+
+
+@pytest.mark.parametrize(('last', 'size'), [(127, 512 * 520), (7, 512 * 520 // 2)])
+def test_large_files_hold_their_weights_where_small_runtimes_look(last, size, tmp_path):
+  kernel = RNG.integers(-last, last + 1, (512, 520)) * np.float32(0.01)
+  kernel[0] = last * np.float32(0.01)
+  model = keras.Sequential([keras.Input((512,)), L.Dense(520)])  # 256 KiB and more at 8 bits.
+  model.set_weights([kernel, np.zeros(520)])
+  content, _ = quantized_bytes(tflite_bytes(model), 32)
+  found = schema.Model.GetRootAs(content, 0)
+  buffers = [found.Buffers(number) for number in range(found.BuffersLength())]
+  assert max(buffer.DataLength() for buffer in buffers) == size
+  assert {buffer.Offset() for buffer in buffers} == {0}  # None lies after the flatbuffer.
+  path = tmp_path / 'quant.tflite'
+  path.write_bytes(content)
+  inputs = RNG.standard_normal((1, 512)).astype(np.float32)
+  np.testing.assert_allclose(
+    TFLiteModel(path).predict(inputs), inputs @ kernel, atol=0.02 * np.abs(inputs @ kernel).max()
+  )
