@@ -58,7 +58,8 @@ secateurs_setup() {
             --no-compile -e "${root}[quant,search${more:+,$more}]"
       } >"$log" 2>&1 || exit 1
       # pip would compile on one core. Files for other versions of Python fail, and are not needed.
-      "$SECATEURS_VENV/bin/python" -m compileall -q -j 0 "$SECATEURS_VENV/lib" >>"$log" 2>&1 || true
+      "$SECATEURS_VENV/bin/python" -m compileall -q -j 0 -x '/tests?/' "$SECATEURS_VENV/lib" \
+        >>"$log" 2>&1 || true
       echo "$wanted" >"$stamp" && echo "$wanted" >"$base"
     ) 9>"$SECATEURS_VENV/.lock" || {
       tail -n 5 "$log" >&2
