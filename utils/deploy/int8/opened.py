@@ -191,6 +191,9 @@ class OpenFile:
 
   def content(self) -> bytes:
     """The file as it now is."""
+    for buffer in self.model.buffers:
+      if buffer.data is not None:  # What is no array is packed byte by byte, in Python.
+        buffer.data = np.asarray(memoryview(bytes(buffer.data)), np.uint8)
     return bytes(self._tools.convert_object_to_bytearray(self.model))
 
 
