@@ -33,7 +33,12 @@ from secateurs.learners.channels.allocation.sensitivity import (  # noqa: E402
   unit_parts,
 )
 from secateurs.learners.channels.allocation.solvers import by_price  # noqa: E402
-from secateurs.learners.channels.cuts.cutting import keep_of, latency_form, plan_of  # noqa: E402
+from secateurs.learners.channels.cuts.cutting import (  # noqa: E402
+  first_channels,
+  keep_of,
+  latency_form,
+  plan_of,
+)
 from secateurs.learners.channels.cuts.units import Unit, find_units  # noqa: E402
 from secateurs.learners.channels.repair.method import NB_BATCHES, Method  # noqa: E402
 from secateurs.learners.channels.repair.reconstruct import prune, statistics  # noqa: E402
@@ -95,8 +100,7 @@ def accuracy(model: keras.Model, batches: tf.data.Dataset) -> float:
 
 def sketched(graph: ChannelGraph, units: Sequence[Unit], counts: Counts) -> keras.Model:
   """A network of some widths; what its weights are does not matter."""
-  masks = [np.arange(unit.size) < counts[unit.name] for unit in units]
-  return apply_plan(plan_of(graph, units, masks))
+  return apply_plan(plan_of(graph, units, first_channels(units)(counts)))
 
 
 def main() -> None:

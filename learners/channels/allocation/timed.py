@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -118,7 +119,7 @@ def allocate(
 
   ratio: Callable[[keras.Model], float] | None = None
   if here:
-    ratio = lambda model: _ratio(model, asked)  # noqa: E731
+    ratio = functools.partial(_ratio, asked)
   elif npu.is_of_npu(table):
     ratio = _npu_ratio(table, cut({unit.name: unit.size for unit in units}))
   goal, tried, known = asked.target, [], {}
@@ -158,7 +159,7 @@ def next_goal(tried: Sequence[tuple[float, float]], target: float) -> float:
   return goal * target / measured
 
 
-def _ratio(model: keras.Model, asked: Timed) -> float:
+def _ratio(asked: Timed, model: keras.Model) -> float:
   return latency_ratio(asked.original, model, asked.nb_threads)
 
 

@@ -193,8 +193,16 @@ class OpenFile:
     """The file as it now is."""
     for buffer in self.model.buffers:
       if buffer.data is not None:  # What is no array is packed byte by byte, in Python.
-        buffer.data = np.asarray(memoryview(bytes(buffer.data)), np.uint8)
+        buffer.data = np.frombuffer(bytes(buffer.data), np.uint8)
     return bytes(self._tools.convert_object_to_bytearray(self.model))
+
+
+def within_flatbuffer(content: bytes) -> bytes:
+  """A file of ai-edge-quantizer with all weights in the flatbuffer.
+
+  The library writes those of 256 KiB and more after it, where small runtimes do not look.
+  """
+  return OpenFile(content).content()
 
 
 def with_kernels(file: OpenFile) -> list[Operator]:

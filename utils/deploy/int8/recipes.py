@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from secateurs.utils.deploy.int8.opened import OpenFile
+from secateurs.utils.deploy.int8.opened import OpenFile, within_flatbuffer
 from secateurs.utils.deploy.lowbits.writer import require_library
 from secateurs.utils.errors import UserError
 from secateurs.utils.quiet import quiet_native
@@ -115,5 +115,4 @@ def _made(content: bytes, ranges: Ranges, everything: bool, bits: Mapping[str, i
         f'ai-edge-quantizer refuses the network ({reason}): export without --export_int8 auto, or '
         'replace that layer.'
       ) from error
-  # The library keeps weights after the flatbuffer, where runtimes for microcontrollers do not look.
-  return OpenFile(bytes(made.quantized_model)).content()
+  return within_flatbuffer(bytes(made.quantized_model))

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from secateurs.utils.deploy.int8.opened import OpenFile
+from secateurs.utils.deploy.int8.opened import within_flatbuffer
 from secateurs.utils.deploy.lowbits.grids import recover_steps
 from secateurs.utils.deploy.lowbits.ranges import activation_ranges
 from secateurs.utils.errors import UserError
@@ -66,8 +66,7 @@ def quantized_bytes(
         f'ai-edge-quantizer refuses the network ({str(error).splitlines()[0][:200]}): leave '
         'activations in float with --uql_activation_bits 32, or replace that layer.'
       ) from error
-  # The library keeps weights after the flatbuffer, where runtimes for microcontrollers do not look.
-  return OpenFile(bytes(result.quantized_model)).content(), bits
+  return within_flatbuffer(bytes(result.quantized_model)), bits
 
 
 @dataclasses.dataclass(frozen=True)
