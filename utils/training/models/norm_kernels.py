@@ -2,7 +2,7 @@
 
 Without AVX-512 oneDNN has no fast forward kernel for batch normalisation of channels-last maps, in
 training or inference: scripts/bench_step.py shows what it takes of a step. The same in products and
-sums of whole tensors takes 28 to 64 % of that on maps of ResNets. Its backward kernel is fast: it stays.
+sums of whole tensors takes 28 to 64 % of that on maps of ResNets. Its backward kernel stays.
 """
 
 from __future__ import annotations
