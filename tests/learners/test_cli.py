@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from absl import flags
 
-from secateurs.learners import cli, get_learner
+from secateurs.learners import cli, get_learner, learners
 from secateurs.learners.run.configs import RunConfig
 from secateurs.learners.run.switch_words import with_words
 from secateurs.nets.experiments import LENET_AT_DIGITS
@@ -53,13 +53,36 @@ def one_sentence(text):
   return lines[0]
 
 
-def test_a_whole_run_is_quiet_but_for_ours(tmp_path):
-  done = call('--learner', 'weight-sparse', *SHORT, cwd=tmp_path)
+LONG = [
+  '--learner=weight-sparse',
+  '--nb_epochs_rat=0.05',
+  '--nb_epochs_ft=20',
+  '--summ_step=20',
+  '--save_step=20',
+  '--bench_frames=5',
+  '--bench_threads=1',
+]
+
+
+@pytest.fixture(scope='module')
+def whole_run(tmp_path_factory):
+  """A folder in which the command `LONG` ran undisturbed, and its process."""
+  folder = tmp_path_factory.mktemp('whole')
+  return folder, call(*LONG, cwd=folder)
+
+
+def report_in(folder):
+  path = folder / 'runs' / 'lenet_at_digits' / 'logs' / 'weight-sparse' / 'report.json'
+  return json.loads(path.read_text())
+
+
+@pytest.mark.slow
+def test_a_whole_run_is_quiet_but_for_ours(whole_run):
+  folder, done = whole_run
   assert done.returncode == 0, done.stderr
   assert done.stderr == ''
-  root = tmp_path / 'runs' / 'lenet_at_digits'
-  assert (root / 'models_ws_eval' / 'model.tflite').is_file()
-  assert json.loads((root / 'logs' / 'weight-sparse' / 'report.json').read_text())['schema'] == 2
+  assert (folder / 'runs' / 'lenet_at_digits' / 'models_ws_eval' / 'model.tflite').is_file()
+  assert report_in(folder)['schema'] == 2
   assert 'training the baseline first' in done.stdout
   assert 'gzipped' in done.stdout
 
@@ -144,14 +167,18 @@ def test_a_dry_run_prints_the_phases_and_trains_nothing(tmp_path):
   assert not list(tmp_path.rglob('*.tflite'))
 
 
-def test_help_and_flagfile(tmp_path):
+def test_help(tmp_path):
   done = call('--help', cwd=tmp_path)
   assert done.returncode == 0
   for flag in ('--learner', '--ws_prune_ratio', '--enbl_dst', '--nb_smpls_val', '--debug'):
     assert flag in done.stdout
-  (tmp_path / 'my.flags').write_text('--learner=weight-sparse\n--ws_prune_ratio=3\n')
-  done = call('--flagfile', 'my.flags', cwd=tmp_path)
-  assert '--ws_prune_ratio takes' in one_sentence(done.stderr)
+
+
+def test_a_file_of_flags(tmp_path, monkeypatch, capsys):
+  monkeypatch.chdir(tmp_path)
+  Path('my.flags').write_text('--learner=weight-sparse\n--ws_prune_ratio=3\n')
+  assert cli.exit_code(lambda: LENET_AT_DIGITS, [str(SCRIPT), '--flagfile', 'my.flags']) == 1
+  assert '--ws_prune_ratio takes' in one_sentence(capsys.readouterr().err)
 
 
 def start(args, cwd):
@@ -173,47 +200,25 @@ def wait_for(process, text):
   raise AssertionError(f'{text!r} never came: {process.stderr.read()}')
 
 
-LONG = [
-  '--learner=weight-sparse',
-  '--nb_epochs_rat=0.05',
-  '--nb_epochs_ft=20',
-  '--summ_step=20',
-  '--save_step=20',
-  '--bench_frames=5',
-  '--bench_threads=1',
-]
-
-
-def test_ctrl_c_is_one_sentence(tmp_path):
-  process = start(LONG, tmp_path)
-  wait_for(process, 'sparsify  step 40/')
-  process.send_signal(signal.SIGINT)
-  _, err = process.communicate(timeout=60)
-  assert process.returncode == 130
-  assert err.strip().splitlines()[-1].startswith('Error: Interrupted: run the same command again')
-  assert 'Traceback' not in err
-
-
 @pytest.mark.slow
-def test_kill_minus_nine_and_the_same_command_again(tmp_path):
-  (tmp_path / 'whole').mkdir()
-  (tmp_path / 'killed').mkdir()
-  assert call(*LONG, cwd=tmp_path / 'whole').returncode == 0
-  for step in (40, 120, 300):
-    process = start(LONG, tmp_path / 'killed')
+def test_stopped_runs_go_on_with_the_same_command(whole_run, tmp_path):
+  for step, how in ((40, signal.SIGINT), (120, signal.SIGKILL), (300, signal.SIGKILL)):
+    process = start(LONG, tmp_path)
     wait_for(process, f'sparsify  step {step}/')
-    os.kill(process.pid, signal.SIGKILL)
-    process.communicate()
-    time.sleep(0.1)
-  done = call(*LONG, cwd=tmp_path / 'killed')
+    process.send_signal(how)
+    _, err = process.communicate(timeout=60)
+    if how == signal.SIGINT:
+      assert process.returncode == 130
+      assert err.strip().splitlines()[-1].startswith('Error: Interrupted: run the same command again')
+      assert 'Traceback' not in err
+    else:
+      assert process.returncode == -signal.SIGKILL
+  done = call(*LONG, cwd=tmp_path)
   assert done.returncode == 0, done.stderr
   assert 'Resuming from' in done.stdout
-  reports = [
-    json.loads((tmp_path / n / 'runs/lenet_at_digits/logs/weight-sparse/report.json').read_text())
-    for n in ('whole', 'killed')
-  ]
+  whole, stopped = (report_in(folder)['compressed'] for folder in (whole_run[0], tmp_path))
   for key in ('accuracy', 'sparsity', 'loss', 'tflite_gzip_bytes'):
-    assert reports[0]['compressed'][key] == pytest.approx(reports[1]['compressed'][key], rel=1e-4)
+    assert whole[key] == pytest.approx(stopped[key], rel=1e-4)
 
 
 @pytest.mark.slow
@@ -268,13 +273,10 @@ def test_the_order_of_learners_does_not_depend_on_imports():
     'import sys, importlib; importlib.import_module("secateurs.learners." + sys.argv[1]);'
     'from secateurs.learners import learners; print(*learners())'
   )
-  runs = [
-    subprocess.run([sys.executable, '-c', code, module], capture_output=True, text=True)
-    for module in ('channel_pruned', 'full_precision')
-  ]
-  first, second = (run.stdout.splitlines()[-1].split() for run in runs)
-  assert first == second
-  assert 'chn-pruned' in first
+  command = [sys.executable, '-c', code, 'channel_pruned']
+  names = subprocess.run(command, capture_output=True, text=True).stdout.splitlines()[-1].split()
+  assert names == list(learners())  # Here other modules came first.
+  assert 'chn-pruned' in names
 
 
 @pytest.mark.parametrize(
