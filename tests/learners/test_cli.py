@@ -7,7 +7,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -209,7 +208,9 @@ def test_stopped_runs_go_on_with_the_same_command(whole_run, tmp_path):
     _, err = process.communicate(timeout=60)
     if how == signal.SIGINT:
       assert process.returncode == 130
-      assert err.strip().splitlines()[-1].startswith('Error: Interrupted: run the same command again')
+      assert (
+        err.strip().splitlines()[-1].startswith('Error: Interrupted: run the same command again')
+      )
       assert 'Traceback' not in err
     else:
       assert process.returncode == -signal.SIGKILL
