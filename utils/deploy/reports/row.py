@@ -1,6 +1,6 @@
 """One row of the before/after table."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from secateurs.utils.deploy.reports import units
@@ -12,6 +12,9 @@ TIMING_NOISE = 0.05
 """The same for latencies."""
 
 Format = Callable[[float | None], str]
+
+Blocks = tuple[Mapping, Mapping, Mapping]
+"""What is known of the original, the pruned and the compressed network."""
 
 
 @dataclass(frozen=True)
@@ -71,3 +74,26 @@ def with_ratio(
   if noise is not None and abs(share - 1) >= noise:
     better = (share > 1) == more_is_better
   return replace(row, change=f'{share:.2f}x', delta=share, share=share, better=better)
+
+
+def ratio_row(
+  key: str,
+  label: str,
+  show: Format,
+  blocks: Blocks,
+  noise: float | None = SIZE_NOISE,
+  prefix: str = '',
+) -> Row:
+  """The row of one key of the blocks, with compressed / original."""
+  values = values_of(blocks, key)
+  return with_ratio(plain_row(key, label, show, values, prefix), values, noise)
+
+
+def values_of(blocks: Blocks, key: str) -> list[float | None]:
+  """The values of one key; None where a block lacks it."""
+  return [block.get(key) for block in blocks]
+
+
+def start_of(prefix: str) -> str:
+  """How a label begins: 'int8 ' for prefix 'int8/'."""
+  return prefix.replace('/', ' ')
