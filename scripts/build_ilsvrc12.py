@@ -13,7 +13,8 @@ import os
 import sys
 from pathlib import Path
 
-from secateurs.nets.datasets.record_writer import build, find_items
+from secateurs.nets.datasets.record_items import find_items
+from secateurs.nets.datasets.record_writer import build
 from secateurs.utils.errors import UserError
 
 

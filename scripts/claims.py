@@ -18,140 +18,33 @@ import io
 import json
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import tf_keras as keras
+from claims_bench import NB_BN, NB_REFIT, Bench, choices_of
 
 from secateurs.learners import get_learner
 from secateurs.learners.channels.allocation import solvers
-from secateurs.learners.channels.allocation.choices import Choices
-from secateurs.learners.channels.allocation.sensitivity import losses_of, unit_parts
 from secateurs.learners.channels.criteria.data_criteria import Samples
 from secateurs.learners.channels.criteria.judged import makers, unit_keys
 from secateurs.learners.channels.criteria.ranking import best
 from secateurs.learners.channels.cuts.filter_units import filter_units
-from secateurs.learners.channels.cuts.units import Unit, find_units
+from secateurs.learners.channels.cuts.units import find_units
 from secateurs.learners.channels.repair.filter_repair import repair
-from secateurs.learners.channels.repair.method import Method
-from secateurs.learners.channels.repair.reconstruct import prune, statistics
-from secateurs.learners.channels.repair.refits import LayerRefits
+from secateurs.learners.channels.repair.reconstruct import prune
 from secateurs.learners.run.configs import RunConfig, TrainConfig
-from secateurs.learners.run.results.measuring import evaluate_model
-from secateurs.learners.run.training import divergence
-from secateurs.learners.run.training.judging import judging_samples
 from secateurs.nets.datasets.source import DataConfig
-from secateurs.nets.experiments import LSTM_AT_DIGITS, RESNET_AT_CIFAR10
+from secateurs.nets.experiments import LSTM_AT_DIGITS
 from secateurs.nets.lstm import LstmConfig
-from secateurs.nets.resnet import ResNetConfig
-from secateurs.utils import nested
 from secateurs.utils.buckets import buckets_of
 from secateurs.utils.graph import ChannelGraph
 from secateurs.utils.graph.choice.taps import OUTPUT
 from secateurs.utils.training.engine.patterns import OneByN, Unstructured
 from secateurs.utils.training.models.batch_norm import reestimate
 from secateurs.utils.training.models.uniform_grids import fit_grid, rounded
-from secateurs.utils.training.models.weights import assign_weights, kernels_by_name, named_weights
-
-_BATCH, _NB_REFIT, _NB_SCORED, _NB_BN = 64, 20, 10, 20
-
-Kept = Mapping[str, np.ndarray]
-
-
-class Bench:
-  """A trained network, its data, and what can be done to it in one shot."""
-
-  def __init__(self, arguments: argparse.Namespace, size: int = 20, seed: int = 0) -> None:
-    config = DataConfig(
-      data_dir_local=arguments.data, nb_smpls_val=2000, nb_smpls_eval=arguments.eval
-    )
-    self.helper = RESNET_AT_CIFAR10.make(ResNetConfig(resnet_size=size), config)
-    self.seed = seed
-    path = Path(arguments.weights) / f'resnet{size}_cifar10.npz'
-    with np.load(path) as archive:
-      self._weights = dict(archive)
-    self._path = str(path)
-
-  def network(self) -> keras.Model:
-    """A new copy of the trained network."""
-    model = self.helper.build_model(0)
-    assign_weights(named_weights(model), self._weights, self._path)
-    return model
-
-  def accuracy(self, model: keras.Model) -> float:
-    """On the test images, in percent."""
-    return 100 * evaluate_model(model, self.helper, RunConfig()).score.value
-
-  def batches(self, number: int) -> list[tuple]:
-    """Training images, neither shifted nor mirrored, with their labels."""
-    drawn = self.helper.train_batches(_BATCH, self.seed, augment='none')
-    return [nested.as_numpy((batch[0], batch[1])) for batch in drawn.take(number)]
-
-  def images(self, number: int) -> list[np.ndarray]:
-    """The images of these batches."""
-    return [batch[0] for batch in self.batches(number)]
-
-  def method(self, **options: object) -> Method:
-    """How layers are refit."""
-    return Method(seed=self.seed, **options)
-
-  def reconstructed(self, ratio: float, trunk: str = 'keep', **options: object) -> keras.Model:
-    """A network whose layers keep a fraction of their inputs (channel pruning)."""
-    original, model = self.network(), self.network()
-    units = find_units(ChannelGraph(original), trunk).units
-    counts = {unit.name: max(round(ratio * unit.size), 1) for unit in units}
-    prune(original, model, units, counts, self.images(_NB_REFIT), self.method(**options))
-    return model
-
-  def keys(self, graph: ChannelGraph, units: Sequence[Unit], criterion: str, order: str) -> dict:
-    """By which filters are ranked."""
-    samples = Samples(
-      self.batches(_NB_SCORED),
-      self.helper.task.loss,
-      OUTPUT,
-      makers(graph, units),
-      seed=self.seed,
-    )
-    return unit_keys(criterion, graph, units, samples, order=order, normalization='none')[0]
-
-  def cut(self, counts: Mapping[str, int], keys: Mapping[str, np.ndarray], how: str) -> float:
-    """Accuracy with the lowest filters gone, repaired as `how` says (see `repair`)."""
-    model = self.network()
-    graph = ChannelGraph(model)
-    units = filter_units(graph, 'keep').units
-    kept: Kept = {unit.name: best(keys[unit.name], counts[unit.name]) for unit in units}
-    repair(
-      how,
-      self.network,
-      model,
-      graph,
-      units,
-      kept,
-      self.method(refit_all=True),
-      images=functools.partial(self.images, _NB_REFIT),
-      bn_images=functools.partial(self.images, _NB_BN),
-    )
-    return self.accuracy(model)
-
-  def divergence_widths(
-    self, graph: ChannelGraph, units: Sequence[Unit], keys: Mapping, budget: float
-  ) -> dict[str, int]:
-    """Widths at an equal price by the divergence of each layer alone, refit."""
-    original, working = self.network(), self.network()
-    method = self.method(refit_all=True, scores=keys)
-    readers = statistics(original, working, units, self.images(_NB_REFIT), method)
-    parts = unit_parts(working, units, LayerRefits(original, units, readers, method))
-    images, _ = judging_samples(self.helper, divergence.NB_IMAGES)
-    curves = divergence.scan(working, parts, images, self.helper.task)
-    choices = _choices(graph, units)
-    return solvers.by_price(choices, budget, choices.prices(losses_of(curves, units)))
-
-
-def _choices(graph: ChannelGraph, units: Sequence[Unit]) -> Choices:
-  least = {unit.name: max(round(0.1 * unit.size), 1) for unit in units}
-  return Choices(graph, units, least=least)
-
+from secateurs.utils.training.models.weights import kernels_by_name
 
 Measure = Callable[[argparse.Namespace, int], dict[str, float]]
 """From the arguments and a seed to numbers by what they are of."""
@@ -163,7 +56,7 @@ def single_layer(arguments: argparse.Namespace, seed: int) -> dict[str, float]:
   graph = ChannelGraph(bench.network())
   units = {unit.key: unit for unit in find_units(graph, 'keep').units}
   filters = [unit for unit in filter_units(graph, 'keep').units if unit.key in units]
-  keys, batches = bench.keys(graph, filters, 'l1', 'best'), bench.images(_NB_REFIT)
+  keys, batches = bench.keys(graph, filters, 'l1', 'best'), bench.images(NB_REFIT)
   found: dict[str, list[float]] = {}
   for gone in (0.5, 0.75):
     for one in filters:
@@ -254,7 +147,7 @@ def rates(arguments: argparse.Namespace, seed: int) -> dict[str, float]:
   for criterion in ('l1', 'fpgm', 'taylor', 'random'):
     keys = bench.keys(graph, units, criterion, 'best')
     widths = {
-      'equal widths': solvers.equal(_choices(graph, units), budget),
+      'equal widths': solvers.equal(choices_of(graph, units), budget),
       'searched widths': bench.divergence_widths(graph, units, keys, budget),
     }
     for title, counts in widths.items():
@@ -287,7 +180,7 @@ def _inner(model: keras.Model) -> list:
 
 
 def _renewed(bench: Bench, model: keras.Model) -> float:
-  reestimate(model, bench.images(_NB_BN))
+  reestimate(model, bench.images(NB_BN))
   return bench.accuracy(model)
 
 

@@ -1,10 +1,8 @@
-"""Writes TFRecord shards of ILSVRC-12 from folders of images."""
+"""Writes TFRecord shards of ILSVRC-12 from images in folders, with several processes."""
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
-import io
 import json
 import os
 from collections.abc import Iterator, Sequence
@@ -15,111 +13,14 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from secateurs.nets.datasets.record_items import Item
+from secateurs.nets.datasets.record_shard import Written, list_of, try_read, write_shard
 from secateurs.utils.errors import UserError
 from secateurs.utils.files import atomic_path, require_writable
 from secateurs.utils.quiet import quiet_tensorflow
 
-SUFFIXES = ('.jpeg', '.jpg', '.png')
-MANIFEST, LEFT_OUT = 'build.json', 'left_out'
-_QUALITY = 95
+MANIFEST = 'build.json'
 _ORDER_SEED = 2012
-
-
-@dataclasses.dataclass(frozen=True)
-class Item:
-  """One image: its file, the folder name of its class, and its label (from 1)."""
-
-  path: str
-  synset: str
-  label: int
-
-
-@dataclasses.dataclass(frozen=True)
-class Written:
-  """A written shard: number of records, and the skipped files with the reason."""
-
-  nb_images: int
-  nb_records: int
-  left_out: tuple[tuple[str, str], ...]
-
-
-def find_items(source: Path, val_labels: Path | None = None) -> dict[str, list[Item]]:
-  """Finds train/<class>/* and val/<class>/*, or val/* with the classes in a file.
-
-  Labels number the folders below train in the order of their names, from 1. Names that begin with a
-  dot are ignored.
-
-  Args:
-    source: the folder with train and val (or validation).
-    val_labels: file with the class of each image of a flat val folder, one per line, in the order of
-      the images' names.
-
-  Returns:
-    Items of `train` and `validation`.
-
-  Raises:
-    UserError: a folder is missing or empty, or the classes do not match.
-  """
-  train = source / 'train'
-  val = next((source / n for n in ('val', 'validation') if (source / n).is_dir()), None)
-  if not train.is_dir() or val is None:
-    raise UserError(f'{source} must contain the folders train and val: give such a folder.')
-  synsets = [folder.name for folder in _folders(train)]
-  labels = {synset: number for number, synset in enumerate(synsets, 1)}
-  if not synsets:
-    raise UserError(f'{train} has no folders, but one for each class was expected.')
-  found = {'train': _of_folders(train, labels)}
-  flat = _images(val)
-  found['validation'] = (
-    _of_file(val, flat, val_labels, labels) if flat else _of_folders(val, labels)
-  )
-  return found
-
-
-def _of_folders(root: Path, labels: dict[str, int]) -> list[Item]:
-  folders = _folders(root)
-  unknown = [folder.name for folder in folders if folder.name not in labels]
-  if unknown:
-    raise UserError(
-      f'{root} has the class {unknown[0]}, which is not a folder below train: add or delete it.'
-    )
-  items = [Item(str(p), f.name, labels[f.name]) for f in folders for p in _images(f)]
-  if not items:
-    raise UserError(f'{root} has no images ({", ".join(SUFFIXES)}): add some.')
-  return items
-
-
-def _of_file(
-  root: Path, paths: list[Path], val_labels: Path | None, labels: dict[str, int]
-) -> list[Item]:
-  if val_labels is None:
-    raise UserError(
-      f'{root} contains images without class folders: give --val_labels with the class of each image, '
-      'or sort them into folders.'
-    )
-  try:
-    synsets = val_labels.read_text(encoding='utf-8').split()
-  except OSError as error:
-    raise UserError(f'--val_labels {val_labels} cannot be read ({error.strerror}).') from error
-  if len(synsets) != len(paths):
-    raise UserError(
-      f'--val_labels {val_labels} has {len(synsets)} lines, but {root} has {len(paths)} images.'
-    )
-  unknown = [synset for synset in synsets if synset not in labels]
-  if unknown:
-    raise UserError(
-      f'--val_labels {val_labels} has {unknown[0]}, which is not a folder below train.'
-    )
-  return [Item(str(p), s, labels[s]) for p, s in zip(paths, synsets, strict=True)]
-
-
-def _folders(root: Path) -> list[Path]:
-  return sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith('.'))
-
-
-def _images(folder: Path) -> list[Path]:
-  found = (p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES)
-  return sorted(p for p in found if not p.name.startswith('.'))
 
 
 def build(
@@ -182,12 +83,12 @@ def _shards(
 
 def _left_out_before(shard: Path, items: list[Item]) -> list[tuple[str, str]]:
   """Returns the images that an earlier shard skipped; deletes the shard if one is readable now."""
-  listed = _list_of(shard)
+  listed = list_of(shard)
   if not shard.exists() or not listed.exists():
     return []
   entries = [tuple(entry) for entry in json.loads(listed.read_text(encoding='utf-8'))]
   paths = {item.path for item in items}
-  if all(path in paths and isinstance(_try_read(path), Exception) for path, _ in entries):
+  if all(path in paths and isinstance(try_read(path), Exception) for path, _ in entries):
     return entries
   shard.unlink()
   return []
@@ -229,91 +130,10 @@ def _digest(images: list[Item]) -> str:
 
 def _written(tasks: Sequence[tuple[Path, list[Item]]], nb_workers: int) -> Iterator[Written]:
   if min(nb_workers, len(tasks)) <= 1:
-    yield from map(_write_shard, tasks)
+    yield from map(write_shard, tasks)
     return
   # TensorFlow does not survive a fork.
   with ProcessPoolExecutor(
     min(nb_workers, len(tasks)), get_context('spawn'), quiet_tensorflow
   ) as pool:
-    yield from pool.map(_write_shard, tasks)
-
-
-def _write_shard(task: tuple[Path, list[Item]]) -> Written:
-  import tensorflow as tf
-
-  path, items = task
-  left_out = []
-  with atomic_path(path) as partial, tf.io.TFRecordWriter(str(partial)) as writer:
-    for item in items:
-      found = _try_read(item.path)
-      if isinstance(found, Exception):
-        left_out.append((item.path, str(found) or type(found).__name__))
-        continue
-      data, (width, height) = found
-      writer.write(_example(item, data, height, width))
-    # Written before the shard appears, so that no shard is without its list.
-    listed = _list_of(path)
-    if left_out:
-      with atomic_path(listed) as partial_list:
-        partial_list.write_text(json.dumps(left_out, indent=1), encoding='utf-8')
-    else:
-      listed.unlink(missing_ok=True)
-  return Written(len(items), len(items) - len(left_out), tuple(left_out))
-
-
-def _list_of(shard: Path) -> Path:
-  """Returns the file that lists the images that a shard skipped."""
-  return shard.parent / LEFT_OUT / f'{shard.name}.json'
-
-
-def _try_read(path: str) -> tuple[bytes, tuple[int, int]] | Exception:
-  """Returns the result of `as_jpeg`, or the exception that it raised."""
-  try:
-    return as_jpeg(Path(path).read_bytes())
-  except Exception as error:  # PIL raises any exception of the format's decoder.
-    return error
-
-
-def as_jpeg(data: bytes) -> tuple[bytes, tuple[int, int]]:
-  """Converts an image file to JPEG in RGB or grey; returns the data and (width, height).
-
-  Data that is already such a JPEG is returned unchanged. ILSVRC-12 has a PNG image among its JPEG
-  files, and some in CMYK. The whole file is decoded, at an eighth of its size where the format allows
-  it, to find damage.
-
-  Raises:
-    Exception: any exception of PIL; the file is not an image, or is damaged.
-  """
-  from PIL import Image
-
-  image = Image.open(io.BytesIO(data))
-  size = image.size
-  if image.format == 'JPEG' and image.mode in ('RGB', 'L'):
-    image.draft(image.mode, (max(size[0] // 8, 1), max(size[1] // 8, 1)))
-    image.load()
-    return data, size
-  encoded = io.BytesIO()
-  image.convert('RGB').save(encoded, 'JPEG', quality=_QUALITY)
-  return encoded.getvalue(), size
-
-
-def _example(item: Item, data: bytes, height: int, width: int) -> bytes:
-  import tensorflow as tf
-
-  def texts(value: bytes) -> tf.train.Feature:
-    return tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))
-
-  def numbers(value: int) -> tf.train.Feature:
-    return tf.train.Feature(int64_list=tf.train.Int64List(value=[value]))
-
-  features = {
-    'image/encoded': texts(data),
-    'image/filename': texts(Path(item.path).name.encode()),
-    'image/height': numbers(height),
-    'image/width': numbers(width),
-    'image/class/label': numbers(item.label),
-    'image/class/synset': texts(item.synset.encode()),
-  }
-  # Otherwise the order of the map is undefined, and a rewritten shard would be a different file.
-  example = tf.train.Example(features=tf.train.Features(feature=features))
-  return example.SerializeToString(deterministic=True)
+    yield from pool.map(write_shard, tasks)

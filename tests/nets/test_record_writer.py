@@ -5,7 +5,9 @@ from PIL import Image
 
 from secateurs.nets.datasets import ilsvrc12
 from secateurs.nets.datasets.ilsvrc12 import Ilsvrc12Config
-from secateurs.nets.datasets.record_writer import as_jpeg, build, find_items
+from secateurs.nets.datasets.record_items import find_items
+from secateurs.nets.datasets.record_shard import as_jpeg
+from secateurs.nets.datasets.record_writer import build
 from secateurs.utils.errors import UserError
 
 SHARDS = {'train': 3, 'validation': 2}
