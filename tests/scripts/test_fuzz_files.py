@@ -8,8 +8,9 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[2] / 'scripts'))
 import fuzz_files
+import fuzz_kinds
 
-KINDS = fuzz_files.kinds()
+KINDS = fuzz_kinds.kinds()
 LONG = ('h5', 'jpg', 'keras', 'png', 'records')  # A case takes some tenths of a second.
 
 
@@ -37,10 +38,10 @@ def test_a_reader_that_lets_damage_pass_is_found(tmp_path):
     return path
 
   silent = fuzz_files.fuzz(
-    fuzz_files.Kind(make, lambda path: path.read_bytes(), sums=True), range(20)
+    fuzz_kinds.Kind(make, lambda path: path.read_bytes(), sums=True), range(20)
   )
   assert silent.counts['fault'] >= 19
   text = fuzz_files.fuzz(
-    fuzz_files.Kind(make, lambda path: np.frombuffer(path.read_bytes(), '<u8')), range(20)
+    fuzz_kinds.Kind(make, lambda path: np.frombuffer(path.read_bytes(), '<u8')), range(20)
   )
   assert any('ValueError' in note for _, note in text.faults)
