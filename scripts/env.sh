@@ -55,11 +55,12 @@ secateurs_setup() {
       {
         { secateurs_has_venv "$python" || secateurs_make_venv "$python"; } &&
           "$SECATEURS_VENV/bin/python" -m pip install --disable-pip-version-check --no-input \
-            --no-compile -e "${root}[quant,search${more:+,$more}]"
+            --no-compile --progress-bar off -e "${root}[quant,search${more:+,$more}]"
       } >"$log" 2>&1 || exit 1
-      # pip would compile on one core. Files for other versions of Python fail, and are not needed.
-      "$SECATEURS_VENV/bin/python" -m compileall -q -j 0 -x '/tests?/' "$SECATEURS_VENV/lib" \
-        >>"$log" 2>&1 || true
+      # pip would compile on one core, and all of it: what few runs import is left to them. Files for other
+      # versions of Python fail, and are not needed.
+      "$SECATEURS_VENV/bin/python" -m compileall -q -j 0 "$SECATEURS_VENV/lib" \
+        -x '/(tests?|alembic|fontTools|optuna|pip|pygments|setuptools|sqlalchemy)/' >>"$log" 2>&1 || true
       echo "$wanted" >"$stamp" && echo "$wanted" >"$base"
     ) 9>"$SECATEURS_VENV/.lock" || {
       tail -n 5 "$log" >&2
