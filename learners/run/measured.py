@@ -81,8 +81,8 @@ class MeasuredLearner(QuantizingLearner):
 
   def memory_needs(self) -> list[Need]:
     """As of all learners, and exporting."""
-    maps = map_bytes(flatten_model(self.model))
-    return [*super().memory_needs(), estimate.of_measuring(self.budget, maps)]
+    maps, needs = map_bytes(flatten_model(self.model)), super().memory_needs()
+    return [*needs, estimate.of_measuring(self.budget, maps, needs)]
 
   # The modes.
 

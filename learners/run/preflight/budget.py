@@ -7,6 +7,7 @@ import math
 from pathlib import Path
 
 from secateurs.utils import memory
+from secateurs.utils.deploy.files.convert import copies_held
 from secateurs.utils.graph.counts.memory import MapBytes
 from secateurs.utils.training import distributed
 from secateurs.utils.training.layerwise.maps import MapStore
@@ -44,12 +45,17 @@ class Budget:
 
   def room(self, *, caches: bool = False) -> int:
     """Bytes for the feature maps of a training step, beside those that are kept in a store."""
-    return self.limit - self.taken - (self.cache_room if caches else 0)
+    return self.limit - self.taken - self.exporting - (self.cache_room if caches else 0)
 
   @property
   def taken(self) -> int:
     """Bytes that are held whatever the batch."""
     return _BASE + _COPIES * self.weights
+
+  @property
+  def exporting(self) -> int:
+    """Bytes that making files takes in the end; what steps of training took stays with TensorFlow."""
+    return copies_held(self.weights) * self.weights
 
   def pieces(self, maps: MapBytes, batch_size: int, *, caches: bool = False, also: int = 0) -> int:
     """In how many pieces a batch is run so that its feature maps fit.

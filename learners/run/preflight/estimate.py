@@ -10,8 +10,6 @@ from secateurs.utils import memory
 from secateurs.utils.errors import UserError
 from secateurs.utils.graph.counts.memory import MapBytes, inference_bytes
 
-# Of all weights while files are made of them: constants, graphs and what the converter holds.
-_EXPORT_COPIES = 24
 _MATRICES = 6  # Of a layer's normal equations while it is solved.
 
 
@@ -30,10 +28,12 @@ class Need:
   least: int
 
 
-def of_measuring(budget: Budget, maps: MapBytes) -> Need:
-  """Evaluating, exporting and comparing files."""
-  size = budget.taken + max(_EXPORT_COPIES * budget.weights, 2 * inference_bytes(maps))
-  return Need('exporting', size, size)
+def of_measuring(budget: Budget, maps: MapBytes, before: Sequence[Need]) -> Need:
+  """Evaluating, exporting and comparing files, in a process that holds what work before it took."""
+  held = max([need.bytes for need in before], default=budget.taken)
+  least = max([need.least for need in before], default=budget.taken)
+  more = max(budget.exporting, 2 * inference_bytes(maps))
+  return Need('exporting', held + more, least + more)
 
 
 def of_training(budget: Budget, maps: MapBytes, batch_size: int, also: int = 0) -> Need:

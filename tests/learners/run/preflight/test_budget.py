@@ -18,44 +18,52 @@ def budget(limit, weights=100 * MB):
 
 
 def test_batches_are_cut_into_as_few_pieces_as_fit():
-  # 6 GB less 1.3 GB and six copies of the weights leave 4244 MB: 48 samples of 88 MB.
-  assert [budget(6 * GB).pieces(MAPS, n) for n in (16, 48, 49, 256)] == [1, 1, 2, 6]
-  assert budget(6 * GB).pieces(MAPS, 48, caches=True) == 2
-  assert budget(6 * GB).pieces(MAPS, 48, also=10 * MB) == 2
+  # 6 GB less 1.3 GB and thirteen copies of the weights leave 3544 MB: 40 samples of 88 MB.
+  assert [budget(6 * GB).pieces(MAPS, n) for n in (16, 40, 41, 256)] == [1, 1, 2, 7]
+  assert budget(6 * GB).pieces(MAPS, 40, caches=True) == 2
+  assert budget(6 * GB).pieces(MAPS, 40, also=10 * MB) == 2
   assert budget(1 * GB).pieces(MAPS, 16) == 16  # Sample by sample, whatever it takes.
 
 
 def test_the_estimate_names_the_work_that_takes_most():
   roomy = budget(8 * GB)
+  training = estimate.of_training(roomy, MAPS, 32)
   needs = [
-    estimate.of_training(roomy, MAPS, 32),
-    estimate.of_measuring(roomy, MAPS),
+    training,
+    estimate.of_measuring(roomy, MAPS, [training]),
     estimate.of_layers(roomy, MAPS, 16, cache=1 * GB),
     estimate.of_least_squares(roomy, MAPS, rows=4608, cache=1 * GB),
   ]
   taken = roomy.taken
   assert [need.bytes - taken for need in needs] == [
     32 * 88 * MB,
-    2400 * MB,
+    32 * 88 * MB + 700 * MB,
     GB + 16 * 88 * MB,
     6 * 8 * 4608**2 + 256 * MB + GB,
   ]
   assert estimate.describe(needs, 8 * GB, True) == (
-    'Memory: about 4.6 GB at the most, for training; --max_memory_mb allows 8.0 GB.'
+    'Memory: about 5.3 GB at the most, for exporting; --max_memory_mb allows 8.0 GB.'
   )
   estimate.require_fit(needs, 8 * GB, True)
 
 
 def test_what_cannot_fit_is_refused_with_the_flag():
   tight = budget(2 * GB)
-  needs = [estimate.of_training(tight, MAPS, 32), estimate.of_measuring(tight, MAPS)]
-  with pytest.raises(UserError, match=r'^Exporting takes about 4\d\d\d MB .* allows 2048: give'):
+  training = estimate.of_training(tight, MAPS, 32)
+  needs = [training, estimate.of_measuring(tight, MAPS, [training])]
+  with pytest.raises(UserError, match=r'^Exporting takes about 2\d\d\d MB .* allows 2048: give'):
     estimate.require_fit(needs, 2 * GB, True)
+
+
+def test_files_of_a_small_network_take_more_copies_of_fewer_weights():
+  """The converter freezes those in memory."""
+  large, small = budget(8 * GB), budget(8 * GB, weights=10 * MB)
+  assert (large.exporting, small.exporting) == (700 * MB, 150 * MB)
 
 
 def test_without_the_flag_all_that_is_free_counts(monkeypatch):
   tight = budget(2 * GB)
-  needs = [estimate.of_measuring(tight, MAPS)]
+  needs = [estimate.of_measuring(tight, MAPS, [])]
   monkeypatch.setattr(estimate.memory, 'free', lambda: 8 * GB)
   estimate.require_fit(needs, 2 * GB, False)
   monkeypatch.setattr(estimate.memory, 'free', lambda: 0)
