@@ -125,6 +125,11 @@ class Config:
       if field.metadata.get('affects_result', True) or not affecting_result
     }
 
+  @classmethod
+  def default_flags(cls) -> dict[str, Any]:
+    """Maps flag names to default values."""
+    return {cls.flag_name(field): field.default for field in dataclasses.fields(cls)}
+
 
 def _flag_text(name: str, value: Any) -> str:
   """A flag as it is written on the command line."""

@@ -65,8 +65,8 @@ class Session:
 
   def _set_aside_other_run(self, settings: Settings) -> None:
     """Moves the checkpoints of a run with other flags out of the way."""
-    now = identity.identity(settings)
-    if self.saved.state.get('identity', {}) == now or settings.learner == FULL_PREC:
+    same = not identity.differences(self.saved.state.get('identity', {}), settings)
+    if same or settings.learner == FULL_PREC:
       return
     parent = self.store.prefix.parent
     taken = distributed.from_chief(lambda: [path.name for path in parent.iterdir()])

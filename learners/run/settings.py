@@ -51,11 +51,22 @@ class Settings:
 
   def flags(self, *, affecting_result: bool = False) -> dict[str, Any]:
     """Flag names and values of all configs; only those that change the result if asked."""
-    shared = (self.run, self.training, self.distillation, self.quantization)
     found: dict[str, Any] = {}
-    for config in (*self.helper.configs, self.config, *shared):
+    for config in self._configs:
       found |= config.as_flags(affecting_result=affecting_result)
     return found
+
+  def default_flags(self) -> dict[str, Any]:
+    """Flag names and default values of all configs."""
+    found: dict[str, Any] = {}
+    for config in self._configs:
+      found |= config.default_flags()
+    return found
+
+  @property
+  def _configs(self) -> tuple[Config, ...]:
+    shared = (self.run, self.training, self.distillation, self.quantization)
+    return (*self.helper.configs, self.config, *shared)
 
   def path(self, config: Config, field: str) -> Path:
     """Resolves a path of a config: default ones lie in the run's folder, given ones are as given."""

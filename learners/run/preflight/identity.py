@@ -39,6 +39,26 @@ def identity(settings: Settings) -> dict[str, Any]:
   }
 
 
+def differences(then: dict[str, Any], settings: Settings) -> list[str]:
+  """What a run differs in from the one that wrote a checkpoint, in words.
+
+  A flag that the checkpoint does not know came with a later version of the project: it may have its
+  default value.
+
+  Args:
+    then: the identity in the checkpoint.
+    settings: those of now.
+  """
+  now = identity(settings)
+  usual = {f'--{name}': value for name, value in settings.default_flags().items()}
+  later = {key for key in usual if key not in then and now.get(key) == usual[key]}
+  return [
+    f'{key} {then.get(key, "not given")}, now {now.get(key, "not given")}'
+    for key in {**then, **now}
+    if then.get(key) != now.get(key) and key not in later
+  ]
+
+
 def require_same_run(then: dict[str, Any], settings: Settings, where: str) -> None:
   """Checks that a checkpoint is one of this run.
 
@@ -50,15 +70,10 @@ def require_same_run(then: dict[str, Any], settings: Settings, where: str) -> No
   Raises:
     UserError: it belongs to another run.
   """
-  now = identity(settings)
-  differing = [
-    f'{key} {then.get(key, "not given")}, now {now.get(key, "not given")}'
-    for key in {**then, **now}
-    if then.get(key) != now.get(key)
-  ]
-  if differing:
+  found = differences(then, settings)
+  if found:
     raise UserError(
-      f'{where} is a checkpoint of another run ({"; ".join(differing[:_NB_LISTED])}): give the flags '
+      f'{where} is a checkpoint of another run ({"; ".join(found[:_NB_LISTED])}): give the flags '
       f'of that run to resume it, {_way_to_restart(settings)}or another --run_dir to start a new one.'
     )
 

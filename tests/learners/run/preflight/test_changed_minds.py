@@ -8,7 +8,7 @@ import pytest
 import tf_keras as keras
 from sklearn.linear_model import Ridge
 
-from secateurs.learners.run.preflight import lock
+from secateurs.learners.run.preflight import identity, lock
 from secateurs.learners.run.training import batch_norms
 from secateurs.utils.errors import UserError
 from secateurs.utils.training.engine import loop
@@ -48,6 +48,22 @@ def test_other_flags_start_again_from_the_same_baseline(make, monkeypatch, capsy
   assert (
     make('weight-sparse', prune_ratio=0.8, run=restart, **SHORT).train().report == result.report
   )
+
+
+def test_flags_of_a_later_version_may_have_their_defaults(make, monkeypatch):
+  """A checkpoint does not know flags that came after it."""
+  known = identity.identity
+
+  def earlier(settings):
+    return {key: value for key, value in known(settings).items() if key != '--ws_pattern'}
+
+  with monkeypatch.context() as past:
+    past.setattr(identity, 'identity', earlier)
+    make('weight-sparse', **SHORT).train()
+  monkeypatch.setattr(loop.TrainStep, 'run', None)  # Any training would fail.
+  make('weight-sparse', **SHORT).train()
+  with pytest.raises(UserError, match='--ws_pattern not given, now kernel'):
+    make('weight-sparse', pattern='kernel', **SHORT).train()
 
 
 def test_full_prec_takes_the_baseline_that_a_compression_trained(make, monkeypatch):
