@@ -137,12 +137,14 @@ def test_a_chain_is_compared_with_what_went_into_its_first_link(tmp_path):
   report = run(tmp_path, 'weight-sparse', 0, 0.84, 20e6, original={'macs': 20e6})
   first = {**report['original'], 'score': score(0.9), 'macs': 80e6}
   link = {'learner': 'chn-pruned', 'original': first, 'compressed': report['original']}
-  last = {key: report[key] for key in ('learner', 'original', 'compressed')}
+  link['seconds_total'] = 1000.0
+  last = {key: report[key] for key in ('learner', 'original', 'compressed', 'seconds_total')}
   write_report({**report, 'links': [link, last]}, tmp_path)
   original, chain = entries(find_reports([tmp_path]))
   assert original.score == 0.9
   assert chain.name == 'chn-pruned + weight-sparse'
   shares = {row.key: row.share for row in report_rows(read_report(tmp_path / 'report.json'))}
+  assert chain.seconds == 1000.0 + report['seconds_total']
   assert chain.ratios['macs'] == shares['macs'] == pytest.approx(0.25)
   assert chain.ratios['latency'] == pytest.approx(shares['latency/1/p50_ms'])
 

@@ -404,6 +404,30 @@ def test_a_chain_is_compared_with_what_went_into_its_first_link(report):
   assert '0.12x' in text[text.index('the whole chain') :]
 
 
+def test_the_time_of_a_chain_is_that_of_all_links(report):
+  first = {'learner': 'chn-pruned', 'method': 'cp', 'seconds_total': 3600.0}
+  first['compressed'] = {'score': score(0.88), 'tflite_bytes': 4321}
+  last = {'learner': 'weight-sparse', 'compressed': report['compressed'], 'seconds_total': 462.0}
+  report |= {'links': [first, last]}
+  validate_report(report)
+  whole, own = units.fmt_seconds(4062.0), units.fmt_seconds(462.0)
+  text, page = format_table(report), render_html(report, [])
+  assert f'total time {whole} (cp {units.fmt_seconds(3600.0)} + weight-sparse {own})' in text
+  assert max(map(len, text.splitlines())) <= 88
+  assert f' · {whole} in total' in page
+  table = page[page.index('Cost of each link') :]
+  cells = [re.findall('<t[dh][^>]*>(.*?)</t[dh]>', row) for row in table.split('<tr>')[2:5]]
+  assert cells[0] == ['link 1', 'cp', '4.3 kB', '88.00 %', units.fmt_seconds(3600.0)]
+  assert cells[1][:2] == ['link 2', 'weight-sparse']
+  assert cells[1][-1] == own
+  assert [cells[2][0], cells[2][-1]] == ['the whole chain', whole]
+  # An old link that does not say makes the total unknown, not smaller.
+  report['links'] = [{'learner': 'chn-pruned'}, last]
+  validate_report(report)
+  assert 'total time' not in format_table(report)
+  assert 'in total' not in render_html(report, [])
+
+
 def test_rows_call_nothing_better_within_the_noise():
   def better(before, after, **common):
     return comparison_rows({**common, **before}, None, {**common, **after})[0].better

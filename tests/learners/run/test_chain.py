@@ -89,6 +89,10 @@ def test_a_chain_runs_resumes_and_is_one_row(command, tmp_path, monkeypatch, cap
   report = json.loads(path.read_text())
   assert [link['learner'] for link in report['links']] == ['filter-pruned', 'weight-sparse']
   assert report['compressed']['sparsity'] == pytest.approx(0.5, abs=0.02)
+  assert [link['seconds_total'] for link in report['links']] == [
+    row['seconds'] for row in summary['links']
+  ]
+  assert 'Cost of each link' in path.with_suffix('.html').read_text()
   layers = {row['name']: row['out_channels'] for row in report['layers']}
   assert layers['conv2'] == [12, 12]
 

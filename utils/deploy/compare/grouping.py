@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from secateurs.utils.deploy.compare.entry import COSTS, Entry, pareto
-from secateurs.utils.deploy.reports.chains import first_original
+from secateurs.utils.deploy.reports.chains import first_original, total_seconds
 from secateurs.utils.deploy.reports.float_file import deployed_block, deployed_file
 from secateurs.utils.deploy.reports.scores import ScoreKind, kind_of, value_of
 
@@ -158,7 +158,7 @@ def _entry(name: str, group: Sequence[Run]) -> Entry:
     before=_mean([_before(report) for _, report in group]),
     choosing=_mean([_choosing(report) for _, report in group]),
     statistics=_mean([_statistics(report) for _, report in group]),
-    seconds=_mean([report.get('seconds_total') for _, report in group]),
+    seconds=_mean([total_seconds(report) for _, report in group]),
     **_common(group, blocks),
   )
 

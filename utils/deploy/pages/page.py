@@ -10,6 +10,7 @@ from urllib.parse import quote
 from secateurs.utils.deploy.int8.plot import int8_plot
 from secateurs.utils.deploy.pages.drawings import drawings, without_drawings
 from secateurs.utils.deploy.reports import units
+from secateurs.utils.deploy.reports.chains import link_costs, total_seconds
 from secateurs.utils.deploy.reports.float_file import INT8, smallest_float_file
 from secateurs.utils.deploy.reports.rows import DEPLOYED, FLOAT_TO_INT8, Row, link_rows, report_rows
 from secateurs.utils.deploy.reports.scores import STANDARD_ERRORS, kind_of
@@ -51,6 +52,9 @@ def environment() -> 'jinja2.Environment':
   )
   for name in ('bytes', 'ms', 'percent', 'count', 'macs', 'seconds'):
     made.filters[name] = getattr(units, f'fmt_{name}')
+  made.filters['score'] = lambda score: (
+    kind_of(score).show(score['value']) if score else units.NOTHING
+  )
   made.filters['typeset'] = units.typeset
   made.filters['short'] = _short
   made.filters['table'] = _table
@@ -87,6 +91,8 @@ def render_html(report: Mapping, metrics: list[dict], pictures: Sequence['Pictur
       tiles=_tiles(rows, report),
       goals=goals(report),
       links=link_rows(report),
+      costs=link_costs(report),
+      seconds=total_seconds(report),
       layers=_layers(report['layers']),
       int8_layers=int8_plot(report.get('int8_layers')),
       curves=drawn,

@@ -1,8 +1,45 @@
-"""What went into a chain of learners, on the clock of its last one."""
+"""A chain of learners as one: what went into it, on the clock of its last link, and its time."""
 
 import itertools
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
+
+from secateurs.utils.deploy.reports.float_file import deployed_block, deployed_file
+
+
+class LinkCost(NamedTuple):
+  """One link of a chain: what it made, and its time; None where that is unknown."""
+
+  learner: str  # or published method
+  bytes: float | None  # of the file to deploy
+  score: Mapping[str, Any] | None  # as in the report
+  seconds: float | None
+
+
+def link_costs(report: Mapping) -> list[LinkCost]:
+  """Returns the links of a chain in the order in which they ran; none of a run that is no chain."""
+  found = []
+  for link in report.get('links') or ():
+    block = deployed_block(link.get('compressed') or {})
+    file = deployed_file(block)
+    found.append(
+      LinkCost(
+        link.get('method') or link['learner'],
+        file.bytes if file else None,
+        block.get('score'),
+        link.get('seconds_total'),
+      )
+    )
+  return found
+
+
+def total_seconds(report: Mapping) -> float | None:
+  """Returns the time of a run, of a chain that of all links; None where that of one is unknown."""
+  costs = link_costs(report)
+  if not costs:
+    return report.get('seconds_total')
+  seconds = [cost.seconds for cost in costs]
+  return None if None in seconds else sum(seconds)
 
 
 def first_original(report: Mapping) -> Mapping[str, Any]:

@@ -266,7 +266,7 @@ class Link(_Closed, total=False):
   phases: list[Phase]
   parity: ParityFigures
   flags: Free
-  seconds_total: Number
+  seconds_total: Number  # of this link alone
   changes: Free
   extra: Free
 
@@ -299,7 +299,7 @@ class Report(_Closed):
   int8_repair: NotRequired[list[Int8Step] | None]  # what was done to the int8 file
   phases: list[Phase]
   images_per_sec: Number  # of the fastest training phase
-  seconds_total: Number
+  seconds_total: Number  # of this run; of a chain, `links` has those of the others
   flags: Free
   versions: Free
   extra: NotRequired[Free]  # figures of the learner

@@ -3,6 +3,7 @@
 import textwrap
 from collections.abc import Mapping
 
+from secateurs.utils.deploy.reports.chains import link_costs, total_seconds
 from secateurs.utils.deploy.reports.rows import Row, link_rows, report_rows
 from secateurs.utils.deploy.reports.units import NOTHING, fmt_seconds
 from secateurs.utils.deploy.reports.wording import caveats, goals, samples_line, title, verdict
@@ -25,8 +26,10 @@ def format_table(report: Mapping) -> str:
   lines += ['', *(f'{name}: requested {a}, achieved {b}' for name, a, b in goals(report))]
   if samples := samples_line(report):
     lines.append(samples)
-  if report.get('seconds_total') is not None:
-    lines.append(f'total time {fmt_seconds(report["seconds_total"])}')
+  if (seconds := total_seconds(report)) is not None:
+    parts = ' + '.join(f'{one.learner} {fmt_seconds(one.seconds)}' for one in link_costs(report))
+    text = f'total time {fmt_seconds(seconds)}{f" ({parts})" if parts else ""}'
+    lines += textwrap.wrap(text, WIDTH, subsequent_indent='      ')
   for note in (*(report.get('notes') or ()), *caveats(rows)):
     lines += textwrap.wrap(f'note: {note}', WIDTH, subsequent_indent='      ')
   return '\n'.join(lines)
