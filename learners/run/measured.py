@@ -162,7 +162,7 @@ class MeasuredLearner(QuantizingLearner):
     """Compares the exported .tflite files with the Keras model, layer by layer.
 
     Raises:
-      UserError: nothing was exported yet, or an int8 file has operators that the integer model lacks.
+      UserError: nothing was exported yet.
     """
     identity.require_agreement(self.settings)
     return modes.verify(self.settings, self.files, self._exported_model()[0])

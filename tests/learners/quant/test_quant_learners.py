@@ -66,8 +66,12 @@ def test_a_search_resumes_and_is_reported(run, make, baseline):
 
 
 def test_integers_of_16_bits_and_floats(run):
-  _, result = run('uniform-quant', activation_bits=16, training={'nb_epochs_rat': 0.0})
+  config = {'weight_bits': 4, 'activation_bits': 16}
+  learner, result = run('uniform-quant', **config, training={'nb_epochs_rat': 0.0})
   assert result.report['parity']['quant_top1_agreement'] > 0.95
+  layers = learner.verify().layers['tflite_quant']
+  assert {'conv1', 'conv2', 'logits'} <= {one.layer.replace('relu', 'conv') for one in layers}
+  assert max(one.share for one in layers) < 0.01
   _, result = run('uniform-quant', 'b', activation_bits=32, training={'nb_epochs_rat': 0.0})
   assert result.report['parity']['quant_top1_agreement'] == 1.0
 

@@ -19,7 +19,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 from secateurs.utils import nested
-from secateurs.utils.deploy.integers.network import compare_with_reference
+from secateurs.utils.deploy.integers.network import compare_with_reference, refusal
 from secateurs.utils.deploy.runtime.interpreter import dequantize, open_interpreter, quantize
 from secateurs.utils.graph.flat.cuts import run_calls
 from secateurs.utils.graph.flat.walk import flatten_model
@@ -49,11 +49,14 @@ class Verification:
   Attributes:
     layers: by kind of file, its layers in order.
     integers: for the int8 file, by tensor, the largest difference in steps between the integer model
-      and TensorFlow Lite's reference kernels; None where there is no int8 file.
+      and TensorFlow Lite's reference kernels; None where there is no int8 file, or the model cannot
+      run it.
+    integers_refusal: a sentence on why the integer model cannot run the int8 file; None where it can.
   """
 
   layers: dict[str, list[LayerDifference]]
   integers: dict[str, int] | None
+  integers_refusal: str | None = None
 
   def block(self) -> dict[str, Any]:
     """In plain types."""
@@ -65,19 +68,20 @@ def verify(model: keras.Model, files: Mapping[str, Path], images: Any) -> Verifi
 
   Args:
     model: the deployable Keras model.
-    files: .tflite files by kind; `tflite_int8` is run as integers in NumPy, too.
+    files: .tflite files by kind; `tflite_int8` is run as integers in NumPy, too, where the integer
+      model has its operators.
     images: inputs [n, ...].
-
-  Raises:
-    UserError: the int8 file has operators that the integer model lacks.
   """
   outputs = _layer_outputs(model, images)
   layers = {kind: list(_compared(path, outputs, images)) for kind, path in files.items()}
-  integers = None
-  if 'tflite_int8' in files:
-    found = compare_with_reference(files['tflite_int8'], images)
-    integers = {one.name: one.steps for one in found}
-  return Verification(layers, integers)
+  if 'tflite_int8' not in files:
+    return Verification(layers, None)
+  path = files['tflite_int8']
+  why = refusal(path)
+  if why:
+    return Verification(layers, None, why)
+  found = compare_with_reference(path, images)
+  return Verification(layers, {one.name: one.steps for one in found})
 
 
 def _layer_outputs(model: keras.Model, images: Any) -> dict[str, np.ndarray]:
@@ -119,11 +123,16 @@ def _compared(
 def _tensors(
   path: str | os.PathLike, images: Any
 ) -> Iterator[tuple[str | None, np.ndarray, float | None]]:
-  """Name (None for the output), real values and step of all activations of a file."""
+  """Name (None for the output), real values and step of all activations of a file.
+
+  Constants are left out, and weights that are converted back to float: their shapes may be those of a
+  layer's outputs, but a scale for each channel or 4 bits are nothing that could be compared with these.
+  """
   interpreter = open_interpreter(Path(path).read_bytes(), reference=False)
   interpreter.allocate_tensors()
   inputs = interpreter.get_input_details()
   output = interpreter.get_output_details()[0]['index']
+  wanted = _computed(interpreter, {one['index'] for one in inputs})
   parts: dict[int, list[np.ndarray]] = {}
   for place in range(nested.size(images)):
     sample = nested.parts(nested.rows(images, slice(place, place + 1)))
@@ -133,7 +142,8 @@ def _tensors(
       interpreter.set_tensor(given['index'], values)
     interpreter.invoke()
     for details in interpreter.get_tensor_details():
-      if len(details['shape']) > 1 and details['shape'][0] == 1:
+      shape = details['shape']
+      if details['index'] in wanted and len(shape) > 1 and shape[0] == 1:
         value = interpreter.get_tensor(details['index'])
         parts.setdefault(details['index'], []).append(value.copy())
   for details in interpreter.get_tensor_details():
@@ -141,8 +151,17 @@ def _tensors(
       continue
     values = np.concatenate(parts[details['index']])
     name = None if details['index'] == output else details['name']
-    if np.issubdtype(values.dtype, np.integer):
-      scale, zero = details['quantization']
-      yield name, dequantize(values, scale, zero), float(scale) or None
+    scale, zero = details['quantization']
+    if np.issubdtype(values.dtype, np.integer) and scale:
+      yield name, dequantize(values, scale, zero), float(scale)
     elif values.dtype == np.float32:
       yield name, values, None
+
+
+def _computed(interpreter: Any, inputs: set[int]) -> set[int]:
+  """Numbers of the tensors that depend on the inputs, these with them."""
+  found = set(inputs)
+  for operator in interpreter._get_ops_details():  # In the order of execution.
+    if not found.isdisjoint(operator['inputs']):
+      found.update(int(number) for number in operator['outputs'])
+  return found

@@ -46,12 +46,9 @@ class IntegerNetwork:
       UserError: it is no full-integer file, or has operators that the model lacks.
     """
     self.graph: Graph = read_graph(path)
-    missing = sorted({op.kind for op in self.graph.operators} - set(KERNELS))
-    if missing:
-      raise UserError(
-        f'{path} has operators that the integer model lacks ({", ".join(missing)}); expected '
-        f'{", ".join(KERNELS)}: leave --exec_mode verify to the comparison with Keras.'
-      )
+    why = _refusal(self.graph, path)
+    if why:
+      raise UserError(why)
 
   def quantize(self, inputs: np.ndarray) -> np.ndarray:
     """Real inputs, float [n, ...], as the integers that the file takes."""
@@ -73,6 +70,32 @@ class IntegerNetwork:
     out = self.graph.tensors[self.graph.output]
     found = self.run(self.quantize(inputs))[self.graph.output]
     return ((found - out.zero) * out.scale).astype(np.float32).reshape(len(inputs), -1)
+
+
+def refusal(path: str | os.PathLike) -> str | None:
+  """Why the integer model cannot run a .tflite file, in a sentence; None where it can.
+
+  Raises:
+    UserError: it is missing or no .tflite file.
+  """
+  return _refusal(read_graph(path), path)
+
+
+def _refusal(graph: Graph, path: str | os.PathLike) -> str | None:
+  missing = sorted({op.kind for op in graph.operators} - set(KERNELS))
+  if missing:
+    return (
+      f'{path} has operators that the integer model lacks ({", ".join(missing)}); expected '
+      f'{", ".join(KERNELS)}: --exec_mode verify compares the file with Keras alone.'
+    )
+  types = [graph.tensors[number].type for number in graph.inputs]
+  if types != [INT8]:
+    return (
+      f'{path} has {len(types)} input(s), {types.count(INT8)} of them in int8, but the integer model '
+      'takes a full-integer file with one int8 input: --exec_mode verify compares the file with '
+      'Keras alone.'
+    )
+  return None
 
 
 def compare_with_reference(path: str | os.PathLike, inputs: np.ndarray) -> list[Difference]:

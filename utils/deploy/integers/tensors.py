@@ -54,19 +54,24 @@ class Operator:
 
 @dataclasses.dataclass(frozen=True)
 class Graph:
-  """A file: tensors, operators in order, numbers of the input and the output."""
+  """A file: tensors, operators in order, numbers of the inputs and of the first output."""
 
   tensors: list[Tensor]
   operators: list[Operator]
-  input: int
+  inputs: list[int]
   output: int
+
+  @property
+  def input(self) -> int:
+    """The first input."""
+    return self.inputs[0]
 
 
 def read_graph(path: str | os.PathLike) -> Graph:
-  """Reads a full-integer .tflite file.
+  """Reads a .tflite file.
 
   Raises:
-    UserError: it is missing or no .tflite file, or its input is no int8.
+    UserError: it is missing or no .tflite file.
   """
   from tensorflow.lite.tools import flatbuffer_utils
 
@@ -79,7 +84,7 @@ def read_graph(path: str | os.PathLike) -> Graph:
   except Exception as error:  # flatbuffers raises many types for what it cannot read.
     raise UserError(f'{path} is no .tflite file: export the network again.') from error
   tensors = [_tensor(one, model.buffers) for one in main.tensors]
-  graph = Graph(
+  return Graph(
     tensors,
     [
       Operator(
@@ -90,14 +95,9 @@ def read_graph(path: str | os.PathLike) -> Graph:
       )
       for op in main.operators
     ],
-    int(main.inputs[0]),
+    [int(number) for number in main.inputs],
     int(main.outputs[0]),
   )
-  if tensors[graph.input].type != INT8:
-    raise UserError(
-      f'{path} takes no int8 inputs, but a full-integer file was expected: export with --export_int8.'
-    )
-  return graph
 
 
 def _tensor(one: Any, buffers: list[Any]) -> Tensor:
