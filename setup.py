@@ -42,7 +42,7 @@ DEVICES = {
 setup(
   name='secateurs',
   version=version(),
-  description='A learner framework for compressing Keras image classifiers',
+  description='A learner framework for compressing Keras models',
   long_description=(HERE / 'README.md').read_text(encoding='utf-8'),
   long_description_content_type='text/markdown',
   license='Apache-2.0',

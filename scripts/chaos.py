@@ -8,7 +8,7 @@ are killed at random moments (SIGKILL, SIGTERM and Ctrl-C in turn; with --ranks 
 processes dies by SIGKILL), a few times each; after each kill the same command is given again, at last
 to its end. Every second kill waits for the first exported file, and comes at a random moment of what
 follows: export, timing, report. Then the kept channels, all weights, the scores, and the bytes of the
-.tflite files must be those of the run that was left alone.
+.tflite and .dc files must be those of the run that was left alone.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class End:
     plan: kept channels, from plan.json.
     scores: of the original and the compressed network, from report.json.
     weights: of the exported .keras file.
-    files: bytes of the .tflite files by name.
+    files: bytes of the .tflite and .dc files by name.
   """
 
   plan: Any
@@ -252,9 +252,8 @@ def end_of(folder: Path) -> End:
     path for path in folder.glob('models_*eval/*.keras') if 'original' not in path.name
   ]
   model = keras.models.load_model(keras_file, compile=False)
-  files = {
-    str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob('*.tflite'))
-  }
+  paths = [path for ending in ('tflite', 'dc') for path in sorted(folder.rglob(f'*.{ending}'))]
+  files = {str(path.relative_to(folder)): path.read_bytes() for path in paths}
   scores = [report[name]['score'] for name in ('original', 'compressed') if name in report]
   return End(plan, scores, model.get_weights(), files)
 

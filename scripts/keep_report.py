@@ -3,7 +3,7 @@
 Usage: python scripts/keep_report.py RUN_DIR docs/results/<group>/<name>.json
 
 Layers and the algorithm's further figures are left out, but for what re-estimated batch-norm statistics
-gave, and so are paths: what is kept has a few kB.
+gave and bytes by stage, and so are paths: what is kept has a few kB.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import json
 import sys
 from pathlib import Path
 
+_KEPT = ('batch_norm', 'packed_bytes_by_stage')
 _PATHS = ('_dir', 'data_dir_local', '_path', '_path_eval', '_path_dst')
 
 
@@ -23,7 +24,7 @@ def kept(report: dict) -> dict:
     if not name.endswith(_PATHS)
   }
   versions = {name: v for name, v in report['versions'].items() if name != 'platform'}
-  extra = {name: v for name, v in report['extra'].items() if name == 'batch_norm'}
+  extra = {name: v for name, v in report['extra'].items() if name in _KEPT}
   found = {**report, 'flags': flags, 'versions': versions, 'layers': [], 'extra': extra}
   if report.get('int8_layers'):
     found['int8_layers'] = {**report['int8_layers'], 'layers': []}

@@ -55,7 +55,6 @@ def test_moments(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.exhaustive
 def test_a_killed_run_ends_as_one_that_was_not():
   found = chaos.tally('weight-sparse', 2, 1, random.Random(0))
   assert found.faults == []

@@ -169,9 +169,16 @@ def _before(report: Mapping) -> float | None:
 
 
 def _choosing(report: Mapping) -> float | None:
-  phases = [phase for phase in report.get('phases') or () if phase['name'] not in _OTHER_PHASES]
-  seconds = [phase['seconds'] for phase in phases if not phase.get('iters')]
-  return sum(seconds) if seconds and not report.get('links') else None
+  """Seconds of phases that decide, without trainings inside them: those are counted in both."""
+  phases = report.get('phases') or ()
+  mine = [phase for phase in phases if phase['name'] not in _OTHER_PHASES]
+  deciding = [phase['seconds'] for phase in mine if not phase.get('iters')]
+  if not deciding or report.get('links'):
+    return None
+  trained = sum(phase['seconds'] for phase in mine if phase.get('iters'))
+  seconds = sum(phase['seconds'] for phase in phases)
+  twice = seconds - (report.get('seconds_total') or seconds)
+  return sum(deciding) - min(max(twice, 0.0), trained)
 
 
 def _statistics(report: Mapping) -> float | None:
