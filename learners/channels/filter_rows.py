@@ -137,8 +137,8 @@ FILTER_METHODS = (
     (
       'Fitness is judged on held-out training images; the official code takes the test set.',
       'Fitness follows 50 training steps by default, not 2 epochs (fp_abc_fitness epochs).',
-      'Codes are scaled so that each candidate meets the same budget of MACs, and may reach all channels; '
-      'in the official code they have an upper bound, 9 tenths by default (fp_abc_max_tenths 9).',
+      'Codes are scaled so that each candidate meets the same budget of MACs.',
+      'Codes may reach all channels; the official code stops at 9 tenths (fp_abc_max_tenths 9).',
     ),
     allocation='abc',
   ),
