@@ -77,7 +77,7 @@ class WeightSparseLearner(CompressionLearner):
     """Where the ratios come from, then the training in which sparsity rises and then stays."""
     config = self.config
     phases = [Phase('allocate', self._allocate)]
-    if isinstance(config.zeros, OneByN) and config.zeros.n > 1 and config.rearrange:
+    if config.sorts and config.rearrange:
       phases.insert(0, Phase('rearrange', lambda: sort_channels(self.settings, self.model)))
     if config.schedule == 'iterative':
       each = self.rates.fine_tune_steps() // config.nb_rounds

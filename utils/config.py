@@ -63,7 +63,8 @@ class Config:
   """Base of all hyper-parameter classes; `prefix` is put before the names of their flags."""
 
   prefix: ClassVar[str] = ''
-  # Properties that `used_with` may name, each with the field that sets it.
+  # Properties that `used_with` may name, each with the field that sets it, or, where no value of one
+  # field does, with what to give as it is written: `--{prefix}rate above 0`.
   settled_by: ClassVar[Mapping[str, str]] = {}
 
   def __post_init__(self) -> None:
@@ -109,7 +110,13 @@ class Config:
     if not unmet or value == field.default:
       return
     other, values = next(iter(unmet.items()))
-    flag = self.prefix + self.settled_by.get(other, other)
+    settled = self.settled_by.get(other, other)
+    if settled.startswith('--'):
+      raise UserError(
+        f'{_flag_text(self.flag_name(field), value)} has an effect only with '
+        f'{settled.format(prefix=self.prefix)}: give that, or leave --{self.flag_name(field)} out.'
+      )
+    flag = self.prefix + settled
     remedy = _flag_text(flag, values[0])
     raise UserError(
       f'{_flag_text(self.flag_name(field), value)} has an effect only with {remedy}, but '

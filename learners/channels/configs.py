@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar
 
 from secateurs.learners.channels.allocation.amc_config import AMC, AmcConfig
 from secateurs.learners.channels.cuts.units import TRUNKS
@@ -89,6 +89,8 @@ class WidthConfig(ChannelConfig, AmcConfig):
   A subclass has `prune_option`, `preserve_ratio` and `prune_list_file` with its own defaults.
   """
 
+  settled_by: ClassVar[Mapping[str, str]] = {'searches': '--{prefix}nb_rlouts above 1'}
+
   prune_option: str = option(
     'uniform',
     'Where ratios come from: uniform (one for all layers), list (a file), auto (measured for each '
@@ -115,14 +117,14 @@ class WidthConfig(ChannelConfig, AmcConfig):
     50,
     "Number of initial random trials, before Optuna's sampler takes over.",
     low=1,
-    used_with={'prune_option': 'auto'},
+    used_with={'prune_option': 'auto', 'searches': True},
   )
   jobs: int = option(
     1,
     'Candidates of auto that are judged at the same time, each on its own network: those that are '
     'drawn without looking at others. The results are the same.',
     low=1,
-    used_with={'prune_option': 'auto'},
+    used_with={'prune_option': 'auto', 'searches': True},
     affects_result=False,
   )
   nb_smpls_reward: int = option(
@@ -140,6 +142,11 @@ class WidthConfig(ChannelConfig, AmcConfig):
           f'--{self.prefix}{name} chooses how much stays, but --{self.prefix}prune_option list '
           'gives that: leave one of the two out.'
         )
+
+  @property
+  def searches(self) -> bool:
+    """Whether several candidates are tried."""
+    return self.nb_rlouts > 1
 
   @property
   def step(self) -> int:

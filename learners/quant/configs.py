@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 from secateurs.learners.quant.clusters import INITS, LOG
 from secateurs.learners.quant.codebooks import MODES
@@ -11,6 +13,11 @@ from secateurs.utils.errors import UserError
 
 _BUCKETS = ('channel', 'split')
 FLOAT_BITS = 32
+_BUCKETED: Mapping[str, Any] = {'use_buckets': True}
+_SPLIT: Mapping[str, Any] = {'use_buckets': True, 'bucket_type': 'split'}
+_BUDGET: Mapping[str, Any] = {'allocates': True}
+_SEARCH: Mapping[str, Any] = {'enbl_search': True}
+_PRUNING: Mapping[str, Any] = {'prunes': True}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,6 +25,9 @@ class UqlConfig(Config):
   """Hyper-parameters of `uniform-quant`."""
 
   prefix = 'uql_'
+  settled_by: ClassVar[Mapping[str, str]] = {
+    'allocates': '--{prefix}equivalent_bits or --{prefix}target_bytes'
+  }
 
   save_path: str = option(
     './models_uql/model.ckpt', 'Checkpoints of the quantised model.', affects_result=False
@@ -42,8 +52,11 @@ class UqlConfig(Config):
     'channel',
     'What a bucket is: an output channel (channel) or uql_bucket_size neighbouring weights (split).',
     choices=_BUCKETS,
+    used_with=_BUCKETED,
   )
-  bucket_size: int = option(256, 'Weights of a bucket of uql_bucket_type split.', low=1)
+  bucket_size: int = option(
+    256, 'Weights of a bucket of uql_bucket_type split.', low=1, used_with=_SPLIT
+  )
   symmetric: bool = option(
     True, 'Grids of weights are symmetric about zero, as TensorFlow Lite holds them.'
   )
@@ -60,20 +73,26 @@ class UqlConfig(Config):
   target_bytes: int | None = option(
     None, 'Bytes of the quantised .tflite that bits by layer must meet.', low=1
   )
-  w_bit_min: int = option(2, 'Least bits of a layer.', low=2, high=16)
-  w_bit_max: int = option(8, 'Greatest bits of a layer.', low=2, high=16)
+  w_bit_min: int = option(2, 'Least bits of a layer.', low=2, high=16, used_with=_BUDGET)
+  w_bit_max: int = option(8, 'Greatest bits of a layer.', low=2, high=16, used_with=_BUDGET)
   enbl_search: bool = option(
     False, 'Search bits by layer with Optuna, starting from those of the measured divergence.'
   )
-  nb_rlouts: int = option(50, 'Candidates that the search tries.', low=1)
+  nb_rlouts: int = option(50, 'Candidates that the search tries.', low=1, used_with=_SEARCH)
   nb_rlouts_min: int = option(
-    10, "Number of initial random trials, before Optuna's sampler takes over.", low=1
+    10,
+    "Number of initial random trials, before Optuna's sampler takes over.",
+    low=1,
+    used_with=_SEARCH,
   )
-  nb_iters_ft: int = option(50, 'Steps of training in a trial.', low=0)
+  nb_iters_ft: int = option(50, 'Steps of training in a trial.', low=0, used_with=_SEARCH)
   lrn_rate_ft: float = option(
-    0.01, 'Peak learning rate of training in a trial, by the optimizer of the run.', low=0.0
+    0.01,
+    'Peak learning rate of training in a trial, by the optimizer of the run.',
+    low=0.0,
+    used_with=_SEARCH,
   )
-  nb_smpls_scan: int = option(2000, 'Images that the search judges on.', low=1)
+  nb_smpls_scan: int = option(2000, 'Images that the search judges on.', low=1, used_with=_SEARCH)
 
   def __post_init__(self) -> None:
     super().__post_init__()
@@ -81,10 +100,16 @@ class UqlConfig(Config):
       raise UserError(
         f'--uql_activation_bits takes 2 to 16, or 32 for none, but {self.activation_bits} was given.'
       )
-    if self.weight_bits == 1 and (self.allocates or not self.symmetric):
+    if self.weight_bits == 1 and not (self.symmetric and self.clip):
       raise UserError(
-        '--uql_weight_bits 1 makes all weights two values about zero: leave --uql_equivalent_bits, '
-        '--uql_target_bytes and --nouql_symmetric out.'
+        '--uql_weight_bits 1 makes all weights two values about zero: leave --nouql_symmetric and '
+        '--nouql_clip out.'
+      )
+    if self.allocates and self.weight_bits != type(self).weight_bits:
+      raise UserError(
+        f'--uql_weight_bits {self.weight_bits} gives every layer the same bits, but '
+        f'--uql_{"target_bytes" if self.equivalent_bits is None else "equivalent_bits"} chooses them '
+        'by layer: leave one of the two out.'
       )
     if self.w_bit_min > self.w_bit_max:
       raise UserError(
@@ -127,6 +152,7 @@ class NuqlConfig(Config):
   """Hyper-parameters of `non-uniform-quant`."""
 
   prefix = 'nuql_'
+  settled_by: ClassVar[Mapping[str, str]] = {'prunes': '--{prefix}prune_ratio above 0'}
 
   save_path: str = option(
     './models_nuql/model.ckpt', 'Checkpoints of the quantised model.', affects_result=False
@@ -154,25 +180,32 @@ class NuqlConfig(Config):
     'mean',
     "An entry's step: the mean or the sum of the steps of its weights.",
     choices=('mean', 'sum'),
+    used_with={'opt_mode': ('both', 'centroids')},
   )
   use_buckets: bool = option(False, 'A codebook for each bucket of weights, not for each layer.')
   bucket_type: str = option(
     'split',
     'What a bucket is: an output channel (channel) or nuql_bucket_size neighbouring weights (split).',
     choices=_BUCKETS,
+    used_with=_BUCKETED,
   )
-  bucket_size: int = option(4096, 'Weights of a bucket of nuql_bucket_type split.', low=1)
+  bucket_size: int = option(
+    4096, 'Weights of a bucket of nuql_bucket_type split.', low=1, used_with=_SPLIT
+  )
   prune_ratio: float = option(
     0.0, 'Fraction of weights that are pruned first, in rounds.', low=0.0, high=0.99
   )
-  nb_rounds: int = option(3, 'Rounds of pruning.', low=1)
+  nb_rounds: int = option(3, 'Rounds of pruning.', low=1, used_with=_PRUNING)
   prune_share: float = option(
     0.5,
     "Fraction of the training's steps that the rounds of pruning take.",
     low=0.01,
     high=0.99,
+    used_with=_PRUNING,
   )
-  nb_smpls_scan: int = option(2000, 'Images that the sensitivity scan judges on.', low=1)
+  nb_smpls_scan: int = option(
+    2000, 'Images that the sensitivity scan judges on.', low=1, used_with=_PRUNING
+  )
 
   def __post_init__(self) -> None:
     super().__post_init__()
@@ -181,6 +214,11 @@ class NuqlConfig(Config):
         f'--nuql_init_style log makes weights powers of two, but --nuql_opt_mode {self.opt_mode} moves '
         'them away: add --nuql_opt_mode weights.'
       )
+
+  @property
+  def prunes(self) -> bool:
+    """Whether weights are pruned first."""
+    return self.prune_ratio > 0
 
   @property
   def bucket_kind(self) -> str:

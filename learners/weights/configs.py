@@ -12,7 +12,7 @@ from secateurs.learners.weights.schedule import Rise
 from secateurs.learners.weights.search import OBJECTIVES
 from secateurs.utils.config import Config, option
 from secateurs.utils.errors import UserError
-from secateurs.utils.training.engine.patterns import MByN, Pattern
+from secateurs.utils.training.engine.patterns import MByN, OneByN, Pattern
 
 _DEFAULT_RATIO = 0.75
 _SEARCH = {'protocol': 'optimal'}
@@ -24,7 +24,10 @@ class WsConfig(Config):
   """Hyper-parameters of `weight-sparse`."""
 
   prefix = 'ws_'
-  settled_by: ClassVar[Mapping[str, str]] = {'protocol': 'prune_ratio_prtl'}
+  settled_by: ClassVar[Mapping[str, str]] = {
+    'protocol': 'prune_ratio_prtl',
+    'sorts': '--{prefix}pattern 1x<outputs>, such as 1x4',
+  }
 
   save_path: str = option(
     './models_ws/model.ckpt', 'Checkpoints of the sparse model.', affects_result=False
@@ -100,7 +103,9 @@ class WsConfig(Config):
     'are kept or pruned together; kernel: each k x k kernel by itself.',
   )
   rearrange: bool = option(
-    True, 'Before ws_pattern prunes, sort output channels by the L1 norm of their filters.'
+    True,
+    'Before ws_pattern prunes, sort output channels by the L1 norm of their filters.',
+    used_with={'sorts': True},
   )
   policy: str | None = option(
     None,
@@ -188,6 +193,11 @@ class WsConfig(Config):
   def zeros(self) -> Pattern:
     """Where zeros may lie."""
     return parse_pattern(self.block_size, self.m_by_n, self.pattern)
+
+  @property
+  def sorts(self) -> bool:
+    """Whether zeros lie in blocks whose outputs can be sorted."""
+    return isinstance(self.zeros, OneByN) and self.zeros.n > 1
 
   @property
   def ratio(self) -> float:

@@ -165,6 +165,8 @@ def test_zeros_survive_bfloat16_and_int8(make, baseline):
     ({'block_size': '1x4', 'm_by_n': '2,4'}, r'two patterns: give only one'),
     ({'m_by_n': '2,4', 'prune_ratio_prtl': 'heurist'}, r'--ws_m_by_n 2,4 makes the same fraction'),
     ({'m_by_n': '2,4', 'prune_ratio_prtl': 'optimal'}, r'--ws_prune_ratio_prtl optimal was given'),
+    ({'rearrange': False}, r'--nows_rearrange has an effect only with --ws_pattern 1x'),
+    ({'rearrange': False, 'pattern': 'kernel'}, r'has an effect only with --ws_pattern 1x'),
     ({'policy': 'gpu'}, r'--ws_policy takes one of xnnpack'),
     ({'mask_update_step': 0}, r'--ws_mask_update_step takes a value of at least 1, but 0'),
   ],

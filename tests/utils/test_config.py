@@ -9,16 +9,21 @@ from secateurs.utils.errors import UserError
 @dataclasses.dataclass(frozen=True)
 class Knife(Config):
   prefix = 'kn_'
-  settled_by = {'kind': 'blade'}  # noqa: RUF012
+  settled_by = {'kind': 'blade', 'long': '--{prefix}length above 30'}  # noqa: RUF012
 
   blade: str | None = option(None, 'Its blade.', choices=('bread', 'fish'))
   serrated: bool = option(False, 'Whether it has teeth.', used_with={'kind': 'bread'})
   pitch: float = option(1.0, 'Between its teeth.', used_with={'serrated': True})
   length: int = option(20, 'In cm.', used_with={'kind': ('bread', 'fish')})
+  tip: bool = option(False, 'Whether it has one.', used_with={'long': True})
 
   @property
   def kind(self):
     return self.blade or 'plain'
+
+  @property
+  def long(self):
+    return self.length > 30
 
 
 def test_options_count_where_they_have_an_effect():
@@ -41,6 +46,10 @@ def test_options_count_where_they_have_an_effect():
       '--kn_serrated, or leave --kn_pitch out.',
     ),
     ({'length': 15}, '--kn_length 15 has an effect only with --kn_blade bread, but'),
+    (
+      {'tip': True},
+      '--kn_tip has an effect only with --kn_length above 30: give that, or leave --kn_tip out.',
+    ),
   ],
 )
 def test_an_option_without_an_effect_is_refused(values, text):

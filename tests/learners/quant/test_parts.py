@@ -242,10 +242,12 @@ def test_quality_is_the_threshold_in_standard_deviations():
   ('values', 'message'),
   [
     ({'activation_bits': 20}, '--uql_activation_bits takes 2 to 16, or 32'),
-    ({'w_bit_min': 5, 'w_bit_max': 4}, '--uql_w_bit_min must not exceed'),
+    ({'equivalent_bits': 6.0, 'w_bit_min': 5, 'w_bit_max': 4}, '--uql_w_bit_min must not exceed'),
     ({'equivalent_bits': 4.0, 'target_bytes': 9}, 'are two budgets'),
     ({'equivalent_bits': 2.5, 'w_bit_min': 3}, 'cannot be met'),
     ({'weight_bits': 1, 'symmetric': False}, '--uql_weight_bits 1 makes all weights two'),
+    ({'weight_bits': 1, 'clip': False}, '--nouql_clip out'),
+    ({'weight_bits': 4, 'target_bytes': 9}, '--uql_target_bytes chooses them by layer'),
     ({'enbl_search': True}, '--uql_enbl_search needs a budget'),
     ({'bucket_type': 'row'}, '--uql_bucket_type takes one of channel, split'),
   ],
@@ -253,6 +255,38 @@ def test_quality_is_the_threshold_in_standard_deviations():
 def test_settings_that_contradict_are_refused(values, message):
   with pytest.raises(UserError, match=message):
     UqlConfig(**values)
+
+
+@pytest.mark.parametrize(
+  ('config', 'values', 'remedy'),
+  [
+    (UqlConfig, {'nb_rlouts': 9}, '--uql_enbl_search'),
+    (UqlConfig, {'nb_rlouts_min': 9, 'equivalent_bits': 4.0}, '--uql_enbl_search'),
+    (UqlConfig, {'nb_iters_ft': 9}, '--uql_enbl_search'),
+    (UqlConfig, {'lrn_rate_ft': 0.1}, '--uql_enbl_search'),
+    (UqlConfig, {'nb_smpls_scan': 9, 'target_bytes': 9}, '--uql_enbl_search'),
+    (UqlConfig, {'w_bit_min': 3}, '--uql_equivalent_bits or --uql_target_bytes'),
+    (UqlConfig, {'w_bit_max': 6}, '--uql_equivalent_bits or --uql_target_bytes'),
+    (UqlConfig, {'use_buckets': False, 'bucket_type': 'split'}, '--uql_use_buckets'),
+    (UqlConfig, {'bucket_size': 64}, '--uql_bucket_type split'),
+    (NuqlConfig, {'bucket_type': 'channel'}, '--nuql_use_buckets'),
+    (NuqlConfig, {'bucket_size': 64}, '--nuql_use_buckets'),
+    (NuqlConfig, {'nb_rounds': 2}, '--nuql_prune_ratio above 0'),
+    (NuqlConfig, {'prune_share': 0.3}, '--nuql_prune_ratio above 0'),
+    (NuqlConfig, {'nb_smpls_scan': 9}, '--nuql_prune_ratio above 0'),
+    (NuqlConfig, {'opt_mode': 'weights', 'centroid_step': 'sum'}, '--nuql_opt_mode both'),
+  ],
+)
+def test_flags_without_an_effect_are_refused(config, values, remedy):
+  with pytest.raises(UserError) as raised:
+    config(**values)
+  assert f' has an effect only with {remedy}' in str(raised.value)
+
+
+def test_flags_with_an_effect_are_taken():
+  UqlConfig(equivalent_bits=4.0, w_bit_min=3, enbl_search=True, nb_rlouts=9, nb_smpls_scan=9)
+  UqlConfig(bucket_type='split', bucket_size=64)
+  NuqlConfig(prune_ratio=0.5, nb_rounds=2, use_buckets=True, bucket_size=64)
 
 
 def test_powers_of_two_must_stay():
