@@ -221,11 +221,18 @@ class ModelHelper:
     Raises:
       UserError: the file is no model.
     """
-    network = self.task.trained(load_model(path))
+    helper = self._with(self.task.trained(load_model(path)))
+    helper._history = read_history(path)
+    return helper
+
+  def sketched(self, seed: int) -> ModelHelper:
+    """The same with the network as if it had come trained: for estimates before it is."""
+    return self._with(self.build_model(seed))
+
+  def _with(self, network: keras.Model) -> GivenModelHelper:
     helper = GivenModelHelper(network, self.dataset, self.task, self.net, self.recipe)
     helper.callbacks, helper.configs = self.callbacks, self.configs
     helper.unlabelled = self.unlabelled
-    helper._history = read_history(path)
     return helper
 
   def notes(self) -> list[str]:

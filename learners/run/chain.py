@@ -124,7 +124,7 @@ def run(
     helper: network and data of the first link.
     run_dir: folder of the chain; default: as of a run.
     mode: of --exec_mode.
-    dry: only to show the first link and the others' flags.
+    dry: only to show what would be done, with an estimate of each link's time.
 
   Raises:
     UserError: a mode that chains do not have, or as of the links.
@@ -134,7 +134,7 @@ def run(
       f"--chain runs with --exec_mode train, but {mode} was given: name a link's run folder for that."
     )
   folder = Path(run_dir or f'./runs/{helper.name}').expanduser()
-  reports, last = [], None
+  reports, seconds, last = [], [], None
   for link, make in zip(links, makes, strict=True):
     flags = ' '.join(f'--{name} {value}' for name, value in link.flags.items())
     say(f'\nLink {link.number} of {len(links)}: {link.learner} {flags}')
@@ -142,16 +142,37 @@ def run(
     if link.number > 1:
       changes['warm_start_path'] = None  # It has the weights of the link before.
     learner = make(helper, **changes)
-    if dry and link.number == 1:
-      learner.dry_run()
     if dry:
+      seconds.append(learner.dry_run())
+      helper = _given_by(learner, helper)
       continue
     result = learner.train()
     reports.append(result.report)
     last = learner.files.log_dir / 'report.json'
     helper = helper.continued(result.files['keras'])
-  if not dry:
+  if dry:
+    say(f'\n{_estimates(links, seconds)}')
+  else:
     distributed.from_chief(lambda: write_summary(folder, links, reports, last))
+
+
+def _given_by(learner: MeasuredLearner, helper: Helper) -> Helper:
+  """What the next link starts from: the file of a finished one, else the network of this one, uncut."""
+  if all(learner.session.is_done(phase.name) for phase in learner.phases()):
+    return helper.continued(distributed.from_chief(learner.files.exported)['keras'])
+  return helper.sketched(learner.settings.run.seed)
+
+
+def _estimates(links: Sequence[Link], seconds: Sequence[float]) -> str:
+  """What the training steps that are left take, by link and together."""
+  parts = ', '.join(
+    f'{link.folder} {format_seconds(one)}' for link, one in zip(links, seconds, strict=True)
+  )
+  return (
+    f'All training steps of the chain: about {format_seconds(sum(seconds))} ({parts}). A link that '
+    'waits for another was timed with the network that this one starts from; what is removed until '
+    'then makes it faster.'
+  )
 
 
 def write_summary(

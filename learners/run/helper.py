@@ -105,6 +105,9 @@ class Helper(Protocol):
   ) -> tf.data.Dataset:
     """Every sample of a split exactly once, or of one of `count` disjoint parts of it."""
 
+  def sketched(self, seed: int) -> Helper:
+    """The same with the network as if it had come trained: for estimates before it is."""
+
   def continued(self, path: Path) -> Helper:
     """The same data, task and recipe with the network of an exported .keras file, and its history."""
 

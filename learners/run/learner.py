@@ -121,18 +121,24 @@ class Learner(Algorithm):
       if phase.name == until:
         return
 
-  def dry_run(self) -> None:
+  def dry_run(self) -> float:
     """Checks and prints what a run would do, with an estimate of its time; nothing is trained.
+
+    Returns:
+      Seconds that the training steps that are left would take.
 
     Raises:
       UserError: as of `run_phases`, as far as it can be known before all work.
     """
-    self.resume()
-    self.reopen()
-    phases, done = self.phases(), self.session.state.done
-    dry_run.describe(self.settings, phases, done)
-    left = [phase for phase in phases if phase.name not in done]
-    dry_run.estimate(self.settings, self.rates, self.model, left)
+    try:
+      self.resume()
+      self.reopen()
+      phases, done = self.phases(), self.session.state.done
+      dry_run.describe(self.settings, phases, done)
+      left = [phase for phase in phases if phase.name not in done]
+      return dry_run.estimate(self.settings, self.rates, self.model, left)
+    finally:
+      lock.release(self.files.save_path.parent)
 
   def reopen(self) -> None:
     """Has finished phases run again whose results flags or deleted files make incomplete."""

@@ -1,16 +1,21 @@
 """The recipes: their flags are known, their heads complete, and their short variants run."""
 
+import dataclasses
 import json
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from absl import flags
 from alike import alike
 
 from secateurs.learners import cli, get_learner, learners
+from secateurs.learners.run import chain
 from secateurs.learners.run.configs import DistillConfig, RunConfig, TrainConfig
 from secateurs.nets.experiments import experiment_of
+from secateurs.nets.recipe import CIFAR10_RECIPE
+from secateurs.utils.errors import UserError
 from secateurs.utils.flag_values import define_flags, read_config
 
 ROOT = Path(__file__).parents[2]
@@ -124,3 +129,38 @@ def test_a_smoke_run(recipe, tmp_path, request):
     kept = [(r['kept'], r['of']) for r in report['extra']['layers']]
     ratio = 1 - requested['channels_ratio']
     assert all(nb == max(of - int(ratio * of), 1) for nb, of in kept)
+
+
+@pytest.mark.parametrize('path', sorted(FOLDER.glob('*.yaml')), ids=lambda path: path.stem)
+def test_a_chain_of_the_recipes_is_understood(path, monkeypatch):
+  """As before all work of the command in its head: every link's learner, flags and values."""
+  name, made = f'nets/recipes/{path.name}', []
+  (script,) = re.findall(rf'^# Run: .*(nets/\w+_run\.py) --chain {name}$', path.read_text(), re.M)
+  assert (ROOT / script).is_file()
+
+  def read_only(links, makes, helper, run_dir, mode, *, dry):
+    made.extend((link, make(helper)) for link, make in zip(links, makes, strict=True))
+
+  monkeypatch.setattr(chain, 'run', read_only)
+  helper = SimpleNamespace(name='any', recipe=CIFAR10_RECIPE)
+  experiment = dataclasses.replace(experiment_of(script), build=lambda *_: helper)
+  assert cli._run(lambda: experiment, ['x', '--chain', name]) == 0
+  assert len(made) > 1
+  for link, learner in made:
+    assert link.learner in {learner.name, learner.settings.method}
+    read = learner.settings.flags()
+    assert link.flags
+    assert {flag: read[flag] for flag in link.flags} == link.flags
+  assert len({link.folder for link, _ in made}) == len(made)
+
+
+def test_a_chain_with_a_flag_of_another_learner_is_not(tmp_path):
+  """What the test above would find."""
+  text = (FOLDER / 'slim_int4.yaml').read_text()
+  for wrong, message in (('cp_prune_optoin', 'cp_prune_optoin'), ('ws_prune_ratio', 'ws_prune_r')):
+    (tmp_path / 'c.yaml').write_text(text.replace('uql_weight_bits', wrong))
+    with pytest.raises((flags.Error, UserError), match=message):
+      cli._run(
+        lambda: experiment_of('nets/resnet_at_cifar10_run.py'),
+        ['x', '--chain', str(tmp_path / 'c.yaml')],
+      )

@@ -42,7 +42,9 @@ def describe(settings: Settings, phases: Sequence[Phase], done: Sequence[str]) -
     say(f'Phase {number} of {len(phases)}, {phase.name}{title}{steps}{state}')
 
 
-def estimate(settings: Settings, rates: Rates, model: keras.Model, phases: Sequence[Phase]) -> None:
+def estimate(
+  settings: Settings, rates: Rates, model: keras.Model, phases: Sequence[Phase]
+) -> float:
   """Times a few training steps, and prints what all steps of the phases would take.
 
   Args:
@@ -50,10 +52,13 @@ def estimate(settings: Settings, rates: Rates, model: keras.Model, phases: Seque
     rates: batch size and optimizer.
     model: the network, which changes.
     phases: what is left to do.
+
+  Returns:
+    Seconds that their training steps would take.
   """
   nb_steps = sum(phase.nb_steps for phase in phases)
   if not nb_steps:
-    return
+    return 0.0
   objective = TaskObjective(model, settings.helper.task)
   step = loop.TrainStep(objective, model.trainable_variables, rates.sgd(0.0))
   batches = iter(settings.helper.train_batches(rates.batch_size, settings.stream_seed('dry_run')))
@@ -66,6 +71,7 @@ def estimate(settings: Settings, rates: Rates, model: keras.Model, phases: Seque
     f'about {format_seconds(seconds * nb_steps)} for the {nb_steps} training steps. Choosing, '
     'evaluating, exporting and timing come on top.'
   )
+  return seconds * nb_steps
 
 
 def _changed(settings: Settings) -> dict[str, object]:

@@ -1,11 +1,14 @@
 """--chain: links run in order, resume, and end in one report."""
 
 import json
+import re
+from types import SimpleNamespace
 
 import pytest
 
 from secateurs.learners import cli
 from secateurs.learners.run.chain import Link, read_chain
+from secateurs.learners.run.preflight import dry_run
 from secateurs.nets.experiments import LENET_AT_DIGITS
 from secateurs.utils.deploy.compare.reading import find_reports
 from secateurs.utils.errors import UserError
@@ -105,3 +108,27 @@ def test_flags_of_all_links_are_checked_before_work(command, tmp_path):
   with pytest.raises(UserError, match='--chain runs with --exec_mode train, but eval was given'):
     command('--exec_mode', 'eval')
   assert not (tmp_path / 'chain').exists()
+
+
+def test_a_dry_run_estimates_every_link(command, tmp_path, monkeypatch, capsys):
+  clock = [0.0]
+
+  def take_a_minute(step, batches, nb_steps):
+    """No training: each step takes a minute."""
+    clock[0] += 60 * nb_steps
+
+  monkeypatch.setattr(loop.TrainStep, 'run', take_a_minute)
+  monkeypatch.setattr(dry_run, 'time', SimpleNamespace(perf_counter=lambda: clock[0]))
+  assert command('--dry_run') == 0
+  out = capsys.readouterr().out
+  first, second = out.split('Link 2 of 2: weight-sparse')
+  minutes = [int(re.search(r'for the (\d+) training steps', part)[1]) for part in (first, second)]
+  assert all(minutes)
+  # The weights come from the link before: no baseline is trained.
+  assert re.search(r'Phase 1 of \d, baseline: [^,]+, and measure it\n', second)
+  assert (
+    f'All training steps of the chain: about {sum(minutes)} min 00 s (link1_l1 {minutes[0]} min 00 s, '
+    f'link2_weight-sparse {minutes[1]} min 00 s)'
+  ) in second
+  assert not list(tmp_path.glob('chain/**/*.index'))
+  assert not list(tmp_path.glob('chain/**/*.keras'))
