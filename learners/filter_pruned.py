@@ -22,7 +22,6 @@ import tf_keras as keras
 
 from secateurs.learners import register
 from secateurs.learners.channels.allocation.ranked import Ranked
-from secateurs.learners.channels.criteria.judged import require_answer
 from secateurs.learners.channels.criteria.ranking import best
 from secateurs.learners.channels.cuts.cutting import RowMasks, unit_masks
 from secateurs.learners.channels.cuts.even_splits import evened_choice
@@ -51,8 +50,7 @@ class FilterPrunedLearner(FilterLearner):
       return
     graph = self.graph(self.helper.build_model(self.settings.run.seed))
     units = self.units(graph).units
-    given = {'follow': self.followed(graph), 'additions': self.additions}
-    require_answer(self.config.criterion, graph, units, 'fp_criterion', **given)
+    self.ranking.require_answer(graph, units)
     even = {unit.name: np.ones(unit.size) for unit in units}
     free = {unit.name: np.zeros(unit.size, bool) for unit in units}
     self.widths().check(Ranked(graph, units, even, free))

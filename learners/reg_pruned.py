@@ -30,7 +30,6 @@ import tf_keras as keras
 
 from secateurs.learners import register
 from secateurs.learners.channels.allocation.ranked import Ranked
-from secateurs.learners.channels.criteria.judged import require_answer
 from secateurs.learners.channels.cuts.cutting import unit_masks
 from secateurs.learners.channels.filter_learner import FilterLearner
 from secateurs.learners.channels.filter_widths import FilterWidths
@@ -74,8 +73,7 @@ class RegPrunedLearner(FilterLearner):
     steps = max(self._course.steps.press)
     self._pressed = Pressed(self.model, graph, units, config, steps)
     if config.penalty == GROWING or config.prune_option == 'auto':
-      given = {'follow': self.followed(graph), 'additions': self.additions}
-      require_answer(config.criterion, graph, units, 'rp_criterion', **given)
+      self.ranking.require_answer(graph, units)
     if config.prune_option != ZEROS:
       even = {unit.name: np.ones(unit.size) for unit in units}
       free = {unit.name: np.zeros(unit.size, bool) for unit in units}

@@ -11,13 +11,11 @@ import numpy as np
 from secateurs.learners.channels.allocation import filter_scan
 from secateurs.learners.channels.allocation.fitness import Fitness, Training
 from secateurs.learners.channels.allocation.ranked import Ranked, Site
-from secateurs.learners.channels.criteria.data_criteria import Samples
-from secateurs.learners.channels.criteria.judged import makers, rank_stability, unit_keys
-from secateurs.learners.channels.criteria.registry import CRITERIA
+from secateurs.learners.channels.criteria.judged import batches_of_all, rank_stability
+from secateurs.learners.channels.criteria.unit_ranking import Ranking
 from secateurs.learners.channels.cuts.chosen_layers import chosen
 from secateurs.learners.channels.cuts.cutting import RowMasks
-from secateurs.learners.channels.cuts.filter_units import FOLLOW, filter_units
-from secateurs.learners.channels.cuts.shortcuts import deciders
+from secateurs.learners.channels.cuts.filter_units import filter_units
 from secateurs.learners.channels.cuts.units import Units
 from secateurs.learners.channels.filter_config import FpConfig
 from secateurs.learners.channels.filter_state import FpState
@@ -31,7 +29,6 @@ from secateurs.learners.run.training.judging import Judge, judging_notes, judgin
 from secateurs.learners.run.training.trainer import weight_decay
 from secateurs.utils.errors import UserError
 from secateurs.utils.graph import ChannelGraph
-from secateurs.utils.graph.choice.taps import OUTPUT
 from secateurs.utils.training import distributed
 from secateurs.utils.training.engine.loop import TrainStep
 
@@ -118,42 +115,28 @@ class FilterLearner(ChannelLearner):
     return FilterWidths(self.config, self.state.widths)
 
   @property
-  def additions(self) -> bool:
-    """Whether what layers make is looked at after additions, too."""
-    return self.config.trunk != FOLLOW
-
-  def followed(self, graph: ChannelGraph) -> set[str]:
-    """Layers that alone rank the channels of a trunk."""
-    return deciders(graph) if self.config.trunk == FOLLOW else set()
+  def ranking(self) -> Ranking:
+    """How channels are ranked, whatever has gone of them."""
+    config = self.config
+    return Ranking(
+      config.criterion,
+      config.trunk,
+      config.prefix,
+      self.helper.task.loss,
+      self.settings.run.seed,
+      lambda: self._score_samples,
+      config.order,
+    )
 
   def ranked(self, graph: ChannelGraph, names: tuple[str, ...] | None = None) -> Ranked:
     """The channels of some units of a network (default: all), ranked by the criterion."""
-    config = self.config
     units = [one for one in self.units(graph).units if names is None or one.name in names]
-    on_data = CRITERIA.find(config.criterion).on_data
-    samples = Samples(
-      self._score_samples if on_data else [],
-      self.helper.task.loss,
-      OUTPUT,
-      makers(graph, units),
-      self.additions,
-      self.settings.run.seed,
-    )
     began = time.perf_counter()
-    keys, stays = unit_keys(
-      config.criterion,
-      graph,
-      units,
-      samples,
-      order=config.order,
-      normalization=config.normalize,
-      follow=self.followed(graph),
-      kept=self.state.kept,
-    )
+    found = self.ranking.keys(graph, units, self.config.normalize, self.state.kept)
     self.state.score_seconds += time.perf_counter() - began
-    if 'rank' in samples.found and self.state.ranks is None:
-      self.state.ranks = rank_stability(samples.found['rank'])
-    return Ranked(graph, units, keys, stays)
+    if 'rank' in found.found and self.state.ranks is None:
+      self.state.ranks = rank_stability(batches_of_all(found.found['rank']))
+    return Ranked(graph, units, found.keys, found.stays)
 
   @functools.cached_property
   def _score_samples(self) -> list[tuple]:

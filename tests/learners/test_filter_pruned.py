@@ -10,6 +10,7 @@ import tf_keras as keras
 from alike import alike, few
 
 from secateurs.learners import cli
+from secateurs.learners.channels.allocation import filter_scan
 from secateurs.learners.channels.analysis import analyse
 from secateurs.learners.channels.filter_config import FpConfig
 from secateurs.learners.channels.repair.reconstruct import prune
@@ -20,6 +21,7 @@ from secateurs.learners.run.results.plan_cuts import apply_plan
 from secateurs.learners.run.training.judging import judging_samples
 from secateurs.utils.errors import UserError
 from secateurs.utils.graph import ChannelGraph
+from secateurs.utils.training import distributed
 from secateurs.utils.training.engine import loop
 from secateurs.utils.training.models.weights import assign_weights, named_weights
 
@@ -118,8 +120,9 @@ def test_each_method_prunes_the_digits(name, run):
     assert len(report['extra']['colony']['best so far']) == 2
     lines = learner.files.trials.read_text().splitlines()
     assert len(lines) == report['extra']['search']['candidates']
-    macs = report['original']['macs']
-    assert all(json.loads(line)['cost'] <= macs for line in lines)
+    budget = learner.state.widths.macs_ratio * report['original']['macs']
+    assert budget < 0.5 * report['original']['macs']  # Half of the channels of each layer.
+    assert all(json.loads(line)['cost'] <= budget for line in lines)
 
 
 class Killed(BaseException):
@@ -284,3 +287,65 @@ def test_sensitivity_is_a_command_for_any_learner(make, baseline, capsys):
     assert '<svg' in page
     assert 'conv2' in page
   assert 'Ratios are judged on training images' in capsys.readouterr().out
+
+
+@pytest.fixture
+def scanned(monkeypatch):
+  """Graph and keys that a scan is asked for, in place of one that takes time."""
+  found = {}
+
+  def sensitivity(graph, units, keys, helper, nb_samples):
+    del helper, nb_samples
+    found.update(graph=graph, keys=keys)
+    return {unit.name: [(0.0, 0.0), (0.5, 0.1)] for unit in units}
+
+  monkeypatch.setattr(filter_scan, 'sensitivity', sensitivity)
+  return found
+
+
+@pytest.mark.parametrize('name', ['filter-pruned', 'chn-pruned', 'weight-sparse'])
+def test_sensitivity_obeys_layers(make, baseline, scanned, tmp_path, name):
+  path = tmp_path / 'layers.yaml'
+  run = {'warm_start_path': baseline, 'layers': str(path)}
+  path.write_text('skip: [conv1, dense*]')
+  found = analyse(make(name, run=run))
+  assert list(found['curves']) == list(scanned['keys']) == ['conv2']
+  assert 'conv1: named by --layers' in found['left_whole']
+  path.write_text('skip: [nope]')
+  with pytest.raises(UserError, match=r"--layers .* names 'nope'"):
+    analyse(make(name, run=run))
+
+
+@pytest.mark.parametrize('name', ['filter-pruned', 'chn-pruned'])
+def test_sensitivity_names_the_flags_of_the_learner(make, baseline, name):
+  prefix = {'filter-pruned': 'fp_', 'chn-pruned': 'cp_'}[name]
+  with pytest.raises(UserError, match=f"--{prefix}skip .*'nope'"):
+    analyse(make(name, run={'warm_start_path': baseline}, skip='nope'))
+
+
+def test_sensitivity_ranks_as_the_run_does(make, residual, residual_weights, scanned, monkeypatch):
+  """By the maps that the shortcut alone makes, before additions; of all processes' batches."""
+  learner = make(
+    'filter-pruned',
+    run={'warm_start_path': residual_weights},
+    helper=residual,
+    criterion='rank',
+    trunk='follow',
+    normalize='none',
+    nb_batches=2,
+  )
+  analyse(learner)
+  learner.resume()
+  gather = {'stem': 0.0}
+
+  def two_processes(value):
+    gather.update({name: ranks.mean() for name, ranks in value.items()})
+    return [value, {name: ranks + 10 for name, ranks in value.items()}]
+
+  monkeypatch.setattr(distributed, 'gather_objects', two_processes)
+  keys = learner.ranked(scanned['graph']).keys
+  assert 'stem' in keys
+  for unit, ranks in keys.items():
+    np.testing.assert_array_equal(scanned['keys'][unit], ranks)
+  stability = learner.state.ranks['rank_stability']
+  assert stability['stem']['mean_rank'] == pytest.approx(gather['stem'] + 5)

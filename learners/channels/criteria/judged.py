@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -152,11 +153,33 @@ def with_fates(
   return distributed.broadcast_object((keys, stays))
 
 
+def batches_of_all(by_batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+  """The rows of all processes' batches, in the order of the stream that they were dealt out from.
+
+  Args:
+    by_batch: of this process's batches, [batches, channels] by layer name: of n processes the first has
+      batches 0, n, 2n, ...
+  """
+  parts = distributed.gather_objects(dict(by_batch))
+  names = dict.fromkeys(name for part in parts for name in part)
+  return {
+    name: np.array(
+      [
+        row
+        for rows in itertools.zip_longest(*(part.get(name, ()) for part in parts))
+        for row in rows
+        if row is not None
+      ]
+    )
+    for name in names
+  }
+
+
 def rank_stability(by_batch: Mapping[str, np.ndarray]) -> dict[str, Any]:
   """How far the ranks of maps depend on the images (Lin et al. 2020, figure 2).
 
   Args:
-    by_batch: mean rank over each batch, [batches, channels] by layer name.
+    by_batch: mean rank over each batch of all processes, [batches, channels] by layer name.
 
   Returns:
     `rank_stability`: for each layer the mean rank over channels, the mean over channels of the

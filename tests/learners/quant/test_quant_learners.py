@@ -1,11 +1,10 @@
 """uniform-quant and non-uniform-quant on digits."""
 
-import json
-
 import numpy as np
 import pytest
 from alike import alike
 
+from secateurs.learners.run.training.judging import Judge
 from secateurs.utils.buckets import Buckets
 from secateurs.utils.deploy.packed.network import read
 from secateurs.utils.errors import UserError
@@ -55,14 +54,40 @@ def test_a_file_meets_its_bytes(run):
     run('uniform-quant', 'other', target_bytes=9000)
 
 
-def test_a_search_resumes_and_is_reported(run, make, baseline):
-  config = {'equivalent_bits': 4.0, 'enbl_search': True, 'nb_rlouts': 3, 'nb_iters_ft': 2}
-  learner, result = run('uniform', **config)
+class Killed(BaseException):
+  """Stands for a kill."""
+
+
+def test_a_search_resumes_and_is_reported(make, baseline, monkeypatch):
+  config = {'equivalent_bits': 4.0, 'enbl_search': True, 'nb_iters_ft': 2, 'nb_smpls_scan': 200}
+
+  def started(folder):
+    run = {'warm_start_path': baseline}
+    return make('uniform-quant', folder, run=run, nb_rlouts=4, nb_rlouts_min=2, **config)
+
+  whole = started('whole')
+  whole.run_phases(until='allocate')
+  goodness, judged = Judge.goodness, []
+
+  def die(self):
+    if len(judged) == 2:
+      raise Killed
+    judged.append(goodness(self))
+    return judged[-1]
+
+  with monkeypatch.context() as patch:
+    patch.setattr(Judge, 'goodness', die)
+    killed = started('killed')
+    with pytest.raises(Killed):
+      killed.run_phases(until='allocate')
+  assert len(killed.files.trials.read_text().splitlines()) == 2
+  learner = started('killed')
+  result = learner.train()
   search = result.report['extra']['search']
-  assert search['trials'] == 3
-  assert search['reward'] >= search['reward_by_curves']
-  lines = (learner.files.trials).read_text().splitlines()
-  assert [json.loads(line)['number'] for line in lines] == [0, 1, 2]
+  assert search['trials'] == 4
+  assert search['reward'] >= search['reward_by_curves'] == judged[0]
+  assert result.report['extra']['bits'] == whole.state.bits
+  assert learner.files.trials.read_text() == whole.files.trials.read_text()
 
 
 def test_integers_of_16_bits_and_floats(run):

@@ -14,6 +14,7 @@ from networks import (
 
 from secateurs.learners.channels.criteria.data_criteria import Samples
 from secateurs.learners.channels.criteria.judged import (
+  batches_of_all,
   makers,
   rank_stability,
   require_answer,
@@ -26,6 +27,7 @@ from secateurs.learners.channels.cuts.filter_units import FILTER_TRUNKS, filter_
 from secateurs.utils.errors import UserError
 from secateurs.utils.graph import ChannelGraph, masked, slice_model
 from secateurs.utils.graph.choice.taps import OUTPUT, made_by
+from secateurs.utils.training import distributed
 from secateurs.utils.training.tasks.classification import Classification
 
 L = keras.layers
@@ -175,6 +177,13 @@ def test_ranks_are_those_of_single_maps_and_how_stable_they_are():
   assert ys == sorted(ys)
   one = rank_stability({'x': np.ones((1, 3))})
   assert one['rank_stability']['x']['correlation_of_halves'] is None
+
+
+def test_ranks_of_all_processes_are_in_the_order_of_the_stream(monkeypatch):
+  ranks = np.arange(15.0).reshape(5, 3)
+  dealt = [{'x': ranks[place::2]} for place in range(2)]
+  monkeypatch.setattr(distributed, 'gather_objects', lambda value: dealt)
+  np.testing.assert_array_equal(batches_of_all(dealt[0])['x'], ranks)
 
 
 def test_the_shortcut_alone_ranks_a_trunk():
