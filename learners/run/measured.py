@@ -108,7 +108,8 @@ class MeasuredLearner(QuantizingLearner):
   def evaluate(self) -> dict[str, Evaluation]:
     """Evaluates the exported files again: every evaluation sample, once each.
 
-    Of a run that was stopped, or whose files are gone, the last checkpoint.
+    Of a run that was stopped, or whose files are gone, the last checkpoint. Exported files are whole or
+    not there, and are only read: they need no lock. A checkpoint may be replaced while it is read.
 
     Returns:
       One evaluation per file format; under `checkpoint` that of the last checkpoint.
@@ -120,10 +121,8 @@ class MeasuredLearner(QuantizingLearner):
     there = distributed.from_chief(lambda: 'keras' in self.files.exported())
     if there or CheckpointStore(self.files.save_path).latest() is None:
       return modes.evaluate(self.settings, self.files, *self._exported_model())
-    try:
+    with lock.held(self.files.save_path.parent):
       self.resume()
-    finally:
-      lock.release(self.files.save_path.parent)
     say(
       f'There is no {self.files.save_path_eval.name}.keras: evaluating the last checkpoint '
       f'({self.session.describe()}).'
@@ -135,37 +134,38 @@ class MeasuredLearner(QuantizingLearner):
     """Exports the exported .keras model again, such as with --export_int8 this time.
 
     Raises:
-      UserError: nothing was exported yet.
+      UserError: nothing was exported yet, or another command is working in the folder.
     """
     identity.require_agreement(self.settings)
-    model, _ = self._exported_model()
-    twin = None
-    if self.settings.quantization.enbl_qat:
-      self.resume()
-      twin = self.quantized and self.helper.task.deployable(self.quantized)
-    repair = None
-    if twin is None:
-      repair = int8_repair.repairer(self.settings, self.helper.task.trained(model))
-    exported = modes.export(self.settings, self.files, model, twin, self.further_formats(), repair)
-    return {kind: file.path for kind, file in exported.files.items()}
+    with lock.held(self.files.save_path.parent):
+      model, twin, repair = self._exported_model()[0], None, None
+      if self.settings.quantization.enbl_qat:
+        self.resume()
+        twin = self.quantized and self.helper.task.deployable(self.quantized)
+      if twin is None:
+        repair = int8_repair.repairer(self.settings, self.helper.task.trained(model))
+      made = modes.export(self.settings, self.files, model, twin, self.further_formats(), repair)
+    return {kind: file.path for kind, file in made.files.items()}
 
   def benchmark(self) -> dict[str, list[dict[str, float]]]:
     """Times the exported .tflite files, the original's beside them where there is one.
 
     Raises:
-      UserError: nothing was exported yet.
+      UserError: nothing was exported yet, or another command is working in the folder.
     """
     identity.require_agreement(self.settings)
-    return modes.benchmark(self.settings, self.files)
+    with lock.held(self.files.save_path.parent):
+      return modes.benchmark(self.settings, self.files)
 
   def verify(self) -> Verification:
     """Compares the exported .tflite files with the Keras model, layer by layer.
 
     Raises:
-      UserError: nothing was exported yet.
+      UserError: nothing was exported yet, or another command is working in the folder.
     """
     identity.require_agreement(self.settings)
-    return modes.verify(self.settings, self.files, self._exported_model()[0])
+    with lock.held(self.files.save_path.parent):
+      return modes.verify(self.settings, self.files, self._exported_model()[0])
 
   def _exported_model(self) -> tuple[keras.Model, str]:
     """The deployable model to work on and its kind: the exported one, else given weights."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import filelock
@@ -21,6 +24,30 @@ def acquire(folder: Path) -> None:
     UserError: another process has it.
   """
   distributed.from_chief(lambda: _acquire(folder.absolute()))
+
+
+@contextlib.contextmanager
+def held(folder: Path) -> Iterator[None]:
+  """Has a folder for this process inside a `with`; one that this process had before stays taken.
+
+  Where there is no such folder, or this process cannot write to it, there is nothing to take.
+
+  Raises:
+    UserError: another process has it.
+  """
+  path = folder.absolute()
+  before = path in _held
+
+  def take() -> None:
+    if path.is_dir() and os.access(path, os.W_OK):
+      _acquire(path)
+
+  distributed.from_chief(take)
+  try:
+    yield
+  finally:
+    if not before:
+      release(folder)
 
 
 def release(folder: Path) -> None:

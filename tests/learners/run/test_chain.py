@@ -96,6 +96,8 @@ def test_a_chain_runs_resumes_and_is_one_row(command, tmp_path, monkeypatch, cap
     row['seconds'] for row in summary['links']
   ]
   assert 'Cost of each link' in path.with_suffix('.html').read_text()
+  assert command('--dry_run') == 0
+  assert 'All training steps of the chain: about 0 s (' in capsys.readouterr().out
   layers = {row['name']: row['out_channels'] for row in report['layers']}
   assert layers['conv2'] == [12, 12]
 

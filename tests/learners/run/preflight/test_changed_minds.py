@@ -1,8 +1,10 @@
 """Commands that are given again with other flags, or twice at once."""
 
+import contextlib
 import subprocess
 import sys
 
+import filelock
 import numpy as np
 import pytest
 import tf_keras as keras
@@ -73,7 +75,9 @@ def test_full_prec_takes_the_baseline_that_a_compression_trained(make, monkeypat
   assert result.report['compressed']['accuracy'] > 0.3
 
 
-def test_two_commands_in_one_folder(tmp_path):
+@contextlib.contextmanager
+def another_command(folder):
+  """A process that has taken a folder, and ends as a crash would."""
   hold = (
     'import sys, time, filelock\n'
     'lock = filelock.FileLock(sys.argv[1])\n'
@@ -82,16 +86,66 @@ def test_two_commands_in_one_folder(tmp_path):
     'time.sleep(600)\n'
   )
   other = subprocess.Popen(
-    [sys.executable, '-c', hold, str(tmp_path / '.lock')], stdout=subprocess.PIPE, text=True
+    [sys.executable, '-c', hold, str(folder / '.lock')], stdout=subprocess.PIPE, text=True
   )
-  assert other.stdout.readline() == 'held\n'
-  with pytest.raises(UserError, match=f'Another command is working in {tmp_path}: wait'):
+  try:
+    assert other.stdout.readline() == 'held\n'
+    yield
+  finally:
+    other.kill()
+    other.wait()
+
+
+def test_two_commands_in_one_folder(tmp_path):
+  taken = f'Another command is working in {tmp_path}: wait'
+  with another_command(tmp_path), pytest.raises(UserError, match=taken):
     lock.acquire(tmp_path)
-  other.kill()  # As a crash would: nothing is left behind.
-  other.wait()
-  lock.acquire(tmp_path)
+  lock.acquire(tmp_path)  # Nothing is left behind.
   lock.acquire(tmp_path)  # The same process may.
+  with lock.held(tmp_path):
+    pass
+  assert is_taken(tmp_path)  # As before.
   lock.release(tmp_path)
+  with lock.held(tmp_path):
+    assert is_taken(tmp_path)
+  assert not is_taken(tmp_path)
+  with lock.held(tmp_path / 'none'):
+    assert not (tmp_path / 'none').exists()
+
+
+def is_taken(folder):
+  """Whether this process has a folder."""
+  try:
+    filelock.FileLock(folder / '.lock').acquire(blocking=False).lock.release()
+  except filelock.Timeout:
+    return True
+  return False
+
+
+def test_what_writes_waits_for_a_training_and_evaluation_only_reads(make, baseline):
+  """A command of another process works in the run's folder."""
+  run = {'warm_start_path': baseline}
+  learner = make('full-prec', run=run, training={'nb_epochs_rat': 0.01})
+  learner.train()
+  folder = learner.files.save_path.parent
+  before = {path: path.stat().st_mtime_ns for path in learner.files.exported().values()}
+  again = make('full-prec', run=run, training={'nb_epochs_rat': 0.01})
+  with another_command(folder):
+    for work in (again.train, again.dry_run, again.export, again.benchmark, again.verify):
+      with pytest.raises(UserError, match=f'Another command is working in {folder}: wait until'):
+        work()
+    assert before == {path: path.stat().st_mtime_ns for path in before}
+    assert 'keras' in again.evaluate()
+  assert 'tflite' in again.benchmark()
+  assert not is_taken(folder)
+
+
+def test_a_baseline_that_is_being_trained_is_waited_for(make, tmp_path):
+  """Two learners of one run folder share it."""
+  shared = tmp_path / 'run' / 'models'
+  shared.mkdir(parents=True)
+  with another_command(shared), pytest.raises(UserError, match=f'command is working in {shared}:'):
+    make('weight-sparse', **SHORT).train()
 
 
 @pytest.fixture
