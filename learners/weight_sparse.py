@@ -23,6 +23,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 import numpy as np
 import tensorflow as tf
@@ -67,6 +68,7 @@ class WeightSparseLearner(CompressionLearner):
   # 81.4 % after 3 epochs at 0.05 and 0.1.
   fine_tune_factor = 0.5
   leaves_zeros = True
+  without_effect: ClassVar[Mapping[str, str]] = {}
 
   @property
   def keeps_all(self) -> str | None:

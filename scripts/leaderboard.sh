@@ -43,12 +43,23 @@ for name in METHODS if asked == ["methods"] else asked:
   print(name, resolve(name)[0].name)' "${LEARNERS:-}")
 [ -n "$names" ] || exit 1
 
+# Neither the baseline nor networks from scratch are cut: rules and plans have no effect on them.
+uncut=() is_value=0
+for word in "$@"; do
+  case "$is_value$word" in
+    1*) is_value=0 ;;
+    0--layers | 0--plan) is_value=1 ;;
+    0--layers=* | 0--plan=*) ;;
+    *) uncut+=("$word") ;;
+  esac
+done
+
 baseline=()
 case " $* " in
   *' --warm_start_path'*) ;;
   *)
     # One baseline for all runs, so that they start from the same weights.
-    ./scripts/run_local.sh "$entry" --learner full-prec --run_dir "$out/baseline" "$@"
+    ./scripts/run_local.sh "$entry" --learner full-prec --run_dir "$out/baseline" "${uncut[@]}"
     baseline=(--warm_start_path "$out/baseline/models/model.ckpt")
     ;;
 esac
@@ -88,7 +99,7 @@ one() {
       echo "== $name's slim network from scratch, equal $budget, seed $seed"
       "${pin[@]}" python scripts/train_from_scratch.py "$entry" --run_dir "$run-scratch-$budget" \
         --seed "$seed" --scratch_model "$slim" --scratch_of "$name" --scratch_budget "$budget" \
-        "${baseline[@]}" "${flags[@]}" || return 1
+        "${baseline[@]}" "${uncut[@]}" || return 1
     done
   fi
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -42,6 +42,7 @@ class ChannelLearner(SamplingLearner):
   State = ChannelState
   state: ChannelState
   plan_to_apply: CutPlan | None = None
+  without_effect: ClassVar[Mapping[str, str]] = {}
   max_rows: int | None = MAX_ROWS  # Of kernels that can be pruned by their inputs.
   # Whether attentions may read what is pruned by other layers' inputs.
   attentions: ClassVar[bool] = False

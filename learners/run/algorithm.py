@@ -22,6 +22,8 @@ from secateurs.utils.config import Config
 from secateurs.utils.graph.counts.memory import map_bytes
 from secateurs.utils.graph.flat.walk import flatten_model
 
+_NO_CUTS = 'leave it out, or choose weight-sparse or a learner of channels, such as chn-pruned'
+
 
 class Algorithm:
   """What a learner's class gives to `Learner`, which runs it.
@@ -36,6 +38,8 @@ class Algorithm:
   State: ClassVar[type[LearnerState]] = LearnerState
   fine_tune_factor: ClassVar[float] = 0.1  # Default peak rate, as a fraction of lrn_rate_init.
   is_original: ClassVar[bool] = False  # Whether the network is its own original.
+  # Fields of RunConfig that the learner does nothing with, each with what to do instead of setting it.
+  without_effect: ClassVar[Mapping[str, str]] = dict.fromkeys(('layers', 'plan'), _NO_CUTS)
 
   # What `Learner` has made before any of these is called.
   settings: Settings

@@ -48,9 +48,8 @@ def baseline_weights(
       '--warm_start_path, or leave the flag out to have the baseline trained.'
     )
   say(f'There is no trained {helper.net} at {path}: training the baseline first.')
-  baseline = FullTraining(
-    helper, config, run=settings.run, training=_baseline_training(settings.training)
-  )
+  run = dataclasses.replace(settings.run, layers=None, plan=None)
+  baseline = FullTraining(helper, config, run=run, training=_baseline_training(settings.training))
   model = baseline.trained_model()
   return {n: w.numpy() for n, w in named_weights(model).items()}, str(path)
 

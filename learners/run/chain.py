@@ -23,6 +23,7 @@ from typing import Any
 from secateurs.learners.run.console import say
 from secateurs.learners.run.helper import Helper
 from secateurs.learners.run.measured import MeasuredLearner
+from secateurs.learners.run.preflight import checks
 from secateurs.utils.errors import UserError
 from secateurs.utils.files import atomic_path
 from secateurs.utils.training import distributed
@@ -133,6 +134,9 @@ def run(
     raise UserError(
       f"--chain runs with --exec_mode train, but {mode} was given: name a link's run folder for that."
     )
+  for make in makes:
+    learner = make(helper)
+    checks.require_effect(learner.settings, learner.without_effect)
   folder = Path(run_dir or f'./runs/{helper.name}').expanduser()
   reports, seconds, last = [], [], None
   for link, make in zip(links, makes, strict=True):

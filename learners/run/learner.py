@@ -149,8 +149,10 @@ class Learner(Algorithm):
     """Resumes from the last checkpoint, or starts afresh.
 
     Raises:
-      UserError: the checkpoint belongs to a run with other flags, or a folder cannot be written.
+      UserError: the checkpoint belongs to a run with other flags, a folder cannot be written, or a flag
+        has no effect.
     """
+    checks.require_effect(self.settings, self.without_effect)
     identity.require_agreement(self.settings)
     if self.settings.run.enbl_bf16 and not self.settings.bf16:
       say(FLOAT32_NOTE)

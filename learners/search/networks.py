@@ -6,7 +6,7 @@ import dataclasses
 import functools
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import tensorflow as tf
 import tf_keras as keras
@@ -33,7 +33,6 @@ from secateurs.learners.search.scene import Scene
 from secateurs.learners.search.state import JsState, Try
 from secateurs.utils.deploy.files.export_files import Writer
 from secateurs.utils.deploy.packed.export import write_packed
-from secateurs.utils.errors import UserError
 from secateurs.utils.files import atomic_path
 from secateurs.utils.graph import save_model
 from secateurs.utils.training.engine.shadow import ShadowWeights
@@ -45,6 +44,9 @@ class NetworkLearner(CompressionLearner):
 
   config: JsConfig
   state: JsState
+  without_effect: ClassVar[Mapping[str, str]] = {
+    'layers': 'leave it out, and name layers that stay whole in --js_skip'
+  }
 
   def __init__(self, helper: Helper, config: JsConfig | None = None, **options: Any) -> None:
     """As of all learners; half of the evaluation set may be given away for judging."""
@@ -61,8 +63,6 @@ class NetworkLearner(CompressionLearner):
 
   def prepare(self) -> None:
     """Makes the network that is being trained again, and what its weights share."""
-    if self.settings.run.layers is not None:
-      raise UserError('--layers has no effect on joint-search: leave it out (see --js_skip).')
     self._read_plan()
     self._known: dict[int, list[Choice]] = {}
     self._candidate = self._shadows = None

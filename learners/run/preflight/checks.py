@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 import tf_keras as keras
@@ -46,6 +46,22 @@ def require_none(found: Iterable[str]) -> None:
   if found:
     listed = '\n'.join(f'  - {sentence}' for sentence in found)
     raise UserError(f'{len(found)} things stand in the way of this run:\n{listed}')
+
+
+def require_effect(settings: Settings, without_effect: Mapping[str, str]) -> None:
+  """Checks that no flag is given that the learner does nothing with.
+
+  Args:
+    settings: of the run.
+    without_effect: fields of RunConfig that have no effect, each with what to do instead.
+
+  Raises:
+    UserError: one is.
+  """
+  for name, remedy in without_effect.items():
+    value = getattr(settings.run, name)
+    if value is not None:
+      raise UserError(f'--{name} {value} has no effect on {settings.learner}: {remedy}.')
 
 
 def require_batch(settings: Settings) -> None:

@@ -65,6 +65,13 @@ def command(tmp_path, baseline, monkeypatch):
   return run
 
 
+def test_a_flag_without_an_effect_on_a_later_link_is_refused_before_the_first(command, tmp_path):
+  (tmp_path / 'c.yaml').write_text(CHAIN + '  - uniform-quant\n')
+  with pytest.raises(UserError, match='--layers f has no effect on uniform-quant'):
+    command('--layers', 'f')
+  assert not (tmp_path / 'chain').exists()
+
+
 def test_a_chain_runs_resumes_and_is_one_row(command, tmp_path, monkeypatch, capsys):
   run, seen = loop.TrainStep.run, []
 

@@ -4,6 +4,7 @@ import shutil
 import pytest
 import tf_keras as keras
 
+from secateurs.learners.run.baseline import baseline_weights
 from secateurs.learners.run.preflight import checks
 from secateurs.nets.datasets.source import DataConfig
 from secateurs.nets.experiments import LENET_AT_DIGITS
@@ -49,6 +50,26 @@ def test_a_data_set_smaller_than_the_recipes_batch_makes_smaller_batches(make):
   assert 'Batches have 40 samples and not the 64 of the recipe' in learner.rates.batch_note
   rates = make('full-prec').rates
   assert (rates.batch_size, rates.batch_note) == (64, None)
+
+
+@pytest.mark.parametrize('flag', ['layers', 'plan'])
+@pytest.mark.parametrize('name', ['full-prec', 'uniform-quant', 'non-uniform-quant'])
+def test_flags_of_cuts_are_refused_where_nothing_is_cut(make, tmp_path, name, flag):
+  with pytest.raises(UserError, match=rf'^--{flag} f has no effect on {name}: leave it out, or'):
+    make(name, run={flag: 'f'}).train()
+  assert not list(tmp_path.iterdir())
+
+
+def test_layers_are_no_flag_of_the_search(make):
+  with pytest.raises(
+    UserError, match=r'^--layers f has no effect on joint-search: .* --js_skip\.$'
+  ):
+    make('joint-search', run={'layers': 'f'}).train()
+
+
+def test_a_baseline_depends_on_neither(make):
+  learner = make('weight-sparse', run={'layers': 'f', 'plan': 'g'}, training={'nb_epochs_rat': 0.0})
+  assert baseline_weights(learner.settings, learner.baseline_config)[0]
 
 
 @pytest.mark.parametrize('name', ['.', 'logs', 'models', 'models_ws', 'models_ws_eval'])
