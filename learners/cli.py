@@ -26,7 +26,7 @@ from secateurs.utils.flag_values import apply_settings, define_flags, read_confi
 if TYPE_CHECKING:
   from secateurs.learners.run.measured import MeasuredLearner
 
-_MODES = ('train', 'eval', 'export', 'benchmark', 'verify', 'sensitivity', 'inspect')
+MODES = ('train', 'eval', 'export', 'benchmark', 'verify', 'sensitivity', 'inspect')
 _EXIT_USER_ERROR = 1
 _EXIT_USAGE = 2
 _EXIT_INTERRUPTED = 130
@@ -112,7 +112,7 @@ def _run(experiment: Callable[[], Any], argv: list[str]) -> int:
   values, unparsed = parsed(argv)
   if values.help:
     if _is_chief():
-      print(help_text(spec.name, common, by_learner, METHODS, _MODES))
+      print(help_text(spec.name, common, by_learner, METHODS, MODES))
     return 0
   if len(unparsed) > 1:
     raise flags.Error(
@@ -136,7 +136,7 @@ def _defined(configs: Sequence[type[Config]]) -> flags.FlagValues:
   define = {'flag_values': values}
   flags.DEFINE_string('learner', 'full-prec', 'Which learner or published method.', **define)
   flags.DEFINE_string('chain', None, 'YAML file of several learners in a row.', **define)
-  flags.DEFINE_enum('exec_mode', 'train', _MODES, 'What to do.', **define)
+  flags.DEFINE_enum('exec_mode', 'train', MODES, 'What to do.', **define)
   flags.DEFINE_boolean('dry_run', False, 'Check and print what would be done.', **define)
   flags.DEFINE_boolean('debug', False, 'Show tracebacks.', **define)
   flags.DEFINE_boolean('help', False, 'Show the flags.', short_name='h', **define)

@@ -274,7 +274,7 @@ def test_curves_of_selections_are_those_of_cutting_one_layer_by_hand(make, basel
 
 
 def test_sensitivity_is_a_command_for_any_learner(make, baseline, capsys):
-  assert 'sensitivity' in cli._MODES
+  assert 'sensitivity' in cli.MODES
   for name, config in (('chn-pruned', {}), ('filter-pruned', {**SHORT, 'criterion': 'apoz'})):
     learner = make(name, name, run={'warm_start_path': baseline}, **config)
     found = analyse(learner)

@@ -1,3 +1,5 @@
+import dataclasses
+import importlib
 import importlib.util
 import json
 import re
@@ -42,6 +44,27 @@ def test_one_name_that_means_something_else_elsewhere_has_a_row_of_its_own():
   section = update_docs().flag_tables().partition('## Your model, and how')[2].partition('## ')[0]
   for flag in ('preprocess', 'image_size', 'nb_corrupt_max'):
     assert f'`--{flag}`' in section
+
+
+@pytest.mark.parametrize('script', sorted((ROOT / 'nets').glob('*_run.py')), ids=lambda p: p.stem)
+def test_flags_of_every_entry_script_are_on_their_page(script):
+  page = (ROOT / 'docs/flags.md').read_text(encoding='utf-8')
+  experiment = importlib.import_module(f'secateurs.nets.{script.stem}').experiment()
+  for config in experiment.configs:
+    for field in dataclasses.fields(config):
+      row = f'| `--{config.flag_name(field)}` | '
+      assert any(
+        line.startswith(row) and line.endswith(f' {field.metadata["help"]} |')
+        for line in page.splitlines()
+      ), config.flag_name(field)
+
+
+def test_flags_of_the_command_line_itself_are_on_their_page():
+  head = (ROOT / 'docs/flags.md').read_text(encoding='utf-8').partition('\n## ')[0]
+  for flag in cli._defined(()):
+    assert f'`--{flag}' in head or flag == 'h', flag
+  for mode in cli.MODES:
+    assert f'`{mode}`' in head
 
 
 def test_the_readme_stays_short():
