@@ -1,9 +1,13 @@
 """Exported files against Keras, layer by layer."""
 
+import json
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import tf_keras as keras
 
+from secateurs.learners.run import modes
 from secateurs.nets.lenet import lenet
 from secateurs.utils.deploy import int8_bytes, tflite_bytes
 from secateurs.utils.deploy.files.verification import verify
@@ -51,15 +55,22 @@ def small_net():
   return model, np.random.default_rng(0).standard_normal((16, 3, 3, 4)).astype(np.float32)
 
 
-def test_operators_that_the_integer_model_lacks_leave_the_comparison_with_keras(tmp_path):
+def test_operators_that_the_integer_model_lacks_leave_the_comparison_with_keras(tmp_path, capsys):
   model, images = small_net()
   path = tmp_path / 'm_int8.tflite'
   path.write_bytes(int8_bytes(model, images))
-  found = verify(model, {'tflite_int8': path}, images[:4])
+  helper = SimpleNamespace(calibration_images=lambda number: images[:number])
+  files = SimpleNamespace(exported=lambda: {'tflite_int8': path}, log_dir=tmp_path)
+  found = modes.verify(SimpleNamespace(helper=helper), files, model)
   assert {'conv', 'dw', 'both', 'logits'} <= {one.layer for one in found.layers['tflite_int8']}
   assert max(one.steps for one in found.layers['tflite_int8']) < 20
-  assert found.block()['integers'] is None
   assert 'operators that the integer model lacks (CONCATENATION)' in found.integers_refusal
+  written = json.loads((tmp_path / 'verification.json').read_text())
+  assert written['integers'] is None
+  assert written['integers_refusal'] == found.integers_refusal
+  printed = capsys.readouterr().out
+  assert 'tflite_int8: largest difference from Keras by layer, over 8 images' in printed
+  assert f'tflite_int8 was not run in whole numbers: {found.integers_refusal}' in printed
 
 
 @pytest.mark.parametrize(('bits', 'most'), [(16, 5e-3), (32, 1e-5)])

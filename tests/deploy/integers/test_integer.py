@@ -8,7 +8,7 @@ import tf_keras as keras
 
 from secateurs.nets.lenet import lenet
 from secateurs.nets.resnet import ResNetConfig, cifar_network
-from secateurs.utils.deploy import int8_bytes
+from secateurs.utils.deploy import int8_bytes, tflite_bytes
 from secateurs.utils.deploy.integers.algebra import (
   Multiplier,
   quantize,
@@ -108,6 +108,9 @@ def test_what_the_model_lacks_is_named(tmp_path):
   path = tmp_path / 'model_int8.tflite'
   path.write_bytes(int8_bytes(model, images_of((4, 4, 2))))
   with pytest.raises(UserError, match=r'operators that the integer model lacks \(TANH\)'):
+    IntegerNetwork(path)
+  path.write_bytes(tflite_bytes(keras.Model(inputs, L.Dense(2)(L.Flatten()(inputs)))))
+  with pytest.raises(UserError, match=r'1 input\(s\), 0 of them in int8'):
     IntegerNetwork(path)
   with pytest.raises(UserError, match='does not exist'):
     IntegerNetwork(tmp_path / 'none.tflite')
