@@ -83,7 +83,12 @@ one() {
         gate-pruned) own=(--gp_preserve_ratio "$stay") ;;
         prune-regrow) own=(--pr_preserve_ratio "$stay") ;;
         weight-sparse) own=(--ws_prune_ratio "$ratio") ;;
-        uniform-quant) own=(--uql_weight_bits "${BITS:-4}") ;;
+        uniform-quant)
+          case " ${flags[*]} " in
+            *' --uql_equivalent_bits'* | *' --uql_target_bytes'*) ;; # They choose bits by layer.
+            *) own=(--uql_weight_bits "${BITS:-4}") ;;
+          esac
+          ;;
         non-uniform-quant) own=(--nuql_weight_bits "${BITS:-4}") ;;
       esac
       ;;
