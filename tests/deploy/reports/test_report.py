@@ -415,6 +415,7 @@ def test_the_time_of_a_chain_is_that_of_all_links(report):
   assert f'total time {whole} (cp {units.fmt_seconds(3600.0)} + weight-sparse {own})' in text
   assert max(map(len, text.splitlines())) <= 88
   assert f' · {whole} in total' in page
+  assert '<h2>Phases of the last link</h2>' in page
   table = page[page.index('Cost of each link') :]
   cells = [re.findall('<t[dh][^>]*>(.*?)</t[dh]>', row) for row in table.split('<tr>')[2:5]]
   assert cells[0] == ['link 1', 'cp', '4.3 kB', '88.00 %', units.fmt_seconds(3600.0)]
