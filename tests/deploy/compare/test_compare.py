@@ -155,6 +155,15 @@ def test_the_table(runs):
   assert re.search(r'dis-chn-pruned .*10.00 M \(0.25x\) \*', text)
 
 
+def test_flags_of_a_later_version_make_no_other_method(tmp_path):
+  run(tmp_path / '0', 'chn-pruned', 0, 0.86, 20e6, {'cp_select': 'lasso'})
+  run(tmp_path / '1', 'chn-pruned', 1, 0.84, 20e6, {'cp_select': 'lasso', 'cp_jobs': 1})
+  _, both = entries(find_reports([tmp_path]))
+  assert (both.name, len(both.scores)) == ('chn-pruned', 2)
+  run(tmp_path / '2', 'chn-pruned', 2, 0.80, 20e6, {'cp_select': 'lasso', 'cp_jobs': 2})
+  assert len(entries(find_reports([tmp_path]))) == 4  # The flag tells two runs apart now.
+
+
 def test_scores_before_training_and_what_choosing_took(tmp_path):
   for seed, before in enumerate((0.50, 0.60)):
     report = run(tmp_path / str(seed), 'chn-pruned', seed, 0.85, 20e6)

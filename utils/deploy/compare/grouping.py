@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,13 +54,30 @@ def _score_name(entry: Entry) -> str:
 def _groups(reports: Mapping[Path, Mapping]) -> list[list[Run]]:
   """Runs that differ in nothing but their seed; those that do not even differ in it are alone."""
   found: dict[str, list[Run]] = {}
+  later = _later_flags(reports.values())
   for run in reports.items():
-    found.setdefault(_method_key(run[1]), []).append(run)
+    found.setdefault(_method_key(run[1], later[_learner(run[1])]), []).append(run)
   groups = []
   for runs in found.values():
     seeds = {report['seed'] for _, report in runs}
     groups += [runs] if len(seeds) == len(runs) else [[run] for run in runs]
   return groups
+
+
+def _later_flags(reports: Iterable[Mapping]) -> dict[str, set[str]]:
+  """Flags by learner that some of its reports do not know, and all others have one value of.
+
+  They came with a later version of the project, and do not make another method of it.
+  """
+  by_learner: dict[str, list[Mapping]] = {}
+  for report in reports:
+    by_learner.setdefault(_learner(report), []).append(report['flags'])
+  found = {}
+  for learner, all_flags in by_learner.items():
+    partly = set().union(*all_flags) - set(all_flags[0]).intersection(*all_flags)
+    values = {name: [flags[name] for flags in all_flags if name in flags] for name in partly}
+    found[learner] = {name for name, known in values.items() if known.count(known[0]) == len(known)}
+  return found
 
 
 def _tell_apart(made: Sequence[Entry]) -> None:
@@ -83,13 +100,12 @@ def _use_one_clock(made: Sequence[Entry]) -> None:
       entry.values['latency'] = ratio * clock
 
 
-def _method_key(report: Mapping) -> str:
+def _method_key(report: Mapping, ignored: set[str]) -> str:
   sizes = _size(report['original']), _size(first_original(report))
   kind = _kind(report['compressed'])
   score = kind and (kind.name, kind.higher_is_better, kind.percent)
-  return json.dumps(
-    [_learner(report), _net(report), _own_flags(report), sizes, score], sort_keys=True
-  )
+  flags = {name: value for name, value in _own_flags(report).items() if name not in ignored}
+  return json.dumps([_learner(report), _net(report), flags, sizes, score], sort_keys=True)
 
 
 def _learner(report: Mapping) -> str:
