@@ -153,6 +153,13 @@ class FilterLearner(ChannelLearner):
     config = self.config
     return config.nb_batches or self.nb_batches_within(NB_BATCHES, config.batch_size)
 
+  def nb_refit_samples(self) -> int:
+    """None where layers are not refit."""
+    if self.config.repair != 'least-squares':
+      return 0
+    nb_samples = self._nb_refit_batches() * self.config.batch_size
+    return min(nb_samples, self.helper.nb_samples('train'))
+
   def refit_method(self) -> Method:
     """How layers are refit."""
     return Method(

@@ -28,7 +28,7 @@ from secateurs.utils.errors import UserError
 from secateurs.utils.graph import ChannelGraph
 from secateurs.utils.graph.slicing.planning import Keep
 from secateurs.utils.training.engine.masks import Masks
-from secateurs.utils.training.layerwise.linear import MAX_ROWS, by_last_rows, kernel_of
+from secateurs.utils.training.layerwise.linear import by_last_rows, kernel_of
 
 
 class ChannelLearner(SamplingLearner):
@@ -43,7 +43,6 @@ class ChannelLearner(SamplingLearner):
   state: ChannelState
   plan_to_apply: CutPlan | None = None
   without_effect: ClassVar[Mapping[str, str]] = {}
-  max_rows: int | None = MAX_ROWS  # Of kernels that can be pruned by their inputs.
   # Whether attentions may read what is pruned by other layers' inputs.
   attentions: ClassVar[bool] = False
   by_inputs: ClassVar[bool] = True  # Whether ratios are of layers' inputs, or of what layers make.

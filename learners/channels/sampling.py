@@ -10,9 +10,13 @@ import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
+from secateurs.learners.channels.refit_memory import cache_bytes, refit_need
 from secateurs.learners.run.compression import CompressionLearner
+from secateurs.learners.run.preflight import checks
+from secateurs.learners.run.preflight.estimate import Need
 from secateurs.utils.graph.flat.walk import flatten_model
 from secateurs.utils.training import distributed
+from secateurs.utils.training.layerwise.linear import MAX_ROWS
 from secateurs.utils.training.layerwise.maps import MapStore
 from secateurs.utils.training.models.batch_norm import batches_for
 from secateurs.utils.training.models.weights import (
@@ -26,7 +30,26 @@ _MAX_MAP_BYTES, _FLOAT_BYTES = 1 << 30, 4
 
 
 class SamplingLearner(CompressionLearner):
-  """A learner that looks at samples before it compresses."""
+  """A learner that looks at samples before it compresses, and may refit layers over them."""
+
+  max_rows: int | None = MAX_ROWS  # Of kernels that can be pruned by their inputs.
+
+  def nb_refit_samples(self) -> int:
+    """How many samples layers are refit over; 0 if none is."""
+    return 0
+
+  def memory_needs(self) -> list[Need]:
+    """As of all learners, and what refitting layers takes."""
+    nb_samples, needs = self.nb_refit_samples(), super().memory_needs()
+    if not nb_samples:
+      return needs
+    return [*needs, refit_need(self.budget, self.model, nb_samples, self.max_rows)]
+
+  def preflight(self) -> list[checks.Check]:
+    """As of all learners, and whether the disk takes the feature maps of refits."""
+    cache = cache_bytes(self.model, self.nb_refit_samples())
+    room, folder = self.budget.cache_room, self.budget.folder
+    return [*super().preflight(), lambda: checks.require_room_for_maps(folder, cache, room)]
 
   def samples(self, purpose: str, nb_batches: int, batch_size: int) -> list[tuple]:
     """This process's part of some batches of training samples: (inputs, targets), float32 inputs."""

@@ -18,17 +18,12 @@ from secateurs.learners.channels.widths import Widths
 from secateurs.learners.run.compression import extended
 from secateurs.learners.run.files import with_ending
 from secateurs.learners.run.phases import Phase
-from secateurs.learners.run.preflight import checks, estimate
-from secateurs.learners.run.preflight.estimate import Need
 from secateurs.learners.run.results.reporting import Findings
 from secateurs.learners.run.training.judging import judging_notes
 from secateurs.learners.run.training.trials import require_optuna
 from secateurs.learners.run.training.workers import require_one_process
 from secateurs.utils.deploy.latency_table.table import read_table
 from secateurs.utils.graph import ChannelGraph
-from secateurs.utils.graph.counts.memory import MapBytes, map_bytes
-from secateurs.utils.graph.flat.walk import flatten_model
-from secateurs.utils.training.layerwise.linear import MAX_ROWS, is_refittable, nb_rows
 
 _BATCH = 64
 
@@ -65,28 +60,10 @@ class WidthLearner(ChannelLearner):
       require_optuna(self.config.nb_rlouts)
       require_one_process(self.config.jobs, f'{self.config.prefix}jobs')
 
-  def memory_needs(self) -> list[Need]:
-    """As of all learners, and what refitting layers takes."""
-    flat = flatten_model(self.model)
-    maps, rows = map_bytes(flat), [0]
-    for call in flat.calls:
-      if is_refittable(call.layer, len(flat.shapes[call.inputs[0]]), self.max_rows or MAX_ROWS):
-        rows.append(nb_rows(call.layer))
-    need = estimate.of_least_squares(self.budget, maps, max(rows), self._refit_cache(maps))
-    return [*super().memory_needs(), need]
-
-  def preflight(self) -> list[checks.Check]:
-    """As of all learners, and whether the disk takes feature maps."""
-    cache = self._refit_cache(map_bytes(flatten_model(self.model)))
-    room, folder = self.budget.cache_room, self.budget.folder
-    return [*super().preflight(), lambda: checks.require_room_for_maps(folder, cache, room)]
-
-  def _refit_cache(self, maps: MapBytes) -> int:
-    """Bytes of both networks' feature maps, in half precision, over the samples of refits."""
-    nb_images = min(
-      self.nb_batches_within(NB_BATCHES, _BATCH) * _BATCH, self.helper.nb_samples('train')
-    )
-    return nb_images * maps.inference
+  def nb_refit_samples(self) -> int:
+    """As many as the memory allows, at most so many batches as the refit takes."""
+    nb_samples = self.nb_batches_within(NB_BATCHES, _BATCH) * _BATCH
+    return min(nb_samples, self.helper.nb_samples('train'))
 
   def width_phases(self) -> list[Phase]:
     """What finds the widths, where they do not follow from the flags alone."""

@@ -349,3 +349,10 @@ def test_sensitivity_ranks_as_the_run_does(make, residual, residual_weights, sca
     np.testing.assert_array_equal(scanned['keys'][unit], ranks)
   stability = learner.state.ranks['rank_stability']
   assert stability['stem']['mean_rank'] == pytest.approx(gather['stem'] + 5)
+
+
+@pytest.mark.parametrize(('repair', 'refits'), [('least-squares', True), ('batch-norm', False)])
+def test_what_refits_take_is_counted_before_the_run(make, repair, refits):
+  learner = make('filter-pruned', repair=repair)
+  learner.resume()
+  assert ('least squares' in [need.work for need in learner.memory_needs()]) is refits
