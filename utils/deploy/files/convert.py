@@ -150,10 +150,15 @@ def _converter(function: Any) -> Iterator[tf.lite.TFLiteConverter]:
 
 
 def _by_saved_model(function: Any) -> bool:
-  """Whether a function is large; several outputs would change their order by way of a SavedModel."""
+  """Whether a function is large; several outputs would change their order by way of a SavedModel.
+
+  What was frozen before has no variables, and no structure of its inputs either.
+  """
   weights = sum(one.shape.num_elements() * one.dtype.size for one in function.variables)
+  if weights <= _LARGE:
+    return False
   given, made = function.structured_input_signature[0], nested.parts(function.structured_outputs)
-  return weights > _LARGE and len(given) == len(made) == 1
+  return len(given) == len(made) == 1
 
 
 def copies_held(weights: int) -> int:
