@@ -2,11 +2,13 @@
 
 import numpy as np
 import pytest
+import tensorflow as tf
 import tf_keras as keras
 
 from secateurs.utils.deploy.files import convert
 from secateurs.utils.deploy.files.exportable import check_exportable
 from secateurs.utils.deploy.runtime.interpreter import TFLiteModel
+from secateurs.utils.errors import UserError
 from tests.deploy.small_nets import NETS, build
 
 
@@ -59,3 +61,12 @@ def test_several_inputs_and_outputs_keep_their_order(monkeypatch, tmp_path):
   found = _predict(content, given, tmp_path)
   for one, wanted in zip(found, model(list(given)), strict=True):
     np.testing.assert_allclose(one, wanted, rtol=1e-5, atol=1e-6)
+
+
+def test_no_room_for_temporary_files_is_told(monkeypatch):
+  def full(*args, **options):
+    raise tf.errors.ResourceExhaustedError(None, None, 'No space left on device')
+
+  monkeypatch.setattr(tf.saved_model, 'save', full)
+  with pytest.raises(UserError, match=r'No space left on device.*TMPDIR'):
+    _content(build('flatten'), monkeypatch, 0)

@@ -138,14 +138,24 @@ def convert(
 
 @contextlib.contextmanager
 def _converter(function: Any) -> Iterator[tf.lite.TFLiteConverter]:
-  """Yields the converter of a concrete function, by the way that takes less memory."""
+  """Yields the converter of a concrete function, by the way that takes less memory.
+
+  Raises:
+    UserError: there is no room for a large one in the folder for temporary files.
+  """
   if not _by_saved_model(function):
     yield tf.lite.TFLiteConverter.from_concrete_functions([function])
     return
   holder = tf.Module()
   holder.function, holder.held = function, list(function.variables)
   with tempfile.TemporaryDirectory() as folder:
-    tf.saved_model.save(holder, folder, signatures={_SIGNATURE: function})
+    try:
+      tf.saved_model.save(holder, folder, signatures={_SIGNATURE: function})
+    except (OSError, tf.errors.OpError) as error:
+      raise UserError(
+        f'A copy of the weights for the converter cannot be written to {tempfile.gettempdir()} '
+        f'({_first_line(error)}); expected room for it there: free some, or set TMPDIR to another folder.'
+      ) from error
     yield tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=[_SIGNATURE])
 
 
