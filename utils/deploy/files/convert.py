@@ -154,7 +154,7 @@ def _converter(function: Any) -> Iterator[tf.lite.TFLiteConverter]:
     except (OSError, tf.errors.OpError) as error:
       raise UserError(
         f'A copy of the weights for the converter cannot be written to {tempfile.gettempdir()} '
-        f'({_first_line(error)}); expected room for it there: free some, or set TMPDIR to another folder.'
+        f'({_first_line(error)}); expected room there: free some, or set TMPDIR to another folder.'
       ) from error
     yield tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=[_SIGNATURE])
 
