@@ -32,6 +32,7 @@ from secateurs.learners.channels.filter_state import FpState
 from secateurs.learners.channels.repair.filter_repair import repair
 from secateurs.learners.run.console import say
 from secateurs.learners.run.phases import Phase
+from secateurs.learners.run.training.workers import require_alike
 from secateurs.utils.training.engine.hooks import Hooks
 
 
@@ -48,7 +49,9 @@ class FilterPrunedLearner(FilterLearner):
     super().prepare()
     if self.settings.run.plan is not None:
       return
-    graph = self.graph(self.helper.build_model(self.settings.run.seed))
+    model = self.helper.build_model(self.settings.run.seed)
+    require_alike(self.config.jobs, f'{self.config.prefix}jobs', model)
+    graph = self.graph(model)
     units = self.units(graph).units
     self.ranking.require_answer(graph, units)
     even = {unit.name: np.ones(unit.size) for unit in units}

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from secateurs.learners.channels.allocation.amc_config import AMC, AmcConfig
 from secateurs.learners.channels.cuts.units import TRUNKS
 from secateurs.learners.channels.repair.method import Method, nb_points
+from secateurs.learners.run.training.jobs import jobs_option
 from secateurs.utils.config import Config, option
 from secateurs.utils.errors import UserError
 from secateurs.utils.graph.groups.channel_graph import HEADS, NORMS
@@ -119,14 +120,7 @@ class WidthConfig(ChannelConfig, AmcConfig):
     low=1,
     used_with={'prune_option': 'auto', 'searches': True},
   )
-  jobs: int = option(
-    1,
-    'Candidates of auto that are judged at the same time, each on its own network: those that are '
-    'drawn without looking at others. The results are the same.',
-    low=1,
-    used_with={'prune_option': 'auto', 'searches': True},
-    affects_result=False,
-  )
+  jobs: int = jobs_option('auto', {'prune_option': 'auto', 'searches': True})
   nb_smpls_reward: int = option(
     2000, 'Images that candidates are judged on.', low=1, used_with={'prune_option': ('auto', AMC)}
   )

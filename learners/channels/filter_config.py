@@ -20,6 +20,7 @@ from secateurs.learners.channels.criteria.hrank import LAYOUTS
 from secateurs.learners.channels.criteria.ranking import NORMALIZATIONS, ORDERS
 from secateurs.learners.channels.criteria.registry import of_filters
 from secateurs.learners.channels.cuts.filter_units import FILTER_TRUNKS
+from secateurs.learners.run.training.jobs import jobs_option
 from secateurs.utils.config import option
 from secateurs.utils.errors import UserError
 
@@ -145,6 +146,7 @@ class FpConfig(ChannelConfig, AmcConfig):
   nb_smpls_reward: int = option(
     1000, 'Images that sensitivity and candidates of abc are judged on.', low=1
   )
+  jobs: int = jobs_option('abc', {'prune_option': 'abc'})
   abc_nb_sources: int = option(10, 'Food sources of the bee colony.', low=1)
   abc_nb_cycles: int = option(10, 'Cycles of the bee colony.', low=0)
   abc_nb_failures: int = option(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,8 @@ from secateurs.learners.run.files import with_ending
 from secateurs.learners.run.results.reporting import Findings
 from secateurs.learners.run.training.judging import Judge, judging_notes, judging_samples
 from secateurs.learners.run.training.trainer import weight_decay
+from secateurs.learners.run.training.trials import Candidate
+from secateurs.learners.run.training.workers import Workers
 from secateurs.utils.errors import UserError
 from secateurs.utils.graph import ChannelGraph
 from secateurs.utils.training import distributed
@@ -181,7 +184,7 @@ class FilterLearner(ChannelLearner):
       self.original,
       self.refit_images if refits else None,
       self.refit_method(),
-      self._fitness,
+      self._judges_of,
       with_ending(self.files.original_prefix, '.tflite'),
       min(self.settings.run.threads),
       self.settings.run.seed,
@@ -198,8 +201,16 @@ class FilterLearner(ChannelLearner):
       self.save_search()
     return path
 
-  def _fitness(self, ranked: Ranked) -> Fitness:
-    """What judges candidates of a search, on a separate network."""
+  def _judges_of(self, ranked: Ranked) -> Workers[Candidate]:
+    """What judges candidates of a search, each on a separate network."""
+    config = self.config
+    samples = judging_samples(self.helper, config.nb_smpls_reward)
+    bn_images = self.images('batch_norm', _NB_FITNESS_BN_BATCHES, config.batch_size)
+    return Workers([self._fitness(ranked, samples, bn_images) for _ in range(config.jobs)])
+
+  def _fitness(
+    self, ranked: Ranked, samples: tuple[Any, Any], bn_images: Sequence[np.ndarray]
+  ) -> Fitness:
     config, settings, rates = self.config, self.settings, self.rates
     quick = config.abc_fitness == 'quick'
     nb_steps = config.abc_nb_steps if quick else rates.nb_steps(config.abc_nb_epochs)
@@ -218,12 +229,10 @@ class FilterLearner(ChannelLearner):
       augment=self.augmentation,
       shard=distributed.shard(),
     ).take(nb_steps)
-    bn_images = self.images('batch_norm', _NB_FITNESS_BN_BATCHES, config.batch_size)
-    judge = Judge(network, *judging_samples(self.helper, config.nb_smpls_reward), self.helper.task)
     return Fitness(
       network,
       masks,
       ranked.keys,
       Training(step, batches.cache() if quick else batches, nb_steps, bn_images),
-      judge,
+      Judge(network, *samples, self.helper.task),
     )

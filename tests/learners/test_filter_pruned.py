@@ -125,6 +125,26 @@ def test_each_method_prunes_the_digits(name, run):
     assert all(json.loads(line)['cost'] <= budget for line in lines)
 
 
+@pytest.mark.slow
+def test_a_colony_on_two_networks_is_that_on_one(make, baseline):
+  found = []
+  for jobs in (1, 2):
+    learner = make(
+      'filter-pruned',
+      f'jobs{jobs}',
+      run={'warm_start_path': baseline},
+      prune_option='abc',
+      preserve_ratio=0.5,
+      repair='none',
+      jobs=jobs,
+      **(SHORT | QUICK),
+    )
+    learner.run_phases(until='allocate')
+    found.append((learner.files.trials.read_text(), learner.state.widths.shares))
+  assert found[0] == found[1]
+  assert len(found[0][0].splitlines()) >= 9
+
+
 class Killed(BaseException):
   """Stands for a kill."""
 

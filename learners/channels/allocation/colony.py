@@ -11,6 +11,10 @@ is a code for each unit: so many tenths of its channels stay, from 1 to `max_ten
 Deviation: codes are drawn from 1 to `max_tenths` and coordinates from all units; the official code
 leaves the greatest code and the last layer out of mutations.
 
+With several workers the first sources are judged at the same time, and so are employed bees that follow
+each other, up to the first whose partner is a source of which one of them is still out: what is judged,
+and in which order, is the same. Whether an onlooker goes to a source depends on the one before it.
+
 Each candidate is a line of a file. A search that was stopped runs again from its seed and takes what it
 had judged from the file, so that it ends like one that was not.
 """
@@ -19,12 +23,13 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from secateurs.learners.run.training.trials import Candidate
+from secateurs.learners.run.training.workers import Workers
 from secateurs.utils.errors import UserError
 from secateurs.utils.json_lines import append_record, read_records
 from secateurs.utils.training import distributed
@@ -64,6 +69,31 @@ class Judged:
 
 
 @dataclasses.dataclass(frozen=True)
+class Move:
+  """What a bee draws: its partner among the sources, and steps [places] towards or away from it."""
+
+  partner: int
+  places: np.ndarray
+  steps: np.ndarray
+
+
+@dataclasses.dataclass
+class Hive:
+  """The sources of a moment: their codes, fitness, and attempts without success since they improved."""
+
+  sources: list[list[int]]
+  fits: list[float]
+  failures: list[int]
+
+  def take(self, index: int, codes: list[int], fitness: float) -> None:
+    """Replaces a source by a fitter one, or counts a failure."""
+    if fitness > self.fits[index]:
+      self.sources[index], self.fits[index], self.failures[index] = codes, fitness, 0
+    else:
+      self.failures[index] += 1
+
+
+@dataclasses.dataclass(frozen=True)
 class Found:
   """What a search found.
 
@@ -90,7 +120,7 @@ class Colony:
     nb_units: int,
     constants: Constants,
     propose: Callable[[Sequence[int]], Candidate],
-    fitness: Callable[[Candidate], float],
+    fitness: Callable[[Candidate], float] | Workers[Candidate],
     path: Path,
     seed: int,
     say: Callable[[str], None] = lambda text: None,
@@ -102,19 +132,20 @@ class Colony:
       nb_units: codes of a source.
       constants: of the search.
       propose: from codes to a candidate that meets the budget.
-      fitness: of a candidate; the greater the better, at least 0.
+      fitness: of a candidate; the greater the better, at least 0; or workers that give it.
       path: of the candidates, one JSON object a line.
       seed: of all draws.
       say: prints a line to the user.
       save: keeps what the caller knows beside the candidates, after each cycle.
     """
     self._size, self._constants = nb_units, constants
-    self._propose, self._fitness = propose, fitness
+    self._propose = propose
+    self._workers = fitness if isinstance(fitness, Workers) else Workers([fitness])
     self._path, self._say, self._save = path, say, save
     self._rng = np.random.default_rng(seed)
     self._known = distributed.from_chief(lambda: read_records(path, Judged))
     self._judged: list[Judged] = []
-    self._began = time.perf_counter()
+    self._seconds = 0.0
 
   def run(self) -> Found:
     """Searches.
@@ -123,86 +154,93 @@ class Colony:
       UserError: the file holds candidates of another search.
     """
     sources = [self._drawn() for _ in range(self._constants.nb_sources)]
-    fits = [self._judge(codes, 0, 'start') for codes in sources]
-    failures = [0] * len(sources)
+    fits = list(self._judge(sources, 0, 'start'))
+    hive = Hive(sources, fits, [0] * len(sources))
     best, mean = [max(fits)], [float(np.mean(fits))]
     for cycle in range(1, self._constants.nb_cycles + 1):
-      for index in range(len(sources)):
-        self._try(sources, fits, failures, index, cycle, 'employed')
-      self._onlook(sources, fits, failures, cycle)
-      worst = int(np.argmax(failures))
-      if failures[worst] >= self._constants.nb_failures:
-        sources[worst], failures[worst] = self._drawn(), 0
-        fits[worst] = self._judge(sources[worst], cycle, 'scout')
+      self._employ(hive, cycle)
+      self._onlook(hive, cycle)
+      worst = int(np.argmax(hive.failures))
+      if hive.failures[worst] >= self._constants.nb_failures:
+        hive.sources[worst], hive.failures[worst] = self._drawn(), 0
+        (hive.fits[worst],) = self._judge([hive.sources[worst]], cycle, 'scout')
       best.append(max(one.fitness for one in self._judged))
-      mean.append(float(np.mean(fits)))
+      mean.append(float(np.mean(hive.fits)))
       self._report(cycle, best[-1], mean[-1])
       self._save()
     winner = max(self._judged, key=lambda one: (one.fitness, -one.number))
     return Found(winner.codes, winner.fitness, best, mean, len(self._judged))
 
-  def _onlook(
-    self, sources: list[list[int]], fits: list[float], failures: list[int], cycle: int
-  ) -> None:
+  def _employ(self, hive: Hive, cycle: int) -> None:
+    """Sends a bee from every source, several at a time where none waits for another's partner."""
+    moves = [self._move(index) for index in range(len(hive.sources))]
+    first = 0
+    while first < len(moves):
+      last = first + 1
+      while last < len(moves) and not first <= moves[last].partner < last:
+        last += 1
+      changed = [self._mutated(hive.sources, i, moves[i]) for i in range(first, last)]
+      for index, fitness in enumerate(self._judge(changed, cycle, 'employed'), first):
+        hive.take(index, changed[index - first], fitness)
+      first = last
+
+  def _onlook(self, hive: Hive, cycle: int) -> None:
     index = done = 0
-    while done < len(sources):
-      chance = 0.9 * fits[index] / (max(fits) or 1.0) + 0.1
+    while done < len(hive.sources):
+      chance = 0.9 * hive.fits[index] / (max(hive.fits) or 1.0) + 0.1
       if self._rng.random() < chance:
         done += 1
-        self._try(sources, fits, failures, index, cycle, 'onlooker')
-      index = (index + 1) % len(sources)
+        changed = self._mutated(hive.sources, index, self._move(index))
+        (fitness,) = self._judge([changed], cycle, 'onlooker')
+        hive.take(index, changed, fitness)
+      index = (index + 1) % len(hive.sources)
 
-  def _try(
-    self,
-    sources: list[list[int]],
-    fits: list[float],
-    failures: list[int],
-    index: int,
-    cycle: int,
-    bee: str,
-  ) -> None:
-    changed = self._mutated(sources, index)
-    fitness = self._judge(changed, cycle, bee)
-    if fitness > fits[index]:
-      sources[index], fits[index], failures[index] = changed, fitness, 0
-    else:
-      failures[index] += 1
-
-  def _mutated(self, sources: list[list[int]], index: int) -> list[int]:
-    codes = np.array(sources[index], float)
-    others = [k for k in range(len(sources)) if k != index] or [index]
-    other = np.array(sources[others[self._rng.integers(len(others))]], float)
+  def _move(self, index: int) -> Move:
+    others = [k for k in range(self._constants.nb_sources) if k != index] or [index]
+    partner = others[self._rng.integers(len(others))]
     places = self._rng.choice(self._size, min(_NB_MUTATED, self._size), replace=False)
-    steps = self._rng.uniform(-1, 1, len(places))
-    codes[places] += steps * (codes[places] - other[places])
+    return Move(partner, places, self._rng.uniform(-1, 1, len(places)))
+
+  def _mutated(self, sources: list[list[int]], index: int, move: Move) -> list[int]:
+    codes, other = np.array(sources[index], float), np.array(sources[move.partner], float)
+    codes[move.places] += move.steps * (codes[move.places] - other[move.places])
     return np.clip(np.rint(codes), 1, self._constants.max_tenths).astype(int).tolist()
 
   def _drawn(self) -> list[int]:
     return self._rng.integers(1, self._constants.max_tenths + 1, self._size).tolist()
 
-  def _judge(self, codes: list[int], cycle: int, bee: str) -> float:
-    number = len(self._judged)
-    if number < len(self._known):
-      known = self._known[number]
-      if known.codes != codes:
+  def _judge(self, sources: Sequence[list[int]], cycle: int, bee: str) -> Iterator[float]:
+    """Fitness of codes that do not look at each other's: known from the file, or judged now."""
+    first = len(self._judged)
+    known = self._known[first : first + len(sources)]
+    for one, codes in zip(known, sources):
+      if one.codes != codes:
         raise UserError(
-          f'{self._path} holds candidates of another search (candidate {number} differs): delete it, '
-          'or give another --run_dir.'
+          f'{self._path} holds candidates of another search (candidate {one.number} differs): delete '
+          'it, or give another --run_dir.'
         )
-    else:
-      candidate = self._propose(codes)
-      fitness = distributed.broadcast_object(self._fitness(candidate))
-      known = Judged(number, cycle, bee, codes, candidate.counts, candidate.cost, fitness)
+      self._judged.append(one)
+      yield one.fitness
+    rest = sources[len(known) :]
+    candidates, began = [self._propose(codes) for codes in rest], time.perf_counter()
+    for codes, candidate, fitness in zip(
+      rest, candidates, self._workers.map(candidates), strict=True
+    ):
+      fitness = distributed.broadcast_object(fitness)
+      one = Judged(len(self._judged), cycle, bee, codes, candidate.counts, candidate.cost, fitness)
       if distributed.is_chief():
-        append_record(self._path, known)
-    self._judged.append(known)
-    return known.fitness
+        append_record(self._path, one)
+      self._judged.append(one)
+      yield fitness
+    self._seconds += time.perf_counter() - began
 
   def _report(self, cycle: int, best: float, mean: float) -> None:
-    fresh = len(self._judged) - len(self._known)
-    left = (self._constants.nb_cycles - cycle) * 2 * self._constants.nb_sources
-    seconds = (time.perf_counter() - self._began) / fresh * left if fresh > 0 else 0.0
-    self._say(
+    text = (
       f'search  cycle {cycle}/{self._constants.nb_cycles}  {len(self._judged)} candidates  best '
-      f'fitness {best:.4f}  mean of the sources {mean:.4f}  ETA {format_seconds(seconds)}'
+      f'fitness {best:.4f}  mean of the sources {mean:.4f}'
     )
+    fresh = len(self._judged) - len(self._known)
+    if fresh > 0:  # Candidates from the file say nothing about the time that one takes.
+      left = (self._constants.nb_cycles - cycle) * 2 * self._constants.nb_sources
+      text += f'  ETA {format_seconds(self._seconds / fresh * left)}'
+    self._say(text)

@@ -16,6 +16,7 @@ from secateurs.learners.channels.cuts.units import Unit
 from secateurs.learners.channels.repair.method import Method
 from secateurs.learners.run.helper import Helper
 from secateurs.learners.run.training.trials import Candidate
+from secateurs.learners.run.training.workers import Workers
 from secateurs.utils.graph import ChannelGraph, plan_cost
 
 
@@ -49,7 +50,7 @@ class Site:
     original: makes the network before compression, float32.
     images: gives batches that layers are refit over; None where cuts are not refit.
     method: how layers are refit.
-    fitness: makes what judges candidates of a search.
+    fitness: makes what judges candidates of a search: as many as are judged at the same time.
     original_tflite: the original's file, for latencies.
     nb_threads: of the timing.
     seed: of the search.
@@ -61,7 +62,7 @@ class Site:
   original: Callable[[], keras.Model]
   images: Callable[[], list[np.ndarray]] | None
   method: Method
-  fitness: Callable[[Ranked], Callable[[Candidate], float]]
+  fitness: Callable[[Ranked], Workers[Candidate]]
   original_tflite: Path
   nb_threads: int
   seed: int

@@ -7,8 +7,12 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Generic, TypeVar
 
+import tf_keras as keras
+
 from secateurs.utils.errors import UserError
 from secateurs.utils.training import distributed
+from secateurs.utils.training.models.random_layers import draws
+from secateurs.utils.training.models.weights import leaf_layers
 
 T = TypeVar('T')
 
@@ -50,6 +54,27 @@ class Workers(Generic[T]):
       yield from pool.map(judged, candidates)
     finally:
       pool.shutdown(cancel_futures=True)
+
+
+def require_alike(jobs: int, flag: str, model: keras.Model) -> None:
+  """Checks that candidates that are trained give the same whichever network they are trained on.
+
+  Args:
+    jobs: candidates at the same time.
+    flag: that said so.
+    model: the network.
+
+  Raises:
+    UserError: there are several processes, too, or layers draw numbers while they train, which go on
+      from one candidate of a network to the next.
+  """
+  require_one_process(jobs, flag)
+  drawing = [layer.name for layer in leaf_layers(model) if draws(layer)]
+  if jobs > 1 and drawing:
+    raise UserError(
+      f'--{flag} {jobs} trains candidates on networks of their own, but {drawing[0]} draws random '
+      f'numbers, so that results would depend on which network has a candidate: leave out --{flag}.'
+    )
 
 
 def require_one_process(jobs: int, flag: str) -> None:

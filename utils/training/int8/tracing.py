@@ -17,8 +17,8 @@ from secateurs.utils.training.int8.operations import NotOpenError, add_graph
 from secateurs.utils.training.int8.program import LAYER, Program
 from secateurs.utils.training.int8.splits import cut_splits
 from secateurs.utils.training.int8.units import mark_hard_swish
+from secateurs.utils.training.models.random_layers import is_random
 
-_RANDOM = ('Dropout', 'GaussianNoise', 'GaussianDropout', 'AlphaDropout')
 _RECURRENT = (keras.layers.RNN, keras.layers.Bidirectional)
 
 
@@ -41,7 +41,7 @@ def open_model(flat: FlatModel) -> Program:
 
 def _add_call(builder: Builder, flat: FlatModel, call: Call) -> None:
   source = call.inputs[0] if call.inputs else 0
-  if _is_random(call.layer):
+  if is_random(call.layer):
     _add_whole(builder, call, moves=True)
     return
   parts = affine_parts(call.layer, flat.shapes[source], flat.dtypes[source])
@@ -54,13 +54,6 @@ def _add_call(builder: Builder, flat: FlatModel, call: Call) -> None:
   except NotOpenError:
     del builder.program.steps[before:]
     _add_whole(builder, call, moves=False)
-
-
-def _is_random(layer: keras.layers.Layer) -> bool:
-  """Whether a layer does something at random while it trains, and nothing at other times."""
-  names = [kind.__name__ for kind in type(layer).__mro__]
-  augments = 'BaseRandomLayer' in names and names[0].startswith('Random')
-  return augments or any(name in _RANDOM for name in names)
 
 
 def _is_own(layer: keras.layers.Layer) -> bool:

@@ -1,6 +1,7 @@
 """Numbers of channels by budgets, keys and losses; scans of masked networks; the bee colony."""
 
 import json
+import time
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from secateurs.learners.channels.filter_widths import FilterWidths
 from secateurs.learners.channels.state import WidthState
 from secateurs.learners.run.training import divergence
 from secateurs.learners.run.training.trials import Candidate
+from secateurs.learners.run.training.workers import Workers
 from secateurs.nets.resnet import cifar_resnet
 from secateurs.utils.errors import UserError
 from secateurs.utils.graph import ChannelGraph, masked, plan_cost
@@ -141,16 +143,18 @@ CONSTANTS = Constants(nb_sources=4, nb_cycles=6, nb_failures=2, max_tenths=9)
 GOAL = np.array([9, 1, 5, 3])
 
 
-def colony(path, judged, seed=0):
+def colony(path, judged, seed=0, jobs=1, say=print):
   def fitness(candidate):
     judged.append(candidate)
+    if jobs > 1:
+      time.sleep(0.001 * (candidate.cost % 3))  # Later ones may be ready earlier.
     codes = np.array(list(candidate.counts.values()))
     return 1 / (1 + np.abs(codes - GOAL).sum())
 
   def propose(codes):
     return Candidate({f'u{i}': code for i, code in enumerate(codes)}, sum(codes))
 
-  return Colony(4, CONSTANTS, propose, fitness, path, seed)
+  return Colony(4, CONSTANTS, propose, Workers([fitness] * jobs), path, seed, say)
 
 
 def test_a_colony_finds_better_sources_and_resumes(tmp_path):
@@ -176,6 +180,31 @@ def test_a_colony_finds_better_sources_and_resumes(tmp_path):
   assert (tmp_path / 'part').read_text() == text
   with pytest.raises(UserError, match='candidates of another search'):
     colony(tmp_path / 'part', [], seed=1).run()
+
+
+@pytest.mark.parametrize('seed', [0, 1])
+def test_candidates_at_the_same_time_give_the_same_colony(seed, tmp_path):
+  found = colony(tmp_path / 'one', [], seed).run()
+  text = (tmp_path / 'one').read_text()
+  assert colony(tmp_path / 'three', [], seed, jobs=3).run() == found
+  assert (tmp_path / 'three').read_text() == text
+  # Stopped among the bees that are sent together.
+  (tmp_path / 'three').write_text(''.join(text.splitlines(keepends=True)[:6]))
+  assert colony(tmp_path / 'three', [], seed, jobs=3).run() == found
+  assert (tmp_path / 'three').read_text() == text
+
+
+def test_the_time_left_is_that_of_candidates_that_are_judged(tmp_path):
+  whole, again, half = [], [], []
+  colony(tmp_path / 'c', [], say=whole.append).run()
+  assert all('ETA' in line for line in whole)
+  colony(tmp_path / 'c', [], say=again.append).run()
+  assert again
+  assert not any('ETA' in line for line in again)
+  lines = (tmp_path / 'c').read_text().splitlines(keepends=True)
+  (tmp_path / 'c').write_text(''.join(lines[:25]))  # Two of six cycles, and more.
+  colony(tmp_path / 'c', [], say=half.append).run()
+  assert ['ETA' in line for line in half] == [False] * 2 + [True] * 4
 
 
 def test_employed_bees_change_two_codes(tmp_path):

@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
+import tf_keras
 
 from secateurs.learners.run.training.judging import judging_samples
 from secateurs.learners.run.training.trials import Candidate, Trial, best_candidates, search
-from secateurs.learners.run.training.workers import Workers, require_one_process
+from secateurs.learners.run.training.workers import Workers, require_alike, require_one_process
 from secateurs.nets.datasets.given import GivenData
 from secateurs.nets.datasets.ilsvrc12 import Ilsvrc12Config
 from secateurs.nets.datasets.ilsvrc12 import load as load_ilsvrc12
@@ -97,6 +98,13 @@ def test_several_processes_judge_candidates_together(monkeypatch):
     UserError, match=r'--cp_jobs 3 judges .* there are 2, .*: leave out --cp_jobs'
   ):
     require_one_process(3, 'cp_jobs')
+
+
+def test_networks_that_draw_numbers_train_candidates_one_by_one():
+  model = tf_keras.Sequential([tf_keras.Input((2,)), tf_keras.layers.Dropout(0.5, name='drop')])
+  require_alike(1, 'fp_jobs', model)
+  with pytest.raises(UserError, match=r'--fp_jobs 2 trains .* but drop draws .*: leave out --fp_j'):
+    require_alike(2, 'fp_jobs', model)
 
 
 def test_whole_lines_are_not_written_again(tmp_path, monkeypatch):
