@@ -7,6 +7,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from secateurs.learners.run.settings import Settings
+from secateurs.utils.config import Default
 from secateurs.utils.deploy.files.export_files import ENDINGS
 from secateurs.utils.errors import UserError
 from secateurs.utils.files import remove, require_writable
@@ -69,6 +70,19 @@ class RunFiles:
     for kind, path in self.exported().items():
       if kind not in kinds:
         remove(path)
+
+  @property
+  def locked(self) -> dict[Path, str]:
+    """Folders that one command at a time may work in, with the flag that chooses another one.
+
+    That of the exported files is none of them: runs with other names may share it.
+    """
+    named = ((self.settings.config, 'save_path'), (self.settings.run, 'log_dir'))
+    flags = [
+      '--run_dir' if isinstance(getattr(config, field), Default) else f'--{config.prefix}{field}'
+      for config, field in named
+    ]
+    return dict(zip((self.save_path.parent, self.log_dir), flags))
 
   def require_writable(self) -> None:
     """Checks that all folders can be written.

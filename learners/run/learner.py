@@ -160,7 +160,7 @@ class Learner(Algorithm):
       if note:
         say(note)
     distributed.from_chief(self.files.require_writable)  # Fail now rather than after hours.
-    lock.acquire(self.files.save_path.parent)
+    lock.acquire(self.files.locked)
     self.session = Session(self.settings, self.files, self.State, self.began or time.time())
     self.model = self.settings.in_training_precision(self.build())
     self.budget = Budget(

@@ -121,7 +121,7 @@ class MeasuredLearner(QuantizingLearner):
     there = distributed.from_chief(lambda: 'keras' in self.files.exported())
     if there or CheckpointStore(self.files.save_path).latest() is None:
       return modes.evaluate(self.settings, self.files, *self._exported_model())
-    with lock.held(self.files.save_path.parent):
+    with lock.held(self.files.locked):
       self.resume()
     say(
       f'There is no {self.files.save_path_eval.name}.keras: evaluating the last checkpoint '
@@ -137,7 +137,7 @@ class MeasuredLearner(QuantizingLearner):
       UserError: nothing was exported yet, or another command is working in the folder.
     """
     identity.require_agreement(self.settings)
-    with lock.held(self.files.save_path.parent):
+    with lock.held(self.files.locked):
       model, twin, repair = self._exported_model()[0], None, None
       if self.settings.quantization.enbl_qat:
         self.resume()
@@ -154,7 +154,7 @@ class MeasuredLearner(QuantizingLearner):
       UserError: nothing was exported yet, or another command is working in the folder.
     """
     identity.require_agreement(self.settings)
-    with lock.held(self.files.save_path.parent):
+    with lock.held(self.files.locked):
       return modes.benchmark(self.settings, self.files)
 
   def verify(self) -> Verification:
@@ -164,7 +164,7 @@ class MeasuredLearner(QuantizingLearner):
       UserError: nothing was exported yet, or another command is working in the folder.
     """
     identity.require_agreement(self.settings)
-    with lock.held(self.files.save_path.parent):
+    with lock.held(self.files.locked):
       return modes.verify(self.settings, self.files, self._exported_model()[0])
 
   def _exported_model(self) -> tuple[keras.Model, str]:

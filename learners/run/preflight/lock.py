@@ -1,10 +1,10 @@
-"""One command at a time in the folder of a run: a lock that a crash does not leave locked."""
+"""One command at a time in the folders of a run: locks that a crash does not leave locked."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import filelock
@@ -12,59 +12,71 @@ import filelock
 from secateurs.utils.errors import UserError
 from secateurs.utils.training import distributed
 
-_held: dict[Path, filelock.FileLock] = {}  # By this process, which may use a folder several times.
+_held: dict[Path, tuple[filelock.FileLock, Path]] = {}
+"""What this process has, which may use a folder several times, and for which run's first folder."""
 
 
-def acquire(folder: Path) -> None:
-  """Takes a folder for this process; of several processes of a job the chief takes it for all.
+def acquire(folders: Mapping[Path, str]) -> None:
+  """Takes folders for this process; of several processes of a job the chief takes them for all.
 
-  The operating system frees the lock when the process ends, however it ends.
+  The operating system frees the locks when the process ends, however it ends.
+
+  Args:
+    folders: of a run, the first of which names it, with the flag that chooses another one.
 
   Raises:
-    UserError: another process has it.
+    UserError: another process has one of them; then none is taken.
   """
-  distributed.from_chief(lambda: _acquire(folder.absolute()))
+  distributed.from_chief(lambda: _acquire(folders))
 
 
 @contextlib.contextmanager
-def held(folder: Path) -> Iterator[None]:
-  """Has a folder for this process inside a `with`; one that this process had before stays taken.
+def held(folders: Mapping[Path, str]) -> Iterator[None]:
+  """Has folders for this process inside a `with`; those that this process had before stay taken.
 
   Where there is no such folder, or this process cannot write to it, there is nothing to take.
 
+  Args:
+    folders: as of `acquire`.
+
   Raises:
-    UserError: another process has it.
+    UserError: another process has one of them.
   """
-  path = folder.absolute()
-  before = path in _held
-
-  def take() -> None:
-    if path.is_dir() and os.access(path, os.W_OK):
-      _acquire(path)
-
-  distributed.from_chief(take)
+  run = next(iter(folders))
+  before = run.absolute() in _held
+  there = {
+    path: flag for path, flag in folders.items() if path.is_dir() and os.access(path, os.W_OK)
+  }
+  distributed.from_chief(lambda: _acquire(there, run))
   try:
     yield
   finally:
     if not before:
-      release(folder)
+      release(run)
 
 
 def release(folder: Path) -> None:
-  """Gives a folder back, if this process has it."""
-  lock = _held.pop(folder.absolute(), None)
-  if lock is not None:
-    lock.release()
+  """Gives back a run's first folder and those that were taken with it, if this process has them."""
+  run = folder.absolute()
+  for path in [path for path, (_, owner) in _held.items() if owner == run]:
+    _held.pop(path)[0].release()
 
 
-def _acquire(folder: Path) -> None:
-  if folder in _held:
-    return
-  lock = filelock.FileLock(folder / '.lock')
-  try:
-    lock.acquire(blocking=False)
-  except filelock.Timeout as error:
-    raise UserError(
-      f'Another command is working in {folder}: wait until it has ended, or give another --run_dir.'
-    ) from error
-  _held[folder] = lock
+def _acquire(folders: Mapping[Path, str], run: Path | None = None) -> None:
+  owner = (run or next(iter(folders))).absolute()
+  taken: list[Path] = []
+  for folder, flag in folders.items():
+    path = folder.absolute()
+    if path in _held:
+      continue
+    lock = filelock.FileLock(path / '.lock')
+    try:
+      lock.acquire(blocking=False)
+    except filelock.Timeout as error:
+      for earlier in taken:
+        _held.pop(earlier)[0].release()
+      raise UserError(
+        f'Another command is working in {path}: wait until it has ended, or give another {flag}.'
+      ) from error
+    _held[path] = lock, owner
+    taken.append(path)

@@ -97,20 +97,40 @@ def another_command(folder):
 
 
 def test_two_commands_in_one_folder(tmp_path):
-  taken = f'Another command is working in {tmp_path}: wait'
+  folders = {tmp_path: '--run_dir'}
+  taken = (
+    f'Another command is working in {tmp_path}: wait until it has ended, or give another --run'
+  )
   with another_command(tmp_path), pytest.raises(UserError, match=taken):
-    lock.acquire(tmp_path)
-  lock.acquire(tmp_path)  # Nothing is left behind.
-  lock.acquire(tmp_path)  # The same process may.
-  with lock.held(tmp_path):
+    lock.acquire(folders)
+  lock.acquire(folders)  # Nothing is left behind.
+  lock.acquire(folders)  # The same process may.
+  with lock.held(folders):
     pass
   assert is_taken(tmp_path)  # As before.
   lock.release(tmp_path)
-  with lock.held(tmp_path):
+  with lock.held(folders):
     assert is_taken(tmp_path)
   assert not is_taken(tmp_path)
-  with lock.held(tmp_path / 'none'):
+  with lock.held({tmp_path / 'none': '--run_dir'}):
     assert not (tmp_path / 'none').exists()
+
+
+def test_two_folders_are_taken_and_given_back_together(tmp_path):
+  runs, logs = [tmp_path / name for name in ('one', 'two')], tmp_path / 'logs'
+  for folder in (*runs, logs):
+    folder.mkdir()
+  one, two = ({run: '--run_dir', logs: '--log_dir'} for run in runs)
+  with another_command(logs), pytest.raises(UserError, match=f'{logs}: .*another --log_dir'):
+    lock.acquire(one)
+  assert not is_taken(runs[0])
+  lock.acquire(one)
+  lock.acquire(two)  # A baseline of the same command, say.
+  lock.release(runs[1])
+  assert [is_taken(folder) for folder in (*runs, logs)] == [True, False, True]
+  lock.release(runs[0])
+  assert not is_taken(runs[0])
+  assert not is_taken(logs)
 
 
 def is_taken(folder):
@@ -138,6 +158,20 @@ def test_what_writes_waits_for_a_training_and_evaluation_only_reads(make, baseli
     assert 'keras' in again.evaluate()
   assert 'tflite' in again.benchmark()
   assert not is_taken(folder)
+
+
+def test_two_commands_that_share_the_folder_of_reports_alone(make, baseline, tmp_path):
+  run = {'warm_start_path': baseline, 'log_dir': str(tmp_path / 'logs')}
+  learner = make('full-prec', run=run, save_path=str(tmp_path / 'other' / 'model.ckpt'))
+  (tmp_path / 'logs').mkdir()
+  taken = (
+    f'command is working in {tmp_path / "logs"}: wait until it has ended, or give another --log'
+  )
+  with another_command(tmp_path / 'logs'):
+    for work in (learner.train, learner.dry_run, learner.export, learner.benchmark):
+      with pytest.raises(UserError, match=taken):
+        work()
+  assert not is_taken(tmp_path / 'other')
 
 
 def test_a_baseline_that_is_being_trained_is_waited_for(make, tmp_path):
