@@ -21,30 +21,34 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import numpy as np
-import tf_keras as keras
-from claims_bench import NB_BN, NB_REFIT, Bench, choices_of
+from secateurs.utils.quiet import quiet_tensorflow
 
-from secateurs.learners import get_learner
-from secateurs.learners.channels.allocation import solvers
-from secateurs.learners.channels.criteria.data_criteria import Samples
-from secateurs.learners.channels.criteria.judged import makers, unit_keys
-from secateurs.learners.channels.criteria.ranking import best
-from secateurs.learners.channels.cuts.filter_units import filter_units
-from secateurs.learners.channels.cuts.units import find_units
-from secateurs.learners.channels.repair.filter_repair import repair
-from secateurs.learners.channels.repair.reconstruct import prune
-from secateurs.learners.run.configs import RunConfig, TrainConfig
-from secateurs.nets.datasets.source import DataConfig
-from secateurs.nets.experiments import LSTM_AT_DIGITS
-from secateurs.nets.lstm import LstmConfig
-from secateurs.utils.buckets import buckets_of
-from secateurs.utils.graph import ChannelGraph
-from secateurs.utils.graph.choice.taps import OUTPUT
-from secateurs.utils.training.engine.patterns import OneByN, Unstructured
-from secateurs.utils.training.models.batch_norm import reestimate
-from secateurs.utils.training.models.uniform_grids import fit_grid, rounded
-from secateurs.utils.training.models.weights import kernels_by_name
+quiet_tensorflow()
+
+import numpy as np  # noqa: E402
+import tf_keras as keras  # noqa: E402
+from claims_bench import NB_BN, NB_REFIT, Bench, choices_of  # noqa: E402
+
+from secateurs.learners import get_learner  # noqa: E402
+from secateurs.learners.channels.allocation import solvers  # noqa: E402
+from secateurs.learners.channels.criteria.data_criteria import Samples  # noqa: E402
+from secateurs.learners.channels.criteria.judged import makers, unit_keys  # noqa: E402
+from secateurs.learners.channels.criteria.ranking import best  # noqa: E402
+from secateurs.learners.channels.cuts.filter_units import filter_units  # noqa: E402
+from secateurs.learners.channels.cuts.units import find_units  # noqa: E402
+from secateurs.learners.channels.repair.filter_repair import repair  # noqa: E402
+from secateurs.learners.channels.repair.reconstruct import prune  # noqa: E402
+from secateurs.learners.run.configs import RunConfig, TrainConfig  # noqa: E402
+from secateurs.nets.datasets.source import DataConfig  # noqa: E402
+from secateurs.nets.experiments import LSTM_AT_DIGITS  # noqa: E402
+from secateurs.nets.lstm import LstmConfig  # noqa: E402
+from secateurs.utils.buckets import buckets_of  # noqa: E402
+from secateurs.utils.graph import ChannelGraph  # noqa: E402
+from secateurs.utils.graph.choice.taps import OUTPUT  # noqa: E402
+from secateurs.utils.training.engine.patterns import OneByN, Unstructured  # noqa: E402
+from secateurs.utils.training.models.batch_norm import reestimate  # noqa: E402
+from secateurs.utils.training.models.uniform_grids import fit_grid, rounded  # noqa: E402
+from secateurs.utils.training.models.weights import kernels_by_name  # noqa: E402
 
 Measure = Callable[[argparse.Namespace, int], dict[str, float]]
 """From the arguments and a seed to numbers by what they are of."""
