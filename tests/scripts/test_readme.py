@@ -2,6 +2,7 @@ import dataclasses
 import importlib
 import importlib.util
 import json
+import os
 import re
 import runpy
 import shlex
@@ -106,6 +107,34 @@ def test_kept_reports_are_whole_reports(tmp_path):
   assert kept['flags'] == {'seed': 0, 'model': 'net.h5', 'ws_prune_ratio': 0.5}
   assert kept['compressed'] == report['compressed']
   assert kept['layers'] == []
+
+
+def rows(text):
+  """The head and the rows of a printed table, by their first cells."""
+  head, _, below = re.search(r'^( +original .*)\n(-+)\n((?:\S.*\n)+)', text, re.MULTILINE).groups()
+  return head.split(), {
+    row[0]: row[1:] for row in (re.split(r'  +', r) for r in below.splitlines())
+  }
+
+
+def test_the_python_of_the_readme_prints_the_table_of_the_readme(tmp_path):
+  """As printed, in a folder and a process of its own, with the Keras that a user has."""
+  page = (ROOT / 'README.md').read_text(encoding='utf-8')
+  code, printed = re.search(r'```python\n(.*?)```.*?```\n(.*?)```', page, re.DOTALL).groups()
+  (tmp_path / 'block.py').write_text(code)
+  ours = ('KERAS_BACKEND', 'TF_USE_LEGACY_KERAS')
+  done = subprocess.run(
+    [sys.executable, 'block.py'],
+    cwd=tmp_path, env={name: value for name, value in os.environ.items() if name not in ours},
+    capture_output=True, text=True, check=False,
+  )  # fmt: skip
+  assert done.returncode == 0, done.stderr
+  (head, found), (expected_head, expected) = rows(done.stdout), rows(printed)
+  assert head == expected_head
+  assert len(expected) == 3
+  assert {name: len(found[name]) for name in expected} == {n: len(v) for n, v in expected.items()}
+  original = next(tmp_path.glob('runs/*/models_cp/original.tflite'))
+  assert (tmp_path / 'small.tflite').stat().st_size <= original.stat().st_size / 2
 
 
 def test_every_file_that_the_readme_names_exists():
