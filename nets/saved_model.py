@@ -58,7 +58,7 @@ class SavedModelConfig(DataConfig):
   )
   preprocess: str = option(
     'torch',
-    'How the model wants its pixels: imagenet (BGR, mean taken away, as the ResNets and VGGs of '
+    'How the model wants its pixels: imagenet (BGR, mean subtracted, as the ResNets and VGGs of '
     'tf_keras.applications), torch ((x / 255 - mean) / std), 0..1, -1..1 (as its MobileNets), or '
     'none (0 to 255).',
     choices=tuple(_PREPROCESS),

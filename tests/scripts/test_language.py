@@ -1,4 +1,4 @@
-"""Spelling, and the project's word list, over all text."""
+"""Spelling and the project's word list over all text; short sentences in what users read."""
 
 import re
 import shutil
@@ -21,9 +21,26 @@ WORDS = {
   r'(?:is|are) told': 'is given, is printed',
   r'of its own': 'separate, its own',
   r'goes? on behind': 'continues from',
-  r'behind (?:a|the|each|every) (?:layer|phase|training|convolution|compression)': 'after',
+  r'behind': 'after',
   r'(?:is|are) called so': 'has that name',
+  r'stands? in it': 'contains',
+  r'harms? alike': 'until the loss rises equally',
+  r'(?:the )?nearest name is': 'did you mean ...?',
 }
+# The same in what users read: pages, help texts (docs/flags.md has all of them), reports.
+PAGE_WORDS = {
+  r'tells?(?! (?:\w+ ){0,3}(?:apart|from)\b)': 'reports, prints, shows',
+  r'(?:be|being|been) told': 'be measured, be known, within the noise',
+  r'go(?:es)? on(?! masks)': 'resumes, continues',
+  r'(?:take|takes|taken|took) away': 'remove',
+  r'com(?:e|es|ing) back': 'regrow, is returned',
+  r'(?:a|the|prunable) shares? of': 'fraction, ratio',
+  r'so (?:many|much) as harms': 'until the loss rises equally',
+}
+LONGEST = 40
+"""Words of a sentence, or of a part of one up to a colon or semicolon; code does not count."""
+LONGEST_HELP = 50
+"""The same of a help text, which may list its choices."""
 
 
 def texts():
@@ -44,12 +61,85 @@ def test_spelling():
   assert done.returncode == 0, done.stdout
 
 
-def test_words_that_readers_stumble_over():
-  pattern = re.compile(rf'\b(?:{"|".join(WORDS)})\b', re.IGNORECASE)
-  found = [
-    f'{path.relative_to(ROOT)}:{number}: {match[0]}'
-    for path in texts()
+def lines_with(words, paths):
+  """Lines that have one of the words, each with what to write."""
+  patterns = [(re.compile(rf'\b(?:{word})\b', re.IGNORECASE), use) for word, use in words.items()]
+  return [
+    f'{path.relative_to(ROOT)}:{number}: {match[0]} -> {use}'
+    for path in paths
     for number, line in enumerate(path.read_text(encoding='utf-8').splitlines(), 1)
+    for pattern, use in patterns
     if (match := pattern.search(line))
   ]
+
+
+def test_words_that_readers_stumble_over():
+  found = lines_with(WORDS, texts())
   assert not found, '\n'.join(found)
+
+
+def test_words_that_users_stumble_over():
+  found = lines_with(PAGE_WORDS, [*pages(), *(ROOT / 'utils/deploy/pages').rglob('*.j2')])
+  assert not found, '\n'.join(found)
+
+
+def pages():
+  return [*PAGES, *sorted((ROOT / 'docs').glob('*.md'))]
+
+
+def paragraphs(text):
+  """A page's prose: paragraphs and points of lists in one line each, without tables; code is a tick."""
+  text = re.sub(r'```.*?```|<!--.*?-->', '\n\n', text, flags=re.DOTALL)
+  for block in re.split(r'\n\s*\n|\n(?=\s*(?:[-*] |\d+\. |[|#]))', text):
+    if not block.lstrip().startswith(('|', '#')):
+      yield ' '.join(re.sub(r'`[^`]*`', '`', block).split())
+
+
+def too_long(text, most):
+  """Sentences with more words."""
+  return [
+    sentence
+    for sentence in re.split(r'[.!?:;](?=\s)', text)
+    if len(re.findall(r"[A-Za-z][\w'-]*", sentence)) > most
+  ]
+
+
+def test_sentences_are_short():
+  found = [
+    f'{path.relative_to(ROOT)}: {sentence.strip()}'
+    for path in pages()
+    for paragraph in paragraphs(path.read_text(encoding='utf-8'))
+    for sentence in too_long(paragraph, LONGEST)
+  ]
+  assert not found, '\n'.join(found)
+
+
+def test_no_word_is_there_twice():
+  found = [
+    f'{path.relative_to(ROOT)}: {match[0]}'
+    for path in pages()
+    for paragraph in paragraphs(path.read_text(encoding='utf-8'))
+    for match in re.finditer(r'\b([a-z]{2,}) \1\b', paragraph, re.IGNORECASE)
+  ]
+  assert not found, '\n'.join(found)
+
+
+def test_help_texts_are_short_sentences():
+  page = (ROOT / 'docs/flags.md').read_text(encoding='utf-8')
+  rows = re.findall(r'^\| `--(\w+)` \|.*\| ([^|]+) \|$', page, re.MULTILINE)
+  assert len(rows) > 300
+  for flag, text in rows:
+    assert text.endswith('.'), flag
+    assert not too_long(re.sub(r'`[^`]*`', ' ', text), LONGEST_HELP), flag
+
+
+def test_what_the_checks_find():
+  """Each of them, in a text that a person can check by hand."""
+  prose, rest = 'One `a b` two three. Four\nfive: six.', '| table |\n\n```\ncode\n```\n- point'
+  assert list(paragraphs(f'{prose}\n\n{rest}')) == ['One ` two three. Four five: six.', '- point']
+  assert too_long('One two three. Four five: six.', 2) == ['One two three']
+  assert not too_long('One two three. Four five: six.', 3)
+  for right in ('tell them apart', 'told', 'channels go on masks'):
+    assert not any(re.search(rf'\b(?:{word})\b', right) for word in PAGE_WORDS)
+  for wrong in ('tells what it does', 'the search goes on', 'a share of the weights'):
+    assert any(re.search(rf'\b(?:{word})\b', wrong) for word in PAGE_WORDS)
