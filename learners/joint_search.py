@@ -31,6 +31,7 @@ from secateurs.learners.search.learner import SearchLearner
 from secateurs.learners.search.parts import survey
 from secateurs.learners.search.state import JsState, Try
 from secateurs.learners.search.trying import choose_step, drop_of
+from secateurs.utils.deploy.packed.halves import halve
 from secateurs.utils.errors import UserError
 from secateurs.utils.graph import narrowed_norms
 from secateurs.utils.training import distributed
@@ -59,6 +60,13 @@ class JointSearchLearner(SearchLearner):
       else Phase('search', self._search, title='try smaller and smaller networks'),
       Phase('finetune', self._finetune, self.state.final_steps),
     ]
+
+  def closing_phases(self) -> list[Phase]:
+    """For a packed file, the weights that it will have."""
+    planned = None if self._plan is None else self._plan.file
+    if 'packed' not in (self.config.file, planned):
+      return []
+    return [Phase('halves', self._halve, title='round what is no shared weight to 16 bits')]
 
   def findings(self) -> Findings:
     """The path of the search, what was taken, and what more loss would buy."""
@@ -205,6 +213,10 @@ class JointSearchLearner(SearchLearner):
 
   # The end.
 
+  def _halve(self) -> None:
+    if self.state.file == 'packed':
+      halve(self.model)
+
   def _finetune(self) -> None:
     state, config = self.state, self.config
     before = state.tries[state.chosen - 1] if state.chosen else None
@@ -213,6 +225,7 @@ class JointSearchLearner(SearchLearner):
     if self._shadows is not None and self.session.starts_over('finetune'):
       self._shadows.start()
     self._train('finetune', self.model, state.final_steps)
+    self._halve()
     model = self.settings.in_float32(self.model)
     judged = self._judge(self._costs.predictor(model))
     drop = drop_of(state.reference, judged)

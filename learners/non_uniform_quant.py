@@ -41,6 +41,7 @@ from secateurs.learners.weights.schedule import round_density
 from secateurs.utils.buckets import Buckets
 from secateurs.utils.deploy.files.export_files import Writer
 from secateurs.utils.deploy.packed.export import stage_sizes, write_packed
+from secateurs.utils.deploy.packed.halves import halve
 from secateurs.utils.errors import UserError
 from secateurs.utils.training import distributed
 from secateurs.utils.training.engine.hooks import Constraint, Hooks
@@ -76,7 +77,11 @@ class NonUniformQuantLearner(CompressionLearner):
         ),
       ]
     share = Phase('share', self._share, of_sharing)
-    return [*pruned, share, Phase('stages', self._measure_stages)]
+    return [*pruned, share]
+
+  def closing_phases(self) -> list[Phase]:
+    """The packed file's bytes, with the weights that it will have."""
+    return [Phase('stages', self._measure_stages)]
 
   def prepare(self) -> None:
     """Makes masks and codebooks, and checks what can be known before all work."""
@@ -192,7 +197,8 @@ class NonUniformQuantLearner(CompressionLearner):
     )
 
   def _measure_stages(self) -> None:
-    """Writes the network after each stage, and keeps the bytes."""
+    """Rounds the weights that the file has to 16 bits, and keeps its bytes after each stage."""
+    halve(self.model)
     model = self.helper.task.deployable(self.compressed_model())
 
     def measure() -> dict[str, int]:

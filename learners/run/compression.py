@@ -38,6 +38,10 @@ class CompressionLearner(MeasuredLearner):
     """The phases between the baseline and the measuring."""
     raise NotImplementedError
 
+  def closing_phases(self) -> list[Phase]:
+    """The phases after all training in float32, before the network is quantised and measured."""
+    return []
+
   @property
   def keeps_all(self) -> str | None:
     """The flag that asks for nothing to go, as it is written: then the model stays as it is."""
@@ -80,6 +84,7 @@ class CompressionLearner(MeasuredLearner):
       Phase('baseline', self._baseline, self._baseline_steps()),
       *self.compression_phases(),
       *self._batch_norm_phases(),
+      *self.closing_phases(),
       *self.quantization_phases(),
       self.measure_phase(),
     ]

@@ -71,7 +71,7 @@ class Costs:
       kernels = kernels_by_name(plain)
       coded = {places[kernel.ref()]: whole_kernel(kernel) for kernel in kernels.values()}
       with rounded(kernels, bits or {}):
-        return pack(plain, coded)
+        return pack(plain, coded, rounding=True)
     return tflite_bytes(deployable)
 
   def of(self, model: keras.Model, bits: Mapping[str, int] | None = None) -> float:

@@ -18,6 +18,7 @@ from secateurs.learners.search.building import Repair
 from secateurs.learners.search.networks import NetworkLearner
 from secateurs.learners.search.state import Try
 from secateurs.learners.search.trying import Judge, drop_of
+from secateurs.utils.deploy.packed.halves import halve
 from secateurs.utils.training import distributed
 from secateurs.utils.training.engine.hooks import Hooks
 from secateurs.utils.training.models.quantization import zero_masks
@@ -52,6 +53,8 @@ class SearchLearner(NetworkLearner):
     """Trains and judges the candidate, and decides whether the search goes on from it."""
     state, config, began = self.state, self.config, time.perf_counter()
     self._train(*self._lesson(tried))
+    if state.file == 'packed':
+      halve(self._candidate)
     model = self.settings.in_float32(self._candidate)
     if tried.number == 0:
       self._refer(model)

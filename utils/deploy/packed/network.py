@@ -4,8 +4,8 @@
   header length (u32), header: deflated JSON, then the weights in the order of the header.
 
 The header holds the network as tf_keras serialises it, and for each weight its name, shape, bytes, and
-for kernels how they are bucketed. Other weights follow as they are, deflated
-together.
+for kernels how they are bucketed. Other weights follow, deflated together, float32 as float16 where
+that holds them exactly; of each the first bytes of all values come first, then the second ones.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ import tf_keras as keras
 
 from secateurs.utils.buckets import Buckets
 from secateurs.utils.deploy.packed import kernels
+from secateurs.utils.deploy.packed.halves import are_halves, in_halves
 from secateurs.utils.errors import UserError
 from secateurs.utils.unpacking import inflated, require_room
 from secateurs.utils.untrusted import refuse_config
@@ -35,13 +36,20 @@ _MAX_HEADER = 256 << 20
 _REMEDY = 'give a .dc file that this program wrote, or run the export again'
 
 
-def pack(model: keras.Model, buckets: Mapping[int, Buckets], stage: str = 'huffman') -> bytes:
+def pack(
+  model: keras.Model,
+  buckets: Mapping[int, Buckets],
+  stage: str = kernels.ALL,
+  *,
+  rounding: bool = False,
+) -> bytes:
   """The content of a .dc file.
 
   Args:
     model: functional, of layers that plain tf_keras loads.
     buckets: of the weights that are coded, by their place in `model.weights`.
     stage: the last stage of `kernels.STAGES` that is used.
+    rounding: whether weights are rounded to 16 bits; else those that 16 bits hold take no more.
   """
   bare = keras.Model(model._nested_inputs, model._nested_outputs, name=model.name)
   values = {weight.ref(): weight.numpy() for weight in model.weights}
@@ -49,6 +57,7 @@ def pack(model: keras.Model, buckets: Mapping[int, Buckets], stage: str = 'huffm
   entries, parts, others = [], [], []
   for weight in bare.weights:
     value, kind = values[weight.ref()], coded.get(weight.ref())
+    value = in_halves(value) if rounding else value
     entry: dict[str, Any] = {'name': weight.name.split(':')[0], 'shape': list(value.shape)}
     if kind is not None:
       part = kernels.write(value, kind, stage)
@@ -57,7 +66,9 @@ def pack(model: keras.Model, buckets: Mapping[int, Buckets], stage: str = 'huffm
       entry['buckets'] = [kind.kind, kind.size, kind.channel_axes]
     else:
       entry['type'] = value.dtype.str
-      others.append(value.tobytes())
+      if stage == kernels.ALL and are_halves(value):
+        value, entry['half'] = value.astype(np.float16), 1
+      others.append(_by_place(value))
     entries.append(entry)
   rest = b''.join(others)
   deflated = zlib.compress(rest, 9)
@@ -65,6 +76,7 @@ def pack(model: keras.Model, buckets: Mapping[int, Buckets], stage: str = 'huffm
     'network': keras.saving.serialize_keras_object(bare),
     'weights': entries,
     'others': len(deflated),
+    'by_place': 1,
   }
   head = zlib.compress(json.dumps(header, separators=(',', ':')).encode(), 9)
   body = struct.pack('<I', len(head)) + head + b''.join(parts) + deflated
@@ -122,7 +134,7 @@ def _parsed(body: bytes, name: str | os.PathLike) -> Packed:
   place, found = 4 + length, []
   entries = header['weights']
   require_room(sum(map(_nb_bytes, entries)), name)
-  others = sum(_nb_bytes(entry) for entry in entries if 'bytes' not in entry)
+  others = sum(_nb_stored(entry) for entry in entries if 'bytes' not in entry)
   rest = inflated(body[len(body) - header['others'] :], others)
   taken = 0
   for entry in entries:
@@ -132,11 +144,27 @@ def _parsed(body: bytes, name: str | os.PathLike) -> Packed:
       place += entry['bytes']
       found.append(kernels.read(part, Buckets(shape, *entry['buckets'])))
     else:
-      kind = np.dtype(entry['type'])
-      nb_bytes = int(np.prod(shape)) * kind.itemsize
-      found.append(np.frombuffer(rest[taken : taken + nb_bytes], kind).reshape(shape))
+      stored, nb_bytes = _stored(entry), _nb_stored(entry)
+      data = rest[taken : taken + nb_bytes]
+      if header.get('by_place'):  # Files of the first edition have none.
+        data = np.frombuffer(data, np.uint8).reshape(stored.itemsize, -1).T.tobytes()
+      found.append(np.frombuffer(data, stored).reshape(shape).astype(entry['type'], copy=False))
       taken += nb_bytes
   return Packed(header['network'], found)
+
+
+def _by_place(value: np.ndarray) -> bytes:
+  """First bytes of all values, then second ones, and so on: equal ones are nearer to each other."""
+  return np.frombuffer(value.tobytes(), np.uint8).reshape(-1, value.itemsize).T.tobytes()
+
+
+def _stored(entry: dict[str, Any]) -> np.dtype:
+  """In what type a weight that is not coded lies in the file."""
+  return np.dtype('<f2' if entry.get('half') else entry['type'])
+
+
+def _nb_stored(entry: dict[str, Any]) -> int:
+  return math.prod(entry['shape']) * _stored(entry).itemsize
 
 
 def _nb_bytes(entry: dict[str, Any]) -> int:

@@ -66,6 +66,10 @@ class Reader:
     """The next float32 numbers."""
     return np.frombuffer(self.take(4 * number), '<f4')
 
+  def halves(self, number: int) -> np.ndarray:
+    """The next float16 numbers, as float32."""
+    return np.frombuffer(self.take(2 * number), '<f2').astype(np.float32)
+
   def symbols(self) -> np.ndarray:
     """The symbols of the next stream, int64 [n].
 
