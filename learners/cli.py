@@ -119,8 +119,8 @@ def _run(experiment: Callable[[], Any], argv: list[str]) -> int:
       f'{unparsed[1]!r} is not a flag: flags are written --name value or --name=value.'
     )
   links = [] if values.chain is None else chain.read_chain(values.chain)
-  makes = [_maker(parsed([*argv, *link.arguments()])[0], by_learner) for link in links]
-  make = None if links else _maker(values, by_learner)
+  makes = [_maker(parsed([*argv, *link.arguments()])[0], by_learner, values) for link in links]
+  make = None if links else _maker(values, by_learner, values)
   distributed.start()
   helper = spec.make(*(read_config(c, values) for c in spec.configs))
   if make is None:
@@ -146,9 +146,11 @@ def _defined(configs: Sequence[type[Config]]) -> flags.FlagValues:
 
 
 def _maker(
-  values: flags.FlagValues, by_learner: Mapping[str, type[Config]]
+  values: flags.FlagValues, by_learner: Mapping[str, type[Config]], data: flags.FlagValues
 ) -> Callable[..., MeasuredLearner]:
   """Makes the learner that flags name from a helper; options replace the configs' fields.
+
+  The learner's defaults of the data's flags are set in `data`, where these were not given.
 
   Raises:
     UserError: an unknown learner, a value out of range, or a flag of another learner.
@@ -168,6 +170,9 @@ def _maker(
     'quantization': read_config(QuantConfig, values),
     'method': None if method is None else method.name,
   }
+  for name, value in configs['config'].data_defaults.items():
+    if name in data and not data[name].present:
+      data[name].value = value
   return lambda helper, **changes: learner_class(
     helper, run=dataclasses.replace(run, **changes), **configs
   )

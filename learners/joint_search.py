@@ -22,7 +22,7 @@ from secateurs.learners.run.compression import extended
 from secateurs.learners.run.console import say
 from secateurs.learners.run.phases import Phase
 from secateurs.learners.run.results.reporting import Findings
-from secateurs.learners.run.training.judging import judging_notes, judging_samples, judging_split
+from secateurs.learners.run.training.judging import judging_samples
 from secateurs.learners.search import findings, opening, planning, stepping, telling
 from secateurs.learners.search.building import bits_after, repaired
 from secateurs.learners.search.config import JsConfig
@@ -79,7 +79,7 @@ class JointSearchLearner(SearchLearner):
       notes += [norms_note(names)] if names else []
     return extended(
       super().findings(),
-      [*notes, *judging_notes(self.helper)],
+      notes,
       requested={'plan': plan} if planned else findings.requested(config),
       extra=findings.figures(config, state),
     )
@@ -102,8 +102,8 @@ class JointSearchLearner(SearchLearner):
     super().dry_run()
     if self._plan is not None:
       return
-    samples = self.helper.nb_samples(judging_split(self.helper))
-    say(telling.plan(self.config, min(samples, self.config.nb_smpls_judge)))
+    held_out = self.helper.nb_samples('val')
+    say(telling.plan(self.config, min(held_out, self.config.nb_smpls_judge)))
 
   # Before the search.
 

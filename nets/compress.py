@@ -73,10 +73,11 @@ def compress(
     settings = {name.removeprefix(prefix): value for name, value in method.settings.items()}
     given['config'] = learner_class.Config.with_settings(settings, given['config'])
   made = {part: config(**given[part]) for part, config in _SHARED.items()}
-  helper = _helper(model, train, test, options)
+  config = learner_class.Config(**given['config'])
+  helper = _helper(model, train, test, {**config.data_defaults, **options})
   return learner_class(
     helper,
-    learner_class.Config(**given['config']),
+    config,
     method=None if method is None else method.name,
     **made,
   ).train()

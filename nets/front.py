@@ -14,12 +14,14 @@ from pathlib import Path
 from typing import Any
 
 JOINT = 'joint-search'
-DEFAULTS = {'nb_smpls_val': -1, 'enbl_dst': True, 'enbl_bf16': True}
+DEFAULTS = {'enbl_dst': True, 'enbl_bf16': True}
 """Flags of `compress` whose defaults differ from those of a single learner."""
 
 _ARRAYS = ('.npy', '.npz')
 _IMAGES = ('.jpg', '.jpeg', '.png')
 
+# The fields of JsConfig but for its paths, which are those of --run_dir. They stand here so that the
+# command is there at once: JsConfig takes TensorFlow along.
 _SHORT = (
   'max_drop',
   'minimise',
@@ -39,6 +41,9 @@ _SHORT = (
   'weight_bits',
   'trunk',
   'skip',
+  'norms',
+  'heads',
+  'even_splits',
 )
 _USAGE = """usage: secateurs COMMAND ...
 
@@ -116,7 +121,9 @@ def _long(flag: str) -> str:
   """A flag of joint-search with its prefix."""
   name, equals, value = flag.partition('=')
   bare = name.lstrip('-')
-  return f'--js_{bare}{equals}{value}' if name.startswith('-') and bare in _SHORT else flag
+  no = 'no' if bare.startswith('no') and bare not in _SHORT else ''
+  field = bare.removeprefix(no)
+  return f'--{no}js_{field}{equals}{value}' if name.startswith('-') and field in _SHORT else flag
 
 
 def _without(flags: list[str], name: str) -> tuple[list[str], str | None]:

@@ -132,6 +132,11 @@ class Config:
       if field.metadata.get('affects_result', True) or not affecting_result
     }
 
+  @property
+  def data_defaults(self) -> Mapping[str, Any]:
+    """Defaults of the data's flags that a learner with this config has in place of the usual ones."""
+    return {}
+
   @classmethod
   def default_flags(cls) -> dict[str, Any]:
     """Maps flag names to default values."""

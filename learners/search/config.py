@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
+from typing import Any
 
 from secateurs.learners.channels.configs import ChannelConfig
 from secateurs.learners.search.quantities import (
@@ -108,6 +110,11 @@ class JsConfig(ChannelConfig):
   def kinds(self) -> tuple[str, ...]:
     """What may go."""
     return tuple(kind.strip() for kind in self.take.split(',') if kind.strip())
+
+  @property
+  def data_defaults(self) -> Mapping[str, Any]:
+    """A fifth of the training samples is held out for tries, unless others judge them."""
+    return {'nb_smpls_val': -1} if self.judge == 'held-out' else {}
 
   @property
   def cost(self) -> str:

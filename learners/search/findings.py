@@ -11,7 +11,7 @@ from secateurs.learners.search.confidence import Drop, least_samples, samples_fo
 from secateurs.learners.search.config import JsConfig
 from secateurs.learners.search.planning import path_of
 from secateurs.learners.search.state import JsState, Try
-from secateurs.learners.search.telling import amount, points
+from secateurs.learners.search.telling import amount, judges, points
 from secateurs.utils.deploy.reports.blocks import median_latency
 from secateurs.utils.training.tasks.scores import Score
 
@@ -55,11 +55,9 @@ def _eight_bits(config: JsConfig, state: JsState, trained: bool) -> str | None:
 def _held_out(config: JsConfig, state: JsState) -> str:
   if not state.chosen:
     return _nothing_taken(config, state)
-  last, kind = state.final or {}, 'held-out samples'
-  if config.judge == 'half':
-    kind = 'evaluation samples that judged tries'
+  last = state.final or {}
   return (
-    f'On {state.nb_judged} {kind} the score dropped by {points(state, last["drop"])} against '
+    f'On {state.nb_judged} {judges(config)} the score dropped by {points(state, last["drop"])} against '
     f'{state.reference_is}, with 95 % confidence by at most {points(state, last["most"])}. Search: '
     f'{state.ended}'
   )
@@ -82,7 +80,7 @@ def _nothing_taken(config: JsConfig, state: JsState) -> str:
   )
   return (
     f'No try kept to the limit of {points(state, config.max_drop)} with 95 % confidence on '
-    f'{state.nb_judged} held-out samples, so that only the kind of file ({state.file}) has '
+    f'{state.nb_judged} {judges(config)}, so that only the kind of file ({state.file}) has '
     f'changed.{seen}'
   )
 
@@ -93,7 +91,7 @@ def _samples_needed(config: JsConfig, state: JsState, tried: Try) -> str:
   number = samples_for(drop, config.max_drop, state.nb_judged)
   if number is None:
     return ''
-  return f'; about {number:,} held-out samples would show such a drop to be within the limit'
+  return f'; about {number:,} samples would show such a drop to be within the limit'
 
 
 def more_would_buy(config: JsConfig, state: JsState) -> str | None:

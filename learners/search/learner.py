@@ -12,7 +12,7 @@ import tf_keras as keras
 
 from secateurs.learners.run.console import say
 from secateurs.learners.run.preflight.checks import Check
-from secateurs.learners.run.training.judging import judging_samples, judging_split
+from secateurs.learners.run.training.judging import judging_samples
 from secateurs.learners.search import opening, samples, stepping, telling
 from secateurs.learners.search.building import Repair
 from secateurs.learners.search.networks import NetworkLearner
@@ -29,11 +29,12 @@ class SearchLearner(NetworkLearner):
 
   def preflight(self) -> list[Check]:
     """As of all learners, and whether a drop can be seen on so many samples at all."""
-    return [*super().preflight(), self._require_tellable]
+    held_out = functools.partial(samples.require_held_out, self.helper)
+    return [*super().preflight(), held_out, self._require_tellable]
 
   def _require_tellable(self) -> None:
-    if self.helper.task.name == 'classification' and self._plan is None:
-      held_out = self.helper.nb_samples(judging_split(self.helper))
+    held_out = self.helper.nb_samples('val')
+    if held_out and self.helper.task.name == 'classification' and self._plan is None:
       opening.require_tellable(self.config, min(held_out, self.config.nb_smpls_judge), True)
 
   @functools.cached_property

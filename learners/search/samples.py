@@ -13,6 +13,7 @@ from secateurs.learners.channels.repair.method import NB_BATCHES, Method, nb_poi
 from secateurs.learners.run.helper import Helper
 from secateurs.learners.run.settings import Settings
 from secateurs.learners.search.building import Repair
+from secateurs.utils.errors import UserError
 from secateurs.utils.graph.flat.walk import flatten_model
 from secateurs.utils.training import distributed
 from secateurs.utils.training.layerwise.maps import MapStore
@@ -20,6 +21,20 @@ from secateurs.utils.training.models.batch_norm import batches_for
 
 _BATCH = 64
 _MAX_MAP_BYTES = 1 << 30
+
+
+def require_held_out(helper: Helper) -> None:
+  """Checks that there are samples to judge on that no training sees.
+
+  Raises:
+    UserError: there are none.
+  """
+  if not helper.nb_samples('val'):
+    raise UserError(
+      'A search judges on samples that it does not train on, but none are held out of training: give '
+      '--nb_smpls_val -1 (a fifth of them; a tf.data.Dataset holds out none), or --js_judge half, '
+      'which takes half of the evaluation set.'
+    )
 
 
 def bn_batches(settings: Settings, augment: str, model: keras.Model) -> Iterable[tf.Tensor]:
@@ -62,7 +77,8 @@ def _inputs(
 class HalfJudging:
   """A helper whose validation split is every second evaluation sample; the others are the evaluation's.
 
-  No network has seen them, and all training samples are left to train on.
+  No network has seen them, and all training samples are left to train on: none are held out of them
+  unless --nb_smpls_val says so.
   """
 
   def __init__(self, helper: Helper) -> None:

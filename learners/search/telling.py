@@ -24,6 +24,11 @@ def a_file(kind: str) -> str:
   return f'an {kind} file' if kind == 'int8' else f'a {kind} file'
 
 
+def judges(config: JsConfig) -> str:
+  """What judges tries."""
+  return 'held-out samples' if config.judge == 'held-out' else 'evaluation samples that judge tries'
+
+
 def points(state: JsState, value: float) -> str:
   """A difference of a score: in points, or of a score that is no fraction as it is."""
   return f'{100 * value:+.2f} pt' if state.percent else f'{value:+.4g}'
@@ -47,7 +52,7 @@ def opening(config: JsConfig, state: JsState, score: Score) -> str:
   goal = '' if config.limit is None else f', to be at most {amount(config.cost, config.limit)}'
   return (
     f'survey  {_NAMES[config.cost]} {whole}, in {a_file(state.file)} {start}{goal}; {score} on '
-    f'{state.nb_judged} held-out samples, {wanted}; tries train {state.try_steps} steps, the end '
+    f'{state.nb_judged} {judges(config)}, {wanted}; tries train {state.try_steps} steps, the end '
     f'{state.final_steps}'
   )
 

@@ -1,3 +1,4 @@
+import dataclasses
 import os
 import re
 import subprocess
@@ -6,7 +7,10 @@ import zipfile
 
 import pytest
 
+from secateurs.learners.run.configs import DistillConfig, QuantConfig, RunConfig, TrainConfig
+from secateurs.learners.search.config import JsConfig
 from secateurs.nets import front
+from secateurs.nets.saved_model import SavedModelConfig
 from secateurs.utils.errors import UserError
 
 
@@ -17,7 +21,6 @@ def test_a_model_and_data_become_flags_of_the_search(tmp_path):
   assert model == 'model.keras'
   assert flags == [
     '--learner=joint-search',
-    '--nb_smpls_val=-1',
     '--enbl_dst',
     '--enbl_bf16',
     '--data_set=image_folder',
@@ -28,6 +31,21 @@ def test_a_model_and_data_become_flags_of_the_search(tmp_path):
     '--seed',
     '3',
   ]
+
+
+def test_flags_of_the_search_need_no_prefix():
+  given = ['m', '--norms', 'cut', '--noeven_splits', '--heads=whole', '--nb_tries', '3']
+  expected = ['--js_norms', 'cut', '--nojs_even_splits', '--js_heads=whole', '--js_nb_tries', '3']
+  assert front.compress_arguments(given)[1][3:] == expected
+  assert front.with_prefix({'norms': 'cut', 'seed': 1}) == {'js_norms': 'cut', 'seed': 1}
+  assert set(front._SHORT) == set(fields(JsConfig)) - {'save_path', 'save_path_eval'}
+  # As of the run, --max_drop is how far an int8 file may fall behind: the search has its own.
+  others = (RunConfig, TrainConfig, DistillConfig, QuantConfig, SavedModelConfig)
+  assert set(front._SHORT) & {name for one in others for name in fields(one)} == {'max_drop'}
+
+
+def fields(config):
+  return [field.name for field in dataclasses.fields(config)]
 
 
 def test_a_learner_keeps_its_own_flags(tmp_path):

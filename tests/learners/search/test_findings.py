@@ -49,7 +49,7 @@ def test_a_search_that_took_nothing_says_why():
   (note, _) = findings.notes(JsConfig(max_drop=0.01), state(tried(1, 70e3, 0.013, drop=0.004)))
   assert 'No try kept to the limit of +1.00 pt' in note
   # (0.013 - 0.004)^2 / (0.01 - 0.004)^2 times as many samples.
-  assert 'about 1,125 held-out samples would show such a drop' in note
+  assert 'about 1,125 samples would show such a drop' in note
   (note,) = findings.notes(JsConfig(max_bytes='200kB'), state())
   assert 'needs 100.0 kB in its int8 file, which is within the limit of 200.0 kB' in note
 
