@@ -97,13 +97,14 @@ class JointSearchLearner(SearchLearner):
     report['notes'].insert(0, verdict)
     say(verdict)
 
-  def dry_run(self) -> None:
+  def dry_run(self) -> float:
     """As of all learners; and what the search would try, and for how long."""
-    super().dry_run()
+    seconds = super().dry_run()
     if self._plan is not None:
-      return
+      return seconds
     held_out = self.helper.nb_samples('val')
     say(telling.plan(self.config, min(held_out, self.config.nb_smpls_judge)))
+    return seconds
 
   # Before the search.
 

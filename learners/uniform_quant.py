@@ -35,7 +35,8 @@ from secateurs.learners.quant.configs import FLOAT_BITS, UqlConfig
 from secateurs.learners.quant.state import UqlState
 from secateurs.learners.run.compression import CompressionLearner, extended
 from secateurs.learners.run.console import say
-from secateurs.learners.run.phases import Phase
+from secateurs.learners.run.phases import MEASURE, Phase
+from secateurs.learners.run.preflight.work import Work
 from secateurs.learners.run.results.reporting import Findings
 from secateurs.learners.run.training.judging import judging_notes
 from secateurs.learners.run.training.trials import require_optuna
@@ -87,6 +88,11 @@ class UniformQuantLearner(CompressionLearner):
   def extra_variables(self) -> Mapping[str, tf.Variable]:
     """Exact weights, grids, and which weights stay."""
     return self._shadows.tensors()
+
+  def work_of(self, phase: str) -> Work:
+    """As of all learners; the packed file is evaluated and timed, too."""
+    packed = Work(self.helper.nb_samples('eval'), 0, 1) if phase == MEASURE else Work()
+    return super().work_of(phase) + packed
 
   def further_formats(self) -> Mapping[str, Writer]:
     """The smallest file that TensorFlow Lite can hold."""

@@ -12,7 +12,9 @@ import numpy as np
 from secateurs.learners.channels.allocation import filter_scan
 from secateurs.learners.channels.allocation.fitness import Fitness, Training
 from secateurs.learners.channels.allocation.ranked import Ranked, Site
+from secateurs.learners.channels.allocation.registry import ALLOCATIONS, SCORE
 from secateurs.learners.channels.criteria.judged import batches_of_all, rank_stability
+from secateurs.learners.channels.criteria.registry import CRITERIA
 from secateurs.learners.channels.criteria.unit_ranking import Ranking
 from secateurs.learners.channels.cuts.chosen_layers import chosen
 from secateurs.learners.channels.cuts.cutting import RowMasks
@@ -25,6 +27,7 @@ from secateurs.learners.channels.learner import ChannelLearner
 from secateurs.learners.channels.repair.method import NB_BATCHES, Method, nb_points
 from secateurs.learners.run.compression import extended
 from secateurs.learners.run.files import with_ending
+from secateurs.learners.run.preflight.work import Work
 from secateurs.learners.run.results.reporting import Findings
 from secateurs.learners.run.training.judging import Judge, judging_notes, judging_samples
 from secateurs.learners.run.training.trainer import weight_decay
@@ -141,12 +144,28 @@ class FilterLearner(ChannelLearner):
       self.state.ranks = rank_stability(batches_of_all(found.found['rank']))
     return Ranked(graph, units, found.keys, found.stays)
 
+  def work_of(self, phase: str) -> Work:
+    """As of all learners of channels, and the samples that a criterion of data is taken over."""
+    found = super().work_of(phase)
+    if phase in ('allocate', 'prune') and CRITERIA.find(self.config.criterion).on_data:
+      found += Work(self._nb_score_batches() * self.config.batch_size)
+    if phase != 'allocate':
+      return found
+    config = self.config
+    measures, nb_judged = ALLOCATIONS.find(config.prune_option).measures, 0
+    if measures == SCORE:  # Of filter-pruned alone.
+      nb_judged = config.nb_smpls_reward
+    each = filter_scan.images_a_unit(measures, nb_judged, self.helper)
+    graph = self.graph(self.helper.build_model(self.settings.run.seed))
+    return found + Work(each * len(self.units(graph).units))
+
   @functools.cached_property
   def _score_samples(self) -> list[tuple]:
-    config = self.config
-    wanted = config.nb_batches or _NB_SCORE_BATCHES
-    nb_batches = self.nb_batches_within(wanted, config.batch_size)
-    return self.samples('score', nb_batches, config.batch_size)
+    return self.samples('score', self._nb_score_batches(), self.config.batch_size)
+
+  def _nb_score_batches(self) -> int:
+    wanted = self.config.nb_batches or _NB_SCORE_BATCHES
+    return self.nb_batches_within(wanted, self.config.batch_size)
 
   def refit_images(self) -> list[np.ndarray]:
     """Batches that layers are refit over."""

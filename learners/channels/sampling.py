@@ -14,11 +14,12 @@ from secateurs.learners.channels.refit_memory import cache_bytes, refit_need
 from secateurs.learners.run.compression import CompressionLearner
 from secateurs.learners.run.preflight import checks
 from secateurs.learners.run.preflight.estimate import Need
+from secateurs.learners.run.preflight.work import Work
 from secateurs.utils.graph.flat.walk import flatten_model
 from secateurs.utils.training import distributed
 from secateurs.utils.training.layerwise.linear import MAX_ROWS
 from secateurs.utils.training.layerwise.maps import MapStore
-from secateurs.utils.training.models.batch_norm import batches_for
+from secateurs.utils.training.models.batch_norm import batch_norms, batches_for
 from secateurs.utils.training.models.weights import (
   assign_weights,
   copy_weights,
@@ -37,6 +38,16 @@ class SamplingLearner(CompressionLearner):
   def nb_refit_samples(self) -> int:
     """How many samples layers are refit over; 0 if none is."""
     return 0
+
+  def work_of(self, phase: str) -> Work:
+    """As of all learners; refits run both networks on their samples, and slicing evaluates twice."""
+    if phase == 'prune':
+      return Work(2 * self.nb_refit_samples())
+    if phase == 'slice':
+      nb_batches, size = batches_for(self.model, self.helper.nb_samples('train'))
+      nb_images = nb_batches * size if batch_norms(self.model) else 0
+      return Work(2 * self.helper.nb_samples('eval') + nb_images)
+    return super().work_of(phase)
 
   def memory_needs(self) -> list[Need]:
     """As of all learners, and what refitting layers takes."""

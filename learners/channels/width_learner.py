@@ -7,6 +7,8 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
+from secateurs.learners.channels.allocation.amc_config import AMC
+from secateurs.learners.channels.allocation.sensitivity import numbers_kept
 from secateurs.learners.channels.allocation.width_site import Site
 from secateurs.learners.channels.configs import WidthConfig
 from secateurs.learners.channels.criteria.registry import CRITERIA, Samples, unit_scores
@@ -18,8 +20,10 @@ from secateurs.learners.channels.widths import Widths
 from secateurs.learners.run.compression import extended
 from secateurs.learners.run.files import with_ending
 from secateurs.learners.run.phases import Phase
+from secateurs.learners.run.preflight.work import Work
 from secateurs.learners.run.results.reporting import Findings
-from secateurs.learners.run.training.judging import judging_notes
+from secateurs.learners.run.training.divergence import NB_IMAGES
+from secateurs.learners.run.training.judging import judging_notes, judging_split
 from secateurs.learners.run.training.trials import require_optuna
 from secateurs.learners.run.training.workers import require_one_process
 from secateurs.utils.deploy.latency_table.table import read_table
@@ -74,6 +78,20 @@ class WidthLearner(ChannelLearner):
       *([Phase('latency', self.widths.meet_latency)] if target else []),
       *([Phase('allocate', self._allocate)] if self.widths.by_budget else []),
     ]
+
+  def work_of(self, phase: str) -> Work:
+    """As of all learners of channels, and the scan of every unit, and what a search judges."""
+    if phase != 'allocate':
+      return super().work_of(phase)
+    config, nb_images = self.config, 0
+    if config.prune_option != AMC:
+      units = self.units(self.graph(self.helper.build_model(self.settings.run.seed))).units
+      nb_images += NB_IMAGES * sum(len(numbers_kept(unit.size)) for unit in units)
+    if config.nb_rlouts > 1:
+      split = judging_split(self.helper)
+      nb_judged = min(config.nb_smpls_reward, self.helper.nb_samples(split))
+      nb_images += config.nb_rlouts * nb_judged
+    return Work(nb_images)
 
   def channels_ratio(self) -> float:
     """The fraction of each layer's channels that flags ask to keep, for uniform."""

@@ -15,6 +15,7 @@ from secateurs.learners.run.phases import Phase
 from secateurs.learners.run.preflight import checks, estimate
 from secateurs.learners.run.preflight.budget import Budget
 from secateurs.learners.run.preflight.estimate import Need
+from secateurs.learners.run.preflight.work import Work
 from secateurs.learners.run.settings import Settings
 from secateurs.learners.run.state import LearnerState
 from secateurs.learners.run.training.rates import Rates
@@ -52,6 +53,10 @@ class Algorithm:
   def phases(self) -> list[Phase]:
     """The steps of the run, in order."""
     raise NotImplementedError
+
+  def work_of(self, phase: str) -> Work:
+    """What a phase does beside training steps, as far as that is known; a subclass extends this."""
+    return Work()
 
   def build(self) -> keras.Model:
     """The network that a checkpoint's weights fit, given `state`."""

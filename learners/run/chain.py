@@ -168,12 +168,12 @@ def _given_by(learner: MeasuredLearner, helper: Helper) -> Helper:
 
 
 def _estimates(links: Sequence[Link], seconds: Sequence[float]) -> str:
-  """What the training steps that are left take, by link and together."""
+  """What is left takes, by link and together."""
   parts = ', '.join(
     f'{link.folder} {format_seconds(one)}' for link, one in zip(links, seconds, strict=True)
   )
   return (
-    f'All training steps of the chain: about {format_seconds(sum(seconds))} ({parts}). A link that '
+    f'The whole chain: about {format_seconds(sum(seconds))} ({parts}). A link that '
     'waits for another was timed with the network that this one starts from; what is removed until '
     'then makes it faster.'
   )

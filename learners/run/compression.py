@@ -13,7 +13,9 @@ from secateurs.learners.run.baseline import baseline_weights, has_baseline
 from secateurs.learners.run.configs import FullPrecConfig
 from secateurs.learners.run.console import say
 from secateurs.learners.run.measured import MeasuredLearner
-from secateurs.learners.run.phases import Phase
+from secateurs.learners.run.phases import MEASURE, Phase
+from secateurs.learners.run.preflight import work
+from secateurs.learners.run.preflight.work import Work
 from secateurs.learners.run.results import agreement, measuring
 from secateurs.learners.run.results.reporting import Findings
 from secateurs.learners.run.training import batch_norms
@@ -88,6 +90,16 @@ class CompressionLearner(MeasuredLearner):
       *self.quantization_phases(),
       self.measure_phase(),
     ]
+
+  def work_of(self, phase: str) -> Work:
+    """Measuring before and after, and batch normalisation."""
+    if phase == 'baseline':
+      return work.of_original(self.settings)
+    if phase == batch_norms.PHASE:
+      return Work(batch_norms.nb_images(self.helper))
+    if phase == MEASURE:
+      return work.of_result(self.settings, sparse=self.leaves_zeros, originals=True)
+    return super().work_of(phase)
 
   @property
   def nothing_note(self) -> str:

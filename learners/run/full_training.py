@@ -7,8 +7,9 @@ import tf_keras as keras
 from secateurs.learners.run.configs import FULL_PREC, FullPrecConfig
 from secateurs.learners.run.given import given_weights
 from secateurs.learners.run.measured import MeasuredLearner
-from secateurs.learners.run.phases import Phase
-from secateurs.learners.run.preflight import lock
+from secateurs.learners.run.phases import MEASURE, Phase
+from secateurs.learners.run.preflight import lock, work
+from secateurs.learners.run.preflight.work import Work
 from secateurs.learners.run.zeros import zero_fraction
 from secateurs.utils.training.models.weights import assign_weights, named_weights
 
@@ -26,6 +27,10 @@ class FullTraining(MeasuredLearner):
     """Training, then measuring."""
     nb_steps = self.rates.baseline_steps()
     return [Phase(TRAIN, self._train, nb_steps), *self.quantization_phases(), self.measure_phase()]
+
+  def work_of(self, phase: str) -> Work:
+    """Measuring is known before."""
+    return work.of_result(self.settings) if phase == MEASURE else super().work_of(phase)
 
   def trained_model(self) -> keras.Model:
     """Trains, or resumes training, without measuring; float32.

@@ -125,7 +125,7 @@ class Learner(Algorithm):
     """Checks and prints what a run would do, with an estimate of its time; nothing is trained.
 
     Returns:
-      Seconds that the training steps that are left would take.
+      Seconds that what is left would take, as far as it can be known.
 
     Raises:
       UserError: as of `run_phases`, as far as it can be known before all work.
@@ -136,7 +136,8 @@ class Learner(Algorithm):
       phases, done = self.phases(), self.session.state.done
       dry_run.describe(self.settings, phases, done)
       left = [phase for phase in phases if phase.name not in done]
-      return dry_run.estimate(self.settings, self.rates, self.model, left)
+      work = [self.work_of(phase.name) for phase in left]
+      return dry_run.estimate(self.settings, self.rates, self.model, left, work)
     finally:
       lock.release(self.files.save_path.parent)
 

@@ -11,7 +11,7 @@ import tf_keras as keras
 
 from secateurs.learners.run import modes
 from secateurs.learners.run.console import say
-from secateurs.learners.run.phases import Phase, Result
+from secateurs.learners.run.phases import MEASURE, Phase, Result
 from secateurs.learners.run.preflight import checks, estimate, identity, lock
 from secateurs.learners.run.preflight.estimate import Need
 from secateurs.learners.run.quantizing import QuantizingLearner
@@ -38,8 +38,6 @@ from secateurs.utils.training import distributed
 from secateurs.utils.training.models.checkpoints import CheckpointStore
 from secateurs.utils.training.models.weights import kernels_by_name, load_model
 from secateurs.utils.training.tasks.scores import Evaluation
-
-_MEASURE = 'measure'
 
 
 class MeasuredLearner(QuantizingLearner):
@@ -181,23 +179,23 @@ class MeasuredLearner(QuantizingLearner):
 
   def measure_phase(self) -> Phase:
     """Evaluates, exports and times the result, and prepares the report."""
-    return Phase(_MEASURE, self._measure)
+    return Phase(MEASURE, self._measure)
 
   def outdated_phases(self) -> list[str]:
     """The measuring, where a file that is wanted is not there, or not in the report.
 
     Training in 8 bits, too, where it was done with other flags, or is not wanted any more.
     """
-    measured = self.session.is_done(_MEASURE)
+    measured = self.session.is_done(MEASURE)
     if self.forgets_other_quantization(measured):
-      return [name for name in (quantized.PHASE, _MEASURE) if self.session.is_done(name)]
+      return [name for name in (quantized.PHASE, MEASURE) if self.session.is_done(name)]
     if not measured:
       return []
     report = self.session.state.report
     missing = outdated.missing(self.settings, self.files, report, sparse=self.leaves_zeros)
     if missing:
       say(f'Exporting and measuring again, because there is no {", ".join(sorted(missing))} yet.')
-    return [_MEASURE] if missing else []
+    return [MEASURE] if missing else []
 
   def _measure(self) -> None:
     state, model = self.session.state, self.compressed_model()

@@ -11,6 +11,8 @@ from typing import Any
 from secateurs.utils.errors import UserError
 from secateurs.utils.files import atomic_path, explain_os_errors
 
+MEASURE = 'measure'
+"""The phase in which the result is evaluated, exported and timed."""
 _TITLES = {
   'train': 'train the network',
   'baseline': 'load or train the original network, and measure it',

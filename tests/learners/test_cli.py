@@ -162,6 +162,10 @@ def test_a_dry_run_prints_the_phases_and_trains_nothing(tmp_path):
   assert re.search(r'Phase 1 of 4, baseline: .+, \d+ training steps\n', done.stdout)
   assert re.search(r'Phase 3 of 4, sparsify: .+, \d+ training steps\n', done.stdout)
   assert re.search(r'A training step takes \d+ ms here .+ for the \d+ training steps', done.stdout)
+  assert re.search(
+    r'image takes \d[\d.e+-]* ms: about .+ for [\d,]+ images that evaluate', done.stdout
+  )
+  assert re.search(r'^Together about .+\. Left out: loading, ', done.stdout, re.MULTILINE)
   assert not list(tmp_path.rglob('*.index'))
   assert not list(tmp_path.rglob('*.tflite'))
 

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from secateurs.learners.channels.allocation.ranked import Ranked, Site
+from secateurs.learners.channels.allocation.registry import DIVERGENCE, SCORE
 from secateurs.learners.channels.allocation.sensitivity import say_curve, unit_parts
 from secateurs.learners.channels.criteria.ranking import best
 from secateurs.learners.channels.cuts.cutting import plan_of
@@ -24,7 +25,7 @@ from secateurs.learners.run.console import say
 from secateurs.learners.run.helper import Helper
 from secateurs.learners.run.training import divergence
 from secateurs.learners.run.training.divergence import Curve, Part
-from secateurs.learners.run.training.judging import judging_samples
+from secateurs.learners.run.training.judging import judging_samples, judging_split
 from secateurs.utils.graph import ChannelGraph, masked
 from secateurs.utils.graph.flat.cuts import first_calls
 
@@ -89,6 +90,19 @@ def sensitivity(
   inputs, targets = judging_samples(helper, nb_samples)
   parts = masked_parts(graph, units, keys)
   return divergence.scan(graph.model, parts, inputs, helper.task, _say, targets)
+
+
+def images_a_unit(measures: str, nb_samples: int, helper: Helper) -> int:
+  """Images that a scan runs the network on for each unit; 0 where nothing is scanned.
+
+  Args:
+    measures: what the allocation needs, see `registry.Allocation`.
+    nb_samples: how many samples a score is of.
+    helper: has the samples.
+  """
+  kinds = {SCORE: (nb_samples, TENTHS), DIVERGENCE: (divergence.NB_IMAGES, _CURVE_SHARES)}
+  wanted, points = kinds.get(measures, (0, ()))
+  return len(points) * min(wanted, helper.nb_samples(judging_split(helper)))
 
 
 def table(curves: Mapping[str, Curve]) -> dict[str, dict[str, float | None]]:

@@ -1,22 +1,33 @@
-"""What a run would do, and about how long its trainings would take, without doing it."""
+"""What a run would do, and about how long it would take, without doing it."""
 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import time
 from collections.abc import Sequence
 
+import tensorflow as tf
 import tf_keras as keras
 
 from secateurs.learners.run.console import say
 from secateurs.learners.run.phases import Phase
+from secateurs.learners.run.preflight.work import Work, exporting_seconds, timing_seconds
 from secateurs.learners.run.settings import Settings
 from secateurs.learners.run.training.rates import Rates
+from secateurs.utils import nested
+from secateurs.utils.graph.counts.memory import inference_batch
+from secateurs.utils.graph.flat.walk import flatten_model
+from secateurs.utils.training import distributed
 from secateurs.utils.training.engine import loop
 from secateurs.utils.training.engine.progress import format_seconds
 from secateurs.utils.training.tasks.objectives import TaskObjective
 
-_WARM_UP_STEPS, _TIMED_STEPS = 2, 6
+_WARM_UP_STEPS, _TIMED_STEPS, _TIMED_BATCHES = 2, 6, 4
+_LEFT_OUT = (
+  'Left out: loading, solving least squares, layer-wise training, scans of weights and bits, the joint '
+  'search, and devices.'
+)
 
 
 def describe(settings: Settings, phases: Sequence[Phase], done: Sequence[str]) -> None:
@@ -43,35 +54,87 @@ def describe(settings: Settings, phases: Sequence[Phase], done: Sequence[str]) -
 
 
 def estimate(
-  settings: Settings, rates: Rates, model: keras.Model, phases: Sequence[Phase]
+  settings: Settings,
+  rates: Rates,
+  model: keras.Model,
+  phases: Sequence[Phase],
+  work: Sequence[Work],
 ) -> float:
-  """Times a few training steps, and prints what all steps of the phases would take.
+  """Times a few training steps and a few batches, and prints what the phases would take.
 
   Args:
     settings: those of the run.
     rates: batch size and optimizer.
     model: the network, which changes.
     phases: what is left to do.
+    work: what the same do beside training steps.
 
   Returns:
-    Seconds that their training steps would take.
+    Seconds.
   """
-  nb_steps = sum(phase.nb_steps for phase in phases)
-  if not nb_steps:
+  if not phases:
     return 0.0
+  nb_steps, also, parts = sum(phase.nb_steps for phase in phases), sum(work, Work()), []
+  if nb_steps:
+    each = _seconds_a_step(settings, rates, model)
+    parts.append(each * nb_steps)
+    say(
+      f'A training step takes {1000 * each:.0f} ms here ({rates.batch_size / each:.0f} images/s): '
+      f'about {format_seconds(parts[-1])} for the {nb_steps} training steps.'
+    )
+  if also.nb_images:
+    each = _seconds_an_image(settings, rates, model)
+    parts.append(each * also.nb_images)
+    say(
+      f'Running the network on an image takes {1000 * each:.2g} ms: about {format_seconds(parts[-1])} '
+      f'for {also.nb_images:,} images that evaluate, judge or refit.'
+    )
+  if also.nb_exports:
+    parts.append(exporting_seconds(also, model.count_params() * 4 / 1e6))
+    say(
+      f'Exporting {also.nb_exports} {_nouns(also.nb_exports, "network")}: about '
+      f'{format_seconds(parts[-1])}, at an assumed speed.'
+    )
+  if also.nb_timed:
+    parts.append(timing_seconds(also, settings))
+    say(
+      f'Timing {also.nb_timed} {_nouns(also.nb_timed, "file")}: at the most '
+      f'{format_seconds(parts[-1])}.'
+    )
+  say(f'Together about {format_seconds(sum(parts))}. {_LEFT_OUT}')
+  return sum(parts)
+
+
+def _nouns(number: int, noun: str) -> str:
+  return noun if number == 1 else f'{noun}s'
+
+
+def _seconds_a_step(settings: Settings, rates: Rates, model: keras.Model) -> float:
   objective = TaskObjective(model, settings.helper.task)
   step = loop.TrainStep(objective, model.trainable_variables, rates.sgd(0.0))
   batches = iter(settings.helper.train_batches(rates.batch_size, settings.stream_seed('dry_run')))
   step.run(batches, _WARM_UP_STEPS)
   began = time.perf_counter()
   step.run(batches, _TIMED_STEPS)
-  seconds = (time.perf_counter() - began) / _TIMED_STEPS
-  say(
-    f'A training step takes {1000 * seconds:.0f} ms here ({rates.batch_size / seconds:.0f} images/s): '
-    f'about {format_seconds(seconds * nb_steps)} for the {nb_steps} training steps. Choosing, '
-    'evaluating, exporting and timing come on top.'
-  )
-  return seconds * nb_steps
+  return (time.perf_counter() - began) / _TIMED_STEPS
+
+
+def _seconds_an_image(settings: Settings, rates: Rates, model: keras.Model) -> float:
+  """Of reading it and of the forward pass, by this process's part of the images."""
+  size = inference_batch(flatten_model(model), rates.batch_size)
+  batches = iter(settings.helper.eval_batches('eval', size, shard=distributed.shard()))
+  first = next(batches)[0]
+  forward = tf.function(lambda inputs: model(inputs, training=False))
+  forward(first)
+  began, nb_images = time.perf_counter(), 0
+  for inputs in (batch[0] for batch in itertools.islice(batches, _TIMED_BATCHES)):
+    if nested.size(inputs) == nested.size(first):  # A smaller one would be traced again.
+      forward(inputs)
+      nb_images += nested.size(inputs)
+  if not nb_images:
+    forward(first)
+    nb_images = nested.size(first)
+  return (time.perf_counter() - began) / (nb_images * distributed.size())
 
 
 def _changed(settings: Settings) -> dict[str, object]:

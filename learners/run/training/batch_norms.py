@@ -12,6 +12,7 @@ import dataclasses
 import tf_keras as keras
 
 from secateurs.learners.run.console import say, with_eta
+from secateurs.learners.run.helper import Helper
 from secateurs.learners.run.settings import Settings
 from secateurs.learners.run.state import BatchNormState
 from secateurs.learners.run.training.judging import Judge, judging_samples, judging_split
@@ -40,6 +41,12 @@ def note(found: BatchNormState, score: Score) -> str:
     f'Batch-norm statistics re-estimated on {found.nb_samples} training samples were {done}: '
     f'{after} in place of {before} on {found.nb_judged} {where} samples.'
   )
+
+
+def nb_images(helper: Helper) -> int:
+  """Images that the network is run on: to re-estimate, and twice to judge."""
+  nb_judged = min(_NB_JUDGED, helper.nb_samples(judging_split(helper)))
+  return min(_NB_SAMPLES, helper.nb_samples('train')) + 2 * nb_judged
 
 
 def reestimate_where_better(
