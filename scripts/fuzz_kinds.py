@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import fuzz_data
+import fuzz_networks
 import numpy as np
 
 
@@ -43,14 +44,20 @@ def kinds() -> dict[str, Kind]:
   from secateurs.utils.deploy.reports.metrics import read_metrics
   from secateurs.utils.json_lines import read_records
   from secateurs.utils.model_files import load_model
-  from secateurs.utils.training.models.weight_files import read_weights
 
   return {
     'npz': Kind(_npz, _into_variables, sums=True),
     'arrays': Kind(_arrays, lambda path: load_arrays(path.parent), sums=True),
     'keras': Kind(_keras, load_model, sums=True),
     'h5': Kind(_h5, load_model),
-    'checkpoint': Kind(_checkpoint, lambda path: read_weights(path.with_suffix('')), sums=True),
+    'checkpoint': Kind(_checkpoint('index'), _weights_of, sums=True),
+    'checkpoint_data': Kind(_checkpoint('data*'), _weights_of, sums=True),
+    'resumed_index': Kind(fuzz_networks.checkpoint('index'), fuzz_networks.resume, sums=True),
+    'resumed_data': Kind(fuzz_networks.checkpoint('data*'), fuzz_networks.resume, sums=True),
+    'resumed_json': Kind(fuzz_networks.checkpoint('json'), fuzz_networks.resume, sums=True),
+    'tflite': Kind(fuzz_networks.tflite(int8=False), fuzz_networks.run_tflite),
+    'tflite_int8': Kind(fuzz_networks.tflite(int8=True), fuzz_networks.run_tflite),
+    'tflite_verified': Kind(fuzz_networks.tflite(int8=True), fuzz_networks.verify_tflite),
     'packed': Kind(_packed, read_packed, sums=True),
     'report': Kind(_report, read_report, refusals=(ValueError,)),
     'plan': Kind(_plan, read_plan),
@@ -121,13 +128,25 @@ def _h5(folder: Path) -> Path:
   return folder / 'm.h5'
 
 
-def _checkpoint(folder: Path) -> Path:
-  from secateurs.utils.training.models.checkpoints import CheckpointStore
-  from secateurs.utils.training.models.weights import named_weights
+def _checkpoint(ending: str) -> Callable[[Path], Path]:
+  def make(folder: Path) -> Path:
+    from secateurs.utils.training.models.checkpoints import CheckpointStore
+    from secateurs.utils.training.models.weights import named_weights
 
-  CheckpointStore(folder / 'model.ckpt').save({'model': named_weights(_network())}, {'step': 1})
-  (path,) = folder.glob('*.index')
-  return path
+    CheckpointStore(folder / 'model.ckpt').save({'model': named_weights(_network())}, {'step': 1})
+    (path,) = folder.glob(f'*.{ending}')
+    for record in folder.glob('*.json'):  # As where the files alone were copied.
+      record.unlink()
+    return path
+
+  return make
+
+
+def _weights_of(path: Path) -> dict[str, np.ndarray]:
+  """Of a checkpoint whose number is given."""
+  from secateurs.utils.training.models.weight_files import read_weights
+
+  return read_weights(path.with_suffix(''))
 
 
 def _packed(folder: Path) -> Path:

@@ -11,15 +11,17 @@ import tf_keras as keras
 from secateurs.learners.run.console import say
 from secateurs.learners.run.files import RunFiles, with_ending
 from secateurs.learners.run.results import device_costs, formats, measuring
+from secateurs.learners.run.results.exported import usable_files
 from secateurs.learners.run.results.kinds import further_files
 from secateurs.learners.run.settings import Settings
 from secateurs.utils import nested
 from secateurs.utils.deploy import Export, export_model, file_size
 from secateurs.utils.deploy.devices import vela
 from secateurs.utils.deploy.files import verification
-from secateurs.utils.deploy.files.export_files import ENDINGS, Writer
+from secateurs.utils.deploy.files.export_files import Writer
 from secateurs.utils.deploy.files.verification import Verification
 from secateurs.utils.deploy.int8.repair import Repairer
+from secateurs.utils.deploy.runtime.sound_files import require_sound
 from secateurs.utils.errors import UserError
 from secateurs.utils.files import atomic_path
 from secateurs.utils.training import distributed
@@ -28,14 +30,6 @@ from secateurs.utils.training.tasks.scores import Evaluation
 _VERIFIED = ('tflite', 'tflite_int8', 'tflite_quant')
 _NB_VERIFIED = 8
 CHECKPOINT = 'checkpoint'
-_EVALUATED = (
-  'tflite',
-  'tflite_int8',
-  'tflite_sparse',
-  'tflite_quant',
-  'tflite_fp16',
-  'tflite_dynamic',
-)
 
 
 def evaluate(
@@ -50,16 +44,15 @@ def evaluate(
     source: what the model is, such as keras; files are not looked at with CHECKPOINT.
 
   Raises:
-    UserError: a file that the report lists is not there.
+    UserError: a file that the report lists is not there, or one is damaged.
   """
   helper, run = settings.helper, settings.run
   exported = {}
   if source != CHECKPOINT:
-    exported = distributed.from_chief(lambda: _none_missing(files))
+    exported = distributed.from_chief(lambda: usable_files(files, model))
   results = {source: measuring.evaluate_model(helper.task.trained(model), helper, run)}
-  for kind in _EVALUATED:
-    if kind in exported:
-      results[kind] = measuring.evaluate_tflite(exported[kind], helper, run)
+  for kind, path in exported.items():
+    results[kind] = measuring.evaluate_tflite(path, helper, run)
   for kind, result in results.items():
     figures = ''.join(f'  {figure}' for figure in result.figures)
     own = ''.join(f'{name} {value:.4g}  ' for name, value in result.metrics.items())
@@ -125,7 +118,7 @@ def verify(settings: Settings, files: RunFiles, model: keras.Model) -> Verificat
   """Compares the .tflite files with a deployable model on calibration images, and prints each layer.
 
   Raises:
-    UserError: nothing was exported yet.
+    UserError: nothing was exported yet, or a file is damaged.
   """
   images = nested.rows(settings.helper.calibration_images(_NB_VERIFIED), slice(_NB_VERIFIED))
 
@@ -133,6 +126,7 @@ def verify(settings: Settings, files: RunFiles, model: keras.Model) -> Verificat
     paths = {k: p for k, p in files.exported().items() if k in _VERIFIED}
     if not paths:
       raise files.nothing_exported()
+    require_sound(paths.values(), every_kernel=True)
     return verification.verify(model, paths, images)
 
   found = distributed.from_chief(compare)
@@ -155,27 +149,9 @@ def benchmark(settings: Settings, files: RunFiles) -> dict[str, list[dict[str, f
   """Times the .tflite files, interleaved, the original's with them; of several processes one does.
 
   Raises:
-    UserError: nothing was exported yet.
+    UserError: nothing was exported yet, or a file is damaged.
   """
   return distributed.from_chief(lambda: _benchmark(settings, files))
-
-
-def _none_missing(files: RunFiles) -> dict[str, Path]:
-  """The exported files; each that the last report lists must be there.
-
-  Raises:
-    UserError: one is not.
-  """
-  exported, report = files.exported(), files.log_dir / 'report.json'
-  listed = json.loads(report.read_text('utf-8')).get('files', {}) if report.is_file() else {}
-  missing = [kind for kind in listed if kind in ENDINGS and kind not in exported]
-  if missing:
-    names = ', '.join(files.save_path_eval.name + ENDINGS[kind] for kind in missing)
-    raise UserError(
-      f'{names} of {files.save_path_eval.parent} is not there, but the last report lists it: run the '
-      'same command with --exec_mode train, which exports and measures again without training.'
-    )
-  return exported
 
 
 def _benchmark(settings: Settings, files: RunFiles) -> dict[str, list[dict[str, float]]]:

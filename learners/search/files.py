@@ -21,6 +21,7 @@ from secateurs.utils.buckets import Buckets, buckets_of
 from secateurs.utils.deploy import TFLiteModel, int8_bytes, measure_latency, tflite_bytes
 from secateurs.utils.deploy.devices.memory_plan import peak_of
 from secateurs.utils.deploy.packed.network import pack
+from secateurs.utils.deploy.runtime.sound_files import require_sound
 from secateurs.utils.graph import count, plain_model
 from secateurs.utils.training import distributed
 from secateurs.utils.training.engine.shadow import ShadowWeights
@@ -89,6 +90,7 @@ class Costs:
     """Latencies in ms, timed against each other and the original."""
 
     def timed() -> dict[str, float]:
+      require_sound([self.original])
       with tempfile.TemporaryDirectory(prefix='secateurs-') as folder:
         paths: dict[str, Path] = {'original': self.original}
         for number, (name, content) in enumerate(contents.items()):
@@ -123,11 +125,13 @@ class Costs:
 
 def latency_of(path: Path, nb_threads: int) -> float:
   """Median latency of a .tflite file in ms."""
-  return distributed.from_chief(
-    lambda: measure_latency({'file': path}, nb_frames=_FRAMES, threads=(nb_threads,))['file'][0][
-      'p50_ms'
-    ]
-  )
+
+  def timed() -> float:
+    require_sound([path])
+    found = measure_latency({'file': path}, nb_frames=_FRAMES, threads=(nb_threads,))
+    return found['file'][0]['p50_ms']
+
+  return distributed.from_chief(timed)
 
 
 def shadows_of(network: keras.Model, bits: Mapping[str, int]) -> ShadowWeights:

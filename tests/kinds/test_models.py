@@ -1,5 +1,7 @@
 """Parts of models that need care: frozen layers, Python code, mixed precision, network-wide zeros."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import tf_keras as keras
@@ -13,7 +15,9 @@ from secateurs.utils.errors import UserError
 from secateurs.utils.graph.flat.subclassed import as_functional
 
 
-def run(kind, learner, folder, *, run=None, distillation=None, quantization=None, **config):
+def run(
+  kind, learner, folder, *, run=None, distillation=None, quantization=None, batch=16, **config
+):
   given = kind() if callable(kind) else kind
   helper = ModelHelper.from_model(given.model, given.train, given.test, **given.options)
   cls = get_learner(learner)
@@ -21,7 +25,7 @@ def run(kind, learner, folder, *, run=None, distillation=None, quantization=None
     helper,
     cls.Config(**config),
     run=RunConfig(run_dir=str(folder), bench_frames=1, bench_threads='1', **(run or {})),
-    training=TrainConfig(nb_epochs_ft=0.2, batch_size=16),
+    training=TrainConfig(nb_epochs_ft=0.2, batch_size=batch),
     distillation=DistillConfig(**(distillation or {})),
     quantization=QuantConfig(**(quantization or {})),
   )
@@ -123,6 +127,31 @@ def test_weights_that_are_not_finite_are_refused_before_work(tmp_path):
   with pytest.raises(UserError, match=r'/moving_variance has variances below 0'):
     run(given, 'weight-sparse', tmp_path)
   assert not list(tmp_path.rglob('*.keras'))
+
+
+def test_variances_of_zero_pass_through_refits_and_8_bits(tmp_path):
+  """Channels that a network never used: normalisation divides by the root of epsilon alone."""
+  given = KINDS['softmax']()
+  for layer, variances in ((2, np.where(np.arange(8) < 3, 0.0, 1.0)), (5, np.zeros(8))):
+    given.model.layers[layer].moving_variance.assign(variances)
+  _, result = run(given, 'chn-pruned', tmp_path, run={'export_int8': True})
+  assert all(np.isfinite(weight).all() for weight in result.model.get_weights())
+  assert np.isfinite(result.report['compressed']['int8']['loss'])
+  assert np.isfinite(result.report['compressed']['int8']['divergence'])
+
+
+def test_one_sample_is_enough_unless_a_batch_is_asked_for(tmp_path):
+  given = KINDS['softmax']()
+  for part in (given.train, given.test):
+    assert len(part) == 2
+  one = dataclasses.replace(
+    given, train=[x[:1] for x in given.train], test=[x[:1] for x in given.test]
+  )
+  with pytest.raises(UserError, match=r'^--batch_size 16 .* more than the 1 training samples'):
+    run(one, 'chn-pruned', tmp_path)
+  _, result = run(one, 'chn-pruned', tmp_path, batch=None)
+  assert any('one class' in note for note in result.report['notes'])
+  assert all(np.isfinite(weight).all() for weight in result.model.get_weights())
 
 
 def learned_pixels():

@@ -15,6 +15,7 @@ from secateurs.learners.channels.cuts.even_splits import even_masks
 from secateurs.learners.channels.cuts.units import Unit
 from secateurs.learners.run.console import say
 from secateurs.utils.deploy import measure_latency, tflite_bytes
+from secateurs.utils.deploy.runtime.sound_files import require_sound
 from secateurs.utils.errors import UserError
 from secateurs.utils.graph import ChannelGraph, apply_plan
 from secateurs.utils.training import distributed
@@ -29,6 +30,7 @@ def latency_ratio(original: Path, model: keras.Model, nb_threads: int) -> float:
   """Median latency of a model's .tflite file by that of another file, timed interleaved."""
 
   def timed() -> float:
+    require_sound([original])
     with tempfile.TemporaryDirectory(prefix='secateurs-') as folder:
       path = Path(folder) / 'model.tflite'
       path.write_bytes(tflite_bytes(model))

@@ -32,6 +32,7 @@ from secateurs.utils.deploy.files.format_names import ALWAYS
 from secateurs.utils.deploy.files.parity import Agreement
 from secateurs.utils.deploy.int8.repair import Repairer
 from secateurs.utils.deploy.runtime.operators import operators_of
+from secateurs.utils.deploy.runtime.sound_files import require_sound
 from secateurs.utils.deploy.runtime.throughput import measure_throughput, pinned
 from secateurs.utils.graph import count
 from secateurs.utils.graph.counts.memory import inference_batch
@@ -184,8 +185,10 @@ def timed_files(paths: Mapping[Any, Path], run: RunConfig) -> tuple[dict, dict]:
     What `measure_latency` and `measure_throughput` give; entries name the cores where they are pinned.
 
   Raises:
-    UserError: the machine has not so many cores, or not the memory for so many streams.
+    UserError: a file is damaged, or the machine has not so many cores, or not the memory for so many
+      streams.
   """
+  require_sound(paths.values())
   with pinned(run.bench_cores):
     timed = measure_latency(paths, nb_frames=run.bench_frames, threads=run.threads)
     streamed = measure_throughput(paths, run.bench_streams) if run.bench_streams else {}

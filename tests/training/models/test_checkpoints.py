@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from secateurs.utils.errors import UserError
 from secateurs.utils.training.models.checkpoints import CheckpointStore
+from secateurs.utils.training.models.weight_files import read_weights
 
 
 def variables(value):
@@ -77,8 +78,10 @@ def test_the_last_two_are_kept(tmp_path):
   assert len(list(tmp_path.iterdir())) == 6
 
 
-@pytest.mark.parametrize('damage', ['cut data', 'flip data', 'no index', 'no record', 'cut record'])
-def test_a_torn_checkpoint_is_never_chosen(tmp_path, damage):
+@pytest.mark.parametrize(
+  'damage', ['cut data', 'flip data', 'no index', 'no record', 'cut record', 'state', 'sum']
+)
+def test_a_torn_or_damaged_checkpoint_is_never_chosen(tmp_path, capsys, damage):
   store = CheckpointStore(tmp_path / 'model.ckpt')
   save(store, 1.0)
   save(store, 2.0)
@@ -94,11 +97,39 @@ def test_a_torn_checkpoint_is_never_chosen(tmp_path, damage):
     (tmp_path / 'model.ckpt-2.index').unlink()
   elif damage == 'no record':
     record.unlink()
-  else:
+  elif damage == 'cut record':
     record.write_text(record.read_text()[:20])
+  else:
+    before, after = {'state': ('2.0', '6.0'), 'sum': ('"crc32": ', '"crc22": ')}[damage]
+    assert before in record.read_text()
+    record.write_text(record.read_text().replace(before, after))
   assert store.latest().state['value'] == 1.0
+  assert store.latest().number == 1
+  said = capsys.readouterr().out
+  if damage == 'no record':  # As a kill leaves it.
+    assert said == ''
+  else:
+    assert said.count('\n') == 1
+    assert f'{tmp_path}/model.ckpt-2 is damaged' in said
+    assert f'{tmp_path}/model.ckpt-1 is taken' in said
+    with pytest.raises(UserError, match=r'model\.ckpt-2 is (damaged|no weights file)'):
+      read_weights(tmp_path / 'model.ckpt-2')
   save(store, 3.0)  # Numbers go on behind the torn one.
   assert store.latest().number == 3
+
+
+def test_checkpoints_without_a_sum_are_read_and_damage_of_the_only_one_is_said(tmp_path, capsys):
+  store, record = CheckpointStore(tmp_path / 'model.ckpt'), tmp_path / 'model.ckpt-1.json'
+  store.save(variables(1.0), {'a': {1: (2, None)}, 'ü': float('nan')})
+  assert store.latest().state['a'] == {'1': [2, None]}
+  values = json.loads(record.read_text())
+  del values['crc32']
+  record.write_text(json.dumps(values))
+  assert store.latest() is not None
+  assert capsys.readouterr().out == ''
+  record.write_text('{}')
+  assert store.latest() is None
+  assert 'there is no whole one, what it held is done again' in capsys.readouterr().out
 
 
 def test_other_shapes_are_listed(tmp_path):
@@ -189,5 +220,5 @@ def test_kill_at_any_moment(tmp_path):
 def test_records_are_json_that_a_person_can_read(tmp_path):
   save(CheckpointStore(tmp_path / 'model.ckpt'), 1.0)
   record = json.loads((tmp_path / 'model.ckpt-1.json').read_text())
-  assert set(record) == {'state', 'files'}
+  assert set(record) == {'state', 'files', 'crc32'}
   assert set(record['files']) == {'model.ckpt-1.index', 'model.ckpt-1.data-00000-of-00001'}

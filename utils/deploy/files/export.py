@@ -16,6 +16,7 @@ from secateurs.utils.deploy.files.export_files import ENDINGS, WRITERS, Writer, 
 from secateurs.utils.deploy.files.parity import Agreement, Parity, ParityError, top1_agreement
 from secateurs.utils.deploy.files.size import gzip_bytes
 from secateurs.utils.deploy.int8.repair import Repairer
+from secateurs.utils.deploy.runtime.sound_files import note_sound
 from secateurs.utils.errors import UserError
 from secateurs.utils.files import explain_os_errors, partial_path, remove, size_of
 
@@ -185,6 +186,9 @@ def export_model(
     for kind, path in zip(writers, paths, strict=True)
     if kind in parities
   }
+  for kind, file in files.items():
+    if kind.startswith('tflite'):
+      note_sound(file.path)
   return Export(
     keras=files['keras'],
     pb=files.get('pb'),

@@ -7,6 +7,7 @@ and that has an output of its shape.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import re
@@ -21,8 +22,10 @@ import tf_keras as keras
 from secateurs.utils import nested
 from secateurs.utils.deploy.integers.network import compare_with_reference, refusal
 from secateurs.utils.deploy.runtime.interpreter import dequantize, open_interpreter, quantize
+from secateurs.utils.errors import UserError
 from secateurs.utils.graph.flat.cuts import run_calls
 from secateurs.utils.graph.flat.walk import flatten_model
+from secateurs.utils.model_files import first_line
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,17 +74,37 @@ def verify(model: keras.Model, files: Mapping[str, Path], images: Any) -> Verifi
     files: .tflite files by kind; `tflite_int8` is run as integers in NumPy, too, where the integer
       model has its operators.
     images: inputs [n, ...].
+
+  Raises:
+    UserError: a file cannot be compared with the model.
   """
   outputs = _layer_outputs(model, images)
-  layers = {kind: list(_compared(path, outputs, images)) for kind, path in files.items()}
+  layers = {}
+  for kind, path in files.items():
+    with _comparable(path):
+      layers[kind] = list(_compared(path, outputs, images))
   if 'tflite_int8' not in files:
     return Verification(layers, None)
   path = files['tflite_int8']
   why = refusal(path)
   if why:
     return Verification(layers, None, why)
-  found = compare_with_reference(path, images)
+  with _comparable(path):
+    found = compare_with_reference(path, images)
   return Verification(layers, {one.name: one.steps for one in found})
+
+
+@contextlib.contextmanager
+def _comparable(path: Path) -> Iterator[None]:
+  try:
+    yield
+  except UserError:
+    raise
+  except Exception as error:  # Of many types, after what a damaged file asks for.
+    raise UserError(
+      f'{path} cannot be compared with the model ({first_line(error)}): it is damaged or of another '
+      'network, export the model again (--exec_mode export).'
+    ) from error
 
 
 def _layer_outputs(model: keras.Model, images: Any) -> dict[str, np.ndarray]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,7 @@ def read_graph(path: str | os.PathLike) -> Graph:
   """Reads a .tflite file.
 
   Raises:
-    UserError: it is missing or no .tflite file.
+    UserError: it is missing, damaged, or no .tflite file.
   """
   from tensorflow.lite.tools import flatbuffer_utils
 
@@ -80,15 +81,18 @@ def read_graph(path: str | os.PathLike) -> Graph:
     raise UserError(f'{path} does not exist: export the network with --export_int8 first.')
   try:
     model = flatbuffer_utils.read_model_from_bytearray(bytearray(path.read_bytes()))
-    main = model.subgraphs[0]
+    return _graph(model, flatbuffer_utils.opcode_to_name)
   except Exception as error:  # flatbuffers raises many types for what it cannot read.
     raise UserError(f'{path} is no .tflite file: export the network again.') from error
-  tensors = [_tensor(one, model.buffers) for one in main.tensors]
+
+
+def _graph(model: Any, kind_of: Callable[[Any, int], str]) -> Graph:
+  main = model.subgraphs[0]
   return Graph(
-    tensors,
+    [_tensor(one, model.buffers) for one in main.tensors],
     [
       Operator(
-        flatbuffer_utils.opcode_to_name(model, op.opcodeIndex),
+        kind_of(model, op.opcodeIndex),
         [int(number) for number in op.inputs],
         [int(number) for number in op.outputs],
         op.builtinOptions,

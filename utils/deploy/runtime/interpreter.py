@@ -136,6 +136,11 @@ class TFLiteModel:
     return self.input_shapes[0]
 
   @property
+  def output_shapes(self) -> tuple[tuple[int, ...], ...]:
+    """Shape of each output for one sample."""
+    return tuple(tuple(int(size) for size in one['shape'][1:]) for one in self._outputs)
+
+  @property
   def is_quantized(self) -> bool:
     """Whether the file takes or gives integers for real numbers."""
     return any(_is_scaled(one) for one in (*self._inputs, *self._outputs))

@@ -1,14 +1,16 @@
 """Checkpoints that survive a kill at any moment.
 
 A checkpoint is a tf.train checkpoint (`<prefix>-<n>.index`, `<prefix>-<n>.data-*`) plus a record
-`<prefix>-<n>.json` with the run's state and the size and CRC-32 of each of its files. The record is
-written last and moved into place in one step: a checkpoint without one, or whose files differ from it,
-is torn and never chosen. With several processes the chief reads and writes for all.
+`<prefix>-<n>.json` with the run's state, the size and CRC-32 of each of its files, and a CRC-32 of the
+record itself. The record is written last and moved into place in one step: a checkpoint without one is
+torn, one whose files or record differ from it is damaged. Neither is ever chosen; of the damaged ones
+the user hears. With several processes the chief reads and writes for all.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import re
 import zlib
@@ -26,6 +28,7 @@ from secateurs.utils.training.models.weights import assign_weights
 
 _NB_KEPT = 2
 _CHUNK = 1 << 20
+_SUM = 'crc32'
 _KEY_PREFIX = 'variables/'
 _KEY_SUFFIX = '/.ATTRIBUTES/VARIABLE_VALUE'
 
@@ -86,7 +89,8 @@ class CheckpointStore:
       self.prefix.parent.mkdir(parents=True, exist_ok=True)
       tf.train.Checkpoint(variables=variables).write(str(target))
       record = {'state': dict(state), 'files': {f.name: _fingerprint(f) for f in _files(target)}}
-      with atomic_path(target.with_name(f'{target.name}.json')) as partial:
+      record[_SUM] = _sum_of(record)
+      with atomic_path(_record_path(target)) as partial:
         partial.write_text(json.dumps(record, indent=1), encoding='utf-8')
     except (OSError, tf.errors.OpError) as error:
       raise UserError(
@@ -97,16 +101,22 @@ class CheckpointStore:
       self._delete(old)
 
   def latest(self) -> Saved | None:
-    """The newest whole checkpoint, or None."""
+    """The newest whole checkpoint, or None; damaged ones that are newer are named in a line."""
     return distributed.from_chief(self._latest)
 
   def _latest(self) -> Saved | None:
+    damaged, found = [], None
     for number in sorted(self._numbers(), reverse=True):
       prefix = self._path(number)
       record = _read_record(prefix)
       if record is not None:
-        return Saved(prefix, number, record['state'])
-    return None
+        found = Saved(prefix, number, record['state'])
+        break
+      if _record_path(prefix).is_file():
+        damaged.append(prefix)
+    for prefix in damaged:
+      _say_damaged(str(prefix), None if found is None else str(found.prefix))
+    return found
 
   def set_aside(self, folder: Path) -> None:
     """Moves all checkpoints into a new folder."""
@@ -117,7 +127,7 @@ class CheckpointStore:
     for number in self._numbers():
       prefix = self._path(number)
       # The record first: without it the files that are left do not look whole.
-      for file in [prefix.with_name(prefix.name + '.json'), *_files(prefix)]:
+      for file in [_record_path(prefix), *_files(prefix)]:
         if file.is_file():
           file.rename(folder / file.name)
 
@@ -133,9 +143,43 @@ class CheckpointStore:
   def _delete(self, number: int) -> None:
     """Deletes a checkpoint, its record first, so that it never looks whole in between."""
     prefix = self._path(number)
-    prefix.with_name(prefix.name + '.json').unlink(missing_ok=True)
+    _record_path(prefix).unlink(missing_ok=True)
     for file in _files(prefix):
       file.unlink(missing_ok=True)
+
+
+def require_undamaged(prefix: Path) -> None:
+  """Checks the files of a checkpoint against its record, if that is there.
+
+  Args:
+    prefix: path of its files without their endings.
+
+  Raises:
+    UserError: they differ.
+  """
+  if _record_path(prefix).is_file() and _read_record(prefix) is None:
+    raise UserError(
+      f'{prefix} is damaged: its files are not those that were written; use another checkpoint.'
+    )
+
+
+@functools.lru_cache(maxsize=64)  # A run looks for its checkpoint several times.
+def _say_damaged(prefix: str, taken: str | None) -> None:
+  instead = f'{taken} is taken' if taken else 'there is no whole one, what it held is done again'
+  print(
+    f'Warning: the checkpoint {prefix} is damaged, its files are not those that were written: '
+    f'{instead}.',
+    flush=True,
+  )
+
+
+def _record_path(prefix: Path) -> Path:
+  return prefix.with_name(f'{prefix.name}.json')
+
+
+def _sum_of(record: Mapping[str, Any]) -> int:
+  """CRC-32 of a record without its own sum, as it reads once it was written."""
+  return zlib.crc32(json.dumps({key: record[key] for key in record if key != _SUM}).encode())
 
 
 def _files(prefix: Path) -> list[Path]:
@@ -153,9 +197,14 @@ def _fingerprint(path: Path) -> dict[str, int]:
 
 
 def _read_record(prefix: Path) -> dict[str, Any] | None:
-  """The record of a checkpoint whose files are all as it says."""
+  """The record of a checkpoint whose files are all as it says; those of old ones have no sum."""
   try:
-    record = json.loads(prefix.with_name(prefix.name + '.json').read_text(encoding='utf-8'))
+    record = json.loads(_record_path(prefix).read_text(encoding='utf-8'))
+    if not set(record) <= {'state', 'files', _SUM} or record.get(_SUM) not in (
+      None,
+      _sum_of(record),
+    ):
+      return None
     whole = all(
       _fingerprint(prefix.with_name(name)) == expected for name, expected in record['files'].items()
     )

@@ -13,7 +13,11 @@ from secateurs.utils.hdf5_files import check_hdf5
 from secateurs.utils.model_files import first_line
 from secateurs.utils.npz_files import read_npz
 from secateurs.utils.training import distributed
-from secateurs.utils.training.models.checkpoints import CheckpointStore, checkpoint_values
+from secateurs.utils.training.models.checkpoints import (
+  CheckpointStore,
+  checkpoint_values,
+  require_undamaged,
+)
 from secateurs.utils.training.models.weights import existing, load_model, named_weights
 
 _H5_ENDINGS = ('.h5', '.hdf5')
@@ -55,6 +59,8 @@ def _read_checkpoint(path: Path) -> dict[str, np.ndarray]:
         'a checkpoint was expected.'
       )
     prefix = saved.prefix
+  else:
+    require_undamaged(path)
   try:
     weights = checkpoint_values(prefix, 'model')
   except (tf.errors.OpError, ValueError, IndexError, MemoryError) as error:

@@ -1,0 +1,100 @@
+"""Runs .tflite files once, as a separate program: `python trial_run.py JOB`.
+
+A damaged file can end the process that opens it, or ask for any amount of memory. What happens here
+happens in a process that may end. The job is JSON: `files`; `room`, the bytes of memory that may be
+taken; `every_kernel`; and `folders`, in which the process that asks looks for packages. A line is
+printed when the runtime is there, and one after each file that has run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import json
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+_BATCHES = (1, 2)
+
+
+def main(job: dict[str, Any]) -> None:
+  """Runs all files with inputs of zeros.
+
+  Raises:
+    Exception: of many types, where the runtime refuses one.
+  """
+  sys.path[:] = job['folders'] or sys.path
+  interpreter, kinds = _runtime()
+  _limit_memory(job['room'])
+  print('ready', flush=True)
+  for path in job['files']:
+    for options in _ways(kinds, job['every_kernel']):
+      _run(interpreter(path, num_threads=1, **options))
+    print('well', flush=True)
+
+
+def _runtime() -> tuple[Any, Any]:
+  if importlib.util.find_spec('ai_edge_litert') is not None:
+    from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+    return Interpreter, OpResolverType
+  from tensorflow.lite.python.interpreter import Interpreter, OpResolverType
+
+  return Interpreter, OpResolverType
+
+
+def _ways(kinds: Any, every_kernel: bool) -> Iterator[dict[str, Any]]:
+  """Options of the interpreters that the project opens files with."""
+  yield {}
+  if every_kernel:
+    for kind in (kinds.BUILTIN_WITHOUT_DEFAULT_DELEGATES, kinds.BUILTIN_REF):
+      yield {
+        'experimental_op_resolver_type': kind,
+        'experimental_preserve_all_tensors': True,
+      }
+
+
+def _run(interpreter: Any) -> None:
+  import numpy as np
+
+  for batch in _BATCHES:
+    inputs = interpreter.get_input_details()
+    if batch > 1:
+      try:  # A graph may be built for single samples.
+        for one in inputs:
+          interpreter.resize_tensor_input(one['index'], [batch, *one['shape'][1:]])
+        interpreter.allocate_tensors()
+      except (ValueError, RuntimeError):
+        return
+    else:
+      interpreter.allocate_tensors()
+    for one in interpreter.get_input_details():
+      interpreter.set_tensor(one['index'], np.zeros(one['shape'], one['dtype']))
+    try:
+      interpreter.invoke()
+    except (ValueError, RuntimeError):
+      if batch == 1:
+        raise
+      return
+  for one in interpreter.get_tensor_details():
+    with contextlib.suppress(ValueError):  # Not all keep their values.
+      interpreter.get_tensor(one['index'])
+
+
+def _limit_memory(room: int) -> None:
+  """Where the system can, lets the process take so many bytes and no more."""
+  with contextlib.suppress(ImportError, OSError, ValueError):
+    import resource
+
+    with open('/proc/self/statm', encoding='ascii') as file:
+      taken = int(file.read().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (taken + room, taken + room))
+
+
+if __name__ == '__main__':
+  try:
+    main(json.loads(sys.argv[1]))
+  except Exception as error:
+    lines = str(error).strip().splitlines()
+    sys.exit(lines[0] if lines else type(error).__name__)
