@@ -32,7 +32,7 @@ import chaos
 
 _ROOM = 64 << 20
 PARTS = ('full', 'read-only', 'removed', 'occupied')
-_FOLDERS = ('.', 'logs', 'models', 'models_{}', 'models_{}_eval')
+_FOLDERS = ('.', 'logs', 'models', 'models{}', 'models{}_eval')
 
 
 @dataclasses.dataclass
@@ -44,7 +44,7 @@ class Found:
     expected: what the undisturbed run has ended in.
     seconds: that it took.
     size: bytes of its folder.
-    prefix: of its folders of models.
+    prefix: what the names of its folders of models have after `models`, such as _ws; full-prec has none.
     ends: runs by what was done to them.
     faults: what should not have happened, a sentence each.
   """
@@ -90,8 +90,18 @@ def undisturbed(name: str, folder: Path) -> Found:
   code, output = run(name, folder)
   assert not code, output
   size = sum(path.stat().st_size for path in folder.rglob('*') if path.is_file())
-  ((prefix,),) = ({path.name.split('_')[1] for path in folder.glob('models_*_eval')},)
-  return Found(name, chaos.end_of(folder), time.monotonic() - begun, size, prefix)
+  return Found(name, chaos.end_of(folder), time.monotonic() - begun, size, prefix_of(folder))
+
+
+def prefix_of(folder: Path) -> str:
+  """What a run's folders of models have after `models` in their names."""
+  (path,) = folder.glob('models*_eval')
+  return path.name.removeprefix('models').removesuffix('_eval')
+
+
+def folders_of(prefix: str) -> list[str]:
+  """The folders that a run makes, each once."""
+  return list(dict.fromkeys(name.format(prefix) for name in _FOLDERS))
 
 
 @contextlib.contextmanager
@@ -141,7 +151,7 @@ def removed(found: Found, folder: Path, moment: float) -> None:
 
 def occupied(found: Found, folder: Path, name: str) -> None:
   """A file where a folder should be."""
-  place = folder / name.format(found.prefix)
+  place = folder / name
   place.parent.mkdir(parents=True, exist_ok=True)
   place.write_text('mine')
   found.ended(f'a file at {name}', *run(found.name, folder))
@@ -161,7 +171,7 @@ def disturb(name: str, parts: Sequence[str], times: int, rng: random.Random) -> 
       read_only(found, Path(work, 'read_only'))
     for number in range(times if 'removed' in parts else 0):
       removed(found, Path(work, f'removed{number}'), (number + rng.random()) / times)
-    for number, place in enumerate(_FOLDERS if 'occupied' in parts else ()):
+    for number, place in enumerate(folders_of(found.prefix) if 'occupied' in parts else ()):
       occupied(found, Path(work, f'occupied{number}'), place)
   return found
 

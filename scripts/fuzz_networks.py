@@ -92,10 +92,11 @@ def resume(path: Path) -> list[Any]:
     AssertionError: it is the one before, and nothing was said.
   """
   from secateurs.utils.errors import UserError
-  from secateurs.utils.training.models.checkpoints import CheckpointStore
+  from secateurs.utils.training.models import checkpoints
 
+  checkpoints._say_damaged.cache_clear()  # It is said once in a process.
   with contextlib.redirect_stdout(io.StringIO()) as output:
-    saved = CheckpointStore(path.parent / 'model.ckpt').latest()
+    saved = checkpoints.CheckpointStore(path.parent / 'model.ckpt').latest()
   found = [saved.state, saved.values('model')]
   if saved.number == 1:
     assert found[0] == {'step': 7}

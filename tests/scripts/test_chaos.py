@@ -74,12 +74,22 @@ def test_a_killed_run_ends_as_one_that_was_not():
   ],
 )
 def test_how_a_run_without_a_disk_may_end(code, output, must_fail, fault):
-  found = chaos_disk.Found('weight-sparse', END, 1.0, 100, 'ws')
+  found = chaos_disk.Found('weight-sparse', END, 1.0, 100, '_ws')
   found.ended('full at 0.50', code, output, must_fail=must_fail)
   assert len(found.faults) == (fault is not None)
   assert fault is None or fault in found.faults[0]
   outcome = 'the same' if fault is None else 'differs'
   assert chaos_disk.row(found) == f'| weight-sparse | 1 | 0 | 0 | 0 | {outcome} |'
+
+
+@pytest.mark.parametrize(
+  ('prefix', 'folders'), [('_ws', ['models_ws', 'models_ws_eval']), ('', ['models_eval'])]
+)
+def test_the_folders_of_each_learner(tmp_path, prefix, folders):
+  for name in ('models', *folders):
+    (tmp_path / name).mkdir()
+  assert chaos_disk.prefix_of(tmp_path) == prefix
+  assert chaos_disk.folders_of(prefix) == ['.', 'logs', 'models', *folders]
 
 
 @pytest.mark.slow

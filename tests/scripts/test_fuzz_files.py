@@ -11,7 +11,8 @@ import fuzz_files
 import fuzz_kinds
 
 KINDS = fuzz_kinds.kinds()
-LONG = ('h5', 'jpg', 'keras', 'png', 'records', 'tflite', 'tflite_int8', 'tflite_verified')  # A case takes some tenths of a second.
+# A case takes some tenths of a second.
+LONG = ('h5', 'jpg', 'keras', 'png', 'records', 'tflite', 'tflite_int8', 'tflite_verified')
 
 
 @pytest.mark.parametrize('name', sorted(set(KINDS) - set(LONG)))
