@@ -44,7 +44,7 @@ class Found:
     expected: what the undisturbed run has ended in.
     seconds: that it took.
     size: bytes of its folder.
-    prefix: what the names of its folders of models have after `models`, such as _ws; full-prec has none.
+    prefix: what its folders of models have after `models` in their names, such as _ws; or nothing.
     ends: runs by what was done to them.
     faults: what should not have happened, a sentence each.
   """
