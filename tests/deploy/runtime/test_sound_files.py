@@ -2,7 +2,9 @@
 
 import os
 import subprocess
+from unittest import mock
 
+import numpy as np
 import pytest
 from small_nets import flatten_net
 
@@ -85,3 +87,15 @@ def test_what_was_just_exported_needs_no_trial(tmp_path, monkeypatch):
   exported = export_model(flatten_net(), tmp_path / 'm', formats=('tflite',))
   monkeypatch.setattr(subprocess, 'run', None)
   require_sound([exported.tflite.path])
+
+
+def test_outputs_that_no_operator_makes_are_found():
+  """A damaged file can name any tensor as its output; it runs, but there is nothing to read."""
+  interpreter = mock.Mock()
+  interpreter.get_input_details.return_value = [{'index': 0, 'shape': [1, 2], 'dtype': np.int8}]
+  interpreter.get_output_details.return_value = [{'index': 1}]
+  interpreter.get_tensor_details.return_value = []
+  trial_run._run(interpreter)
+  interpreter.get_tensor.side_effect = ValueError('Tensor data is null.')
+  with pytest.raises(ValueError, match='null'):
+    trial_run._run(interpreter)
