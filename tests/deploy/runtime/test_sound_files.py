@@ -89,13 +89,18 @@ def test_what_was_just_exported_needs_no_trial(tmp_path, monkeypatch):
   require_sound([exported.tflite.path])
 
 
-def test_outputs_that_no_operator_makes_are_found():
+def test_outputs_that_no_operator_makes_and_damaged_names_are_found():
   """A damaged file can name any tensor as its output; it runs, but there is nothing to read."""
   interpreter = mock.Mock()
   interpreter.get_input_details.return_value = [{'index': 0, 'shape': [1, 2], 'dtype': np.int8}]
   interpreter.get_output_details.return_value = [{'index': 1}]
   interpreter.get_tensor_details.return_value = []
+  interpreter.resize_tensor_input.side_effect = RuntimeError('For single samples only.')
   trial_run._run(interpreter)
+  interpreter.get_tensor_details.side_effect = UnicodeDecodeError('utf-8', b'\xef', 0, 1, 'a name')
+  with pytest.raises(UnicodeDecodeError):
+    trial_run._run(interpreter)
+  interpreter.get_tensor_details.side_effect = None
   interpreter.get_tensor.side_effect = ValueError('Tensor data is null.')
   with pytest.raises(ValueError, match='null'):
     trial_run._run(interpreter)

@@ -79,9 +79,9 @@ def _run(interpreter: Any) -> None:
       return
     for one in interpreter.get_output_details():
       interpreter.get_tensor(one['index'])
-  for one in interpreter.get_tensor_details():
-    with contextlib.suppress(ValueError):  # Not all keep their values.
-      interpreter.get_tensor(one['index'])
+    for one in interpreter.get_tensor_details():
+      with contextlib.suppress(ValueError):  # Not all keep their values.
+        interpreter.get_tensor(one['index'])
 
 
 def _limit_memory(room: int) -> None:
