@@ -80,8 +80,8 @@ class DisChnPrunedLearner(BlockLearner):
 
   @property
   def max_rows(self) -> int | None:
-    """None, but for `auto`, which refits each layer to measure it."""
-    return MAX_ROWS if self.config.prune_option == 'auto' else None
+    """None, but where each layer is refit to measure it."""
+    return MAX_ROWS if self.config.measures else None
 
   def compression_phases(self) -> list[Phase]:
     """For each block training and selection, then slicing, then training of the slim network."""

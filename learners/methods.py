@@ -153,8 +153,19 @@ def config_of(name: str, **settings: Any) -> Any:
   """
   method = METHODS.find(name)
   config = get_learner(method.learner).Config
-  row = {flag.removeprefix(config.prefix): value for flag, value in method.settings.items()}
-  return config(**config.with_settings(row, settings))
+  return config(**config.with_settings(_fields(method), settings))
+
+
+def useful_settings(method: Method) -> dict[str, Any]:
+  """A row's flags that have an effect by themselves; others have one beside flags that are given."""
+  config = get_learner(method.learner).Config
+  found = config.with_settings(_fields(method), {})
+  return {config.prefix + name: value for name, value in found.items()}
+
+
+def _fields(method: Method) -> dict[str, Any]:
+  prefix = get_learner(method.learner).Config.prefix
+  return {flag.removeprefix(prefix): value for flag, value in method.settings.items()}
 
 
 def table() -> str:
@@ -165,7 +176,7 @@ def table() -> str:
       f'{question} {getattr(method, question)}'
       for question in ('criterion', 'allocation', 'schedule', 'pressure', 'repair')
     )
-    settings = ' '.join(f'--{flag}={value}' for flag, value in method.settings.items())
+    settings = ' '.join(f'--{flag}={value}' for flag, value in useful_settings(method).items())
     lines = [f'{method.name}  ({method.year}, {method.paper})', f'  {answers}']
     lines.append(f'  --learner {method.learner} {settings}')
     lines += [f'  differs: {deviation}' for deviation in method.deviations]

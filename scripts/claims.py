@@ -32,7 +32,12 @@ from claims_bench import NB_BN, NB_REFIT, Bench, choices_of  # noqa: E402
 from secateurs.learners import get_learner  # noqa: E402
 from secateurs.learners.channels.allocation import solvers  # noqa: E402
 from secateurs.learners.channels.criteria.data_criteria import Samples  # noqa: E402
-from secateurs.learners.channels.criteria.judged import makers, unit_keys  # noqa: E402
+from secateurs.learners.channels.criteria.judged import (  # noqa: E402
+  makers,
+  rank_correlation,
+  rank_stability,
+  unit_keys,
+)
 from secateurs.learners.channels.criteria.ranking import best  # noqa: E402
 from secateurs.learners.channels.cuts.filter_units import filter_units  # noqa: E402
 from secateurs.learners.channels.cuts.units import find_units  # noqa: E402
@@ -108,18 +113,18 @@ def ranks(arguments: argparse.Namespace, seed: int) -> dict[str, float]:
   units = filter_units(graph, 'keep').units
   samples = Samples(bench.batches(20), bench.helper.task.loss, OUTPUT, makers(graph, units))
   unit_keys('rank', graph, units, samples, order='best', normalization='none')
-  spreads, means, halves = [], [], []
-  for by_batch in samples.found['rank'].values():
-    spreads.append(by_batch.std(axis=0).mean())
-    means.append(by_batch.mean(axis=0).std())
-    first, second = by_batch[:1].mean(axis=0), by_batch[1:].mean(axis=0)
-    if np.ptp(first) > 0 and np.ptp(second) > 0:
-      places = [np.argsort(np.argsort(one)) for one in (first, second)]
-      halves.append(np.corrcoef(*places)[0, 1])
+  by_layer = samples.found['rank']
+  spreads = [
+    row['spread_over_batches'] for row in rank_stability(by_layer)['rank_stability'].values()
+  ]
+  means = [by_batch.mean(axis=0).std() for by_batch in by_layer.values()]
+  correlations = [rank_correlation(by_batch, 1) for by_batch in by_layer.values()]
   return {
     'spread over batches of 64, mean over channels': float(np.mean(spreads)),
     'spread over channels, mean over layers': float(np.mean(means)),
-    'rank correlation, one batch against the other 19': float(np.mean(halves)),
+    'rank correlation, one batch against the other 19': float(
+      np.mean([one for one in correlations if one is not None])
+    ),
   }
 
 

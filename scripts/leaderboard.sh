@@ -5,15 +5,22 @@
 #
 # Environment:
 #   OUT      folder of the runs and of compare.html (./leaderboard)
-#   SEEDS    seeds of each learner (0)
-#   RATIO    fraction to remove: of the MACs for channel learners, of the weights for weight-sparse (0.5)
-#   BITS     bits of the weights for the learners that quantise (4)
+#   SEEDS    seeds of each row ("0 1 2")
+#   MACS     fractions of the MACs that stay, for all that cuts channels or blocks ("0.5 0.25")
+#   ZEROS    fractions of the weights that become zero, for all that keeps the shapes ("0.75 0.9")
+#   BITS     bits of the weights for the learners that quantise (4); deep-compression has its own
 #   LEARNERS names of learners and of published methods (all learners that compress; "methods": all rows
 #            of python -m secateurs.learners)
 #   JOBS     runs at the same time, each on its own cores (1); the results are the same
 #   SCRATCH  1: also train the slim networks of the channel learners from random weights (1)
 #
-# Run the same command again to resume interrupted runs; finished runs are not repeated.
+# A row is a learner or method at one budget (scripts/leaderboard_rows.py). Rows that decide by
+# themselves how much goes (dcp-adapt, rows that cut what is zero) are there once. The network itself,
+# trained on for the same epochs, is row "dense". A row that trains from random weights (chex, or a
+# --<prefix>from_scratch) takes as long as a baseline: compare "images trained".
+#
+# Run the same command again to resume interrupted runs; finished runs are not repeated. A run that
+# fails does not stop the others: its name is printed at the end, and the exit code is 1.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 if [ $# -eq 0 ] || [ "$1" = -h ] || [ "$1" = --help ]; then
@@ -22,26 +29,10 @@ if [ $# -eq 0 ] || [ "$1" = -h ] || [ "$1" = --help ]; then
 fi
 entry="$1"
 shift
-out="${OUT:-./leaderboard}" seeds="${SEEDS:-0}" ratio="${RATIO:-0.5}"
+out="${OUT:-./leaderboard}" seeds="${SEEDS:-0 1 2}"
 # shellcheck source=scripts/env.sh
 source scripts/env.sh
-stay="$(python -c "print(round(1 - $ratio, 6))")"
-# Each name with its learner, which decides the flag of the budget.
-declare -A learner_of=()
-names=''
-while read -r name learner; do
-  learner_of["$name"]="$learner"
-  names+=" $name"
-done < <(python -c '
-import sys
-from secateurs.utils.quiet import quiet_tensorflow
-quiet_tensorflow()
-from secateurs.learners import learners
-from secateurs.learners.methods import METHODS, resolve
-asked = sys.argv[1].split() or [name for name in learners() if name != "full-prec"]
-for name in METHODS if asked == ["methods"] else asked:
-  print(name, resolve(name)[0].name)' "${LEARNERS:-}")
-[ -n "$names" ] || exit 1
+flags=("$@") failed=()
 
 # Neither the baseline nor networks from scratch are cut: rules and plans have no effect on them.
 uncut=() is_value=0
@@ -63,75 +54,100 @@ case " $* " in
     baseline=(--warm_start_path "$out/baseline/models/model.ckpt")
     ;;
 esac
-jobs="${JOBS:-1}" cores="$(nproc)"
 
-# one NAME SEED CORES: a learner and its slim networks from scratch, on some cores.
+# The cores that this process may use, not all of the machine's.
+mapfile -t cores < <(python -c 'import os; print(*sorted(os.sched_getaffinity(0)), sep="\n")')
+jobs="${JOBS:-1}"
+[ "$jobs" -le "${#cores[@]}" ] || jobs="${#cores[@]}"
+
+# run_on PLACE COMMAND...: on the cores of one of the jobs.
+run_on() {
+  local each=$((${#cores[@]} / jobs)) first list
+  first=$(($1 * each))
+  shift
+  if [ "$jobs" -gt 1 ]; then
+    list="$(IFS=,; echo "${cores[*]:first:each}")"
+    taskset -c "$list" "$@"
+  else
+    "$@"
+  fi
+}
+
+# dense SEED PLACE: the network itself, trained on.
+dense() {
+  echo "== dense, seed $1"
+  run_on "$2" python scripts/train_from_scratch.py "$entry" --run_dir "$out/dense-seed$1" --seed "$1" \
+    --scratch_start trained --scratch_of dense "${baseline[@]}" "${uncut[@]}"
+}
+
+# one NAME RUN SEED PLACE FLAG...: a row and its slim networks from scratch.
 one() {
-  local name="$1" seed="$2" pin=(taskset -c "$3") own=() run="$out/$1-seed$2" slim budget
-  case "$name" in
-    chn-pruned) own=(--cp_prune_option auto --cp_preserve_ratio "$stay") ;;
-    dis-chn-pruned) own=(--dcp_prune_option auto --dcp_preserve_ratio "$stay") ;;
-    amc) own=(--cp_preserve_ratio "$stay") ;;
-    filter-pruned) own=(--fp_prune_option auto --fp_preserve_ratio "$stay") ;;
-    *)
-      case "${learner_of[$name]}" in
-        # The rows of these learners have one ratio for all layers.
-        chn-pruned) own=(--cp_uniform_preserve_ratio "$stay") ;;
-        dis-chn-pruned) own=(--dcp_prune_ratio "$ratio") ;;
-        filter-pruned) own=(--fp_preserve_ratio "$stay") ;;
-        reg-pruned) own=(--rp_preserve_ratio "$stay") ;;
-        gate-pruned) own=(--gp_preserve_ratio "$stay") ;;
-        prune-regrow) own=(--pr_preserve_ratio "$stay") ;;
-        weight-sparse) own=(--ws_prune_ratio "$ratio") ;;
-        uniform-quant)
-          case " ${flags[*]} " in
-            *' --uql_equivalent_bits'* | *' --uql_target_bytes'*) ;; # They choose bits by layer.
-            *) own=(--uql_weight_bits "${BITS:-4}") ;;
-          esac
-          ;;
-        non-uniform-quant) own=(--nuql_weight_bits "${BITS:-4}") ;;
-      esac
-      ;;
-  esac
-  [ "$jobs" -gt 1 ] || pin=()
-  echo "== $name, seed $seed"
-  "${pin[@]}" ./scripts/run_local.sh "$entry" --learner "$name" --run_dir "$run" --seed "$seed" \
-    "${baseline[@]}" "${own[@]}" "${flags[@]}" || return 1
+  local name="$1" run="$2" seed="$3" place="$4" slim budget
+  shift 4
+  echo "== $name, $run"
+  run_on "$place" ./scripts/run_local.sh "$entry" --learner "$name" --run_dir "$out/$run" \
+    --seed "$seed" "${baseline[@]}" "$@" "${flags[@]}" || return 1
   # The same slim networks trained from random weights: equal epochs, equal compute.
-  slim="$(find "$run" -path '*_eval/model.keras' -not -path '*/models_ws_eval/*')"
+  slim="$(find "$out/$run" -path '*_eval/model.keras' \( -path '*/models_cp_eval/*' \
+    -o -path '*/models_dcp_eval/*' -o -path '*/models_fp_eval/*' -o -path '*/models_rp_eval/*' \
+    -o -path '*/models_gp_eval/*' -o -path '*/models_pr_eval/*' \) | head -n 1)"
   if [ "${SCRATCH:-1}" = 1 ] && [ -n "$slim" ]; then
     for budget in epochs macs; do
-      echo "== $name's slim network from scratch, equal $budget, seed $seed"
-      "${pin[@]}" python scripts/train_from_scratch.py "$entry" --run_dir "$run-scratch-$budget" \
-        --seed "$seed" --scratch_model "$slim" --scratch_of "$name" --scratch_budget "$budget" \
-        "${baseline[@]}" "${uncut[@]}" || return 1
+      echo "== $run's slim network from scratch, equal $budget"
+      run_on "$place" python scripts/train_from_scratch.py "$entry" \
+        --run_dir "$out/$run-scratch-$budget" --seed "$seed" --scratch_model "$slim" \
+        --scratch_of "$name" --scratch_budget "$budget" "${baseline[@]}" "${uncut[@]}" || return 1
     done
   fi
 }
 
-flags=("$@")
-runs=() place=0 running=()
+# The dense rows come first: their report has the MACs that some budgets are fractions of.
+runs=()
 for seed in $seeds; do
-  for name in $names; do
-    each=$((cores / jobs > 0 ? cores / jobs : 1))
-    first=$((place % jobs * each % cores))
-    if [ "$jobs" -gt 1 ]; then
-      mkdir -p "$out"
-      if [ "${#running[@]}" -ge "$jobs" ]; then
-        wait "${running[0]}" # The oldest has these cores.
-        running=("${running[@]:1}")
-      fi
-      one "$name" "$seed" "$first-$((first + each - 1))" >"$out/$name-seed$seed.log" 2>&1 &
-      running+=("$!")
-      echo "== $name, seed $seed: $out/$name-seed$seed.log"
-    else
-      one "$name" "$seed" 0
-    fi
-    place=$((place + 1))
-    runs+=("$out/$name-seed$seed" "$out/$name-seed$seed-scratch-epochs" "$out/$name-seed$seed-scratch-macs")
-  done
+  dense "$seed" 0 || failed+=("dense-seed$seed")
+  runs+=("$out/dense-seed$seed")
 done
-for process in "${running[@]}"; do wait "$process"; done
+whole="$(python - "$out" <<'PYTHON'
+import json, pathlib, sys
+found = sorted(pathlib.Path(sys.argv[1]).glob('dense-seed*/logs/*/report.json'))
+print(json.loads(found[0].read_text('utf-8'))['original']['macs'] if found else '')
+PYTHON
+)"
+read -ra asked <<<"${LEARNERS:-}"
+rows="$(python scripts/leaderboard_rows.py "${asked[@]}" --macs "${MACS:-0.5 0.25}" \
+  --zeros "${ZEROS:-0.75 0.9}" --bits "${BITS:-4}" --given "${flags[*]}" ${whole:+--whole "$whole"})"
+
+# running[PLACE] is the process at work there, names[PLACE] its run.
+running=() names=()
+finish() {
+  [ -n "${running[$1]:-}" ] || return 0
+  wait "${running[$1]}" || failed+=("${names[$1]}")
+  running[$1]=''
+}
+place=0
+for seed in $seeds; do
+  while IFS=$'\t' read -r name budget own <&3; do
+    run="$name-$budget-seed$seed"
+    read -ra budget_flags <<<"$own"
+    if [ "$jobs" -gt 1 ]; then
+      finish "$place"
+      one "$name" "$run" "$seed" "$place" "${budget_flags[@]}" >"$out/$run.log" 2>&1 3<&- &
+      running[place]="$!" names[place]="$run"
+      echo "== $run: $out/$run.log"
+      place=$(((place + 1) % jobs))
+    else
+      one "$name" "$run" "$seed" 0 "${budget_flags[@]}" 3<&- || failed+=("$run")
+    fi
+    runs+=("$out/$run" "$out/$run-scratch-epochs" "$out/$run-scratch-macs")
+  done 3<<<"$rows"
+done
+for ((place = 0; place < jobs; place++)); do finish "$place"; done
 found=()
-for run in "${runs[@]}"; do [ ! -d "$run" ] || found+=("$run"); done
-python -m secateurs.utils.deploy.compare "${found[@]}" --out "$out"
+for run in "${runs[@]}"; do
+  [ -z "$(find "$run" -name report.json -print -quit 2>/dev/null)" ] || found+=("$run")
+done
+[ "${#found[@]}" -eq 0 ] || python -m secateurs.utils.deploy.compare "${found[@]}" --out "$out"
+if [ "${#failed[@]}" -gt 0 ]; then
+  echo "These runs failed; run the command again to resume them: ${failed[*]}" >&2
+  exit 1
+fi

@@ -3,6 +3,9 @@
 Usage: python scripts/train_from_scratch.py nets/<net>_at_<data set>_run.py --scratch_model SLIM.keras
   [--scratch_budget epochs|macs] --nb_epochs_ft 6 [common flags]
 
+With `--scratch_start trained` and no model it trains the network itself on, from its weights and as a
+pruned one is fine-tuned: what the epochs alone are worth.
+
 Liu et al. 2019, "Rethinking the Value of Network Pruning" (arXiv:1810.05270), section 3: Scratch-E
 trains for the same number of epochs as the compared training, Scratch-B for the same number of
 multiply-adds. Deviation: the paper compares with the training of the large network; here the budget is
@@ -51,7 +54,22 @@ class ScratchConfig(Config):
     'Length of the training: epochs (nb_epochs_ft epochs) or macs (the multiply-adds of nb_epochs_ft '
     'epochs of the original network).',
     choices=('epochs', 'macs'),
+    used_with={'start': 'random'},
   )
+  start: str = option(
+    'random',
+    'Weights at the start: random, or trained (those of the original network, whose architecture is '
+    'kept).',
+    choices=('random', 'trained'),
+  )
+
+  def __post_init__(self) -> None:
+    super().__post_init__()
+    if self.start == 'trained' and self.model is not None:
+      raise UserError(
+        f'--scratch_start trained trains the original network, but --scratch_model {self.model} was '
+        'given: leave one of the two out.'
+      )
 
 
 @register
@@ -62,19 +80,22 @@ class ScratchLearner(CompressionLearner):
   Config = ScratchConfig
 
   def compression_phases(self) -> list[Phase]:
-    """Phases: new random weights, training."""
+    """Phases: new random weights, training; or training alone."""
+    if self.config.start == 'trained':
+      return [Phase('train', self._train_on)]
     return [Phase('renew', self._renew), Phase('train', self._train)]
 
   def build(self) -> keras.Model:
     """The slim architecture with new weights, after the baseline."""
-    if self.session is None or not self.session.is_done('renew'):
+    trained = self.config.start == 'trained'
+    if trained or self.session is None or not self.session.is_done('renew'):
       return super().build()
     return self._renewed()
 
   def _renewed(self) -> keras.Model:
     if not self.config.model:
       raise UserError('No slim model was named: give --scratch_model FILE.keras.')
-    slim = load_model(self.config.model)
+    slim = self.helper.task.trained(load_model(self.config.model))
     keras.utils.set_random_seed(self.settings.run.seed)
     return keras.models.clone_model(slim)
 
@@ -89,9 +110,15 @@ class ScratchLearner(CompressionLearner):
     schedule = self.rates.warmed_up(Cosine(self.rates.lrn_rate_init, nb_steps), nb_steps)
     self.fit('train', self.objective(), self.rates.sgd(schedule), nb_steps=nb_steps)
 
+  def _train_on(self) -> None:
+    nb_steps = self.rates.fine_tune_steps()
+    self.fit('train', self.objective(), self.rates.fine_tune_optimizer(nb_steps), nb_steps=nb_steps)
+
   def findings(self) -> Findings:
     """The budget that was asked for."""
-    return extended(super().findings(), [], requested={'budget': self.config.budget})
+    config = self.config
+    asked = {'start': 'trained'} if config.start == 'trained' else {'budget': config.budget}
+    return extended(super().findings(), [], requested=asked)
 
 
 if __name__ == '__main__':

@@ -86,7 +86,7 @@ tracebacks. A flag that would have no effect is refused.
 
 def methods_page() -> str:
   """docs/methods.md."""
-  from secateurs.learners.methods import METHODS
+  from secateurs.learners.methods import METHODS, useful_settings
 
   lines = [
     '# Methods',
@@ -110,7 +110,7 @@ def methods_page() -> str:
     )
     lines.append(f'| `{method.name}` | `{method.learner}` | {" | ".join(answers)} |')
   for method in METHODS.values():
-    settings = ' '.join(f'--{flag}={value}' for flag, value in method.settings.items())
+    settings = ' '.join(f'--{flag}={value}' for flag, value in useful_settings(method).items())
     lines += ['', f'## {method.name}', '', f'{method.paper} ({method.year}).', '']
     lines += ['```', f'--learner {method.learner} {settings}'.strip(), '```']
     if method.deviations:

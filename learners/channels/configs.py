@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 from secateurs.learners.channels.allocation.amc_config import AMC, AmcConfig
+from secateurs.learners.channels.allocation.registry import ALLOCATIONS
 from secateurs.learners.channels.cuts.units import TRUNKS
 from secateurs.learners.channels.repair.method import Method, nb_points
+from secateurs.learners.channels.targets import (
+  refuse_targets_of_agent,
+  refuse_two_targets,
+  require_target,
+)
 from secateurs.learners.run.training.jobs import jobs_option
 from secateurs.utils.config import Config, option
 from secateurs.utils.errors import UserError
@@ -129,7 +135,7 @@ class WidthConfig(ChannelConfig, AmcConfig):
     super().__post_init__()
     require_target(self)
     refuse_targets_of_agent(self)
-    refuse_two_targets(self, ('target_latency', 'target_ram'))
+    refuse_two_targets(self)
     for name in ('target_latency', 'target_ram'):
       if getattr(self, name) is not None and self.prune_option == 'list':
         raise UserError(
@@ -143,6 +149,12 @@ class WidthConfig(ChannelConfig, AmcConfig):
     return self.nb_rlouts > 1
 
   @property
+  def measures(self) -> bool:
+    """Whether widths follow from what each layer loses, or from candidates that are judged."""
+    tables = self.latency_table, self.target_ram
+    return tables != (None, None) or ALLOCATIONS.find(self.prune_option).by_budget
+
+  @property
   def step(self) -> int:
     """Numbers of channels, where not all stay, are multiples of it."""
     return 4 if self.quadruple else 1
@@ -153,72 +165,11 @@ class WidthConfig(ChannelConfig, AmcConfig):
     if (
       self.target_latency is None
       and self.target_ram is None
-      and self.prune_option in ('auto', AMC)
+      and self.prune_option != 'list'
       and self.preserve_ratio == 1
     ):
       return f'--{self.prefix}preserve_ratio 1'
     return None
-
-
-def keeps_all_filters(config: Config, options: Sequence[str]) -> str | None:
-  """The flag of a ranking of filters that asks for all of them to stay; None where some may go.
-
-  Args:
-    config: has `preserve_ratio`, `target_latency`, `target_ram`, `prune_option` and `prune_ratio`.
-    options: those of `prune_option` that its ratio decides.
-  """
-  if config.preserve_ratio == 1:
-    return f'--{config.prefix}preserve_ratio 1'
-  if any(getattr(config, name) is not None for name in TARGETS):
-    return None
-  if config.prune_ratio == 0 and config.prune_option in options:
-    return f'--{config.prefix}prune_ratio 0'
-  return None
-
-
-TARGETS = ('preserve_ratio', 'target_latency', 'target_ram')
-"""Options of which each says how much stays."""
-
-
-def refuse_two_targets(config: Config, names: Sequence[str] = TARGETS) -> None:
-  """Checks that no more than one of some targets is given.
-
-  Raises:
-    UserError: two are.
-  """
-  given = [name for name in names if getattr(config, name) is not None]
-  if len(given) > 1:
-    raise UserError(
-      f'--{config.prefix}{given[0]} and --{config.prefix}{given[1]} both say how much stays: '
-      'leave one of them out.'
-    )
-
-
-def refuse_targets_of_agent(config: Config) -> None:
-  """Checks that no latency or memory is asked of the agent, whose budgets are MACs.
-
-  Raises:
-    UserError: one is.
-  """
-  given = [name for name in ('target_latency', 'target_ram') if getattr(config, name) is not None]
-  if config.prune_option == AMC and given:
-    raise UserError(
-      f'--{config.prefix}prune_option amc has a budget of MACs, but --{config.prefix}{given[0]} '
-      f'was given: give --{config.prefix}preserve_ratio in its place.'
-    )
-
-
-def require_target(config: Config) -> None:
-  """Checks that a table of latencies came with a target.
-
-  Raises:
-    UserError: it did not.
-  """
-  if config.latency_table is not None and config.target_latency is None:
-    raise UserError(
-      f'--{config.prefix}latency_table says how latencies follow from widths, but no target was given: '
-      f'give --{config.prefix}target_latency, too.'
-    )
 
 
 @dataclasses.dataclass(frozen=True)

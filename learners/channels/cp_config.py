@@ -7,6 +7,7 @@ import dataclasses
 from secateurs.learners.channels.allocation.amc_config import AMC
 from secateurs.learners.channels.configs import RefitConfig, WidthConfig
 from secateurs.learners.channels.criteria import registry as criteria
+from secateurs.learners.channels.targets import refuse_beside_targets
 from secateurs.utils.config import option
 
 
@@ -36,10 +37,11 @@ class CpConfig(WidthConfig, RefitConfig):
   )
   preserve_ratio: float | None = option(
     None,
-    'Fraction of all MACs that stays, for auto and amc; default: 0.5.',
+    'Fraction of all MACs that stays, whatever cp_prune_option but list: for uniform at one ratio for '
+    'all layers; default: 0.5 for auto and amc.',
     low=0.0,
     high=1.0,
-    used_with={'prune_option': ('auto', AMC)},
+    used_with={'prune_option': ('uniform', 'auto', AMC)},
   )
   select: str = option(
     'backward',
@@ -77,6 +79,10 @@ class CpConfig(WidthConfig, RefitConfig):
     'sensitivity, curves of five selections for each layer alone, refit and as it is.',
   )
 
+  def __post_init__(self) -> None:
+    super().__post_init__()
+    refuse_beside_targets(self, ('uniform_preserve_ratio',))
+
   @property
   def selection(self) -> str:
     """How channels are chosen."""
@@ -86,5 +92,5 @@ class CpConfig(WidthConfig, RefitConfig):
   def keeps_all(self) -> str | None:
     """As of all widths, or a ratio of 1 for uniform."""
     if self.prune_option == 'uniform' and self.uniform_preserve_ratio == 1:
-      return None if self.target_latency or self.target_ram else '--cp_uniform_preserve_ratio 1'
+      return '--cp_uniform_preserve_ratio 1'
     return super().keeps_all

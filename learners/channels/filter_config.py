@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
+from typing import ClassVar
 
 from secateurs.learners.channels.allocation.amc_config import AMC, AmcConfig
 from secateurs.learners.channels.allocation.colony import Constants
 from secateurs.learners.channels.allocation.registry import ALLOCATIONS
 from secateurs.learners.channels.configs import (
   ChannelConfig,
-  keeps_all_filters,
   latency_table_option,
-  refuse_targets_of_agent,
-  refuse_two_targets,
-  require_target,
   target_ram_option,
 )
 from secateurs.learners.channels.criteria.hrank import LAYOUTS
 from secateurs.learners.channels.criteria.ranking import NORMALIZATIONS, ORDERS
 from secateurs.learners.channels.criteria.registry import of_filters
 from secateurs.learners.channels.cuts.filter_units import FILTER_TRUNKS
+from secateurs.learners.channels.targets import (
+  TARGETS,
+  keeps_all_filters,
+  refuse_beside_targets,
+  refuse_targets_of_agent,
+  refuse_two_targets,
+  require_target,
+)
 from secateurs.learners.run.training.jobs import jobs_option
 from secateurs.utils.config import option
 from secateurs.utils.errors import UserError
@@ -27,6 +33,7 @@ from secateurs.utils.errors import UserError
 FILTER_SCHEDULES = ('one-shot', 'layer-by-layer', 'end-to-end')
 FILTER_REPAIRS = ('none', 'batch-norm', 'least-squares')
 FITNESSES = ('quick', 'epochs')
+_ABC, _LIST = {'prune_option': 'abc'}, {'prune_option': 'list'}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,6 +41,9 @@ class FpConfig(ChannelConfig, AmcConfig):
   """Hyper-parameters of `filter-pruned`."""
 
   prefix = 'fp_'
+  settled_by: ClassVar[Mapping[str, str]] = {
+    'has_floor': '--{prefix}preserve_ratio, or a --{prefix}prune_option but uniform and list'
+  }
 
   save_path: str = option(
     './models_fp/model.ckpt', 'Checkpoints of the pruned model.', affects_result=False
@@ -80,15 +90,19 @@ class FpConfig(ChannelConfig, AmcConfig):
     'amc the MACs that it leaves are the budget.',
     low=0.0,
     high=1.0,
+    used_with={'prune_option': ('uniform', 'global', 'auto', 'abc', AMC)},
   )
   prune_list_file: str = option(
-    'ratio.list', 'File of prune ratios for list: one for each layer, or as fp_list_layout says.'
+    'ratio.list',
+    'File of prune ratios for list: one for each layer, or as fp_list_layout says.',
+    used_with=_LIST,
   )
   list_layout: str = option(
     'units',
     'Meaning of the list: units (a ratio for each layer that is pruned), hrank (a rate for each '
     'convolution), or hrank-plus (stem, stages but the last, inside of each block).',
     choices=LAYOUTS,
+    used_with=_LIST,
   )
   preserve_ratio: float | None = option(
     None,
@@ -107,13 +121,17 @@ class FpConfig(ChannelConfig, AmcConfig):
   quadruple: bool = option(False, 'Round numbers of kept filters up to multiples of four.')
   floor: float = option(
     0.1,
-    'Fraction of its filters that each layer keeps at least, where a budget, global, sensitivity, auto '
-    'or abc decides.',
+    'Fraction of its filters that each layer keeps at least, where a budget, global, sensitivity, '
+    'auto, abc or amc decides.',
     low=0.0,
     high=1.0,
+    used_with={'has_floor': True},
   )
   max_drop: float = option(
-    0.01, 'Drop of the score, in [0, 1], that each layer alone may cost, for sensitivity.', low=0.0
+    0.01,
+    'Drop of the score, in [0, 1], that each layer alone may cost, for sensitivity.',
+    low=0.0,
+    used_with={'prune_option': 'sensitivity'},
   )
   schedule: str = option(
     'one-shot',
@@ -129,6 +147,7 @@ class FpConfig(ChannelConfig, AmcConfig):
     'Steps after each cut but the last, as a fraction of those of the final fine-tuning.',
     low=0.0,
     high=1.0,
+    used_with={'schedule': ('layer-by-layer', 'end-to-end')},
   )
   repair: str = option(
     'least-squares',
@@ -146,26 +165,45 @@ class FpConfig(ChannelConfig, AmcConfig):
   nb_smpls_reward: int = option(
     1000, 'Images that sensitivity and candidates of abc are judged on.', low=1
   )
-  jobs: int = jobs_option('abc', {'prune_option': 'abc'})
-  abc_nb_sources: int = option(10, 'Food sources of the bee colony.', low=1)
-  abc_nb_cycles: int = option(10, 'Cycles of the bee colony.', low=0)
+  jobs: int = jobs_option('abc', _ABC)
+  abc_nb_sources: int = option(10, 'Food sources of the bee colony.', low=1, used_with=_ABC)
+  abc_nb_cycles: int = option(10, 'Cycles of the bee colony.', low=0, used_with=_ABC)
   abc_nb_failures: int = option(
-    5, 'Attempts without success after which a food source is given up.', low=1
+    5,
+    'Attempts without success after which a food source is given up.',
+    low=1,
+    used_with=_ABC,
   )
   abc_max_tenths: int = option(
-    10, 'Upper bound of the filters of a layer that stay, in tenths.', low=1, high=10
+    10,
+    'Upper bound of the filters of a layer that stay, in tenths.',
+    low=1,
+    high=10,
+    used_with=_ABC,
   )
   abc_fitness: str = option(
     'quick',
     'How candidates are trained before they are judged: quick (batch normalisation re-estimated, then '
     'fp_abc_nb_steps), or epochs (fp_abc_nb_epochs, as published).',
     choices=FITNESSES,
+    used_with=_ABC,
   )
-  abc_nb_steps: int = option(50, 'Training steps of a candidate, for quick.', low=0)
-  abc_nb_epochs: float = option(2.0, 'Training epochs of a candidate, for epochs.', low=0.0)
+  abc_nb_steps: int = option(
+    50,
+    'Training steps of a candidate, for quick.',
+    low=0,
+    used_with={**_ABC, 'abc_fitness': 'quick'},
+  )
+  abc_nb_epochs: float = option(
+    2.0,
+    'Training epochs of a candidate, for epochs.',
+    low=0.0,
+    used_with={**_ABC, 'abc_fitness': 'epochs'},
+  )
 
   def __post_init__(self) -> None:
     super().__post_init__()
+    refuse_beside_targets(self, ('prune_ratio', 'max_drop'))
     require_target(self)
     refuse_two_targets(self)
     refuse_targets_of_agent(self)
@@ -179,6 +217,12 @@ class FpConfig(ChannelConfig, AmcConfig):
         f'--fp_quadruple rounds widths, but lists in the layout {self.list_layout} give them exactly: '
         'leave one of the two out.'
       )
+
+  @property
+  def has_floor(self) -> bool:
+    """Whether anything but a given ratio decides how many filters of a layer stay."""
+    decided = self.prune_option not in ('uniform', 'list')
+    return decided or any(getattr(self, name) is not None for name in TARGETS)
 
   @property
   def step(self) -> int:

@@ -53,10 +53,10 @@ class FilterWidths:
     Raises:
       UserError: a list does not fit the units, or the budget is out of reach.
     """
-    if self.measures:
-      self._budget(ranked)
-    else:
+    if not self.measures:
       self.counts(ranked)
+    elif self._config.target_latency is None and self._config.target_ram is None:
+      self._budget(ranked)
 
   # What is measured once, on the original network.
 
@@ -219,20 +219,24 @@ class FilterWidths:
     config, total = self._config, ranked.graph.counts().macs
     if self._state.latency is not None:
       return self._state.latency['fraction'] * total
+    if config.preserve_ratio is None and not self._allocation.by_budget:
+      return None
+    choices, prefix = self._choices(ranked), config.prefix
+    remedy = f'--{prefix}trunk or a lower --{prefix}floor'
+    if self._allocation.measures == REWARD:
+      remedy += f' and --{prefix}amc_least'
     if config.preserve_ratio is not None:
       budget = config.preserve_ratio * total
-      choices = self._choices(ranked)
-      prefix = config.prefix
-      remedy = f'--{prefix}trunk or a lower --{prefix}floor'
-      if self._allocation.measures == REWARD:
-        remedy += f' and --{prefix}amc_least'
       choices.check(budget, total, f'--{prefix}preserve_ratio', remedy)
       return budget
-    if not self._allocation.by_budget:
-      return None
-    choices = self._choices(ranked)
-    counts = {unit.name: self._width(unit.size, config.prune_ratio) for unit in ranked.units}
-    return max(choices.cost(counts), choices.least())
+    counts = {
+      unit.name: max(self._width(unit.size, config.prune_ratio), self._must(ranked, unit))
+      for unit in ranked.units
+    }
+    budget = choices.cost(counts)
+    flag = f'--{prefix}prune_ratio {config.prune_ratio:g}'
+    choices.check(budget, total, flag, remedy, 'lower')
+    return budget
 
   def _fraction_of_time(self, ranked: Ranked, site: Site) -> dict[str, float]:
     choices, total = self._choices(ranked), ranked.graph.counts().macs

@@ -46,7 +46,7 @@ def allocate(widths: Widths) -> None:
   samples = site.samples()
   batches, method = [sample[0] for sample in samples], site.method(graph, units, samples)
   if agent:
-    _ask_agent(widths, choices, max(budget, choices.least()), original, working, batches, method)
+    _ask_agent(widths, choices, budget, original, working, batches, method)
     return
   refits = _scan(widths, original, working, units, batches, method)
   losses = losses_of(state.divergence, units)

@@ -108,7 +108,7 @@ class WidthLearner(ChannelLearner):
       return {'ram_ratio': config.target_ram}
     if config.prune_option == 'list':
       return {self.list_of: config.prune_list_file}
-    if self.widths.by_budget:
+    if self.widths.by_budget or config.preserve_ratio is not None:
       return {'macs_ratio': self.state.widths.macs_ratio}
     return {'channels_ratio': self.channels_ratio()}
 

@@ -58,8 +58,7 @@ class Widths:
   @property
   def by_budget(self) -> bool:
     """Whether the allocation needs a budget and measured losses."""
-    allocates = ALLOCATIONS.find(self.config.prune_option).by_budget
-    return self.by_table or self.by_memory or allocates
+    return self.config.measures
 
   @property
   def by_memory(self) -> bool:
@@ -67,18 +66,28 @@ class Widths:
     return self.config.target_ram is not None
 
   def counts(self, units: Sequence[Unit]) -> dict[str, int]:
-    """Channels that stay, by unit name; budgets and latencies must have been allocated before.
+    """Channels that stay, by unit name; what is measured must have been allocated before.
 
     Raises:
-      UserError: a list of ratios does not fit the units.
+      UserError: a list of ratios does not fit the units, or the budget is out of reach.
     """
-    if self.by_budget:
+    alike = not self.by_budget and self.config.preserve_ratio is not None
+    if alike and self.state.counts is None:
+      self._allocate_alike()
+    if alike or self.by_budget:
       return self.state.counts
     ratio = self.ratio
     if self.state.latency is not None:
       ratio = self.state.latency['fraction']
     counts = ALLOCATIONS.find(self.config.prune_option).counts(self.request(units, ratio))
     return {unit.name: unit.rule.count(unit.size, counts[unit.name]) for unit in units}
+
+  def _allocate_alike(self) -> None:
+    """One fraction for all units, as far as channels allow, that meets the budget of MACs."""
+    graph = self.site.graph(self.site.original())
+    choices, total = Choices(graph, self.site.units(graph), self.config.step), graph.counts().macs
+    budget = self.budget(choices, total)
+    self.state.counts, self.state.macs_ratio = solvers.equal(choices, budget), budget / total
 
   def request(self, units: Sequence[Unit], ratio: float) -> Request:
     """What an allocation by ratios is asked."""
@@ -135,12 +144,14 @@ class Widths:
     prefix = self.config.prefix
     if self.state.latency is not None:
       return self.state.latency['fraction'] * total
-    if self._budget is None:
-      counts = ALLOCATIONS['uniform'].counts(self.request(choices.units, self.ratio))
-      return choices.cost(counts)
-    budget = self._budget * total
     remedy = f'--{prefix}trunk'
     if self.config.prune_option == AMC:
       remedy += f' or a lower --{prefix}amc_least'
+    if self._budget is None:
+      counts = ALLOCATIONS['uniform'].counts(self.request(choices.units, self.ratio))
+      budget = choices.cost(counts)
+      choices.check(budget, total, f'--{prefix}prune_ratio {self.ratio:g}', remedy, 'lower')
+      return budget
+    budget = self._budget * total
     choices.check(budget, total, f'--{prefix}preserve_ratio', remedy)
     return budget

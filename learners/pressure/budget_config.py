@@ -7,11 +7,13 @@ from typing import ClassVar
 
 from secateurs.learners.channels.configs import (
   ChannelConfig,
-  keeps_all_filters,
   latency_table_option,
+  target_ram_option,
+)
+from secateurs.learners.channels.targets import (
+  keeps_all_filters,
   refuse_two_targets,
   require_target,
-  target_ram_option,
 )
 from secateurs.utils.config import option
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 
-from secateurs.learners.channels.configs import TARGETS
 from secateurs.learners.channels.criteria.registry import of_filters
 from secateurs.learners.channels.cuts.filter_units import FILTER_TRUNKS
 from secateurs.learners.channels.filter_config import FILTER_REPAIRS
+from secateurs.learners.channels.targets import TARGETS
 from secateurs.learners.pressure.budget_config import BudgetConfig
 from secateurs.utils.config import option
 from secateurs.utils.errors import UserError

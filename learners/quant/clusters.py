@@ -77,8 +77,10 @@ def powers_of_two(values: np.ndarray, size: int) -> np.ndarray:
   leaves the least squared error. Of an even number of entries one sign has one power more: that of the
   value of the greatest magnitude. Two entries are a power and its negative.
 
-  Source: "Convolutional Neural Networks using Logarithmic Data Representation", arXiv:1603.01025; there
-  zero is no entry.
+  Source: "Convolutional Neural Networks using Logarithmic Data Representation", arXiv:1603.01025.
+  Deviations: there zero is no entry, and the logarithm is rounded, so that a magnitude goes up from
+  1.41 * 2^k on. Here it takes the nearest entry, up from 1.5 * 2^k on, as in every other codebook:
+  that leaves the least squared error.
 
   Args:
     values: float [n].

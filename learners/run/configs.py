@@ -98,7 +98,9 @@ class RunConfig(Config):
     affects_result=False,
   )
   bench_threads: str = option(
-    '1,2', 'Numbers of threads to time with, separated by commas.', affects_result=False
+    '1,2',
+    'Numbers of threads to time with, separated by commas; those above --bench_cores are left out.',
+    affects_result=False,
   )
   bench_cores: int | None = option(
     None,
@@ -141,6 +143,11 @@ class RunConfig(Config):
         '--bench_threads takes whole numbers separated by commas, such as 1,2, but '
         f'{self.bench_threads!r} was given.'
       )
+    if not self.threads:
+      raise UserError(
+        f'--bench_threads {self.bench_threads} asks for more threads than --bench_cores '
+        f'{self.bench_cores} has cores: give fewer threads or more cores.'
+      )
     parsed_steps(self.int8_repair)
     parsed_formats(self.export_formats)
 
@@ -156,7 +163,16 @@ class RunConfig(Config):
 
   @property
   def threads(self) -> list[int]:
-    """The numbers of threads to time with."""
+    """The numbers of threads to time with, none above the cores."""
+    return [number for number in self._asked_threads if number <= (self.bench_cores or number)]
+
+  @property
+  def threads_left_out(self) -> list[int]:
+    """The numbers of threads that were asked for and would share cores."""
+    return [number for number in self._asked_threads if number not in self.threads]
+
+  @property
+  def _asked_threads(self) -> list[int]:
     return [int(number) for number in self.bench_threads.split(',')]
 
 

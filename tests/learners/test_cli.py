@@ -107,9 +107,9 @@ def test_a_whole_run_is_quiet_but_for_ours(whole_run):
       'a flag of learner weight-sparse and has no effect on full-prec',
     ),
     (
-      ['--learner', 'chn-pruned', '--cp_preserve_ratio', '0.3'],
+      ['--learner', 'chn-pruned', '--cp_prune_option', 'list', '--cp_preserve_ratio', '0.3'],
       1,
-      '--cp_preserve_ratio 0.3 has an effect only with --cp_prune_option auto',
+      '--cp_preserve_ratio 0.3 has an effect only with --cp_prune_option uniform',
     ),
     (['--learner', 'weight-sparse', '--nb_epochs_ft', '0'], 1, 'set --nb_epochs_ft above 0'),
     (['--batch_size', '5000'], 1, '--batch_size 5000 times 1 process(es) is more than the'),

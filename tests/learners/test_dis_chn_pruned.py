@@ -158,8 +158,9 @@ def test_auto_shares_out_the_macs_of_equal_ratios(learn):
   )
 
 
-def test_auto_meets_a_share_of_the_macs(learn):
-  learner = learn(prune_option='auto', preserve_ratio=0.6)
+@pytest.mark.parametrize('option', ['auto', 'uniform'])
+def test_a_share_of_the_macs_is_met(option, learn):
+  learner = learn(prune_option=option, preserve_ratio=0.6)
   learner.run_phases(until='slice')
   whole, slim = count(learner.original()).macs, count(learner.model).macs
   assert 0.5 * whole < slim <= 0.6 * whole
@@ -181,8 +182,8 @@ def test_a_share_of_macs_out_of_reach_is_told_before_any_measuring(learn, monkey
     ),
     ({'prune_option': 'list'}, r'list needs a file of ratios: add --dcp_prune_list_file'),
     (
-      {'preserve_ratio': 0.4},
-      r'--dcp_preserve_ratio 0.4 has an effect only with --dcp_prune_option auto',
+      {'prune_option': 'list', 'prune_list_file': 'my.list', 'preserve_ratio': 0.4},
+      r'--dcp_preserve_ratio 0.4 has an effect only with --dcp_prune_option uniform',
     ),
   ],
 )

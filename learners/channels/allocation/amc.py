@@ -31,6 +31,7 @@ from secateurs.utils.training import distributed
 from secateurs.utils.training.engine.progress import format_seconds
 
 NB_FEATURES = 8
+_TINY = 1e-9
 _NB_SAID = 10  # Episodes between two lines to the user.
 
 
@@ -86,7 +87,8 @@ def walk(
   last = [len(levels) - 1 for levels in choices.levels]
   total = choices.cost_at([0] * nb_units)
   widest = max(unit.size for unit in units)
-  # What each unit saves at its least while all others are whole, as fractions of all.
+  # What each unit saves at its least while all others are whole, as fractions of all; nothing where
+  # its width is given.
   own = [
     1 - choices.cost_at([last[i] * (i == j) for i in range(nb_units)]) / total
     for j in range(nb_units)
@@ -102,10 +104,10 @@ def walk(
         number / nb_units,
         unit.size / widest,
         own[number],
-        own[number] / max(own),
+        own[number] / max(*own, _TINY),
         1 - open_cost,
         sum(own[number + 1 :]),
-        (budget / total - least_cost) / max(open_cost - least_cost, 1e-9),
+        _fraction(budget / total - least_cost, open_cost - least_cost),
         action,
       ],
       np.float32,
@@ -121,6 +123,11 @@ def walk(
     action = levels[place] / unit.size
     steps.append(Step(state, action))
   return choices.counts_at(places), steps
+
+
+def _fraction(room: float, saves: float) -> float:
+  """How much of what the rest could save may stay, in [0, 1]; all of it where it saves nothing."""
+  return min(max(room / saves, 0.0), 1.0) if saves > _TINY else 1.0
 
 
 class Search:

@@ -7,10 +7,12 @@ import dataclasses
 from secateurs.learners.channels.allocation.amc import Schedule
 from secateurs.learners.channels.allocation.ddpg import Constants
 from secateurs.utils.config import Config, option
+from secateurs.utils.errors import UserError
 
 AMC = 'amc'
 _AMC = {'prune_option': AMC}
 _REMEMBERED = 100  # Transitions, for each layer.
+_MOST_RANDOM, _EIGHTH = 100, 8  # Of 800 episodes, as published.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,8 +22,11 @@ class AmcConfig(Config):
   amc_nb_episodes: int = option(
     800, 'Episodes of the agent of amc, each of which judges one candidate.', low=1, used_with=_AMC
   )
-  amc_nb_random: int = option(
-    100, 'Of these, the first, in which actions are drawn.', low=1, used_with=_AMC
+  amc_nb_random: int | None = option(
+    None,
+    'Of these, the first, in which actions are drawn; default: an eighth of them, at most 100.',
+    low=0,
+    used_with=_AMC,
   )
   amc_least: float = option(
     0.2,
@@ -57,10 +62,21 @@ class AmcConfig(Config):
   )
   amc_batch: int = option(64, 'Transitions of an update.', low=1, used_with=_AMC)
 
+  def __post_init__(self) -> None:
+    super().__post_init__()
+    if self.amc_nb_random is not None and self.amc_nb_random >= self.amc_nb_episodes:
+      raise UserError(
+        f'--{self.prefix}amc_nb_random {self.amc_nb_random} leaves the agent none of '
+        f'--{self.prefix}amc_nb_episodes {self.amc_nb_episodes}: give fewer than all of them.'
+      )
+
   @property
   def amc_schedule(self) -> Schedule:
     """How episodes explore."""
-    return Schedule(self.amc_nb_episodes, self.amc_nb_random, self.amc_noise, self.amc_noise_decay)
+    nb_random = self.amc_nb_random
+    if nb_random is None:
+      nb_random = min(_MOST_RANDOM, self.amc_nb_episodes // _EIGHTH)
+    return Schedule(self.amc_nb_episodes, nb_random, self.amc_noise, self.amc_noise_decay)
 
   def amc_constants(self, nb_units: int) -> Constants:
     """Those of the agent, which remembers a number of transitions for each unit."""

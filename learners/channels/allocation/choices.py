@@ -86,7 +86,7 @@ class Choices:
     """Cost when each unit is at a place in its levels."""
     return self.cost(self.counts_at(places))
 
-  def check(self, budget: float, total: int, flag: str, remedy: str) -> None:
+  def check(self, budget: float, total: int, flag: str, remedy: str, change: str = 'raise') -> None:
     """Checks that a budget can be met.
 
     Args:
@@ -94,6 +94,7 @@ class Choices:
       total: MACs of the whole network.
       flag: the flag that asked for the budget.
       remedy: the flag that lets more be pruned.
+      change: what lets more stay: `raise` or `lower` the flag.
 
     Raises:
       UserError: not even the lowest levels meet it.
@@ -101,7 +102,7 @@ class Choices:
     if self.least() > budget:
       raise UserError(
         f'{flag} asks for {budget / total:.4f} of the MACs, but at least {self.least() / total:.4f} '
-        f'stay whatever is pruned: raise it, or prune more with {remedy}.'
+        f'stay whatever is pruned: {change} it, or prune more with {remedy}.'
       )
 
   def prices(self, losses: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -8,6 +8,7 @@ from secateurs.learners.channels.allocation.amc_config import AMC
 from secateurs.learners.channels.blocks.block_learner import BlockConfig
 from secateurs.learners.channels.blocks.greedy import SELECTIONS
 from secateurs.learners.channels.blocks.greedy_scores import SCORES
+from secateurs.learners.channels.targets import TARGETS, refuse_beside_targets
 from secateurs.utils.config import option
 from secateurs.utils.errors import UserError
 from secateurs.utils.training.layerwise.gradient_choice import GREEDY
@@ -31,11 +32,11 @@ class DcpConfig(BlockConfig):
   )
   preserve_ratio: float | None = option(
     None,
-    'Fraction of all MACs that stays, for auto and amc; default: what dcp_prune_ratio for all layers '
-    'that auto can measure leaves.',
+    'Fraction of all MACs that stays, whatever dcp_prune_option but list: for uniform at one ratio for '
+    'all layers; default: what dcp_prune_ratio for all layers that auto can measure leaves.',
     low=0.0,
     high=1.0,
-    used_with={'prune_option': ('auto', AMC)},
+    used_with={'prune_option': ('uniform', 'auto', AMC)},
   )
   prune_list_file: str | None = option(
     None, 'File of prune ratios, one a layer, for list.', used_with={'prune_option': 'list'}
@@ -99,12 +100,13 @@ class DcpConfig(BlockConfig):
     if self.prune_option == 'list' and self.prune_list_file is None:
       raise UserError('--dcp_prune_option list needs a file of ratios: add --dcp_prune_list_file.')
     self._check_epsilon()
+    refuse_beside_targets(self, ('prune_ratio',))
 
   @property
   def keeps_all(self) -> str | None:
     """As of all widths, or a ratio of 0 for uniform."""
     if self.epsilon is None and self.prune_option == 'uniform' and self.prune_ratio == 0:
-      return None if self.target_latency or self.target_ram else '--dcp_prune_ratio 0'
+      return '--dcp_prune_ratio 0'
     return super().keeps_all
 
   def _check_epsilon(self) -> None:
@@ -113,11 +115,12 @@ class DcpConfig(BlockConfig):
         if getattr(self, name) != getattr(DcpConfig, name):
           raise UserError(f'--dcp_{name} has an effect only with --dcp_epsilon: add it.')
       return
-    targets = self.target_latency is not None or self.target_ram is not None
-    if self.prune_option != 'uniform' or targets:
+    names = 'prune_option', 'prune_ratio', *TARGETS
+    given = [name for name in names if getattr(self, name) != getattr(DcpConfig, name)]
+    if given:
       raise UserError(
-        'With --dcp_epsilon each layer decides how many channels it keeps: leave --dcp_prune_option, '
-        '--dcp_target_latency and --dcp_target_ram out.'
+        f'With --dcp_epsilon each layer decides how many channels it keeps, but --dcp_{given[0]} '
+        f'{getattr(self, given[0])} was given: leave one of them out.'
       )
     if self.floor > self.ceiling:
       raise UserError(

@@ -175,6 +175,22 @@ def batches_of_all(by_batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
   }
 
 
+def rank_correlation(by_batch: np.ndarray, nb_first: int) -> float | None:
+  """Spearman's correlation between the channels' ranks over the first batches and over the others.
+
+  Args:
+    by_batch: mean rank over each batch, [batches, channels].
+    nb_first: how many batches are the first.
+
+  Returns:
+    None where all ranks of a part are equal.
+  """
+  parts = by_batch[:nb_first].mean(axis=0), by_batch[nb_first:].mean(axis=0)
+  if not all(np.ptp(one) > 0 for one in parts):
+    return None
+  return float(stats.spearmanr(*parts).statistic)
+
+
 def rank_stability(by_batch: Mapping[str, np.ndarray]) -> dict[str, Any]:
   """How far the ranks of maps depend on the images (Lin et al. 2020, figure 2).
 
@@ -191,11 +207,7 @@ def rank_stability(by_batch: Mapping[str, np.ndarray]) -> dict[str, Any]:
   rows, curves, spreads = {}, {}, {}
   for name, ranks in by_batch.items():
     mean, spread, half = ranks.mean(axis=0), ranks.std(axis=0), len(ranks) // 2
-    correlation = None
-    if half:
-      halves = ranks[:half].mean(axis=0), ranks[half:].mean(axis=0)
-      if all(np.ptp(one) > 0 for one in halves):
-        correlation = float(stats.spearmanr(*halves).statistic)
+    correlation = rank_correlation(ranks, half) if half else None
     rows[name] = {
       'mean_rank': float(mean.mean()),
       'spread_over_batches': float(spread.mean()),

@@ -6,7 +6,9 @@ number of candidates follows from one pass over some images.
 
 from __future__ import annotations
 
+import collections
 import functools
+import threading
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -22,6 +24,40 @@ from secateurs.utils.training.layerwise.elimination import backward_order
 from secateurs.utils.training.layerwise.linear import kernel_matrix, kernel_of, row_channels
 from secateurs.utils.training.layerwise.readers import Reader
 from secateurs.utils.training.layerwise.targets import find_target
+
+Solution = list[tuple[np.ndarray, np.ndarray]]
+"""Weights and shift of the outputs of each reader of a unit."""
+
+
+class Solutions:
+  """What was solved last, by unit and number of channels, within a number of bytes."""
+
+  def __init__(self, room: int | None) -> None:
+    """`room`: bytes; None: no limit."""
+    self._room, self._used = room, 0
+    self._found: collections.OrderedDict[tuple[str, int], Solution] = collections.OrderedDict()
+    self._lock = threading.Lock()  # Candidates are judged at the same time.
+
+  def get(self, key: tuple[str, int]) -> Solution | None:
+    """What was put there, if it is still held."""
+    with self._lock:
+      if key in self._found:
+        self._found.move_to_end(key)
+      return self._found.get(key)
+
+  def put(self, key: tuple[str, int], solution: Solution) -> None:
+    """Holds a solution; those that were used longest ago go where they do not all fit."""
+    with self._lock:
+      if key in self._found:
+        return
+      self._found[key] = solution
+      self._used += _nbytes(solution)
+      while self._room is not None and self._used > self._room:
+        self._used -= _nbytes(self._found.popitem(last=False)[1])
+
+
+def _nbytes(solution: Solution) -> int:
+  return sum(part.nbytes for parts in solution for part in parts)
 
 
 class LayerRefits:
@@ -40,7 +76,7 @@ class LayerRefits:
     flat = flatten_model(original)
     self._targets = {n: find_target(flat, n) for unit in units for n in unit.readers}
     self._layers = flat.layers()
-    self._solved: dict[tuple[str, int], list[tuple[np.ndarray, np.ndarray]]] | None = None
+    self._solved: Solutions | None = None
     self._orders: dict[str, np.ndarray] = {}
     if method.selection == 'backward':
       for unit in units:
@@ -49,8 +85,11 @@ class LayerRefits:
         self._orders[unit.name] = order
 
   def remember(self) -> None:
-    """From now on holds what it has solved: for searches, which ask for the same again."""
-    self._solved = self._solved or {}
+    """From now on holds what it has solved: for searches, which ask for the same again.
+
+    As much as the method's store has room for, whose feature maps are no longer needed.
+    """
+    self._solved = self._solved or Solutions(self._method.store().room)
 
   def keep(self, unit: Unit, nb_keep: int) -> np.ndarray:
     """The channels that stay of a unit, bool array [unit.size]."""
@@ -95,11 +134,11 @@ class LayerRefits:
       total += float(error(weights) @ reader.scale**2) / reader.total
     return total / len(readers)
 
-  def _solution(self, unit: Unit, nb_keep: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Weights and shift of the outputs of each reader."""
+  def _solution(self, unit: Unit, nb_keep: int) -> Solution:
     key = unit.name, nb_keep
-    if self._solved is not None and key in self._solved:
-      return self._solved[key]
+    found = None if self._solved is None else self._solved.get(key)
+    if found is not None:
+      return found
     keep = self.keep(unit, nb_keep)
     if self._method.scales:
       scaled = scale_channels(unit, self._readers[unit.name], nb_keep, self._method)
@@ -109,7 +148,7 @@ class LayerRefits:
       for name, reader in zip(unit.readers, self._readers[unit.name], strict=True)
     ]
     if self._solved is not None:
-      self._solved[key] = found
+      self._solved.put(key, found)
     return found
 
   def _solve(

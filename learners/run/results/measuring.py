@@ -189,6 +189,11 @@ def timed_files(paths: Mapping[Any, Path], run: RunConfig) -> tuple[dict, dict]:
       streams.
   """
   require_sound(paths.values())
+  if run.threads_left_out:
+    say(
+      f'Latency with {", ".join(map(str, run.threads_left_out))} threads is not measured: they would '
+      f'share --bench_cores {run.bench_cores}.'
+    )
   with pinned(run.bench_cores):
     timed = measure_latency(paths, nb_frames=run.bench_frames, threads=run.threads)
     streamed = measure_throughput(paths, run.bench_streams) if run.bench_streams else {}

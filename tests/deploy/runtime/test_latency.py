@@ -6,6 +6,7 @@ import time
 import numpy as np
 import pytest
 
+from secateurs.learners.run.configs import RunConfig
 from secateurs.utils import memory
 from secateurs.utils.deploy.runtime.latency import measure_latency, summarize
 from secateurs.utils.deploy.runtime.throughput import measure_throughput, pinned, run_together
@@ -64,6 +65,16 @@ def test_cores_are_held_and_given_back():
   refused = pytest.raises(UserError, match='--bench_cores 5000 was given, but this process may use')
   with refused, pinned(5000):
     pass
+
+
+def test_threads_do_not_share_cores():
+  one = RunConfig(bench_cores=1)
+  assert (one.threads, one.threads_left_out) == ([1], [2])
+  two = RunConfig(bench_cores=2, bench_threads='1,2,4')
+  assert (two.threads, two.threads_left_out) == ([1, 2], [4])
+  assert RunConfig().threads == [1, 2]
+  with pytest.raises(UserError, match=r'--bench_threads 2,4 asks for more .* --bench_cores 1 has'):
+    RunConfig(bench_cores=1, bench_threads='2,4')
 
 
 def test_streams_that_memory_does_not_hold_are_refused(paths, monkeypatch):

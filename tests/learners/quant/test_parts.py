@@ -324,6 +324,12 @@ def test_logarithmic_codebooks_are_powers_of_two_by_a_slow_search(bits, sign):
   assert np.abs(book).max() == 2.0 ** min(errors, key=errors.get)
 
 
+def test_weights_take_the_nearest_power_of_two_not_that_of_the_rounded_logarithm():
+  book = codebook_of(np.array([1.0, -1.0, 0.3]), 8, 'log')
+  weights = np.array([0.72, 0.74, 0.76, 0.36, 0.38])  # Logarithms are rounded up from 0.707 on.
+  np.testing.assert_array_equal(book[nearest(book, weights)], [0.5, 0.5, 1.0, 0.25, 0.5])
+
+
 def test_binary_weights_are_signs_times_mean_magnitudes_while_they_train():
   rng = np.random.default_rng(0)
   kernel = rng.normal(size=(3, 3, 4, 5)).astype(np.float32) * 0.1

@@ -27,6 +27,7 @@ class MapStore:
   """Where feature maps are kept.
 
   Attributes:
+    room: bytes that it may take in memory; None: no limit.
     used: bytes in memory.
     on_disk: bytes in files.
   """
@@ -38,7 +39,7 @@ class MapStore:
       room: bytes in memory; None: no limit.
       folder: of the files; default: the system's for temporary files.
     """
-    self._room, self._folder = room, folder
+    self.room, self._folder = room, folder
     self.used = self.on_disk = 0
 
   def new(self, shape: Sequence[int | None]) -> Maps:
@@ -53,7 +54,7 @@ class MapStore:
 
   def has_room(self, size: int) -> bool:
     """Whether so many bytes more fit into memory."""
-    return self._room is None or self.used + size <= self._room
+    return self.room is None or self.used + size <= self.room
 
   def file(self, size: int, file: int | None = None) -> int:
     """A file that has room for so many bytes more, as its descriptor: a new one, or a given one.

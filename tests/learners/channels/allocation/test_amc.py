@@ -167,6 +167,47 @@ def test_a_budget_below_the_agents_floors_is_refused(name, make, baseline):
     learner.train()
 
 
+@pytest.mark.parametrize('name', ['dis-chn-pruned', 'filter-pruned'])
+def test_a_ratio_below_the_agents_floors_is_refused(name, make, baseline):
+  config = {**QUICK, 'prune_option': 'amc', 'prune_ratio': 0.95}
+  if name == 'dis-chn-pruned':
+    del config['nb_batches']
+  learner = make(name, run={'warm_start_path': baseline}, **config)
+  prefix = get_learner(name).Config.prefix
+  text = rf'--{prefix}prune_ratio 0.95 asks for 0.* stay .*: lower it, .*--{prefix}amc_least'
+  with pytest.raises(UserError, match=text):
+    learner.train()
+
+
+def test_most_episodes_are_the_agents():
+  nb_random = [
+    CpConfig(prune_option='amc', amc_nb_episodes=n).amc_schedule.nb_random
+    for n in (800, 1600, 40, 4)
+  ]
+  assert nb_random == [100, 100, 5, 0]
+  assert CpConfig(prune_option='amc', amc_nb_random=30).amc_schedule.nb_random == 30
+  for nb_episodes in (5, 6):
+    with pytest.raises(UserError, match='--fp_amc_nb_random 6 leaves the agent none of'):
+      FpConfig(prune_option='amc', amc_nb_episodes=nb_episodes, amc_nb_random=6)
+
+
+@pytest.mark.parametrize('fixed', [('u0',), ('u1', 'u2'), ('u0', 'u1', 'u2')])
+def test_what_an_agent_sees_are_fractions_where_widths_are_given(fixed):
+  units = [Unit(f'u{i}', i, size, (f'u{i}',), {}) for i, size in enumerate(SIZES)]
+  given = Choices(
+    None,
+    units,
+    cost=lambda gone: 26.0 - np.sum(gone),
+    least={unit.name: unit.size if unit.name in fixed else 2 for unit in units},
+  )
+  for budget in (given.least(), 24.0, 26.0):
+    budget = max(budget, given.least())
+    counts, steps = walk(given, budget, lambda state: 0.5)
+    assert given.cost(counts) <= budget
+    for step in steps:
+      assert ((step.state >= 0) & (step.state <= 1)).all(), step.state
+
+
 def test_flags_of_the_agent_that_would_do_nothing_are_refused():
   with pytest.raises(UserError, match='--cp_amc_nb_episodes 9 has an effect only with'):
     CpConfig(amc_nb_episodes=9)

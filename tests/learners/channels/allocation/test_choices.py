@@ -14,7 +14,7 @@ from secateurs.learners.channels.cuts.cutting import plan_of
 from secateurs.learners.channels.cuts.units import find_units
 from secateurs.learners.channels.repair.method import Method
 from secateurs.learners.channels.repair.reconstruct import prune, statistics
-from secateurs.learners.channels.repair.refits import LayerRefits
+from secateurs.learners.channels.repair.refits import LayerRefits, Solutions
 from secateurs.learners.run.training import divergence
 from secateurs.learners.run.training.judging import Judge
 from secateurs.learners.run.training.workers import Workers
@@ -85,18 +85,39 @@ def test_candidates_that_are_judged_at_the_same_time_get_the_same_rewards():
     model, units, statistics(model, twin(model), units, images(4), method), method
   )
   refits.remember()
+  tight = LayerRefits(model, units, refits._readers, method)
+  tight._solved = Solutions(room=1)
   inputs = images(1)[0]
 
-  def reward():
+  def reward(held=refits):
     working = twin(model)
     judge = SimpleNamespace(goodness=lambda: float(np.square(working(inputs)).sum()))
-    return Reward(working, refits, judge)
+    return Reward(working, held, judge)
 
   rng = np.random.default_rng(0)
   drawn = [{unit.name: int(rng.integers(1, unit.size)) for unit in units} for _ in range(6)]
   alone = [reward()(counts) for counts in drawn]
   assert len(set(alone)) > 1
   assert list(Workers([reward(), reward()]).map(drawn)) == alone
+  assert list(Workers([reward(tight), reward(tight)]).map(drawn)) == alone
+
+
+def test_what_was_used_longest_ago_goes_where_memory_ends():
+  def solution(value):
+    return [(np.full((4, 2), value), np.zeros(2))]  # 80 bytes.
+
+  held = Solutions(room=200)
+  held.put(('a', 1), solution(1.0))
+  held.put(('b', 1), solution(2.0))
+  assert held.get(('a', 1))[0][0][0, 0] == 1.0
+  held.put(('c', 1), solution(3.0))
+  assert held.get(('b', 1)) is None
+  assert held.get(('a', 1)) is not None
+  assert held.get(('c', 1)) is not None
+  endless = Solutions(room=None)
+  for number in range(5):
+    endless.put(('a', number), solution(number))
+  assert all(endless.get(('a', number)) is not None for number in range(5))
 
 
 @pytest.mark.parametrize('selection', ['random', 'magnitude'])

@@ -65,7 +65,8 @@ def test_each_allocation_meets_a_budget_within_one_channel(resnet20, trunk, opti
     drops=curves if option == 'sensitivity' else None,
     shares=shares,
   )
-  config = FpConfig(prune_option=option, preserve_ratio=0.6, prune_list_file=str(path), floor=0.05)
+  listed = {'prune_list_file': str(path)} if option == 'list' else {}
+  config = FpConfig(prune_option=option, preserve_ratio=0.6, floor=0.05, **listed)
   counts = FilterWidths(config, state).counts(ranked)
   require_met(ranked, counts, 0.6 * ranked.graph.counts().macs)
 
@@ -99,6 +100,9 @@ def test_ratios_without_a_budget(resnet20):
   assert all(least[unit.name] == unit.size // 2 for unit in ranked.units)
   with pytest.raises(UserError, match=r'--fp_preserve_ratio asks for 0.0100.*lower --fp_floor'):
     FilterWidths(FpConfig(preserve_ratio=0.01), WidthState()).counts(ranked)
+  low = FilterWidths(FpConfig(prune_option='auto', prune_ratio=0.9, floor=0.5), WidthState())
+  with pytest.raises(UserError, match=r'--fp_prune_ratio 0.9 asks for 0.* lower it, .*--fp_floor'):
+    low.check(ranked)
 
 
 def test_losses_and_shares_by_hand(resnet20):
