@@ -1,6 +1,6 @@
 """Rows of the leaderboard: what each is given so that all have the same budget."""
 
-import importlib.util
+import importlib
 from pathlib import Path
 
 import pytest
@@ -12,13 +12,10 @@ from secateurs.utils.errors import UserError
 BUDGETS = {'macs': [0.5, 0.25], 'zeros': [0.75], 'bits': [4]}
 
 
-@pytest.fixture(scope='module')
-def board():
-  path = Path(__file__).parents[2] / 'scripts' / 'leaderboard_rows.py'
-  spec = importlib.util.spec_from_file_location('leaderboard_rows', path)
-  module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
-  return module
+@pytest.fixture
+def board(monkeypatch):
+  monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / 'scripts'))
+  return importlib.import_module('leaderboard_rows')
 
 
 @pytest.mark.parametrize(
