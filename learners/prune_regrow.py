@@ -159,7 +159,7 @@ class PruneRegrowLearner(FilterLearner):
 
   def _ranked(self) -> Ranked:
     sub = self._sub
-    scores = sub.scores(self.config.criterion)
+    scores = sub.scores(self.config.criterion, unit_masks(sub.units, self.state.kept))
     return Ranked(sub.graph, sub.units, *with_fates(sub.graph, sub.units, scores, self.state.kept))
 
   def _draw(self) -> None:

@@ -8,28 +8,26 @@ import numpy as np
 
 from secateurs.learners.channels.allocation.ranked import Ranked
 from secateurs.learners.pressure import regrowth
-from secateurs.learners.pressure.submodel import SubModel
+from secateurs.learners.pressure.submodel import Columns, SubModel
 
 
-def columns(
-  gram: np.ndarray, fan_in: int, present: np.ndarray, stays: np.ndarray, number: int
-) -> np.ndarray:
-  """The columns that stay of a unit's weights W, bool array [channels].
+def columns(made: Columns, present: np.ndarray, stays: np.ndarray, number: int) -> np.ndarray:
+  """The columns that stay of a unit's weights W, bool array [channels]: those of highest leverage.
+
+  Where W has fewer rows than columns, those of the largest L1 norms.
 
   Args:
-    gram: W^T W, [channels, channels].
-    fan_in: rows of W.
+    made: W.
     present: bool array [channels]: those that have not gone.
     stays: bool array [channels]: those that must stay.
     number: how many stay.
   """
   places = np.flatnonzero(present)
   number = min(number, len(places))
-  inner = gram[np.ix_(places, places)]
-  if fan_in < len(places):  # Fewer rows than columns: the directions don't tell columns apart.
-    scores = np.sqrt(np.maximum(np.diag(inner), 0.0))
+  if made.fan_in < len(places):  # The directions don't tell columns apart.
+    scores = made.sums[places]
   else:
-    scores = regrowth.leverage_scores(inner, number)
+    scores = regrowth.leverage_scores(made.gram[np.ix_(places, places)], number)
   scores = np.where(stays[places], np.inf, scores)
   found = np.zeros(len(present), bool)
   found[places[np.argsort(-scores, kind='stable')[:number]]] = True
@@ -56,10 +54,9 @@ def changed(
   """
   found = {}
   for unit in sub.units:
-    gram, fan_in = sub.gram(unit)
-    stays = ranked.stays[unit.name]
-    kept = columns(gram, fan_in, present[unit.name], stays, counts[unit.name])
-    found[unit.name] = kept | regrown(gram, kept, round(fraction * unit.size), rng)
+    made, stays = sub.columns(unit, present), ranked.stays[unit.name]
+    kept = columns(made, present[unit.name], stays, counts[unit.name])
+    found[unit.name] = kept | regrown(made.gram, kept, round(fraction * unit.size), rng)
   return found
 
 

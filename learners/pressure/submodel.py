@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,6 +15,21 @@ from secateurs.learners.channels.cuts.units import Unit
 from secateurs.learners.pressure.owners import MADE, Owned, layers_of, offsets, weight_owners
 from secateurs.utils.graph import ChannelGraph
 from secateurs.utils.training import distributed
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Columns:
+  """What is known of a matrix W, [fan-in, channels].
+
+  Attributes:
+    gram: W^T W, float64 [channels, channels].
+    sums: L1 norms of the columns, float64 [channels].
+    fan_in: number of rows.
+  """
+
+  gram: np.ndarray
+  sums: np.ndarray
+  fan_in: int
 
 
 class _Weight:
@@ -35,6 +51,20 @@ class _Weight:
       shape[one.axis] = len(one.owners)
       found.append(np.broadcast_to(channels[one.owners].reshape(shape), self.variable.shape))
     return found
+
+  def last(self, gone: np.ndarray) -> np.ndarray:
+    """The values with which gone channels would come back, and those of today of the others.
+
+    What is read of gone channels is zero. `gone` has an entry after its last, as in `along`.
+    """
+    value = self.variable.numpy()
+    for one, lost in zip(self.sides, self.along(gone), strict=True):
+      if one.side == MADE:
+        value = np.where(lost, self.backup.numpy(), value)
+    for one, lost in zip(self.sides, self.along(gone), strict=True):
+      if one.side != MADE:
+        value = np.where(lost, 0.0, value)
+    return value
 
 
 class SubModel:
@@ -102,23 +132,33 @@ class SubModel:
 
   # What channels are judged by.
 
-  def gram(self, unit: Unit) -> tuple[np.ndarray, int]:
-    """W^T W over all weights that make a unit's channels, float64 [size, size], and the fan-in."""
+  def columns(self, unit: Unit, present: Mapping[str, np.ndarray] | None = None) -> Columns:
+    """W of all weights that make a unit's channels.
+
+    Args:
+      unit: of this network.
+      present: the channels that are there, bool array [unit.size] by unit name; of others W has the
+        weights with which they would come back. Default: all are there.
+    """
     place = self._places[unit.name]
-    gram, fan_in = np.zeros((unit.size, unit.size)), 0
-    for one, columns in self._kernels(unit, place):
+    gram, sums, fan_in = np.zeros((unit.size, unit.size)), np.zeros(unit.size), 0
+    for one, columns in self._kernels(place, present):
       by_channel = np.zeros((columns.shape[0], unit.size))
       mine = np.flatnonzero((one.owners >= place.start) & (one.owners < place.stop))
       np.add.at(by_channel.T, one.owners[mine] - place.start, columns[:, mine].T)
       gram += by_channel.T @ by_channel
+      _add(sums, one, np.abs(columns).sum(axis=0), place)
       fan_in += columns.shape[0]
-    return gram, fan_in
+    return Columns(gram, sums, fan_in)
 
-  def scores(self, criterion: str) -> dict[str, np.ndarray]:
+  def scores(
+    self, criterion: str, present: Mapping[str, np.ndarray] | None = None
+  ) -> dict[str, np.ndarray]:
     """What each channel is worth, [unit.size] by unit name: |gamma|, or norms of its filters.
 
     Args:
       criterion: `bn_gamma`, `l1` or `l2`; norms are divided by their mean over the unit.
+      present: see `columns`.
     """
     found = {}
     for unit in self.units:
@@ -129,7 +169,7 @@ class SubModel:
           if weight.sides[0].weight == 'gamma':
             _add(total, weight.sides[0], np.abs(weight.variable.numpy()), place)
       else:
-        for one, columns in self._kernels(unit, place):
+        for one, columns in self._kernels(place, present):
           sizes = np.abs(columns).sum(axis=0) if criterion == 'l1' else (columns**2).sum(axis=0)
           _add(total, one, sizes, place)
         total = np.sqrt(total) if criterion == 'l2' else total
@@ -137,14 +177,18 @@ class SubModel:
       found[unit.name] = total
     return found
 
-  def _kernels(self, unit: Unit, place: slice) -> list[tuple[Owned, np.ndarray]]:
+  def _kernels(
+    self, place: slice, present: Mapping[str, np.ndarray] | None
+  ) -> list[tuple[Owned, np.ndarray]]:
     """The kernels that make a unit's channels, as matrices [fan-in, outputs] in float64."""
-    found = []
+    total = sum(unit.size for unit in self.units)
+    there = np.ones(total, bool) if present is None else self._joined(present)
+    gone, found = np.append(~there, False), []
     for weight in self._weights:
       for one in weight.sides:
         inside = (one.owners >= place.start) & (one.owners < place.stop)
         if one.side == MADE and 'kernel' in one.weight and inside.any():
-          value = np.moveaxis(weight.variable.numpy().astype(np.float64), one.axis, -1)
+          value = np.moveaxis(weight.last(gone).astype(np.float64), one.axis, -1)
           found.append((one, value.reshape(-1, value.shape[-1])))
     return found
 

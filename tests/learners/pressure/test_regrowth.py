@@ -7,7 +7,7 @@ from networks import digits_net, randomize, residual_net
 from secateurs.learners.channels.allocation.ranked import Ranked
 from secateurs.learners.channels.cuts.filter_units import filter_units
 from secateurs.learners.pressure import exploring, regrowth
-from secateurs.learners.pressure.submodel import SubModel
+from secateurs.learners.pressure.submodel import Columns, SubModel
 from secateurs.utils.graph import ChannelGraph
 
 
@@ -64,18 +64,21 @@ def test_draws_follow_the_softmax():
 
 
 def test_columns_that_stay(matrix):
-  gram, present = matrix.T @ matrix, np.arange(9) < 8
+  sums, present = np.abs(matrix).sum(axis=0), np.arange(9) < 8
+  made = Columns(matrix.T @ matrix, sums, 20)
   stays = np.arange(9) == 0
-  found = exploring.columns(gram, 20, present, stays, 3)
+  found = exploring.columns(made, present, stays, 3)
   assert found.sum() == 3
   assert found[0]
   assert not found[8]
-  # With fewer rows than columns the largest columns stay.
-  norms = np.sqrt(np.diag(gram))
-  expected = np.argsort(-np.where(present, norms, 0))[:3]
-  found = exploring.columns(gram, 4, present, np.zeros(9, bool), 3)
-  assert set(np.flatnonzero(found)) == set(expected)
-  assert exploring.columns(gram, 20, present, stays, 99).sum() == 8
+  assert exploring.columns(made, present, stays, 99).sum() == 8
+
+
+def test_with_fewer_rows_than_columns_the_largest_l1_norms_stay():
+  matrix = np.array([[2.0, 3.0, 0.0], [2.0, 0.0, 1.0]])  # L1: 4, 3, 1; L2: 2.8, 3, 1.
+  made = Columns(matrix.T @ matrix, np.abs(matrix).sum(axis=0), 2)
+  found = exploring.columns(made, np.ones(3, bool), np.zeros(3, bool), 1)
+  assert found.tolist() == [True, False, False]
 
 
 @pytest.fixture
@@ -96,11 +99,12 @@ def test_the_matrix_of_a_trunk_has_the_rows_of_all_its_layers(sub):
   trunk = sub.units[0]
   names = [trunk.name, 'b0_conv2', 'b1_conv2', 'b2_conv2']
   rows = [model.get_layer(n).kernel.numpy().reshape(-1, 8) for n in names]
-  gram, fan_in = sub.gram(trunk)
+  made = sub.columns(trunk)
   expected = np.concatenate(rows).astype(float)
-  np.testing.assert_allclose(gram, expected.T @ expected, rtol=1e-6)
-  assert fan_in == len(expected)
+  np.testing.assert_allclose(made.gram, expected.T @ expected, rtol=1e-6)
+  assert made.fan_in == len(expected)
   norms = np.abs(expected).sum(axis=0)
+  np.testing.assert_allclose(made.sums, norms)
   np.testing.assert_allclose(sub.scores('l1')[trunk.name], norms / norms.mean())
 
 
@@ -131,6 +135,25 @@ def test_channels_come_back_with_their_last_weights_and_statistics(sub):
     np.testing.assert_allclose(now[3:5], was[3:5], rtol=1e-6)
     np.testing.assert_allclose(now[5:], was[5:] + 0.25, rtol=1e-5)
   assert not second.kernel.numpy()[:, :, :3].any()
+
+
+def test_channels_are_judged_by_the_weights_with_which_they_would_come_back(sub):
+  model, sub = sub
+  unit = next(unit for unit in sub.units if unit.name == 'b1_conv1')
+  kernel, old = model.get_layer(unit.name).kernel, model.get_layer(unit.name).kernel.numpy()
+  fewer = full(sub)
+  fewer[unit.name] = np.arange(12) >= 5
+  fewer[sub.units[0].name] = np.arange(8) != 2
+  sub.change(full(sub), fewer)
+  kernel.assign(kernel * 0.5)  # Gone channels drift, as by weight decay.
+  expected = np.concatenate([old[..., :5], old[..., 5:] * 0.5], axis=-1)
+  expected[:, :, 2] = 0  # That channel of the trunk is not read.
+  expected = expected.reshape(-1, 12).astype(float)
+  made = sub.columns(unit, fewer)
+  np.testing.assert_allclose(made.gram, expected.T @ expected, rtol=1e-6, atol=1e-9)
+  np.testing.assert_allclose(made.sums, np.abs(expected).sum(axis=0), rtol=1e-6)
+  scores = sub.scores('l1', fewer)[unit.name]
+  np.testing.assert_allclose(scores, made.sums / made.sums.mean())
 
 
 def test_zeros_that_are_left_compute_the_same(sub):
