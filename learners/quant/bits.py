@@ -6,8 +6,8 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from scipy import optimize
 
+from secateurs.learners.run.one_each import one_each
 from secateurs.learners.run.training.trials import Candidate
 
 _MOST_4_BITS = 7
@@ -74,21 +74,8 @@ def solve(table: BitTable, factors: Mapping[str, float] | None = None) -> dict[s
     )
   weights = np.array([factors[name] if factors else 1.0 for name in table.names])
   losses = table.losses * weights[:, None]
-  nb_kernels, nb_options = losses.shape
-  # A little for bits that gain nothing, so that of equal choices the cheapest is taken.
-  goal = losses / max(losses.max(), 1e-30) + 1e-9 * table.costs / table.costs.max()
-  one_each = np.kron(np.eye(nb_kernels), np.ones(nb_options))
-  found = optimize.milp(
-    goal.ravel(),
-    constraints=[
-      optimize.LinearConstraint(one_each, 1, 1),
-      optimize.LinearConstraint(table.costs.ravel()[None], -np.inf, table.budget),
-    ],
-    integrality=np.ones(goal.size),
-    bounds=optimize.Bounds(0, 1),
-    options={'mip_rel_gap': 1e-6, 'time_limit': 20.0},
-  )
-  chosen = found.x.reshape(goal.shape).argmax(axis=1)
+  # Some bits gain nothing: of choices that lose equally, the cheapest is taken.
+  chosen = one_each(losses, -table.costs, -table.budget, ties=table.costs)
   return {name: table.options[i] for name, i in zip(table.names, chosen, strict=True)}
 
 

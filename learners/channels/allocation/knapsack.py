@@ -12,14 +12,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-from scipy import sparse
-from scipy.optimize import Bounds, LinearConstraint, milp
 
 from secateurs.learners.channels.allocation import solvers
 from secateurs.learners.channels.allocation.choices import Choices
+from secateurs.learners.run.one_each import one_each
 
 _MAX_ROUNDS = 12
-_SECONDS = 20.0
 
 
 def within_cost(
@@ -48,7 +46,8 @@ def within_cost(
   now = best
   for _ in range(_MAX_ROUNDS):
     costs = [_alone(choices, now, unit) for unit in range(len(values))]
-    found = _linear(values, costs, choices.cost_at(now), limit)
+    whole = choices.cost_at(now)
+    found = one_each(values, [whole - one for one in costs], whole - limit)
     if found is None or tuple(found) in seen:
       break
     seen.add(tuple(found))
@@ -72,29 +71,6 @@ def _alone(choices: Choices, places: np.ndarray, unit: int) -> np.ndarray:
     changed[unit] = level
     found.append(choices.cost_at(changed))
   return np.array(found)
-
-
-def _linear(
-  values: list[np.ndarray], costs: list[np.ndarray], now: float, budget: float
-) -> np.ndarray | None:
-  """Levels of least loss where changes of cost add up; None where there are none."""
-  sizes = [len(one) for one in values]
-  owners = np.repeat(np.arange(len(sizes)), sizes)
-  one_each = sparse.coo_array((np.ones(len(owners)), (owners, np.arange(len(owners)))))
-  result = milp(
-    np.concatenate(values),
-    integrality=np.ones(len(owners)),
-    bounds=Bounds(0, 1),
-    constraints=[
-      LinearConstraint(one_each, 1, 1),
-      LinearConstraint((np.concatenate(costs) - now)[None], ub=budget - now),
-    ],
-    options={'time_limit': _SECONDS},
-  )
-  if result.x is None:
-    return None
-  ends = np.cumsum(sizes)[:-1]
-  return np.array([int(np.argmax(part)) for part in np.split(result.x, ends)])
 
 
 def _filled(

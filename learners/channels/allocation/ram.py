@@ -17,13 +17,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from scipy import sparse
-from scipy.optimize import Bounds, LinearConstraint, milp
 
 from secateurs.learners.channels.allocation.choices import Choices
 from secateurs.learners.channels.cuts.cutting import macs_form, plan_of
 from secateurs.learners.channels.cuts.units import Unit
 from secateurs.learners.run.console import say
+from secateurs.learners.run.one_each import one_each
 from secateurs.utils.deploy import tflite_bytes
 from secateurs.utils.deploy.devices.memory_form import Held, MemoryForm
 from secateurs.utils.deploy.devices.memory_plan import peak_of
@@ -33,7 +32,6 @@ from secateurs.utils.graph import ChannelGraph, apply_plan
 from secateurs.utils.training import distributed
 
 _MAX_ROUNDS = 12
-_SECONDS = 20.0
 _LITTLE = 1e-6
 Masks = Callable[[Mapping[str, int]], Sequence[np.ndarray]]
 
@@ -171,32 +169,15 @@ def _solved(
   tight = np.flatnonzero(excess > 0)
   if not len(tight):
     return choices.counts_at([0] * len(choices.units))
-  sizes = [len(levels) for levels in choices.levels]
-  owners = np.repeat(np.arange(len(sizes)), sizes)
-  one_each = sparse.coo_array((np.ones(len(owners)), (owners, np.arange(len(owners)))))
-  values, relief, depth = [], [], []
+  values, relief = [], []
   for number, (unit, levels) in enumerate(zip(choices.units, choices.levels, strict=True)):
-    for place, kept in enumerate(levels):
-      values.append(float(losses[unit.name][unit.size - kept]))
-      relief.append(form.relief(number, unit.size - kept)[tight])
-      depth.append(place / len(levels))
+    gone = unit.size - np.array(levels)
+    values.append(np.asarray(losses[unit.name], float)[gone])
+    relief.append([form.relief(number, int(one))[tight] for one in gone])
   # Of equal losses those that change least.
-  values = np.array(values) + _LITTLE * max(max(values), _LITTLE) * np.array(depth)
-  scale = float(excess.max())
-  result = milp(
-    values,
-    integrality=np.ones(len(owners)),
-    bounds=Bounds(0, 1),
-    constraints=[
-      LinearConstraint(one_each, 1, 1),
-      LinearConstraint(np.array(relief).T / scale, lb=excess[tight] / scale),
-    ],
-    options={'time_limit': _SECONDS},
-  )
-  if result.x is None:
-    return None
-  parts = np.split(result.x, np.cumsum(sizes)[:-1])
-  return choices.counts_at([int(np.argmax(part)) for part in parts])
+  depths = [np.arange(len(levels)) / len(levels) for levels in choices.levels]
+  found = one_each(values, relief, excess[tight], ties=depths)
+  return None if found is None else choices.counts_at(found)
 
 
 def _gone(choices: Choices, counts: Mapping[str, int]) -> list[int]:
