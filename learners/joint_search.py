@@ -153,7 +153,7 @@ class JointSearchLearner(SearchLearner):
       stand = stepping.Stand(self._cost_of(state.base), state.step, len(state.tries), state.seconds)
       state.ended = stepping.over(
         stand,
-        limit=config.limit,
+        limit=config.allowed,
         most_tries=config.nb_tries,
         most_seconds=config.seconds * opening.FOR_SEARCH,
         last_seconds=[one.seconds for one in state.tries],
@@ -197,10 +197,10 @@ class JointSearchLearner(SearchLearner):
     if state.base not in self._known:
       samples, _ = judging_samples(self.helper, config.nb_smpls_scan)
       self._known = {state.base: survey(scene, repair, samples, say)}
-    target = stepping.target(stand, config.limit)
+    target = stepping.target(stand, config.limit, drifts=state.file == 'packed')
     taken, cost = choose_step(scene, self._known[state.base], self._costs, stand.cost, target)
     if not taken or (cost > stand.cost * stepping.SMALLEST_STEP and cost > target):
-      return 'Nothing more can be taken that saves anything.'
+      return 'Nothing more can be taken that saves enough.'
     model, cuts = repaired(scene.model, taken, scene.reach, repair, self.settings)
     reestimate(model, self.bn_batches(model))
     number = len(state.tries) + 1
@@ -230,8 +230,14 @@ class JointSearchLearner(SearchLearner):
     model = self.settings.in_float32(self.model)
     judged = self._judge(self._costs.predictor(model))
     drop = drop_of(state.reference, judged)
-    if drop.most > max(before.most, config.max_drop):
-      say('The last training did not help: the network before it stays.')
+    over = ''
+    # A latency is that of the structure, which stays.
+    if config.limit is not None and config.cost != 'latency':
+      over = telling.over_limit(config, self._costs.of(model, before.bits, rough=False))
+    # Where the cost has the limit, the loss is to be as little as possible.
+    most = before.most if config.limit is not None else max(before.most, config.drop)
+    if over or drop.most > most:
+      say(f'The last training {over or "did not help"}: the network before it stays.')
       self.model.set_weights(self._network(state.chosen).get_weights())
       state.final = {'score': before.score, 'drop': before.drop, 'most': before.most}
     else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from secateurs.learners.channels.configs import ChannelConfig
 from secateurs.learners.search.quantities import (
@@ -14,11 +14,14 @@ from secateurs.learners.search.quantities import (
   SECONDS,
   quantity,
 )
-from secateurs.utils.config import option
+from secateurs.utils.config import Default, option
 from secateurs.utils.errors import UserError
 
 KINDS = ('channels', 'blocks', 'zeros', 'bits')
+OF_PACKED = ('zeros', 'bits')
 COSTS = ('bytes', 'latency', 'macs', 'ram')
+_USUAL_DROP = 0.01
+_TIMING = 0.01  # Latencies of one file differ by so much between measurements.
 FILES = ('auto', 'float', 'int8', 'packed')
 
 
@@ -27,6 +30,9 @@ class JsConfig(ChannelConfig):
   """Hyper-parameters of `joint-search`; `secateurs compress` takes them without the prefix."""
 
   prefix = 'js_'
+  settled_by: ClassVar[Mapping[str, str]] = {
+    'limited': '--{prefix}max_drop in place of a limit of the cost'
+  }
 
   save_path: str = option(
     './models_js/model.ckpt', 'Checkpoints, and the networks of the search.', affects_result=False
@@ -34,9 +40,10 @@ class JsConfig(ChannelConfig):
   save_path_eval: str = option(
     './models_js_eval/model', 'Exported model, without ending.', affects_result=False
   )
-  max_drop: float = option(
-    0.01,
-    'How much the score may drop, in its unit (0.01 of accuracy is one point), with 95 % confidence.',
+  max_drop: float | None = option(
+    None,
+    'How much the score may drop, in its unit (0.01 of accuracy is one point), with 95 % confidence; '
+    'default: 0.01, where the cost has no limit.',
     low=0.0,
   )
   minimise: str = option(
@@ -44,6 +51,7 @@ class JsConfig(ChannelConfig):
     'What is to be small: bytes of the file, its latency, macs, or ram (the most that feature maps '
     'take at once).',
     choices=COSTS,
+    used_with={'limited': False},
   )
   max_bytes: str | None = option(
     None, 'The other way round: the least loss in a file of so many bytes, such as 200kB.'
@@ -84,18 +92,27 @@ class JsConfig(ChannelConfig):
     500, 'Held-out samples that divergences are measured on, of each network.', low=1
   )
   weight_bits: int = option(
-    4, 'Bits of a weight in a packed file before some layers lose more.', low=2, high=8
+    4,
+    'Bits of a weight in a packed file before some layers lose more.',
+    low=2,
+    high=8,
+    used_with={'file': 'packed'},
   )
 
   def __post_init__(self) -> None:
-    super().__post_init__()
     given = [name for name in COSTS if getattr(self, f'max_{name}') is not None]
-    if self.max_drop != type(self).max_drop:
+    if given and not isinstance(self.minimise, Default):
+      raise UserError(
+        f'--js_minimise {self.minimise} has no effect beside --js_max_{given[0]}, which says what is '
+        'to be small: leave one of them out.'
+      )
+    if self.max_drop is not None:
       given.append('drop')
     if len(given) > 1:
       raise UserError(
         f'--js_max_{given[0]} and --js_max_{given[1]} are two limits: leave one of them out.'
       )
+    super().__post_init__()
     if self.file == 'packed' and self.cost != 'bytes':
       raise UserError(
         f'--js_file packed saves bytes, but {self.cost} was asked for: leave it out, or give '
@@ -105,6 +122,12 @@ class JsConfig(ChannelConfig):
     odd = [kind for kind in self.kinds if kind not in KINDS]
     if odd or not self.kinds:
       raise UserError(f'--js_take takes some of {", ".join(KINDS)}, but {self.take!r} was given.')
+    unused = [kind for kind in self.kinds if kind in OF_PACKED]
+    if unused and self.file != 'packed' and not isinstance(self.take, Default):
+      raise UserError(
+        f'--js_take {self.take} has no effect on {" and ".join(unused)} but in packed files: add '
+        f'--js_file packed, or leave {" and ".join(unused)} out.'
+      )
 
   @property
   def kinds(self) -> tuple[str, ...]:
@@ -121,6 +144,22 @@ class JsConfig(ChannelConfig):
     """What is minimised, or has a limit."""
     given = [name for name in COSTS if getattr(self, f'max_{name}') is not None]
     return given[0] if given else self.minimise
+
+  @property
+  def drop(self) -> float:
+    """How much the score may drop, where that is the limit."""
+    return _USUAL_DROP if self.max_drop is None else self.max_drop
+
+  @property
+  def limited(self) -> bool:
+    """Whether the cost has a limit, so that the loss is to be as little as possible."""
+    return any(getattr(self, f'max_{name}') is not None for name in COSTS)
+
+  @property
+  def allowed(self) -> float | None:
+    """What a file may cost at most to meet the limit: the limit, but a little more for a latency."""
+    timing = _TIMING if self.cost == 'latency' else 0.0
+    return None if self.limit is None else self.limit * (1 + timing)
 
   @property
   def limit(self) -> float | None:

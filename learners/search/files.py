@@ -75,11 +75,13 @@ class Costs:
         return pack(plain, coded, rounding=True)
     return tflite_bytes(deployable)
 
-  def of(self, model: keras.Model, bits: Mapping[str, int] | None = None) -> float:
-    """What a network costs: of its file, as far as a file decides."""
+  def of(
+    self, model: keras.Model, bits: Mapping[str, int] | None = None, *, rough: bool = True
+  ) -> float:
+    """What a network costs: of its file, as far as a file decides; see `content`."""
     if self.cost == 'macs':
       return float(count(model).macs)
-    content = distributed.from_chief(lambda: self.content(model, bits, rough=True))
+    content = distributed.from_chief(lambda: self.content(model, bits, rough=rough))
     if self.cost == 'ram':
       return float(peak_of(content).bytes)
     if self.cost == 'bytes':

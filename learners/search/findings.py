@@ -11,7 +11,7 @@ from secateurs.learners.search.confidence import Drop, least_samples, samples_fo
 from secateurs.learners.search.config import JsConfig
 from secateurs.learners.search.planning import path_of
 from secateurs.learners.search.state import JsState, Try
-from secateurs.learners.search.telling import amount, judges, points
+from secateurs.learners.search.telling import amount, judges, kept_to_limit, points
 from secateurs.utils.deploy.reports.blocks import median_latency
 from secateurs.utils.training.tasks.scores import Score
 
@@ -44,7 +44,7 @@ def _eight_bits(config: JsConfig, state: JsState, trained: bool) -> str | None:
       'This is before the training in 8 bits (--enbl_qat), which the evaluation set judges alone.'
     )
   lost = final.get('drop', 0.0) - final.get('drop_as_float', final.get('drop', 0.0))
-  if lost <= _WORTH_TRAINING * config.max_drop:
+  if lost <= _WORTH_TRAINING * config.drop:
     return None
   return (
     f'Of this drop {points(state, lost)} are lost by the int8 file against the same network as a float '
@@ -79,7 +79,7 @@ def _nothing_taken(config: JsConfig, state: JsState) -> str:
     )
   )
   return (
-    f'No try kept to the limit of {points(state, config.max_drop)} with 95 % confidence on '
+    f'No try kept to the limit of {points(state, config.drop)} with 95 % confidence on '
     f'{state.nb_judged} {judges(config)}, so that only the kind of file ({state.file}) has '
     f'changed.{seen}'
   )
@@ -88,7 +88,7 @@ def _nothing_taken(config: JsConfig, state: JsState) -> str:
 def _samples_needed(config: JsConfig, state: JsState, tried: Try) -> str:
   """On how many samples a drop like that of a try would be shown to be within the limit."""
   drop = Drop.of(tried.drop, tried.most)
-  number = samples_for(drop, config.max_drop, state.nb_judged)
+  number = samples_for(drop, config.drop, state.nb_judged)
   if number is None:
     return ''
   return f'; about {number:,} samples would show such a drop to be within the limit'
@@ -102,8 +102,8 @@ def more_would_buy(config: JsConfig, state: JsState) -> str | None:
   """
   if config.limit is not None or not state.tries:
     return None
-  extra = _MORE if state.percent else config.max_drop / 2
-  wanted, words = config.max_drop + extra, 'Half a point' if state.percent else f'{extra:.3g}'
+  extra = _MORE if state.percent else config.drop / 2
+  wanted, words = config.drop + extra, 'Half a point' if state.percent else f'{extra:.3g}'
   here = state.tries[state.chosen - 1] if state.chosen else None
   cost, most = (here.cost, here.most) if here else (state.start, 0.0)
   smaller = [one for one in state.tries if one.cost < cost]
@@ -117,9 +117,9 @@ def more_would_buy(config: JsConfig, state: JsState) -> str | None:
       f'{amount(config.cost, cost)}: try {best.number}.'
     )
   next_one = max(smaller, key=lambda one: one.cost)
-  if not most < config.max_drop < next_one.most < math.inf:
+  if not most < config.drop < next_one.most < math.inf:
     return f'{words} more would buy nothing that was tried.'
-  slope = (next_one.cost - cost) / (next_one.most - config.max_drop)
+  slope = (next_one.cost - cost) / (next_one.most - config.drop)
   guess = cost + slope * extra
   return (
     f'{words} more would buy about {amount(config.cost, guess)} in place of '
@@ -133,7 +133,7 @@ def requested(config: JsConfig) -> dict[str, Any]:
   cost = f'max_{config.cost}'
   if config.limit is not None:
     return {cost: config.limit, 'max_drop': _LEAST, 'time': config.seconds}
-  drop = config.max_drop
+  drop = config.drop
   return {'max_drop': drop, 'max_drop_held_out': drop, cost: _LEAST, 'time': config.seconds}
 
 
@@ -188,11 +188,13 @@ def verdict(config: JsConfig, state: JsState, report: Mapping[str, Any], *, limi
   """
   drop, number = drop_of(report, state.file), report.get('nb_smpls_eval') or 0
   if not limited:
+    cost = report.get('achieved', {}).get(f'max_{config.cost}')
     return (
       f'On the evaluation set the score of the {state.file} file dropped by {points(state, drop)}.'
+      f'{kept_to_limit(config, cost)}'
     )
-  held = 'within' if drop <= config.max_drop + 1e-9 else 'more than'
-  least = least_samples(config.max_drop) if state.percent else 0
+  held = 'within' if drop <= config.drop + 1e-9 else 'more than'
+  least = least_samples(config.drop) if state.percent else 0
   few = (
     f' So few samples ({number:,}) cannot show such a drop: {least:,} are the least.'
     if number < least
@@ -200,7 +202,7 @@ def verdict(config: JsConfig, state: JsState, report: Mapping[str, Any], *, limi
   )
   return (
     f'On the evaluation set, looked at once, the score of the {state.file} file dropped by '
-    f'{points(state, drop)}, {held} the {points(state, config.max_drop)} that were allowed.{few}'
+    f'{points(state, drop)}, {held} the {points(state, config.drop)} that were allowed.{few}'
   )
 
 
@@ -227,7 +229,7 @@ def figures(config: JsConfig, state: JsState) -> dict[str, Any]:
       'original': state.cost,
       'start': state.start,
       'limit': config.limit,
-      'max_drop': None if config.limit is not None else config.max_drop,
+      'max_drop': None if config.limit is not None else config.drop,
       'percent': state.percent,
       'chosen': state.chosen or 0,
       'tries': path,

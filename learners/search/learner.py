@@ -95,8 +95,8 @@ class SearchLearner(NetworkLearner):
     judged = self._judge(self._costs.predictor(model))
     drop = drop_of(state.reference, judged)
     tried.score, tried.drop, tried.most = judged.score.value, drop.value, drop.most
-    tried.accepted = config.limit is not None or drop.most <= config.max_drop
-    if not (tried.accepted or tried.longer) and stepping.is_near(drop.value, config.max_drop):
+    tried.accepted = config.limit is not None or drop.most <= config.drop
+    if not (tried.accepted or tried.longer) and stepping.is_near(drop.value, config.drop):
       say(
         f'try {tried.number}  drop {telling.points(state, drop.value)}: near, so it trains longer'
       )

@@ -66,7 +66,7 @@ def choose_file(
         say(
           f'file  {kind}: {found[kind]:,.4g} against {found["float"]:,.4g}, drop {drop.value:.4f}'
         )
-        if config.limit is None and drop.value > _LOSS_OF_FILE * config.max_drop:
+        if config.limit is None and drop.value > _LOSS_OF_FILE * config.drop:
           del found[kind]
     except UserError as error:
       if len(kinds) == 1:
@@ -83,14 +83,14 @@ def require_tellable(config: JsConfig, nb_samples: int, percent: bool) -> None:
   """
   if not percent or config.limit is not None:
     return
-  least = least_samples(config.max_drop)
+  least = least_samples(config.drop)
   if nb_samples >= least:
     return
   remedy = 'hold out at least {} (--nb_smpls_val -1 takes a fifth of the training samples)'
   if config.judge == 'half':
     remedy = 'give at least {} to each half of the evaluation set'
   raise UserError(
-    f'--js_max_drop {config.max_drop:g} cannot be shown with 95 % confidence on {nb_samples} '
+    f'--js_max_drop {config.drop:g} cannot be shown with 95 % confidence on {nb_samples} '
     f'samples, whatever is tried: {remedy.format(least)}, or allow a drop of '
     f'{least_drop(nb_samples):.3g}.'
   )

@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 
 _NEAR = 4.0
+_DRIFT = 0.99  # A file of codes becomes longer or shorter while its weights are trained.
 LONGER = 3
 """Times the training steps of a try that one which is near is trained once more."""
 SMALLEST_STEP = 0.94  # A try that would save less than 6 % is not worth its training.
@@ -39,10 +40,18 @@ def is_near(drop: float, max_drop: float) -> bool:
   return drop <= _NEAR * max_drop
 
 
-def target(stand: Stand, limit: float | None) -> float:
-  """The cost that the next try may have: a step less, but no less than a limit asks for."""
+def target(stand: Stand, limit: float | None, *, drifts: bool = False) -> float:
+  """The cost that the next try may have: a step less, but no less than a limit asks for.
+
+  Args:
+    stand: of the search.
+    limit: of the cost, if it has one.
+    drifts: whether training changes the cost, so that one per cent less than the limit is aimed at.
+  """
   wished = stand.cost * stand.step
-  return wished if limit is None else max(wished, limit)
+  if limit is None:
+    return wished
+  return max(wished, limit * _DRIFT if drifts else limit)
 
 
 def over(
@@ -57,7 +66,7 @@ def over(
 
   Args:
     stand: of the search.
-    limit: cost that was asked for, if it is the cost that has a limit.
+    limit: cost that is allowed, if it is the cost that has a limit.
     most_tries: of the whole search.
     most_seconds: of the whole search.
     last_seconds: what each try so far has taken: one that would not be ready in time is not begun.

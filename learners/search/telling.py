@@ -36,7 +36,7 @@ def points(state: JsState, value: float) -> str:
 
 def plan(config: JsConfig, nb_samples: int) -> str:
   """What a search would do."""
-  goal = f'the least {_NAMES[config.cost]} at a drop of at most {config.max_drop:g}'
+  goal = f'the least {_NAMES[config.cost]} at a drop of at most {config.drop:g}'
   if config.limit is not None:
     goal = f'the least loss within {amount(config.cost, config.limit)} of {_NAMES[config.cost]}'
   return (
@@ -48,7 +48,7 @@ def plan(config: JsConfig, nb_samples: int) -> str:
 def opening(config: JsConfig, state: JsState, score: Score) -> str:
   """What is known before the first try."""
   whole, start = amount(config.cost, state.cost), amount(config.cost, state.start)
-  wanted = f'at most {config.max_drop:g} less' if config.limit is None else 'as much as possible'
+  wanted = f'at most {config.drop:g} less' if config.limit is None else 'as much as possible'
   goal = '' if config.limit is None else f', to be at most {amount(config.cost, config.limit)}'
   return (
     f'survey  {_NAMES[config.cost]} {whole}, in {a_file(state.file)} {start}{goal}; {score} on '
@@ -84,6 +84,26 @@ def final(state: JsState) -> str:
   return f'end  drop {drop}, at most {most} with 95 % confidence'
 
 
+def over_limit(config: JsConfig, cost: float) -> str:
+  """What a file costs too much, as the end of a sentence; empty where it keeps to the limit."""
+  if config.allowed is None or cost <= config.allowed:
+    return ''
+  return (
+    f'left a file of {amount(config.cost, cost)}, over the limit of '
+    f'{amount(config.cost, config.limit)}'
+  )
+
+
+def kept_to_limit(config: JsConfig, cost: float | None) -> str:
+  """Whether the exported file keeps to the limit of its cost, as one more sentence."""
+  if config.limit is None or cost is None:
+    return ''
+  found, limit = amount(config.cost, cost), amount(config.cost, config.limit)
+  if cost <= config.allowed:
+    return f' It takes {found}, within the limit of {limit}.'
+  return f' It takes {found}, over the limit of {limit}: search again with a lower limit.'
+
+
 def require_limit(config: JsConfig, state: JsState) -> None:
   """Checks that a limit was met.
 
@@ -94,7 +114,7 @@ def require_limit(config: JsConfig, state: JsState) -> None:
     return
   costs = [(state.start, 0.0), *((one.cost, one.drop) for one in state.tries if one.accepted)]
   least, drop = min(costs)
-  if least > config.limit * 1.01:
+  if least > config.allowed:
     raise UserError(
       f'--js_max_{config.cost} {amount(config.cost, config.limit)} was not met: the least that '
       f'was reached is {amount(config.cost, least)}, at a drop of {points(state, drop)} '

@@ -209,6 +209,10 @@ def test_what_follows_a_block_that_went_makes_up_for_it(model, digits):
     ({'max_bytes': '1kB', 'max_ram': '1kB'}, 'are two limits'),
     ({'max_bytes': '1kB', 'max_drop': 0.02}, '--js_max_bytes and --js_max_drop are two limits'),
     ({'file': 'packed', 'minimise': 'latency'}, 'packed saves bytes'),
+    ({'max_bytes': '1kB', 'max_drop': 0.01}, '--js_max_bytes and --js_max_drop are two limits'),
+    ({'max_latency': '3ms', 'minimise': 'bytes'}, 'no effect beside --js_max_latency'),
+    ({'weight_bits': 3}, '--js_weight_bits 3 has an effect only with --js_file packed'),
+    ({'take': 'channels,zeros'}, 'no effect on zeros but in packed files: add --js_file packed'),
     ({'take': 'channels,colours'}, 'takes some of'),
     ({'time': 'soon'}, 'takes a number above zero'),
     ({'max_bytes': '200 apples'}, r'in one of B, kB, .*200 apples'),
@@ -218,3 +222,10 @@ def test_what_follows_a_block_that_went_makes_up_for_it(model, digits):
 def test_flags_that_do_not_fit_are_refused(flags, text):
   with pytest.raises(UserError, match=text):
     JsConfig(**flags)
+
+
+def test_a_method_gives_way_to_a_limit_of_another_cost():
+  settings = {'minimise': 'macs', 'take': 'blocks'}
+  config = JsConfig(**JsConfig.with_settings(settings, {'max_bytes': '9kB'}))
+  assert (config.cost, config.limit, config.kinds) == ('bytes', 9000, ('blocks',))
+  assert JsConfig(**JsConfig.with_settings(settings, {})).cost == 'macs'

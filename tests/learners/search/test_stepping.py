@@ -37,6 +37,13 @@ def test_a_limit_is_met_and_not_passed():
   assert stepping.over(stand, **{**ENDLESS, 'limit': 0.3}) == 'The limit is met.'
 
 
+def test_a_file_that_drifts_aims_below_its_limit():
+  stand = Stand(1.0, 0.7, 0, 0.0)
+  assert stepping.target(stand, 0.9) == 0.9
+  assert stepping.target(stand, 0.9, drifts=True) == pytest.approx(0.891)
+  assert stepping.target(stand, 0.1, drifts=True) == 0.7
+
+
 def test_tries_and_time_end_it():
   assert len(search(0.0, most_tries=3)[1]) == 3
   assert len(search(0.0, most_seconds=25)[1]) == 3
