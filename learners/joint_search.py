@@ -178,7 +178,7 @@ class JointSearchLearner(SearchLearner):
     reestimate(model, self.bn_batches(model))
     bits = {**scene.bits, **self._plan.bits} if scene.bits else {}
     judged = judge(self._costs.predictor(model))
-    drop = drop_of(state.reference, judged)
+    drop = drop_of(state.reference, judged, stepping.LOOKS_AT_THE_END)
     cost = self._costs.of(model, bits)
     tried = Try(1, 0, cost, cost, score=judged.score.value, drop=drop.value, most=drop.most)
     tried.accepted, tried.bits, tried.taken = True, bits, planning.taken_of(self._plan)
@@ -229,7 +229,8 @@ class JointSearchLearner(SearchLearner):
     self._halve()
     model = self.settings.in_float32(self.model)
     judged = self._judge(self._costs.predictor(model))
-    drop = drop_of(state.reference, judged)
+    looks = config.nb_looks if self._plan is None else stepping.LOOKS_AT_THE_END
+    drop = drop_of(state.reference, judged, looks)
     over = ''
     # A latency is that of the structure, which stays.
     if config.limit is not None and config.cost != 'latency':

@@ -15,7 +15,7 @@ from secateurs.learners.channels.cuts.cutting import keep_of, mask_attentions, p
 from secateurs.learners.channels.cuts.even_splits import even_masks
 from secateurs.learners.channels.cuts.units import Unit
 from secateurs.learners.channels.repair.even import prune_evenly
-from secateurs.learners.channels.repair.method import Method
+from secateurs.learners.channels.repair.method import Method, nb_points
 from secateurs.learners.channels.repair.reconstruct import prune
 from secateurs.learners.run.results.plan_cuts import channel_cuts, keep_of_plan
 from secateurs.learners.run.results.plans import ChannelCut, CutStep
@@ -38,6 +38,12 @@ class Repair:
 
   batches: Sequence[np.ndarray]
   method: Method
+
+  def on_few(self, nb_batches: int) -> Repair:
+    """The same on the first batches."""
+    batches = self.batches[:nb_batches]
+    method = dataclasses.replace(self.method, nb_points=nb_points(len(batches)))
+    return Repair(batches, method)
 
 
 def without_blocks(model: keras.Model, taken: Sequence[Taken]) -> keras.Model:

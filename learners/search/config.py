@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from secateurs.learners.channels.configs import ChannelConfig
+from secateurs.learners.search import stepping
 from secateurs.learners.search.quantities import (
   BYTES,
   COUNTS,
@@ -154,6 +155,13 @@ class JsConfig(ChannelConfig):
   def limited(self) -> bool:
     """Whether the cost has a limit, so that the loss is to be as little as possible."""
     return any(getattr(self, f'max_{name}') is not None for name in COSTS)
+
+  @property
+  def nb_looks(self) -> int:
+    """Looks at the samples that judge, for all of which the confidence is to hold."""
+    if self.limited:
+      return stepping.LOOKS_AT_THE_END
+    return stepping.nb_looks(self.first_step, self.nb_tries)
 
   @property
   def allowed(self) -> float | None:

@@ -87,7 +87,7 @@ def _nothing_taken(config: JsConfig, state: JsState) -> str:
 
 def _samples_needed(config: JsConfig, state: JsState, tried: Try) -> str:
   """On how many samples a drop like that of a try would be shown to be within the limit."""
-  drop = Drop.of(tried.drop, tried.most)
+  drop = Drop.of(tried.drop, tried.most, config.nb_looks)
   number = samples_for(drop, config.drop, state.nb_judged)
   if number is None:
     return ''
@@ -237,6 +237,7 @@ def figures(config: JsConfig, state: JsState) -> dict[str, Any]:
     'taken': taken_table(state),
     'held_out': {
       'samples': state.nb_judged,
+      'looks': config.nb_looks,
       'reference': state.reference_is,
       'tries_train_steps': state.try_steps,
       **(state.final or {}),

@@ -93,7 +93,7 @@ class SearchLearner(NetworkLearner):
     """Judges a candidate; False where it is so near to the limit that it is to train longer."""
     state, config = self.state, self.config
     judged = self._judge(self._costs.predictor(model))
-    drop = drop_of(state.reference, judged)
+    drop = drop_of(state.reference, judged, config.nb_looks)
     tried.score, tried.drop, tried.most = judged.score.value, drop.value, drop.most
     tried.accepted = config.limit is not None or drop.most <= config.drop
     if not (tried.accepted or tried.longer) and stepping.is_near(drop.value, config.drop):

@@ -83,7 +83,7 @@ def require_tellable(config: JsConfig, nb_samples: int, percent: bool) -> None:
   """
   if not percent or config.limit is not None:
     return
-  least = least_samples(config.drop)
+  least = least_samples(config.drop, config.nb_looks)
   if nb_samples >= least:
     return
   remedy = 'hold out at least {} (--nb_smpls_val -1 takes a fifth of the training samples)'
@@ -92,7 +92,7 @@ def require_tellable(config: JsConfig, nb_samples: int, percent: bool) -> None:
   raise UserError(
     f'--js_max_drop {config.drop:g} cannot be shown with 95 % confidence on {nb_samples} '
     f'samples, whatever is tried: {remedy.format(least)}, or allow a drop of '
-    f'{least_drop(nb_samples):.3g}.'
+    f'{least_drop(nb_samples, config.nb_looks):.3g}.'
   )
 
 

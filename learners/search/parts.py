@@ -35,8 +35,8 @@ _LEAST_BITS = 2
 def survey(scene: Scene, repair: Repair, samples: Any, say: Callable[[str], None]) -> list[Choice]:
   """All parts of a network with their levels, losses and savings.
 
-  Channels are measured with what reads them refit, zeros and bits as they are, blocks by the network
-  without them; all by the divergence from the network's own outputs.
+  Channels are measured with what reads them refit, blocks by the network without them and with later
+  layers refit, zeros and bits as they are; all by the divergence from the network's own outputs.
 
   Args:
     scene: the network.
@@ -65,7 +65,7 @@ def survey(scene: Scene, repair: Repair, samples: Any, say: Callable[[str], None
       parts.append(_bits_part(name, kernel, start, scene.bits[name]))
   curves = divergence.scan(working, parts, samples, scene.settings.helper.task)
   found = channel_choices(scene, graph, units, curves)
-  found += block_choices(scene, samples) if 'blocks' in scene.kinds else []
+  found += block_choices(scene, samples, repair) if 'blocks' in scene.kinds else []
   found += weight_choices(scene, kernels, curves)
   say(
     f'survey  {len(units)} units of channels, {sum(o.kind == "block" for o in found)} residual '

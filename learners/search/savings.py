@@ -12,9 +12,10 @@ import tf_keras as keras
 from secateurs.learners.channels.cuts.cutting import plan_of
 from secateurs.learners.channels.cuts.units import Unit
 from secateurs.learners.run.training.divergence import losses_at
-from secateurs.learners.search.building import BITS, ZEROS
+from secateurs.learners.search.building import BITS, ZEROS, Repair, refit_without_blocks
 from secateurs.learners.search.choosing import Choice
 from secateurs.learners.search.scene import Scene
+from secateurs.learners.search.state import Taken
 from secateurs.utils import nested
 from secateurs.utils.graph import ChannelGraph, count, drop_block, residual_blocks
 from secateurs.utils.graph.choice.costs import layer_costs
@@ -26,6 +27,7 @@ SPARSER = (0.85, 0.7, 0.55, 0.4, 0.25)
 """Fractions of a kernel's nonzeros that may stay."""
 _GAP_BITS = 2.2  # About what a packed file adds to each nonzero weight.
 _NB_WIDTHS = 16
+_BLOCK_BATCHES = 4
 
 
 def _by_layer(
@@ -123,13 +125,17 @@ def _owners(model: keras.Model, units: Sequence[Unit]) -> dict[str, str]:
   return found
 
 
-def block_choices(scene: Scene, samples: Any) -> list[Choice]:
-  """Residual blocks, judged by the outputs of the network without each for inputs [n, ...]."""
+def block_choices(scene: Scene, samples: Any, repair: Repair) -> list[Choice]:
+  """Residual blocks, judged by the outputs of the network without each for inputs [n, ...].
+
+  Later layers are refit as they are when a block is taken, so that blocks and channels, which are
+  measured refit, are on one scale; on some of the batches of `repair`, because each block has a refit.
+  """
   model, task = scene.model, scene.settings.helper.task
   names = residual_blocks(model)
   if not names:
     return []
-  size = inference_batch(flatten_model(model), 250)
+  size, few = inference_batch(flatten_model(model), 250), repair.on_few(_BLOCK_BATCHES)
   before, density = _outputs(model, samples, size), _density(scene)
   whole = _block_cost(scene, model, density)
   found = []
@@ -137,7 +143,9 @@ def block_choices(scene: Scene, samples: Any) -> list[Choice]:
     less = drop_block(model, name)
     if is_skipped(scene, model, less):
       continue
-    loss = float(np.mean(task.divergence(before, _outputs(less, samples, size))))
+    taken = [Taken(name, 'block', 1, 0, 0.0)]
+    refit = refit_without_blocks(model, taken, scene.reach, few)
+    loss = float(np.mean(task.divergence(before, _outputs(refit, samples, size))))
     held = None
     if scene.cost == 'latency':
       saving = scene.ms_by_part.get(name, 0.0)

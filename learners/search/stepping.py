@@ -10,6 +10,8 @@ _NEAR = 4.0
 _DRIFT = 0.99  # A file of codes becomes longer or shorter while its weights are trained.
 LONGER = 3
 """Times the training steps of a try that one which is near is trained once more."""
+LOOKS_AT_THE_END = 2
+"""Looks where no score decides what is tried: before and after the last training."""
 SMALLEST_STEP = 0.94  # A try that would save less than 6 % is not worth its training.
 
 
@@ -33,6 +35,19 @@ class Stand:
 def next_step(step: float, accepted: bool) -> float:
   """The step after a try: as large as before, or half of it (on a scale of logarithms)."""
   return step if accepted else math.sqrt(step)
+
+
+def nb_looks(first_step: float, most_tries: int) -> int:
+  """How often a search may look at a network that loses too much, and take it by mistake.
+
+  Each such try is looked at twice at most (again after a longer training) and, unless it is taken by
+  mistake, halves the step; a search ends where its steps are too small. The last look is at the network
+  after the last training.
+  """
+  step, nb_rejected = first_step, 0
+  while step <= SMALLEST_STEP and nb_rejected < most_tries:
+    step, nb_rejected = next_step(step, accepted=False), nb_rejected + 1
+  return 2 * nb_rejected + 1
 
 
 def is_near(drop: float, max_drop: float) -> bool:

@@ -68,9 +68,9 @@ class Judge:
     return Judged(whole, each, self.nb_samples)
 
 
-def drop_of(reference: Sequence[float], judged: Judged) -> Drop:
-  """By how much a network is worse than the reference."""
-  return paired_drop(reference, judged.parts, judged.nb_samples)
+def drop_of(reference: Sequence[float], judged: Judged, nb_looks: int = 1) -> Drop:
+  """By how much a network is worse than the reference, for one of so many looks."""
+  return paired_drop(reference, judged.parts, judged.nb_samples, nb_looks)
 
 
 def choose_step(
