@@ -70,15 +70,18 @@ def analyse(learner: Learner) -> dict[str, Any]:
   ranking.require_answer(graph, found.units)
   keys = ranking.keys(graph, found.units).keys
   nb_samples = getattr(config, 'nb_smpls_reward', _NB_SAMPLES)
-  curves = filter_scan.sensitivity(graph, found.units, keys, helper, nb_samples)
-  say(f'Drop of the score in hundredths, by the fraction that goes\n{filter_scan.as_text(curves)}')
+  curves, nb_scanned = filter_scan.sensitivity(graph, found.units, keys, helper, nb_samples)
+  say(
+    f'Drop of the score in hundredths on {nb_scanned} samples, by the fraction that goes\n'
+    f'{filter_scan.as_text(curves)}'
+  )
   result = {
     'net': helper.net,
     'dataset': helper.dataset.name,
     'weights': source,
     'criterion': ranking.criterion,
     'split': judging_split(helper),
-    'samples': min(nb_samples, helper.nb_samples(judging_split(helper))),
+    'samples': nb_scanned,
     'left_whole': found.left,
     'curves': curves,
     'table': filter_scan.table(curves),
@@ -128,5 +131,5 @@ def _batches(learner: Learner) -> list[tuple]:
   drawn = learner.helper.train_batches(
     _BATCH, learner.settings.stream_seed('score'), augment='none'
   )
-  mine = drawn.take(_NB_BATCHES).shard(nb_ranks, index)
+  mine = drawn.take(max(_NB_BATCHES, nb_ranks)).shard(nb_ranks, index)
   return [nested.as_numpy((batch[0], batch[1])) for batch in mine]

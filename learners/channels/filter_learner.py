@@ -164,8 +164,8 @@ class FilterLearner(ChannelLearner):
     return self.samples('score', self._nb_score_batches(), self.config.batch_size)
 
   def _nb_score_batches(self) -> int:
-    wanted = self.config.nb_batches or _NB_SCORE_BATCHES
-    return self.nb_batches_within(wanted, self.config.batch_size)
+    """At least one for each process; criteria hold the maps of one batch at a time."""
+    return max(self.config.nb_batches or _NB_SCORE_BATCHES, distributed.size())
 
   def refit_images(self) -> list[np.ndarray]:
     """Batches that layers are refit over."""

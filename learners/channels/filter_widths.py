@@ -68,7 +68,7 @@ class FilterWidths:
     """
     config, state, measures = self._config, self._state, self._allocation.measures
     if measures == SCORE and state.drops is None:
-      state.drops = sensitivity(
+      state.drops, _ = sensitivity(
         ranked.graph, ranked.units, ranked.keys, site.helper, config.nb_smpls_reward
       )
       site.save()

@@ -309,6 +309,14 @@ def test_sensitivity_is_a_command_for_any_learner(make, baseline, capsys):
   assert 'Ratios are judged on training images' in capsys.readouterr().out
 
 
+def test_each_of_many_processes_scores_a_batch(make, monkeypatch):
+  learner = make('filter-pruned', nb_batches=2)
+  monkeypatch.setattr(distributed, 'size', lambda: 5)
+  for number in range(5):
+    monkeypatch.setattr(distributed, 'shard', lambda number=number: (number, 5))
+    assert len(type(learner)._score_samples.func(learner)) == 1
+
+
 @pytest.fixture
 def scanned(monkeypatch):
   """Graph and keys that a scan is asked for, in place of one that takes time."""
@@ -317,7 +325,7 @@ def scanned(monkeypatch):
   def sensitivity(graph, units, keys, helper, nb_samples):
     del helper, nb_samples
     found.update(graph=graph, keys=keys)
-    return {unit.name: [(0.0, 0.0), (0.5, 0.1)] for unit in units}
+    return {unit.name: [(0.0, 0.0), (0.5, 0.1)] for unit in units}, 10
 
   monkeypatch.setattr(filter_scan, 'sensitivity', sensitivity)
   return found

@@ -26,6 +26,7 @@ from secateurs.learners.run.helper import Helper
 from secateurs.learners.run.training import divergence
 from secateurs.learners.run.training.divergence import Curve, Part
 from secateurs.learners.run.training.judging import judging_samples, judging_split
+from secateurs.utils import nested
 from secateurs.utils.graph import ChannelGraph, masked
 from secateurs.utils.graph.flat.cuts import first_calls
 
@@ -75,8 +76,8 @@ def sensitivity(
   keys: Mapping[str, np.ndarray],
   helper: Helper,
   nb_samples: int,
-) -> dict[str, Curve]:
-  """How much worse the score is with each unit alone at 10 to 90 %, by unit name.
+) -> tuple[dict[str, Curve], int]:
+  """How much worse the score is with each unit alone at 10 to 90 %, by unit name; on how many samples.
 
   Measured on held-out training samples, or on training samples where none are held out.
 
@@ -85,11 +86,15 @@ def sensitivity(
     units: what is masked.
     keys: [unit.size] by unit name; the highest stay.
     helper: gives samples and task.
-    nb_samples: how many samples.
+    nb_samples: how many samples; fewer are taken where their maps are large (`divergence.nb_scanned`).
   """
   inputs, targets = judging_samples(helper, nb_samples)
   parts = masked_parts(graph, units, keys)
-  return divergence.scan(graph.model, parts, inputs, helper.task, _say, targets)
+  nb_scanned = divergence.nb_scanned(graph.model, parts, nested.size(inputs))
+  if nb_scanned < nested.size(inputs):
+    say(f'Judged on {nb_scanned} samples: the maps of {nested.size(inputs)} would take over 1 GiB.')
+  curves = divergence.scan(graph.model, parts, inputs, helper.task, _say, targets)
+  return curves, nb_scanned
 
 
 def images_a_unit(measures: str, nb_samples: int, helper: Helper) -> int:

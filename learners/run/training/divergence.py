@@ -53,6 +53,13 @@ class Part:
   restore: Callable[[], None]
 
 
+def nb_scanned(model: keras.Model, parts: Sequence[Part], nb_given: int) -> int:
+  """How many of some samples `scan` takes: those whose maps take at most 1 GiB in each process."""
+  flat = flatten_model(model)
+  need = max((bytes_per_image(flat, part.start) for part in parts), default=1)
+  return min(nb_given, max(_MAX_BYTES // need, 1) * distributed.size())
+
+
 def scan(
   model: keras.Model,
   parts: Sequence[Part],
@@ -66,8 +73,8 @@ def scan(
   Args:
     model: a network, which parts change and restore.
     parts: what is measured.
-    images: inputs [n, ...]; each process passes all of them and runs its share. Fewer are used where
-      their maps would take more than 1 GiB.
+    images: inputs [n, ...]; each process passes all of them and runs its share of the first
+      `nb_scanned`.
     task: says how far outputs are apart.
     progress: called after each part with its number, how many there are, its name and its curve.
     targets: [n, ...] of the images; if given, what is measured is how much worse the task's score
@@ -78,8 +85,7 @@ def scan(
   """
   flat = flatten_model(model)
   rank, nb_ranks = distributed.shard()
-  need = max((bytes_per_image(flat, part.start) for part in parts), default=1)
-  most = max(_MAX_BYTES // need, 1) * nb_ranks
+  most = nb_scanned(model, parts, nested.size(images))
   mine = nested.rows(nested.rows(images, slice(most)), slice(rank, None, nb_ranks))
   frontier, nb_mine = Frontier(flat, mine), nested.size(mine)
 

@@ -23,6 +23,7 @@ from secateurs.learners.run.training.workers import Workers
 from secateurs.nets.resnet import cifar_resnet
 from secateurs.utils.errors import UserError
 from secateurs.utils.graph import ChannelGraph, masked, plan_cost
+from secateurs.utils.graph.flat.walk import flatten_model
 from secateurs.utils.training.tasks.classification import Classification
 
 
@@ -117,6 +118,20 @@ def test_losses_and_shares_by_hand(resnet20):
   found = solvers.by_shares(choices, budget, shares)
   kept = [found[unit.name] / unit.size for unit in ranked.units]
   assert kept[0] == pytest.approx(min(4 * np.median(kept[1:]), 1), abs=0.13)
+
+
+def test_a_scan_takes_as_many_samples_as_their_maps_allow(monkeypatch):
+  ranked = ranked_of(randomize(residual_net()), 'couple')
+  parts = filter_scan.masked_parts(ranked.graph, ranked.units, ranked.keys)
+  model = ranked.graph.model
+  assert divergence.nb_scanned(model, parts, 40) == 40
+  each = max(divergence.bytes_per_image(flatten_model(model), part.start) for part in parts)
+  monkeypatch.setattr(divergence, '_MAX_BYTES', 7 * each)
+  assert divergence.nb_scanned(model, parts, 40) == 7
+  monkeypatch.setattr(divergence.distributed, 'size', lambda: 3)
+  assert divergence.nb_scanned(model, parts, 40) == 21
+  monkeypatch.setattr(divergence, '_MAX_BYTES', 1)
+  assert divergence.nb_scanned(model, parts, 40) == 3  # One for each process.
 
 
 def test_a_masked_scan_is_the_score_of_masked_networks():
