@@ -19,6 +19,7 @@ ROOT = Path(__file__).parents[1]
 README, RESULTS = ROOT / 'README.md', ROOT / 'docs' / 'results'
 ONLY_ON_THE_PAGE = (  # Columns.
   'before training', 'gzipped', 'parameters', 'choosing', 're-estimated statistics',
+  'images trained / scored',
 )  # fmt: skip
 BEGIN, END = '<!-- results: begin -->', '<!-- results: end -->'
 README_RESULTS = 'resnet20_cifar10'  # The folder whose table the README shows.

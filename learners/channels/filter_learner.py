@@ -241,6 +241,7 @@ class FilterLearner(ChannelLearner):
       rates.fine_tune_optimizer(max(nb_steps, 1), masks),
       penalties=weight_decay(rates, network),
       constraints=[masks],
+      batch_size=rates.batch_size_total,
     )
     batches = self.helper.train_batches(
       rates.batch_size,

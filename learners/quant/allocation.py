@@ -200,6 +200,7 @@ class BitAllocation:
       penalties=weight_decay(rates, model),
       constraints=[weights],
       compression=settings.training.grad_compression,
+      batch_size=rates.batch_size_total,
     )
     stream = settings.helper.train_batches(
       rates.batch_size,

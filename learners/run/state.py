@@ -31,12 +31,16 @@ class PhaseTime:
     seconds: wall time, counted on where an earlier process stopped.
     images_per_sec: speed of its training; None if it was not measured.
     peak_mb: the most memory that the process held meanwhile, in megabytes; None inside a phase.
+    images_trained: images of training steps in the phase and inside it, see `tally`.
+    images_scored: images that were run forward to judge, rank or refit.
   """
 
   iters: int = 0
   seconds: float = 0.0
   images_per_sec: float | None = None
   peak_mb: float | None = None
+  images_trained: int = 0
+  images_scored: int = 0
 
 
 @dataclasses.dataclass

@@ -156,6 +156,7 @@ class MeasuredAllocation:
       penalties=weight_decay(rates, model),
       constraints=[masks],
       compression=settings.training.grad_compression,
+      batch_size=rates.batch_size_total,
     )
     batches = settings.helper.train_batches(
       rates.batch_size,

@@ -22,6 +22,7 @@ from secateurs.utils.graph.choice.ranks import matrix_ranks
 from secateurs.utils.graph.choice.taps import INPUT, OUTPUT, Loss, Probe, Side
 from secateurs.utils.graph.flat.rebuild import variables
 from secateurs.utils.graph.rules.registry import rule_of
+from secateurs.utils.training import distributed, tally
 from secateurs.utils.training.engine.progress import format_seconds
 
 _SECONDS_BETWEEN_LINES = 10.0
@@ -65,6 +66,7 @@ class Shown(Sequence):
   def __iter__(self) -> Iterator[Any]:
     began = told = time.perf_counter()
     for number, batch in enumerate(self._batches):
+      tally.scored(nested.size(batch[0]) * distributed.size())
       yield batch
       now, done = time.perf_counter(), number + 1
       if now - told > _SECONDS_BETWEEN_LINES and done < len(self):

@@ -15,7 +15,9 @@ from secateurs.learners.channels.repair.choosing import choose_channels, reader_
 from secateurs.learners.channels.repair.method import Method
 from secateurs.learners.channels.repair.rows import assign
 from secateurs.learners.run.console import say
+from secateurs.utils import nested
 from secateurs.utils.graph.flat.walk import FlatModel, flatten_model
+from secateurs.utils.training import distributed, tally
 from secateurs.utils.training.layerwise.features import Features
 from secateurs.utils.training.layerwise.linear import (
   is_refittable,
@@ -166,6 +168,8 @@ def _features(
     nb_points=method.nb_points,
     store=method.store(),
   )
+  nb_networks = 2  # The original and the pruned one see each image.
+  tally.scored(nb_networks * sum(map(nested.size, batches)) * distributed.size())
   before, now = features.original.layers(), features.pruned.layers()
   features.changed(
     [

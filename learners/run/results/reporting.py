@@ -183,6 +183,8 @@ def times(entries: Mapping[str, PhaseTime], phases: Sequence[Phase]) -> dict[str
         'iters': entries[name].iters,
         'seconds': entries[name].seconds,
         'peak_mb': entries[name].peak_mb,
+        'images_trained': entries[name].images_trained,
+        'images_scored': entries[name].images_scored,
       }
       for name in sorted(entries, key=lambda name: name == OTHER)  # Which comes last.
     ],

@@ -24,7 +24,7 @@ from scipy.interpolate import PchipInterpolator
 from secateurs.utils import nested
 from secateurs.utils.graph.flat.cuts import outputs_of
 from secateurs.utils.graph.flat.walk import flatten_model
-from secateurs.utils.training import distributed
+from secateurs.utils.training import distributed, tally
 from secateurs.utils.training.layerwise.frontier import Frontier, bytes_per_image
 from secateurs.utils.training.tasks.evaluation import evaluate_function
 from secateurs.utils.training.tasks.task import Task
@@ -113,6 +113,7 @@ def scan(
     for share, prune in part.points:
       prune()
       now = outputs()
+      tally.scored(nb_mine * nb_ranks)
       curve.append((float(share), divergence(now) if best is None else best - goodness(now)))
     part.restore()
     curves[part.name] = curve

@@ -12,7 +12,7 @@ from secateurs.learners.run.helper import Helper
 from secateurs.utils import nested
 from secateurs.utils.graph.counts.memory import inference_batch
 from secateurs.utils.graph.flat.walk import flatten_model
-from secateurs.utils.training import distributed
+from secateurs.utils.training import distributed, tally
 from secateurs.utils.training.layerwise.maps import as_half
 from secateurs.utils.training.tasks.evaluation import evaluate_function, summed, zeros
 from secateurs.utils.training.tasks.scores import Evaluation
@@ -78,6 +78,7 @@ class Judge:
 
   def __call__(self) -> Evaluation:
     """The evaluation on the samples."""
+    tally.scored(nested.size(self._inputs))
     if self._task.collects:
       rank, size = distributed.shard()
       samples = tf.data.Dataset.from_tensor_slices((self._inputs, self._targets))

@@ -94,6 +94,7 @@ class Trainer:
       constraints=[*hooks.constraints, *self._zeros(network, hooks)],
       compression=self._settings.training.grad_compression,
       nb_pieces=nb_pieces,
+      batch_size=self._rates.batch_size_total,
     )
     start = self._session.restore_optimizer(phase, optimizer)
     distributed.broadcast_variables(

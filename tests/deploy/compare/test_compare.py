@@ -175,17 +175,20 @@ def test_scores_before_training_and_what_choosing_took(tmp_path):
       ('finetune', 80, 5.0),
     ]
     report['seconds_total'] = sum(seconds for _, _, seconds in phases) - inside
-    report['phases'] = [{'name': n, 'iters': i, 'seconds': s} for n, i, s in phases]
+    images = {'images_trained': 100, 'images_scored': 10 * seed}
+    report['phases'] = [{'name': n, 'iters': i, 'seconds': s, **images} for n, i, s in phases]
     report['pruned'] = {'score': score(before)}
     report['extra'] = {'batch_norm': {'before': 0.9, 'after': 0.92}}
     write_report(report, tmp_path / str(seed))
   original, pruned = entries(find_reports([tmp_path]))
   assert (pruned.before, pruned.choosing) == (pytest.approx(0.55), pytest.approx(2.0))
   assert pruned.statistics == pytest.approx(0.02)
+  assert pruned.images == (300, 15)  # Of three phases, without the baseline.
   assert (original.before, original.choosing, original.statistics) == (None, None, None)
   text = format_comparison([original, pruned])
   assert 'before training' in text
   assert 'choosing' in text
+  assert '300 / 15' in text
   assert '55.00 %' in text
   assert '+2.00 pt' in text
   without = run(tmp_path / 'other', 'chn-pruned', 0, 0.85, 20e6)

@@ -4,6 +4,7 @@ import pytest
 
 from secateurs.learners.run import phase_times
 from secateurs.learners.run.phase_times import OTHER, PhaseTimes
+from secateurs.utils.training import tally
 
 
 @pytest.fixture
@@ -45,3 +46,23 @@ def test_a_later_process_counts_on(clock):
     clock(4)
   second.read()
   assert (entries['finetune'].seconds, entries[OTHER].seconds) == (6, 1)
+
+
+def test_images_belong_to_the_phase_that_runs_and_are_counted_on(clock):
+  entries = {}
+  tally.scored(5)  # Before any phase, as by another run of this process.
+  first = PhaseTimes(entries, began=1100.0)
+  with first.running('prune'):
+    tally.scored(100)
+    with first.running('round1'):
+      tally.trained(64)
+      first.read()  # A checkpoint.
+    tally.trained(64)
+  tally.scored(1000)  # A final evaluation is of no phase.
+  second = PhaseTimes(entries, began=1100.0)
+  with second.running('prune'):
+    tally.scored(10)
+  with second.running('finetune'), second.running('finetune'):
+    tally.trained(640)
+  found = {name: (one.images_trained, one.images_scored) for name, one in entries.items()}
+  assert found == {'prune': (128, 110), 'round1': (0, 0), 'finetune': (640, 0), OTHER: (0, 0)}

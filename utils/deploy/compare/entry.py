@@ -63,6 +63,7 @@ class Entry:
     statistics: mean change of the score on training images by re-estimated batch-norm statistics, which
       are taken where it is better; None if unknown.
     seconds: mean time of a whole run.
+    images: mean numbers of images trained and scored, without a baseline's; None if unknown.
     best: keys of the costs at which nothing is at least as good in both and better in one.
   """
 
@@ -81,6 +82,7 @@ class Entry:
   before: float | None = None
   choosing: float | None = None
   statistics: float | None = None
+  images: tuple[float, float] | None = None
   best: list[str] = field(default_factory=list)
 
   @property

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from secateurs.utils.deploy.compare.entry import COSTS, Entry, pareto
-from secateurs.utils.deploy.reports.chains import first_original, total_seconds
+from secateurs.utils.deploy.reports.chains import first_original, images_run, total_seconds
 from secateurs.utils.deploy.reports.float_file import deployed_block, deployed_file
 from secateurs.utils.deploy.reports.scores import ScoreKind, kind_of, value_of
 
@@ -175,6 +175,7 @@ def _entry(name: str, group: Sequence[Run]) -> Entry:
     choosing=_mean([_choosing(report) for _, report in group]),
     statistics=_mean([_statistics(report) for _, report in group]),
     seconds=_mean([total_seconds(report) for _, report in group]),
+    images=_images([report for _, report in group]),
     **_common(group, blocks),
   )
 
@@ -195,6 +196,14 @@ def _choosing(report: Mapping) -> float | None:
   seconds = sum(phase['seconds'] for phase in phases)
   twice = seconds - (report.get('seconds_total') or seconds)
   return sum(deciding) - min(max(twice, 0.0), trained)
+
+
+def _images(reports: Sequence[Mapping]) -> tuple[float, float] | None:
+  found = [images_run(report) for report in reports]
+  if None in found:
+    return None
+  trained, scored = (sum(values) / len(found) for values in zip(*found, strict=True))
+  return trained, scored
 
 
 def _statistics(report: Mapping) -> float | None:

@@ -11,6 +11,7 @@ from secateurs.utils.deploy.reports.scores import STANDARD_ERRORS
 
 STAR = '* nothing compared is smaller or faster and has at least as good a score'
 STATISTICS = 're-estimated statistics'
+IMAGES = 'images trained / scored'
 _MARKS = {SPARSE: 'sparse', QUANT: 'quant', PACKED: 'packed'}
 FILES = 'file size is that of the file to deploy; ' + ', '.join(
   f'"{mark}" marks {ending}' for ending, mark in _MARKS.items()
@@ -48,9 +49,10 @@ def table_cells(group: Sequence[Entry]) -> tuple[list[str], list[list[str]]]:
     ('before training', [_before_text(entry) for entry in group]),
     (STATISTICS, [_change_text(entry, entry.statistics) for entry in group]),
     ('choosing', [units.fmt_seconds(entry.choosing) for entry in group]),
+    (IMAGES, [_images_text(entry) for entry in group]),
     ('time', [units.fmt_seconds(entry.seconds) for entry in group]),
   ]
-  optional = ('before training', STATISTICS, 'choosing')
+  optional = ('before training', STATISTICS, 'choosing', IMAGES)
   shown = [(k, v) for k, v in columns if k not in optional or set(v) != {units.NOTHING}]
   names = [f'{number} {entry.name}' for number, entry in enumerate(group, start=1)]
   header = ['', *(label for label, _ in shown)]
@@ -60,6 +62,12 @@ def table_cells(group: Sequence[Entry]) -> tuple[list[str], list[list[str]]]:
 def _before_text(entry: Entry) -> str:
   known = entry.kind is not None and entry.before is not None
   return entry.kind.show(entry.before) if known else units.NOTHING
+
+
+def _images_text(entry: Entry) -> str:
+  if entry.images is None:
+    return units.NOTHING
+  return ' / '.join(f'{round(number):,}' for number in entry.images)
 
 
 def _change_text(entry: Entry, change: float | None) -> str:

@@ -10,7 +10,7 @@ from urllib.parse import quote
 from secateurs.utils.deploy.int8.plot import int8_plot
 from secateurs.utils.deploy.pages.drawings import drawings, without_drawings
 from secateurs.utils.deploy.reports import units
-from secateurs.utils.deploy.reports.chains import link_costs, total_seconds
+from secateurs.utils.deploy.reports.chains import images_run, link_costs, total_seconds
 from secateurs.utils.deploy.reports.float_file import INT8, smallest_float_file
 from secateurs.utils.deploy.reports.rows import DEPLOYED, FLOAT_TO_INT8, Row, link_rows, report_rows
 from secateurs.utils.deploy.reports.scores import STANDARD_ERRORS, kind_of
@@ -93,6 +93,7 @@ def render_html(report: Mapping, metrics: list[dict], pictures: Sequence['Pictur
       links=link_rows(report),
       costs=link_costs(report),
       seconds=total_seconds(report),
+      images=images_run(report),
       layers=_layers(report['layers']),
       int8_layers=int8_plot(report.get('int8_layers')),
       curves=drawn,

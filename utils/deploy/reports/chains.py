@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 
 from secateurs.utils.deploy.reports.float_file import deployed_block, deployed_file
 
+_BASELINE = 'baseline'  # The phase that trains what a method starts from.
+
 
 class LinkCost(NamedTuple):
   """One link of a chain: what it made, and its time; None where that is unknown."""
@@ -40,6 +42,24 @@ def total_seconds(report: Mapping) -> float | None:
     return report.get('seconds_total')
   seconds = [cost.seconds for cost in costs]
   return None if None in seconds else sum(seconds)
+
+
+def images_run(report: Mapping) -> tuple[int, int] | None:
+  """Returns images trained and images scored, without the baseline's; None where they are unknown.
+
+  Of a chain those of all links.
+  """
+  runs = report.get('links') or [report]
+  phases = [
+    phase for run in runs for phase in run.get('phases') or () if phase['name'] != _BASELINE
+  ]
+  known = [phase for phase in phases if phase.get('images_trained') is not None]
+  if not known or len(known) < len(phases):
+    return None
+  trained, scored = (
+    sum(phase[f'images_{kind}'] for phase in known) for kind in ('trained', 'scored')
+  )
+  return trained, scored
 
 
 def first_original(report: Mapping) -> Mapping[str, Any]:

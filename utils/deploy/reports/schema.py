@@ -197,6 +197,8 @@ class Phase(_Closed):
   iters: Number  # training steps
   seconds: Number
   peak_mb: NotRequired[Number]  # the most memory of the process meanwhile, in megabytes
+  images_trained: NotRequired[Whole]  # images of training steps, of candidates too
+  images_scored: NotRequired[Whole]  # images run forward to judge, rank or refit
 
 
 class ParityFigures(_Closed, total=False):

@@ -3,7 +3,7 @@
 import textwrap
 from collections.abc import Mapping
 
-from secateurs.utils.deploy.reports.chains import link_costs, total_seconds
+from secateurs.utils.deploy.reports.chains import images_run, link_costs, total_seconds
 from secateurs.utils.deploy.reports.rows import Row, link_rows, report_rows
 from secateurs.utils.deploy.reports.units import NOTHING, fmt_seconds
 from secateurs.utils.deploy.reports.wording import caveats, goals, samples_line, title, verdict
@@ -30,6 +30,8 @@ def format_table(report: Mapping) -> str:
     parts = ' + '.join(f'{one.learner} {fmt_seconds(one.seconds)}' for one in link_costs(report))
     text = f'total time {fmt_seconds(seconds)}{f" ({parts})" if parts else ""}'
     lines += textwrap.wrap(text, WIDTH, subsequent_indent='      ')
+  if (images := images_run(report)) is not None:
+    lines.append(f'images trained / scored: {images[0]:,} / {images[1]:,}')
   for note in (*(report.get('notes') or ()), *caveats(rows)):
     lines += textwrap.wrap(f'note: {note}', WIDTH, subsequent_indent='      ')
   return '\n'.join(lines)

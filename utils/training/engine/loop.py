@@ -16,7 +16,7 @@ import tf_keras as keras
 
 from secateurs.utils import interrupts
 from secateurs.utils.errors import UserError
-from secateurs.utils.training import distributed
+from secateurs.utils.training import distributed, tally
 from secateurs.utils.training.engine.events import Event
 from secateurs.utils.training.engine.hooks import Constraint, Penalty
 from secateurs.utils.training.engine.pieces import value_and_gradients
@@ -68,6 +68,7 @@ class TrainStep:
     constraints: Sequence[Constraint] = (),
     compression: str = 'none',
     nb_pieces: int = 1,
+    batch_size: int = 0,
   ) -> None:
     """Sets up the step and the optimizer's slots.
 
@@ -79,12 +80,14 @@ class TrainStep:
       constraints: applied after the optimizer, in this order.
       compression: how gradients travel between processes, see `distributed.mean`.
       nb_pieces: how many pieces a batch is run in, see `pieces`.
+      batch_size: images of a batch of all processes, which are counted, see `tally`; 0 counts none.
     """
     self.optimizer = optimizer
     self._objective = objective
     self._variables = list(variables)
     self._penalties, self._constraints = tuple(penalties), tuple(constraints)
     self._compression, self._nb_pieces = compression, nb_pieces
+    self._batch_size = batch_size
     optimizer.build(self._variables)
     self._run = tf.function(self._run_steps)
 
@@ -102,6 +105,7 @@ class TrainStep:
     with distributed.explained():
       nb_done, totals = self._run(batches, tf.constant(nb_steps))
       nb_done = int(nb_done)
+    tally.trained(nb_done * self._batch_size)
     return nb_done, {name: float(total) / max(nb_done, 1) for name, total in totals.items()}
 
   def _step(self, batch: tuple) -> dict[str, tf.Tensor]:
