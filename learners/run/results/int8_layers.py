@@ -22,7 +22,7 @@ from secateurs.utils.training import distributed
 
 _NB_RANGES = 64
 _SHOWN = 3
-_NB_COMPARED = 200
+_NB_COMPARED, _COMPARED_AT_ONCE = 200, 8  # Outputs may be maps.
 
 
 def add_to(report: dict[str, Any], settings: Settings, model: keras.Model, export: Export) -> None:
@@ -83,8 +83,12 @@ def file_divergence(settings: Settings, export: Export) -> float | None:
 
   def measured() -> float:
     files = [TFLiteModel(one.path, threads) for one in (export.tflite, export.tflite_int8)]
-    inputs = nested.as_numpy(next(iter(helper.eval_batches('eval', _NB_COMPARED)))[0])
-    return float(np.mean(divergence(helper)(*(file.predict(inputs) for file in files))))
+    apart, found = divergence(helper), []
+    batches = helper.eval_batches('eval', _COMPARED_AT_ONCE)
+    for inputs, *_ in batches.take(_NB_COMPARED // _COMPARED_AT_ONCE):
+      given = nested.as_numpy(inputs)
+      found.append(apart(*(file.predict(given) for file in files)))
+    return float(np.mean(np.concatenate(found)))
 
   return distributed.from_chief(measured)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from secateurs.learners.run.console import say
 from secateurs.learners.run.results.int8_layers import divergence, layer_names
 from secateurs.learners.run.settings import Settings
 from secateurs.learners.run.training.judging import judging_samples, widened
+from secateurs.utils import nested
 from secateurs.utils.deploy.int8.repair import Repairer
 from secateurs.utils.deploy.int8.steps import NOTHING, parsed_steps
 from secateurs.utils.deploy.runtime.interpreter import TFLiteModel
@@ -20,7 +21,7 @@ from secateurs.utils.training.tasks.evaluation import evaluate_function
 from secateurs.utils.training.tasks.scores import Score
 from secateurs.utils.training.tasks.task import Task
 
-_NB_SAMPLES = 2000
+_NB_SAMPLES, _BATCH = 2000, 64
 
 
 def repairer(settings: Settings, model: keras.Model) -> Repairer | None:
@@ -79,8 +80,17 @@ class FileJudge:
       with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / 'judged.tflite'
         path.write_bytes(content)
-        outputs = TFLiteModel(path, self._threads).predict(widened(self._inputs))
-      pair = self._task.trained_outputs(outputs), self._targets
-      found = evaluate_function(lambda given: given, [pair], self._task, alone=True)
+        file = TFLiteModel(path, self._threads)
+        found = evaluate_function(
+          lambda inputs: self._task.trained_outputs(file.predict(widened(inputs))),
+          self._batches(),
+          self._task,
+          alone=True,
+        )
       self._known[key] = found.score
     return self._known[key]
+
+  def _batches(self) -> Iterator[tuple[Any, Any]]:
+    """The samples, few at a time: outputs may be maps."""
+    for start in range(0, nested.size(self._inputs), _BATCH):
+      yield nested.rows((self._inputs, self._targets), slice(start, start + _BATCH))

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from secateurs.learners.run.files import RunFiles
 from secateurs.learners.run.settings import Settings
 from secateurs.utils import nested
+from secateurs.utils.graph.counts.memory import inference_batch
+from secateurs.utils.graph.flat.walk import flatten_model
 from secateurs.utils.training.models.weights import load_model
-from secateurs.utils.training.tasks.pictures import Picture
+from secateurs.utils.training.tasks.pictures import NB_PANELS, Picture
 
-_NB_SHOWN, _BATCH = 500, 50
+_BATCH = 50
+_MAX_BYTES = 64 << 20  # Of inputs, targets and one model's outputs.
 
 
 def pictures(settings: Settings, files: RunFiles) -> list[Picture]:
   """The task's pictures of the first evaluation samples, by the original and the exported model.
+
+  Of as many samples as the task shows, or as 64 MB hold, but of 6 at the least.
 
   Args:
     settings: data and task.
@@ -24,14 +30,29 @@ def pictures(settings: Settings, files: RunFiles) -> list[Picture]:
   helper, exported = settings.helper, files.exported().get('keras')
   if not helper.task.draws or exported is None or not files.original_keras.is_file():
     return []
-  batches = helper.eval_batches('eval', _BATCH).take(-(-_NB_SHOWN // _BATCH))
-  parts = [nested.as_numpy((inputs, targets)) for inputs, targets, *_ in batches]
+  most = helper.task.nb_drawn
+  run, batch = _runner(settings, files.original_keras, most)
+  parts, before, held, count = [], [], 0, 0
+  for inputs, targets, *_ in helper.eval_batches('eval', batch):
+    part = nested.rows(nested.as_numpy((inputs, targets)), slice(most - count))
+    parts.append(part)
+    before.append(run(part[0]))
+    count += nested.size(part)
+    held += sum(one.nbytes for one in nested.parts((part, before[-1])))
+    if count >= most or (held >= _MAX_BYTES and count >= NB_PANELS):
+      break
+  run, _ = _runner(settings, exported, most)
+  after = nested.joined([run(inputs) for inputs, _ in parts])
   inputs, targets = nested.joined(parts)
-  before, after = (_outputs(settings, path, parts) for path in (files.original_keras, exported))
-  return list(helper.task.pictures(inputs, targets, before, after))
+  return list(helper.task.pictures(inputs, targets, nested.joined(before), after))
 
 
-def _outputs(settings: Settings, path: Path, parts: list[tuple]) -> Any:
+def _runner(settings: Settings, path: Path, most: int) -> tuple[Callable[[Any], Any], int]:
+  """A model's outputs as arrays, and how many samples to run at once."""
   model = settings.helper.task.trained(load_model(path))
-  found = [model(inputs, training=False) for inputs, _ in parts]
-  return nested.joined([nested.one_or_all(nested.parts(nested.as_numpy(one))) for one in found])
+
+  def run(inputs: Any) -> Any:
+    found = nested.as_numpy(model(inputs, training=False))
+    return nested.one_or_all(nested.parts(found))
+
+  return run, inference_batch(flatten_model(model), min(_BATCH, most))

@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import tf_keras as keras
@@ -5,6 +7,7 @@ from small_files import file_of, images, separable
 from tensorflow.lite.python import schema_py_generated as schema
 
 from secateurs.utils.deploy.files.convert import int8_bytes
+from secateurs.utils.deploy.int8 import repair as repair_module
 from secateurs.utils.deploy.int8.equalise import equalised, scales
 from secateurs.utils.deploy.int8.layer_errors import mean, relative_error
 from secateurs.utils.deploy.int8.maths import product_of
@@ -202,6 +205,23 @@ def test_auto_repairs_what_is_wrong_and_stops(uneven):
   assert drop_of(held_out)(content, made) <= 0.05
   assert len(repair.steps) == 2  # Equalising is enough: nothing else was tried.
   assert 'was repaired (equalise)' in repair.sentence()
+
+
+@pytest.mark.parametrize('holds', [True, False])
+def test_more_bits_are_taken_where_they_hold_though_the_outputs_lie_no_nearer(holds, monkeypatch):
+  said, layers = [], [SimpleNamespace(scope=name, layer=name) for name in 'ab']
+  monkeypatch.setattr(repair_module, 'layer_errors', lambda *_: SimpleNamespace(layers=layers))
+  repair = Repairer(['auto'], lambda *_: 0.001 if holds else 0.01, 0.005, say=said.append)
+  state = repair_module._State(b'', {}, bits={'b': 16})
+  repair._content, repair._images, repair._state = b'', None, state
+  repair._best, repair._best_apart = b'plain', 0.1
+  monkeypatch.setattr(repair, '_apart', lambda made: 0.2)
+  monkeypatch.setattr(repair, '_build', lambda state: str(sorted(state.bits.items())).encode())
+  repair._note('plain', True, 0.1, 0.01, '')
+  repair._try('float')
+  assert repair._best == (b"[('a', 32), ('b', 16)]" if holds else b'plain')  # In 16 bits still.
+  assert ('does not hold' in repair.sentence()) is False
+  assert ('was repaired (float)' in repair.sentence()) is holds
 
 
 @pytest.mark.parametrize(

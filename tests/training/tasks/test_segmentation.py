@@ -56,6 +56,16 @@ def test_scores_by_counting(batch):
   assert found.nb_samples == NB
 
 
+def test_counting_makes_no_map_of_all_classes():
+  task, (logits, targets) = Segmentation((SIZE, SIZE, NB_CLASSES)), sample()
+  kinds = [tf.TensorSpec.from_tensor(tf.constant(one)) for one in (targets, logits)]
+  weights = tf.TensorSpec(targets.shape, tf.float32)
+  graph = tf.function(task.sums).get_concrete_function(*kinds, weights).graph
+  made = [op for op in graph.get_operations() if op.type not in ('Placeholder', 'Identity')]
+  sizes = [one.shape.num_elements() or 0 for op in made for one in op.outputs]
+  assert max(sizes) == targets.size
+
+
 def test_one_logit_and_sequences():
   rng = np.random.default_rng(1)
   logits = rng.normal(size=(NB, 9, 1)).astype(np.float32)

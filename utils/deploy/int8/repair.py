@@ -178,7 +178,8 @@ class Repairer:
     count = 1
     while errors and count < 2 * len(errors):
       chosen = errors[:count]
-      changed = dataclasses.replace(state, bits={one.scope: bits for one in chosen})
+      others = {one.scope: bits for one in chosen}
+      changed = dataclasses.replace(state, bits={**state.bits, **others})
       detail = ', '.join(one.layer for one in chosen[:8]) + (', ...' if count > 8 else '')
       try:
         made = self._build(changed)
@@ -187,11 +188,12 @@ class Repairer:
         self._note(name, False, float('nan'), None, str(error).splitlines()[0])
         return
       drop = self._drop(made)
-      better = apart < self._best_apart
-      self._note(name, better, apart, drop, f'{len(chosen)} layers: {detail}')
-      if better:
+      holds = self._holds(drop)
+      kept = apart < self._best_apart or (holds and not self._is_done())
+      self._note(name, kept, apart, drop, f'{len(chosen)} layers: {detail}')
+      if kept:
         self._best, self._best_apart, self._state = made, apart, changed
-      if self._holds(drop):
+      if holds:
         return
       count *= 2
 

@@ -52,6 +52,7 @@ class Detection(Task):
     'matched': tf.float64,
   }
   collects = draws = True
+  nb_drawn = NB_PANELS
 
   def __init__(
     self,

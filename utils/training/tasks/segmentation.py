@@ -34,6 +34,7 @@ class Segmentation(SingleTask):
 
   name = 'segmentation'
   shown = percent_metrics = ('pixel_accuracy',)
+  nb_drawn = NB_PANELS
 
   def __init__(
     self, shape: Sequence[int], criteria: Criteria | None = None, *, ending: Ending = None
@@ -163,10 +164,15 @@ class Segmentation(SingleTask):
     given, found = (tf.reshape(x, [nb, -1]) for x in (targets, self._classes(outputs)))
     weights = tf.cast(tf.reshape(weights, [nb, -1]), tf.float64)
     given = tf.clip_by_value(given, 0, size - 1)
-    ones = [tf.one_hot(x, size, dtype=tf.float64) for x in (given, found)]
-    of_target, of_output = (tf.einsum('npc,np->nc', one, weights) for one in ones)
     same = tf.cast(given == found, tf.float64) * weights
-    hits = tf.einsum('npc,np->nc', ones[0], same)
+
+    def by_class(classes: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
+      """Sums [n, c] of values [n, p] over the positions of each class; one-hot maps would be large."""
+      places = classes + size * tf.range(nb)[:, None]
+      return tf.reshape(tf.math.unsorted_segment_sum(values, places, nb * size), [nb, size])
+
+    of_target, of_output = by_class(given, weights), by_class(found, weights)
+    hits = by_class(given, same)
     each = tf.concat([hits, of_target + of_output - hits], axis=-1)
     right, total = tf.reduce_sum(same, 1), tf.reduce_sum(weights, 1)
     return {

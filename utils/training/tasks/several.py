@@ -190,6 +190,11 @@ class SeveralOutputs(Task):
     """Whether any output's task does."""
     return any(task.draws for task in self.tasks)
 
+  @property
+  def nb_drawn(self) -> int:
+    """As many as the task that shows most."""
+    return max((task.nb_drawn for task in self.tasks if task.draws), default=0)
+
   def pictures(self, inputs: Any, targets: Any, before: Any, after: Any) -> list[Picture]:
     """Those of each task, with the output's name in the title."""
     return [

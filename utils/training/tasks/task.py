@@ -53,6 +53,7 @@ class Task(abc.ABC):
     total_types: dtypes of what `totals` gives, by name; a TensorSpec where it is no scalar.
     nb_outputs: outputs of the network; targets in a list are then one for each.
     draws: whether `pictures` gives any.
+    nb_drawn: of how many samples it shows something at the most.
     collects: whether the score needs what `records` gives of every sample.
   """
 
@@ -63,6 +64,7 @@ class Task(abc.ABC):
   total_types: Mapping[str, tf.DType | tf.TensorSpec]
   nb_outputs: int = 1
   draws: bool = False
+  nb_drawn: int = 500
   collects: bool = False
 
   # Targets as users have them.
