@@ -30,6 +30,7 @@ SHORT = {
     'nb_batches_score': 1,
     'chns_per_step': 40,
   },
+  'joint-search': {'max_drop': 0.05},
 }
 
 
@@ -45,7 +46,8 @@ def small_net(frozen):
 
 def make(name, folder, nb_ranks, *, net='lenet', batch_size=32, save_step=7, warm=None, **training):
   """A learner whose job of `nb_ranks` takes `NB_STEPS` steps of `batch_size` each."""
-  helper = LENET_AT_DIGITS.make(DataConfig())
+  held_out = -1 if name == 'joint-search' else 0  # A search judges on samples that train nothing.
+  helper = LENET_AT_DIGITS.make(DataConfig(nb_smpls_val=held_out))
   if net != 'lenet':
     helper = ModelHelper(net, lambda: small_net(net == 'frozen'), helper.dataset, helper.recipe)
   epochs = NB_STEPS * batch_size * nb_ranks / helper.nb_samples('train') / helper.recipe.nb_epochs

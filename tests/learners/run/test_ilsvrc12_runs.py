@@ -13,6 +13,7 @@ from secateurs.nets.mobilenet import MobileNetConfig
 SHORT = {
   'chn-pruned': {'nb_batches': 2, 'batch_size': 32, 'compare': False},
   'dis-chn-pruned': {'nb_iters_block': 2, 'nb_iters_layer': 1, 'chns_per_step': 64},
+  'joint-search': {'judge': 'half', 'max_drop': 0.5, 'nb_tries': 1},  # 20 images judge.
 }
 
 
