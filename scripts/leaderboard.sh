@@ -19,6 +19,9 @@
 # trained on for the same epochs, is row "dense". A row that trains from random weights (chex, or a
 # --<prefix>from_scratch) takes as long as a baseline: compare "images trained".
 #
+# scripts/keep_report.py "$OUT/RUN" docs/results/leaderboard/RUN.json keeps a run for docs/leaderboard.md,
+# which scripts/update_docs.py makes with a paired test against l1.
+#
 # Run the same command again to resume interrupted runs; finished runs are not repeated. A run that
 # fails does not stop the others: its name is printed at the end, and the exit code is 1.
 set -euo pipefail

@@ -3,7 +3,8 @@
 Usage: python scripts/update_docs.py [--check]
 
 It writes docs/flags.md (from the config classes), docs/methods.md (from the table of methods),
-docs/results.md (from the reports below docs/results/), and the table of results in README.md. With
+docs/results.md (from the reports below docs/results/), the table of results in README.md, and, once
+docs/results/leaderboard/ has reports, docs/leaderboard.md (see leaderboard_page.py). With
 --check nothing is written, and the exit code is 1 if one of them is out of date.
 """
 
@@ -170,7 +171,12 @@ def readme(text: str) -> str:
 
 def pages() -> dict[Path, str]:
   """Every generated file with the content that it should have."""
+  sys.path.append(str(ROOT / 'scripts'))  # It may have been loaded by its path.
+  import leaderboard_page
+
+  board = leaderboard_page.read(RESULTS / 'leaderboard')
   return {
+    **({ROOT / 'docs' / 'leaderboard.md': leaderboard_page.page(board)} if board else {}),
     ROOT / 'docs' / 'flags.md': flags_page(),
     ROOT / 'docs' / 'methods.md': methods_page(),
     ROOT / 'docs' / 'results.md': results_page(),
