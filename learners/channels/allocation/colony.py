@@ -15,7 +15,8 @@ With several workers the first sources are judged at the same time, and so are e
 each other, up to the first whose partner is a source of which one of them is still out: what is judged,
 and in which order, is the same. Whether an onlooker goes to a source depends on the one before it.
 
-Each candidate is a line of a file. A search that was stopped runs again from its seed and takes what it
+Codes that come to the same widths have one fitness, which is found once. Each candidate is a line of a
+file. A search that was stopped runs again from its seed and takes what it
 had judged from the file, so that it ends like one that was not.
 """
 
@@ -145,6 +146,7 @@ class Colony:
     self._rng = np.random.default_rng(seed)
     self._known = distributed.from_chief(lambda: read_records(path, Judged))
     self._judged: list[Judged] = []
+    self._by_widths: dict[tuple[int, ...], float] = {}
     self._seconds = 0.0
 
   def run(self) -> Found:
@@ -220,13 +222,17 @@ class Colony:
           'it, or give another --run_dir.'
         )
       self._judged.append(one)
+      self._by_widths[tuple(one.counts.values())] = one.fitness
       yield one.fitness
     rest = sources[len(known) :]
     candidates, began = [self._propose(codes) for codes in rest], time.perf_counter()
-    for codes, candidate, fitness in zip(
-      rest, candidates, self._workers.map(candidates), strict=True
-    ):
-      fitness = distributed.broadcast_object(fitness)
+    new = {tuple(one.counts.values()): one for one in candidates}
+    fresh = self._workers.map([one for widths, one in new.items() if widths not in self._by_widths])
+    for codes, candidate in zip(rest, candidates, strict=True):
+      widths = tuple(candidate.counts.values())
+      if widths not in self._by_widths:
+        self._by_widths[widths] = distributed.broadcast_object(next(fresh))
+      fitness = self._by_widths[widths]
       one = Judged(len(self._judged), cycle, bee, codes, candidate.counts, candidate.cost, fitness)
       if distributed.is_chief():
         append_record(self._path, one)
