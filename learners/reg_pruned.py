@@ -33,7 +33,7 @@ from secateurs.learners.channels.allocation.ranked import Ranked
 from secateurs.learners.channels.cuts.cutting import unit_masks
 from secateurs.learners.channels.filter_learner import FilterLearner
 from secateurs.learners.channels.filter_widths import FilterWidths
-from secateurs.learners.pressure import deciding, passes, scratch
+from secateurs.learners.pressure import deciding, passes, places, scratch
 from secateurs.learners.pressure.masking import PassMasks, cut_masks
 from secateurs.learners.pressure.passes import Course
 from secateurs.learners.pressure.pressed import Pressed
@@ -106,6 +106,11 @@ class RegPrunedLearner(FilterLearner):
   def augmentation(self) -> str:
     """That of a whole training, from random weights."""
     return 'all' if self.config.from_scratch else super().augmentation
+
+  @property
+  def keeps_zeros(self) -> bool:
+    """Whether zeros stay zeros when layers are refit: those of shapes and kernels do."""
+    return super().keeps_zeros or not set(places.WITHIN).isdisjoint(self.config.kinds)
 
   # The report.
 
@@ -221,26 +226,24 @@ class RegPrunedLearner(FilterLearner):
     """Trains the masked network between two passes."""
     nb_steps = self._course.steps.tune[number - 1]
     if nb_steps:
-      masks = self._masks()
+      masks, within = self._masks(), places.within_masks(self.model, self.config.kinds)
       optimizer = self.rates.fine_tune_optimizer(nb_steps, masks)
-      hooks = Hooks(constraints=[masks])
+      hooks = Hooks(constraints=[masks, *([within] if within else [])])
       self.fit(f'tune{number}', self.objective(), optimizer, nb_steps=nb_steps, hooks=hooks)
 
   def slice(self) -> None:
     """Slices what has gone away; nothing is pulled at any more."""
     super().slice()
     self._pressed = None
-    if 'shapes' in self.config.kinds:
-      self.state.zero_shapes = passes.zero_shapes(self.model)
-    if 'kernels' in self.config.kinds:
-      self.state.zero_kernels = passes.zero_kernels(self.model)
+    zeros = places.zero_places(self.model, self.config.kinds)
+    self.state.zero_shapes, self.state.zero_kernels = map(zeros.get, places.WITHIN)
 
   def finetune(self) -> None:
     """Trains the slim network; zeros of shapes and kernels stay zeros."""
     nb_steps = self._course.last_steps
     if not nb_steps:
       return
-    masks = passes.within_masks(self.model, self.config.kinds)
+    masks = places.within_masks(self.model, self.config.kinds)
     optimizer = self.rates.fine_tune_optimizer(nb_steps, masks)
     hooks = Hooks(constraints=[masks] if masks else [])
     self.fit('finetune', self.objective(), optimizer, nb_steps=nb_steps, hooks=hooks)

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
+import tensorflow as tf
 import tf_keras as keras
 
 from secateurs.learners.pressure.owners import MADE, READ, Owned, layers_of
+from secateurs.learners.pressure.places import KERNELS, SHAPES, place_axes
 from secateurs.learners.pressure.weight_groups import Part, WeightGroups
 from secateurs.utils.registry import Registry
 
@@ -33,14 +35,19 @@ def groups_of(
   return [KINDS.find(kind)(layers, owned, units) for kind in kinds]
 
 
+def trains(layer: keras.layers.Layer, variable: tf.Variable) -> bool:
+  """Whether a layer's weight trains: freezing a layer leaves its weights' own `trainable` set."""
+  return any(one is variable for one in layer.trainable_variables)
+
+
 def _by_channel(side: str | None) -> Kind:
   """One group for each channel: the weights of one side, or of both."""
 
   def kind(layers: Layers, owned: Sequence[Owned], units: np.ndarray) -> WeightGroups:
     parts = [
-      Part(one.variable(layers), (one.axis,), one.owners)
+      Part(variable, (one.axis,), one.owners, trains(layers[one.layer], variable))
       for one in owned
-      if side in (None, one.side) and one.variable(layers).trainable
+      if side in (None, one.side) and (variable := one.variable(layers)).trainable
     ]
     return WeightGroups(parts, np.arange(len(units)), units)
 
@@ -54,41 +61,32 @@ def _gammas(layers: Layers, owned: Sequence[Owned], units: np.ndarray) -> Weight
     if one.weight != GAMMA or not hasattr(layers[one.layer], 'moving_mean'):
       continue
     mine = one.owners >= 0
-    number = size + np.cumsum(mine) - 1
-    parts.append(Part(one.variable(layers), (0,), np.where(mine, number, -1)))
+    number, variable = size + np.cumsum(mine) - 1, one.variable(layers)
+    trained = trains(layers[one.layer], variable)
+    parts.append(Part(variable, (0,), np.where(mine, number, -1), trained))
     channels.append(one.owners[mine])
     size += int(mine.sum())
   return WeightGroups(parts, np.concatenate(channels))
 
 
-def _shapes(layers: Layers, owned: Sequence[Owned], units: np.ndarray) -> WeightGroups:
-  """One group for each position of a kernel, over all of its filters (Wen et al. 2016, shape-wise)."""
-  parts, scales, size = [], [np.zeros(0, int)], 0
-  names = dict.fromkeys(one.layer for one in owned if one.weight == 'kernel')
-  for number, name in enumerate(names):
-    kernel = layers[name].kernel
-    axes = tuple(range(kernel.shape.rank - 1))
-    nb_slices = int(np.prod(kernel.shape[:-1]))
-    parts.append(Part(kernel, axes, size + np.arange(nb_slices)))
-    scales.append(np.full(nb_slices, number))
-    size += nb_slices
-  return WeightGroups(parts, np.full(size, -1), np.concatenate(scales))
+def _inside(name: str) -> Kind:
+  """One group for each place inside of a kernel, see `places.place_axes`."""
 
+  def kind(layers: Layers, owned: Sequence[Owned], units: np.ndarray) -> WeightGroups:
+    parts, scales, size = [], [np.zeros(0, int)], 0
+    names = dict.fromkeys(one.layer for one in owned if one.weight == 'kernel')
+    for number, layer in enumerate(layers[one] for one in names):
+      axes = place_axes(layer, name)
+      if not axes:
+        continue
+      kernel = layer.kernel
+      nb_places = int(np.prod([kernel.shape[axis] for axis in axes]))
+      parts.append(Part(kernel, axes, size + np.arange(nb_places), trains(layer, kernel)))
+      scales.append(np.full(nb_places, number))
+      size += nb_places
+    return WeightGroups(parts, np.full(size, -1), np.concatenate(scales))
 
-def _kernels(layers: Layers, owned: Sequence[Owned], units: np.ndarray) -> WeightGroups:
-  """One group for each k x k kernel of a convolution, by which a filter reads one channel."""
-  parts, scales, size = [], [np.zeros(0, int)], 0
-  names = dict.fromkeys(one.layer for one in owned if one.weight == 'kernel')
-  for number, name in enumerate(names):
-    kernel = layers[name].kernel
-    rank = kernel.shape.rank
-    if rank < 3:  # Of a Dense layer each would be one weight.
-      continue
-    nb_kernels = int(np.prod(kernel.shape[-2:]))
-    parts.append(Part(kernel, (rank - 2, rank - 1), size + np.arange(nb_kernels)))
-    scales.append(np.full(nb_kernels, number))
-    size += nb_kernels
-  return WeightGroups(parts, np.full(size, -1), np.concatenate(scales))
+  return kind
 
 
 def layer_groups(model: keras.Model, branches: Sequence[Sequence[str]]) -> WeightGroups:
@@ -114,7 +112,7 @@ for _name, _kind in (
   ('filters', _by_channel(MADE)),
   ('channels', _by_channel(READ)),
   ('dependency', _by_channel(None)),
-  ('shapes', _shapes),
-  ('kernels', _kernels),
+  (SHAPES, _inside(SHAPES)),
+  (KERNELS, _inside(KERNELS)),
 ):
   KINDS.add(_name, _kind)

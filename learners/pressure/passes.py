@@ -16,7 +16,6 @@ from secateurs.learners.pressure.rp_state import RpState
 from secateurs.learners.run.console import say
 from secateurs.learners.run.training.rates import Rates
 from secateurs.utils.training.engine.masks import Masks
-from secateurs.utils.training.models.weights import kernels_by_name
 
 _NB_PROBES, _MIN_STEPS = 200, 100
 
@@ -138,45 +137,3 @@ def notes(state: RpState) -> list[str]:
       'away, and make the file smaller only where zeros are packed.'
     )
   return found
-
-
-def zero_shapes(model: keras.Model) -> float:
-  """Fraction of the positions of all convolutions' kernels that are zero over all filters."""
-  shapes = [_nonzero(kernel).reshape(-1) for kernel in _convolutions(model)]
-  return 1.0 - float(np.concatenate(shapes).mean()) if shapes else 0.0
-
-
-def zero_kernels(model: keras.Model) -> float:
-  """Fraction of the k x k kernels of all convolutions that are zero."""
-  found = [_nonzero_kernels(kernel).reshape(-1) for kernel in _convolutions(model)]
-  return 1.0 - float(np.concatenate(found).mean()) if found else 0.0
-
-
-def within_masks(model: keras.Model, kinds: Sequence[str]) -> Masks | None:
-  """Masks that keep zero positions (`shapes`) and zero kernels (`kernels`) at zero.
-
-  None where neither kind is among the groups, or none is zero.
-  """
-  kernels, arrays = [], []
-  for kernel in _convolutions(model):
-    stays = np.ones(kernel.shape, bool)
-    if 'shapes' in kinds:
-      stays &= _nonzero(kernel)[..., None]
-    if 'kernels' in kinds:
-      stays &= _nonzero_kernels(kernel)
-    if not stays.all():
-      kernels.append(kernel)
-      arrays.append(stays.astype(np.float32))
-  return Masks(kernels, arrays) if kernels else None
-
-
-def _convolutions(model: keras.Model) -> list[tf.Variable]:
-  return [k for k in kernels_by_name(model).values() if k.shape.rank == 4]
-
-
-def _nonzero_kernels(kernel: tf.Variable) -> np.ndarray:
-  return (kernel.numpy() != 0).any(axis=(0, 1))
-
-
-def _nonzero(kernel: tf.Variable) -> np.ndarray:
-  return (kernel.numpy() != 0).any(axis=-1)

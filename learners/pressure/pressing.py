@@ -97,13 +97,20 @@ class Pressure:
   # What it has done.
 
   def worth(self, nb_channels: int) -> np.ndarray:
-    """The norm of each channel, [channels], in units of the strength with which it was pressed."""
+    """The norm of each channel, [channels], in units of the strength with which it was pressed.
+
+    Where nothing was pressed, in units of the mean norm of comparable groups. A channel with several
+    groups of a kind, as scales of several normalisations, counts with their mean.
+    """
     total = np.zeros(nb_channels)
     for kind, one in self.groups.items():
-      mine, strengths = one.channels >= 0, self.strengths[kind].numpy()
-      units = strengths / strengths.max() if strengths.any() else np.ones(one.size)
-      worth = one.norms().numpy() / np.where(units > 0, units, 1.0)
-      np.add.at(total, one.channels[mine], worth[mine])
+      mine, strengths, norms = one.channels >= 0, self.strengths[kind].numpy(), one.norms().numpy()
+      if not strengths.any():
+        strengths = shrinkage.relative_strengths(norms, one.scales, 1.0, travelled=1.0)
+      units = strengths / (strengths.max(initial=0.0) or 1.0)
+      worth, channels = norms / np.where(units > 0, units, 1.0), one.channels[mine]
+      sums = np.bincount(channels, worth[mine], nb_channels)
+      total += sums / np.maximum(np.bincount(channels, minlength=nb_channels), 1)
     return total
 
   def zeros(self, nb_channels: int) -> np.ndarray:

@@ -9,6 +9,7 @@ from secateurs.learners.channels.cuts.filter_units import FILTER_TRUNKS
 from secateurs.learners.channels.filter_config import FILTER_REPAIRS
 from secateurs.learners.channels.targets import TARGETS
 from secateurs.learners.pressure.budget_config import BudgetConfig
+from secateurs.learners.pressure.places import WITHIN
 from secateurs.utils.config import option
 from secateurs.utils.errors import UserError
 
@@ -19,7 +20,6 @@ BN_GAMMA, GROUP_LASSO, DEPENDENCY, GROWING = PENALTIES = (
   'growing',
 )
 LAYERS = 'layers'
-WITHIN = ('shapes', 'kernels')  # Groups whose zeros stay inside of what is left.
 LASSO_GROUPS = ('filters', 'channels', *WITHIN, LAYERS)
 ZEROS = 'zeros'
 PROXIMAL, SUBGRADIENT = 'proximal', 'subgradient'
@@ -71,7 +71,10 @@ class RpConfig(BudgetConfig):
     low=0.0,
   )
   factor: float | None = option(
-    None, 'Factor of the penalty in the loss, as papers state it; replaces rp_strength.', low=0.0
+    None,
+    'Factor of the penalty in the loss, as papers state it; replaces rp_strength. Norms are then '
+    "ranked as they are, and not in units of their layer's mean.",
+    low=0.0,
   )
   nb_rises: int = option(
     10,

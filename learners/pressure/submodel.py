@@ -157,7 +157,8 @@ class SubModel:
     """What each channel is worth, [unit.size] by unit name: |gamma|, or norms of its filters.
 
     Args:
-      criterion: `bn_gamma`, `l1` or `l2`; norms are divided by their mean over the unit.
+      criterion: `bn_gamma` (of several normalisations the mean), `l1` or `l2`; norms are divided by
+        their mean over the unit.
       present: see `columns`.
     """
     found = {}
@@ -165,9 +166,13 @@ class SubModel:
       place = self._places[unit.name]
       total = np.zeros(unit.size)
       if criterion == 'bn_gamma':
+        number = np.zeros(unit.size)
         for weight in self._weights:
-          if weight.sides[0].weight == 'gamma':
-            _add(total, weight.sides[0], np.abs(weight.variable.numpy()), place)
+          one = weight.sides[0]
+          if one.weight == 'gamma':
+            _add(total, one, np.abs(weight.variable.numpy()), place)
+            _add(number, one, np.ones(len(one.owners)), place)
+        total /= np.maximum(number, 1)
       else:
         for one, columns in self._kernels(place, present):
           sizes = np.abs(columns).sum(axis=0) if criterion == 'l1' else (columns**2).sum(axis=0)

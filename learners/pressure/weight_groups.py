@@ -18,11 +18,13 @@ class Part:
     variable: what is sliced.
     axes: a slice is one place along these axes, counted from the front; () for the whole variable.
     owners: int array [slices], in C order of the axes: the group of each slice, or -1 for none.
+    trains: whether a penalty may change the variable; one of a frozen layer counts in norms alone.
   """
 
   variable: tf.Variable
   axes: tuple[int, ...]
   owners: np.ndarray
+  trains: bool = True
 
   def squares(self) -> tf.Tensor:
     """Sum of squares of each slice, [slices]."""
@@ -70,8 +72,10 @@ class WeightGroups:
     return tf.sqrt(total)
 
   def scale(self, factors: tf.Tensor) -> None:
-    """Multiplies the weights of each group by its factor, [size]; runs in graph mode."""
+    """Multiplies the weights of each group by its factor, [size], if they train; runs in graph mode."""
     for part in self.parts:
+      if not part.trains:
+        continue
       factor = part.spread(factors, 1.0)
       # A product with zero would leave -0.0 where weights are negative.
       part.variable.assign(tf.where(factor > 0, part.variable * factor, 0.0))

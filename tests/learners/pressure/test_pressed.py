@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import tensorflow as tf
 import tf_keras as keras
 from networks import (
   NETS,
@@ -15,7 +16,7 @@ from networks import (
 
 from secateurs.learners.channels.allocation.ranked import Ranked
 from secateurs.learners.channels.cuts.filter_units import filter_units
-from secateurs.learners.pressure import deciding
+from secateurs.learners.pressure import deciding, places
 from secateurs.learners.pressure.blocks import BlockMasks, find_branches
 from secateurs.learners.pressure.kinds import groups_of
 from secateurs.learners.pressure.masking import PassMasks
@@ -23,6 +24,7 @@ from secateurs.learners.pressure.owners import layers_of, offsets, weight_owners
 from secateurs.learners.pressure.pressed import Pressed
 from secateurs.learners.pressure.rp_config import RpConfig
 from secateurs.learners.pressure.selections import with_selections
+from secateurs.learners.pressure.submodel import SubModel
 from secateurs.utils.errors import UserError
 from secateurs.utils.graph import ChannelGraph, ChannelSelection, apply_plan, masked, plan_slice
 from secateurs.utils.graph.slicing.planning import Plan
@@ -101,6 +103,89 @@ def test_kinds_of_groups_by_slow_sums():
   )
   places = range(0, len(found), len(squared))
   assert any(np.allclose(found[i : i + len(squared)], squared) for i in places)
+
+
+@pytest.mark.parametrize(
+  'config',
+  [
+    {'penalty': 'bn_gamma'},
+    {'penalty': 'growing'},
+    {'penalty': 'group_lasso', 'groups': 'filters,shapes,kernels'},
+  ],
+  ids=['bn_gamma', 'growing', 'inside'],
+)
+def test_frozen_layers_are_ranked_but_not_changed(config):
+  model = randomize(residual_net())
+  conv = model.get_layer('b1_conv1')
+  norm = model.layers[model.layers.index(conv) + 1]
+  conv.trainable = norm.trainable = False
+  graph = ChannelGraph(model)
+  units = filter_units(graph, 'keep').units
+  pressed = Pressed(model, graph, units, RpConfig(**config), 1)
+  before, trained = [*conv.get_weights(), *norm.get_weights()], model.trainable_weights
+  values = [weight.numpy() for weight in trained]
+  pressed.pressure.begin(0.5, None, 1.0, pressed.free(), 1.0)
+  for constraint in pressed.pressure.constraints():
+    constraint.apply(tf.constant(1.0))
+  for old, new in zip(before, [*conv.get_weights(), *norm.get_weights()], strict=True):
+    np.testing.assert_array_equal(old, new)
+  assert any((old != new.numpy()).any() for old, new in zip(values, trained, strict=True))
+  assert pressed.ranked({}).keys['b1_conv1'].min() > 0
+  assert not pressed.zeros()['b1_conv1'].any()
+
+
+def test_a_channel_with_several_normalisations_counts_with_their_mean():
+  model, graph, units = setting(residual_net)
+  pressed = Pressed(model, graph, units, RpConfig(penalty='bn_gamma', trunk='couple'), 1)
+  trunk = units[0].name
+  norms = [model.layers[2], *(model.get_layer(f'b{number}_bn2') for number in range(3))]
+  expected = np.mean([np.abs(norm.gamma.numpy()) for norm in norms], axis=0)
+  np.testing.assert_allclose(
+    pressed.by_unit(pressed.pressure.worth(44))[trunk], expected, rtol=1e-6
+  )
+  sub = SubModel(model, graph, units)
+  np.testing.assert_allclose(sub.scores('bn_gamma')[trunk], expected, rtol=1e-6)
+
+
+def test_without_any_strength_norms_are_ranked_in_units_of_their_layer():
+  model, graph, units = setting(residual_net, 'keep')
+  model.get_layer('b1_conv2').kernel.assign(model.get_layer('b1_conv2').kernel * 100)
+  config = RpConfig(penalty='group_lasso', groups='channels')
+  pressed = Pressed(model, graph, units, config, 1)
+  pressed.pressure.begin(0.0, None, 1.0, pressed.free(), 1.0)
+  means = [worth.mean() for worth in pressed.by_unit(pressed.pressure.worth(36)).values()]
+  np.testing.assert_allclose(means, np.full(3, max(means)), rtol=1e-5)
+
+
+def _dense_and_up():
+  x = inputs = L.Input((4, 4, 3))
+  x = L.Conv2DTranspose(6, 2, name='up')(L.Conv2D(5, 3, name='conv')(x))
+  return keras.Model(inputs, L.Dense(4, name='dense')(L.GlobalAveragePooling2D()(x)))
+
+
+def test_places_inside_of_kernels():
+  model = randomize(_dense_and_up())
+  up, conv, dense = (model.get_layer(name).kernel for name in ('up', 'conv', 'dense'))
+  assert up.shape == (2, 2, 6, 5)  # Its filters come before its inputs.
+  up.assign(up * tf.reshape(tf.constant([0.0, 1, 1, 1, 1]), (1, 1, 1, 5)))
+  conv.assign(
+    conv * tf.cast(tf.range(9) > 1, tf.float32)[:, None, None].numpy().reshape(3, 3, 1, 1)
+  )
+  dense.assign(dense * tf.constant([[0.0], [1], [1], [1], [1], [1]]))
+  zeros = places.zero_places(model, ['filters', 'shapes', 'kernels'])
+  assert zeros['shapes'] == pytest.approx((4 + 2 * 3 + 1) / (2 * 2 * 5 + 9 * 3 + 6))
+  assert zeros['kernels'] == pytest.approx(6 / (6 * 5 + 3 * 5))
+  masks = places.within_masks(model, ['shapes'])
+  for kernel in (up, conv, dense):
+    gone = kernel.numpy() == 0
+    kernel.assign(kernel + 1)
+    masks.apply()
+    np.testing.assert_array_equal(kernel.numpy() == 0, gone)
+  assert places.within_masks(model, ['filters']) is None
+  graph = ChannelGraph(model)
+  owned = weight_owners(graph, filter_units(graph, 'keep').units)
+  (shapes,) = groups_of(('shapes',), model, owned, np.zeros(11, int))
+  assert (shapes.norms().numpy() == 0).sum() == 4 + 2 * 3 + 1
 
 
 def _outputs(graph, name):
