@@ -118,7 +118,7 @@ PYTHON
 )"
 read -ra asked <<<"${LEARNERS:-}"
 rows="$(python scripts/leaderboard_rows.py "${asked[@]}" --macs "${MACS:-0.5 0.25}" \
-  --zeros "${ZEROS:-0.75 0.9}" --bits "${BITS:-4}" --given "${flags[*]}" ${whole:+--whole "$whole"})"
+  --zeros "${ZEROS:-0.75 0.9}" --bits "${BITS:-4}" --given="${flags[*]}" ${whole:+--whole "$whole"})"
 
 # running[PLACE] is the process at work there, names[PLACE] its run.
 running=() names=()

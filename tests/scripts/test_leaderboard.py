@@ -1,6 +1,9 @@
 """Rows of the leaderboard: what each is given so that all have the same budget."""
 
 import importlib
+import os
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -65,3 +68,61 @@ def test_what_has_no_budget_is_said(board):
   assert [row.budget for row in board.rows_of('uniform-quant', BUDGETS, None, given)] == ['own']
   assert board.names_of(['methods']) == list(METHODS)
   assert 'full-prec' not in board.names_of([])
+
+
+RUN = """#!/usr/bin/env bash
+echo "run $*" >>calls
+while [ $# -gt 0 ]; do case "$1" in --run_dir) d="$2" ;; --learner) l="$2" ;; esac; shift; done
+[ "$l" != l1 ] || exit 3
+mkdir -p "$d/logs/$l" "$d/models_${l}_eval"
+echo '{}' >"$d/logs/$l/report.json"
+touch "$d/models_${l}_eval/model.keras"
+"""
+PYTHON = """#!/usr/bin/env bash
+case "$1" in
+  -c | -) exec python3 "$@" ;;
+  -m) echo "compare $*" >>calls ;;
+  scripts/train_from_scratch.py)
+    echo "scratch $*" >>calls
+    while [ $# -gt 0 ]; do [ "$1" != --run_dir ] || d="$2"; shift; done
+    mkdir -p "$d/logs/scratch"
+    echo '{"original": {"macs": 1000}}' >"$d/logs/scratch/report.json"
+    ;;
+  *)
+    echo "rows $*" >>calls
+    printf '%s\\t%s\\t%s\\n' cp macs0.5 '--cp_preserve_ratio 0.5' l1 macs0.5 '' uql bits4 '--uql_bits 4'
+    ;;
+esac
+"""
+
+
+@pytest.mark.parametrize('jobs', [1, 2])
+def test_a_run_that_fails_does_not_end_the_others(jobs, tmp_path):
+  """The script itself, with stand-ins for what it starts."""
+  scripts = tmp_path / 'scripts'
+  scripts.mkdir()
+  shutil.copy(Path(__file__).parents[2] / 'scripts' / 'leaderboard.sh', scripts)
+  (scripts / 'env.sh').write_text(f'PATH={tmp_path}:$PATH\n')
+  for path, text in ((scripts / 'run_local.sh', RUN), (tmp_path / 'python', PYTHON)):
+    path.write_text(text)
+    path.chmod(0o755)
+  done = subprocess.run(
+    [str(scripts / 'leaderboard.sh'), 'nets/x.py', '--export_int8'],
+    env=os.environ | {'OUT': 'out', 'SEEDS': '0 1', 'JOBS': str(jobs)},
+    capture_output=True,
+    text=True,
+  )
+  assert done.returncode == 1
+  assert 'These runs failed; run the command again' in done.stderr
+  assert 'l1-macs0.5-seed0 l1-macs0.5-seed1' in done.stderr
+  calls = (tmp_path / 'calls').read_text().splitlines()
+  count = {kind: sum(call.startswith(kind) for call in calls) for kind in ('run', 'scratch')}
+  # The baseline and three rows; the dense network and cp's slim one twice: uql's is not slim.
+  assert count == {'run': 1 + 2 * 3, 'scratch': 2 + 2 * 2}
+  (rows,) = (call for call in calls if call.startswith('rows'))
+  assert rows.endswith('--given=--export_int8 --whole 1000')
+  compared = calls[-1].split()
+  assert calls[-1].startswith('compare')
+  for name in ('out/dense-seed1', 'out/cp-macs0.5-seed0-scratch-macs', 'out/uql-bits4-seed1'):
+    assert name in compared
+  assert not any('l1-macs0.5' in word for word in compared)
