@@ -211,6 +211,7 @@ def test_what_follows_a_block_that_went_makes_up_for_it(model, digits):
   scene = Scene(model, {}, Reach('keep', ()), settings, 'macs', 'float', {}, ('blocks',))
   found = {one.name: one.losses[1] for one in block_choices(scene, images[:128], repair)}
   assert set(found) == {'one_add', 'two_add'}
+  refit = refit_without_blocks(model, taken, Reach('keep', ()), repair.on_few(4))
   before, after = (net(images[:128], training=False) for net in (model, refit))
   assert found['one_add'] == pytest.approx(np.mean(task.divergence(before, after)), rel=1e-3)
 
