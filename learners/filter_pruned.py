@@ -124,7 +124,7 @@ class FilterPrunedLearner(FilterLearner):
       return
     for name, mask in kept.items():
       say(f'prune  {name}: {int(mask.sum())} of {len(mask)} filters stay')
-    state.layers += repair(
+    records = repair(
       self.config.repair,
       self.original,
       model,
@@ -135,6 +135,7 @@ class FilterPrunedLearner(FilterLearner):
       images=self.refit_images,
       bn_images=self.bn_images,
     )
+    state.note_layers(records)
     self.model.set_weights(model.get_weights())
 
   def _train(self, stage: Stage) -> None:

@@ -61,6 +61,7 @@ class GatePrunedLearner(FilterLearner):
   name = 'gate-pruned'
   aliases = ('gate',)
   Config, State = GpConfig, GpState
+  sliced_title = 'Pruned, before fine-tuning'
   config: GpConfig
   state: GpState
   _gates: Gates | None = None  # None once the network is sliced.
@@ -206,7 +207,7 @@ class GatePrunedLearner(FilterLearner):
     # A short training with gates disturbs weights more than it teaches them: what is refit are those of
     # the original network.
     model = self.original() if config.repair == 'least-squares' else self.working_model()
-    state.layers += repair(
+    records = repair(
       config.repair,
       self.original,
       model,
@@ -217,6 +218,7 @@ class GatePrunedLearner(FilterLearner):
       images=self.refit_images,
       bn_images=self.bn_images,
     )
+    state.note_layers(records)
     copy_weights(model, self.model)
 
   def slice(self) -> None:

@@ -53,6 +53,7 @@ class RegPrunedLearner(FilterLearner):
   name = 'reg-pruned'
   aliases = ('reg',)
   Config, State = RpConfig, RpState
+  sliced_title = 'Pruned, before fine-tuning'
   config: RpConfig
   state: RpState
   _pressed: Pressed | None = None  # None once the network is sliced.
@@ -68,6 +69,7 @@ class RegPrunedLearner(FilterLearner):
     super().prepare()
     if self.settings.run.plan is not None or self.state.slim is not None or self.keeps_all:
       return
+    self._course.require_sgd()
     config, graph = self.config, self.graph(self.settings.in_float32(self.model))
     units = self.units(graph).units
     steps = max(self._course.steps.press)
@@ -149,11 +151,7 @@ class RegPrunedLearner(FilterLearner):
       self.objective(),
       self._course.optimizer(number, masks),
       nb_steps=nb_steps,
-      hooks=Hooks(
-        penalties=pressure.penalties(),
-        constraints=[*pressure.constraints(), masks],
-        metrics=lambda: {'zero_groups': pressure.nb_zero_groups()},
-      ),
+      hooks=pressure.hooks(nb_steps, masks),
     )
     before = self.state.passes[-1]['before']
     largest = {kind: one['largest'] for kind, one in before.items()}
@@ -210,7 +208,7 @@ class RegPrunedLearner(FilterLearner):
     state.kept = {name: np.flatnonzero(mask).tolist() for name, mask in kept.items()}
     state.left_whole = self.units(pressed.graph).left
     passes.say_cut(kept, state.blocks)
-    state.layers += cut_masks(
+    records = cut_masks(
       self.model,
       self.working_model,
       pressed,
@@ -221,6 +219,7 @@ class RegPrunedLearner(FilterLearner):
       images=self.refit_images,
       bn_images=self.bn_images,
     )
+    state.note_layers(records)
 
   def _tune(self, number: int) -> None:
     """Trains the masked network between two passes."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 from secateurs.learners.run.state import LearnerState
@@ -71,3 +72,8 @@ class ChannelState(LearnerState):
   pruned: dict[str, Any] | None = None
   channels: list[dict[str, Any]] = dataclasses.field(default_factory=list)
   comparison: dict[str, dict[str, Any]] | None = None
+
+  def note_layers(self, records: Sequence[dict[str, Any]]) -> None:
+    """Takes records of layers, each in place of what an earlier stage has recorded of the layer."""
+    names = {one['name'] for one in records}
+    self.layers = [*(one for one in self.layers if one['name'] not in names), *records]

@@ -23,7 +23,8 @@ class Branch:
     block: name of the addition that ends the block.
     layers: names of the branch's layers that have weights, in order.
     units: names of the units whose channels only the branch has.
-    last: names of the layers that shift the branch's output: what follows its last kernel.
+    last: names of the layers that shift the branch's output: what follows its last kernel, and the
+      layer of this kernel if it has a bias.
   """
 
   block: str
@@ -51,7 +52,8 @@ def find_branches(graph: ChannelGraph, units: Sequence[Unit]) -> list[Branch]:
         inner.append(grouped[group.index])
     kernels = [n for n in names if hasattr(flat.layers()[n], 'kernel')]
     if inner and kernels:
-      last = tuple(names[names.index(kernels[-1]) + 1 :])
+      biased = getattr(flat.layers()[kernels[-1]], 'bias', None) is not None
+      last = tuple(names[names.index(kernels[-1]) + (not biased) :])
       found.append(Branch(block, tuple(names), tuple(inner), last))
   return found
 
@@ -80,7 +82,8 @@ class BlockMasks(Masks):
       for branch in branches
       if branch.block in gone
       for name in branch.last
-      for variable in layers[name].trainable_variables
+      for variable in layers[name].weights  # Those of frozen layers, too.
+      if variable.trainable and variable is not getattr(layers[name], 'kernel', None)
     ]
     super().__init__(shifts, [tf.zeros_like(variable) for variable in shifts])
     self.apply()

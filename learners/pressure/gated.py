@@ -49,7 +49,7 @@ def gate_places(graph: ChannelGraph, unit: Unit) -> list[str]:
 
   calls = flat.calls_by_layer()
   readers = dict.fromkeys(graph.groups[unit.key].layers(CONSUMES))
-  complete = all(look(calls[name][0].inputs[0]) for name in readers)
+  complete = all(look(one) for name in readers for call in calls[name] for one in call.inputs)
   return list(found) if complete else []
 
 

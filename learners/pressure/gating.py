@@ -97,8 +97,9 @@ class Gates:
     config = self._config
     step = (config.alpha_last - config.alpha_first) / config.nb_updates
     alpha = rules.alpha_at(config.alpha_first, config.alpha_last, progress)
+    distributed.mean_variables([self._by_unit[unit.name].means for unit in group])
     for unit in group:
-      means, target = self.means(unit), targets[unit.name]
+      means, target = self._by_unit[unit.name].means.numpy(), targets[unit.name]
       harder = rules.nudged(alpha, step, means, target, progress) if config.nudge else alpha
       self._by_unit[unit.name].alpha.assign(max(harder, config.alpha_first))
       if config.pull is None:

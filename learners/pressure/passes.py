@@ -11,10 +11,11 @@ import tensorflow as tf
 import tf_keras as keras
 
 from secateurs.learners.pressure.pressing import cumulative
-from secateurs.learners.pressure.rp_config import RpConfig
+from secateurs.learners.pressure.rp_config import SUBGRADIENT, RpConfig
 from secateurs.learners.pressure.rp_state import RpState
 from secateurs.learners.run.console import say
 from secateurs.learners.run.training.rates import Rates
+from secateurs.utils.errors import UserError
 from secateurs.utils.training.engine.masks import Masks
 
 _NB_PROBES, _MIN_STEPS = 200, 100
@@ -64,6 +65,22 @@ class Course:
     scratch = rates.baseline_steps() if config.from_scratch else None
     total = rates.fine_tune_steps()
     self.steps = split(total, config.press_ratio, config.nb_passes, scratch)
+
+  def require_sgd(self) -> None:
+    """Checks that the optimizer takes a sub-gradient as it is.
+
+    Raises:
+      UserError: the model was compiled with one that divides gradients by their size.
+    """
+    config, optimizer = self._config, self._rates.compiled_optimizer
+    if config.update != SUBGRADIENT or optimizer is None or self._whole(config.nb_passes):
+      return
+    if optimizer.kind != 'SGD':
+      raise UserError(
+        f'--rp_update subgradient adds a slope of known size to the gradient, which {optimizer.kind}, '
+        'with which the model was compiled, divides by its size: set --rp_update proximal or '
+        '--optimizer_ft sgd.'
+      )
 
   def optimizer(self, number: int, masks: Masks) -> keras.optimizers.Optimizer:
     """That of the training under the penalty in pass `number`."""

@@ -48,7 +48,12 @@ class Growth:
   def __init__(self, nb_steps: int, nb_rises: int) -> None:
     """Rises to its highest value within `nb_steps` in `nb_rises` steps."""
     self.steps = tf.Variable(0.0, trainable=False)
-    self._nb_steps, self._nb_rises = max(nb_steps, 1), min(nb_rises, max(nb_steps, 1))
+    self._wanted = nb_rises
+    self.rise_within(nb_steps)
+
+  def rise_within(self, nb_steps: int) -> None:
+    """Sets the length of the training that is compiled next."""
+    self._nb_steps, self._nb_rises = max(nb_steps, 1), min(self._wanted, max(nb_steps, 1))
 
   def next(self) -> tf.Tensor:
     """The fraction of the highest value for this step; runs in graph mode."""

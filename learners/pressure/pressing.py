@@ -11,7 +11,7 @@ import tensorflow as tf
 from secateurs.learners.pressure import penalties, shrinkage
 from secateurs.learners.pressure.rp_config import PROXIMAL
 from secateurs.learners.pressure.weight_groups import WeightGroups
-from secateurs.utils.training.engine.hooks import Constraint, Penalty
+from secateurs.utils.training.engine.hooks import Constraint, Hooks, Penalty
 
 _NB_BINS = 20
 _GROWN = 2 * np.log(100.0)  # A factor that rises evenly has half of its highest value on average.
@@ -73,6 +73,16 @@ class Pressure:
       self.strengths[kind].assign(np.where(free, found, 0.0))
     if self.growth is not None:
       self.growth.steps.assign(0.0)
+
+  def hooks(self, nb_steps: int, masks: Constraint) -> Hooks:
+    """What is added to a training of some steps, in which a factor that grows rises to its highest."""
+    if self.growth is not None:
+      self.growth.rise_within(nb_steps)
+    return Hooks(
+      penalties=self.penalties(),
+      constraints=[*self.constraints(), masks],
+      metrics=lambda: {'zero_groups': self.nb_zero_groups()},
+    )
 
   def penalties(self) -> list[Penalty]:
     """What is added to the gradients."""

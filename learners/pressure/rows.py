@@ -121,6 +121,7 @@ PRESSURE_METHODS = (
       'The gates of the highest running means stay; the paper takes those above 0.5 in a batch.',
       'The first weights have the standard deviation 10 sqrt(2 / n), as in the code; the paper calls '
       'it the variance (gp_init variance).',
+      'Gradients are clipped to a norm of 1 while gates train; published: no limit (gp_clip_norm 0).',
     ),
   ),
   Method(
@@ -142,6 +143,8 @@ PRESSURE_METHODS = (
     'fine-tuning',
     (
       'A fraction of each layer regrows; the paper shares one fraction among all layers.',
+      'The first sub-model has all channels, as in the official code; the paper draws its widths '
+      '(pr_first random).',
       'The pruned channels are sliced away at the end; the official code leaves zeros (nopr_slice).',
       'Which layers are pruned follows from the channel graph, not from a list for ResNet-50.',
     ),

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+import tf_keras as keras
 from networks import (
   branched_net,
   depthwise_net,
@@ -20,6 +21,8 @@ from secateurs.learners.pressure.gating import Gates, groups_of
 from secateurs.learners.pressure.gp_config import GpConfig
 from secateurs.utils.errors import UserError
 from secateurs.utils.graph import ChannelGraph
+
+L = keras.layers
 
 
 def slow_gate(maps, kernel, bias, alpha):
@@ -109,6 +112,25 @@ def test_gates_of_0_and_1_are_masks():
   assert made.require_equal(lambda: model, units, kept, x) < 1e-5
   with pytest.raises(RuntimeError, match='gates of 0 and 1 differs from the masked one'):
     made.require_equal(lambda: randomize(model), units, {n: ~m for n, m in kept.items()}, x)
+
+
+def shared_net():
+  inputs = L.Input((8, 8, 3))
+  shared = L.Conv2D(6, 3, name='shared')
+  ways = [shared(L.ReLU(name=f'{n}_relu')(L.Conv2D(5, 1, name=n)(inputs))) for n in ('a', 'b')]
+  x = L.ReLU()(L.Add()(ways))
+  return keras.Model(inputs, L.Dense(4, name='logits')(L.GlobalAveragePooling2D()(x)))
+
+
+def test_a_shared_layer_is_gated_at_all_of_its_inputs():
+  model = randomize(shared_net())
+  graph = ChannelGraph(model)
+  units = [unit for unit in filter_units(graph, 'couple').units if unit.size == 5]
+  assert sorted(gate_places(graph, units[0])) == ['a_relu', 'b_relu']
+  made = Gates(graph, units, GpConfig(), 0)
+  kept = {unit.name: np.arange(unit.size) % 2 > 0 for unit in units}
+  made.fix(units, kept)
+  assert made.require_equal(lambda: model, units, kept, images(1)[0]) < 1e-5
 
 
 def test_groups_of_layers():

@@ -257,6 +257,26 @@ def test_block_masks_silence_what_shifts_the_branch():
   assert model.get_layer('b1_bn2').gamma.numpy().all()
 
 
+def test_a_branch_that_ends_in_a_bias_is_silenced():
+  x = inputs = L.Input((8, 8, 3))
+  x = L.Conv2D(4, 3, padding='same', name='stem')(x)
+  y = L.Conv2D(6, 3, padding='same', activation='relu', name='inner')(x)
+  y = L.Conv2D(4, 3, padding='same', name='end')(y)
+  x = L.Add(name='add')([y, x])
+  model = keras.Model(inputs, L.Dense(4, name='logits')(L.GlobalAveragePooling2D()(x)))
+  randomize(model).get_layer('end').trainable = False
+  graph = ChannelGraph(model)
+  units = filter_units(graph, 'keep').units
+  (branch,) = find_branches(graph, units)
+  assert branch.last == ('end',)
+  kept = deciding.without_blocks({u.name: np.ones(u.size, bool) for u in units}, [branch], ['add'])
+  PassMasks(model, graph, units, kept, [branch], ['add']).apply()
+  slim = apply_plan(plan_slice(graph, {u.key: kept[u.name] for u in units}, min_channels=0))
+  x = images(1)[0]
+  np.testing.assert_allclose(slim(x), model(x), atol=1e-5)
+  assert 'Add' not in [type(layer).__name__ for layer in slim.layers]
+
+
 def test_pre_activation_networks_select_before_a_narrow_norm():
   model, graph, _ = setting(pre_activation_net, 'gather')
   selecting = with_selections(model)

@@ -13,7 +13,10 @@ from secateurs.learners.pressure.penalties import (
   LassoPenalty,
   LassoStep,
 )
+from secateurs.learners.pressure.rp_config import RpConfig
+from secateurs.learners.pressure.rp_state import RpState
 from secateurs.learners.pressure.weight_groups import Part, WeightGroups
+from secateurs.utils.errors import UserError
 
 L = keras.layers
 KERNEL = np.arange(-12, 12).reshape(2, 1, 3, 4).astype(np.float32) / 6
@@ -111,6 +114,36 @@ def test_a_growing_factor_rises_in_equal_steps_and_counts_training_steps(groups)
   terms = GrowingPenalty(weights, tf.Variable([0.0, 0.0, 3.0]), growth)([kernel])
   np.testing.assert_allclose(terms[0][..., 2], 3 * KERNEL[..., 2], rtol=1e-6)
   assert not terms[0].numpy()[..., 0].any()
+
+
+def test_a_growing_factor_reaches_its_highest_in_each_training(groups):
+  growth = Growth(nb_steps=500, nb_rises=2)
+  growth.rise_within(2)
+  assert [float(growth.next()) for _ in range(3)] == [0.5, 1.0, 1.0]
+
+
+def test_a_subgradient_is_refused_where_the_optimizer_divides_it():
+  class Compiled:
+    kind = 'Adam'
+
+  class Rates:
+    compiled_optimizer = Compiled()
+
+    def fine_tune_steps(self):
+      return 9
+
+  passes.Course(RpConfig(), Rates()).require_sgd()
+  with pytest.raises(UserError, match='which Adam, with which the model was compiled, divides'):
+    passes.Course(RpConfig(update='subgradient'), Rates()).require_sgd()
+  Compiled.kind = 'SGD'
+  passes.Course(RpConfig(update='subgradient'), Rates()).require_sgd()
+
+
+def test_a_layer_is_recorded_once():
+  state = RpState()
+  state.note_layers([{'name': 'a', 'kept': 5}, {'name': 'b', 'kept': 5}])
+  state.note_layers([{'name': 'a', 'kept': 3}])
+  assert state.layers == [{'name': 'b', 'kept': 5}, {'name': 'a', 'kept': 3}]
 
 
 def test_a_strength_of_one_takes_a_group_of_average_norm_to_zero():
