@@ -182,20 +182,22 @@ class MeasuredLearner(QuantizingLearner):
     return Phase(MEASURE, self._measure)
 
   def outdated_phases(self) -> list[str]:
-    """The measuring, where a file that is wanted is not there, or not in the report.
+    """The measuring, where a file or figure that is wanted is not there, or was made with other flags.
 
-    Training in 8 bits, too, where it was done with other flags, or is not wanted any more.
+    Training in 8 bits, too, where it was done with other flags, or is not wanted any more. An unknown
+    --bench_device is refused: no preflight comes before a resumed run.
     """
+    device_costs.require_device(self.settings.run)
     measured = self.session.is_done(MEASURE)
     if self.forgets_other_quantization(measured):
       return [name for name in (quantized.PHASE, MEASURE) if self.session.is_done(name)]
     if not measured:
       return []
     report = self.session.state.report
-    missing = outdated.missing(self.settings, self.files, report, sparse=self.leaves_zeros)
-    if missing:
-      say(f'Exporting and measuring again, because there is no {", ".join(sorted(missing))} yet.')
-    return [MEASURE] if missing else []
+    reasons = outdated.reasons(self.settings, self.files, report, sparse=self.leaves_zeros)
+    if reasons:
+      say(f'Exporting and measuring again, because {" and ".join(reasons)}.')
+    return [MEASURE] if reasons else []
 
   def _measure(self) -> None:
     state, model = self.session.state, self.compressed_model()
@@ -240,7 +242,7 @@ class MeasuredLearner(QuantizingLearner):
   def _complete_original(self) -> None:
     """Measures the original again, where a file of it is wanted and is not there."""
     state = self.session.state
-    if outdated.original_lacks(self.settings, self.files, state.original):
+    if outdated.original_lacks(self.settings, self.files, state.original, state.report):
       model = self.original_model()
       state.original = measuring.measure(
         model, self.settings, self.files.original_prefix, self.prunable(model), reuse=True

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from secateurs.learners.run.settings import Settings
 from secateurs.learners.run.training.judging import judging_samples, widened
 from secateurs.utils import nested
 from secateurs.utils.deploy.int8.repair import Repairer
-from secateurs.utils.deploy.int8.steps import NOTHING, parsed_steps
+from secateurs.utils.deploy.int8.steps import parsed_steps
 from secateurs.utils.deploy.runtime.interpreter import TFLiteModel
 from secateurs.utils.training.tasks.evaluation import evaluate_function
 from secateurs.utils.training.tasks.scores import Score
@@ -45,14 +45,6 @@ def repairer(settings: Settings, model: keras.Model) -> Repairer | None:
     divergence(helper),
     say,
   )
-
-
-def is_outdated(settings: Settings, report: Mapping[str, Any]) -> bool:
-  """Whether the int8 file of a report was repaired otherwise than is wanted now."""
-  run = settings.run
-  if not run.wants_int8 or settings.quantization.enbl_qat:
-    return False
-  return report['flags'].get('int8_repair', NOTHING) != run.int8_repair
 
 
 class FileJudge:

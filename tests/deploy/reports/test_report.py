@@ -17,10 +17,11 @@ from secateurs.utils.deploy.pages.report import read_report, with_changes, write
 from secateurs.utils.deploy.reports import units
 from secateurs.utils.deploy.reports.float_file import deployed_block, deployed_file
 from secateurs.utils.deploy.reports.metrics import parse_metrics, phase_offsets, read_metrics
+from secateurs.utils.deploy.reports.row import Row
 from secateurs.utils.deploy.reports.rows import comparison_rows, report_rows
 from secateurs.utils.deploy.reports.schema import validate_report
 from secateurs.utils.deploy.reports.table import format_table
-from secateurs.utils.deploy.reports.wording import goals
+from secateurs.utils.deploy.reports.wording import goals, verdict
 from secateurs.utils.errors import UserError
 
 
@@ -634,6 +635,19 @@ def test_the_verdict_says_what_to_deploy(report):
     verdicts.append(' '.join(format_table(report).split()))
   assert ': deploy model.tflite ' in verdicts[0]
   assert ': weigh the loss, train for longer, or remove less ' in verdicts[1]
+
+
+def test_nothing_is_advised_without_a_gain_or_without_a_known_noise():
+  gain = Row('tflite_bytes', 'file size', '2', '-', '1', delta=0.5, share=0.5, better=True)
+  none = Row('tflite_bytes', 'file size', '1', '-', '1', delta=1.0, share=1.0)
+  slower = Row('latency/1/p50_ms', 'latency', '1', '-', '2', delta=2.0, share=2.0, better=False)
+  equal = Row('score', 'accuracy', '1', '-', '1', delta=0.0)
+  within = Row('score', 'accuracy', '1', '-', '0.9', delta=-0.1, within_noise=True)
+  unknown = Row('score', 'accuracy', '1', '-', '0.9', delta=-0.1)
+  given = [
+    verdict([size, slower, one]) for size in (gain, none) for one in (equal, within, unknown)
+  ]
+  assert [text.endswith(': deploy model.tflite') for text in given] == [True, True, *[False] * 4]
 
 
 def test_the_page_links_the_files(report):

@@ -127,14 +127,21 @@ def verdict(rows: Sequence[Row]) -> str:
 
 
 def _advice(chosen: Sequence[Row]) -> str:
-  """What the rows of the headline suggest; nothing where no score was compared."""
+  """What the rows of the headline suggest.
+
+  Nothing where no score was compared, or one that fell or rose by an unknown number of its standard
+  errors, and no file where none is smaller or faster.
+  """
   score = next((row for row in chosen if row.key in _SCORES), None)
   ending = next((_ENDINGS[row.key] for row in chosen if row.key in _ENDINGS), None)
   if score is None or ending is None:
     return ''
   if score.better is False:
     return ': weigh the loss, train for longer, or remove less'
-  return f': deploy model{ending}'
+  if score.better is None and score.delta and not score.within_noise:
+    return ''
+  gains = any(row.better and row.share is not None for row in chosen if row is not score)
+  return f': deploy model{ending}' if gains else ''
 
 
 def samples_line(report: Mapping) -> str:
