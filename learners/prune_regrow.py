@@ -20,6 +20,7 @@ the rows of all layers that make them. The pruned network is sliced, through add
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import time
 from collections.abc import Mapping
@@ -32,7 +33,7 @@ from secateurs.learners import register
 from secateurs.learners.channels.allocation.ranked import Ranked
 from secateurs.learners.channels.criteria.judged import require_answer, with_fates
 from secateurs.learners.channels.criteria.ranking import best
-from secateurs.learners.channels.cuts.cutting import unit_masks
+from secateurs.learners.channels.cuts.cutting import keep_of, unit_masks
 from secateurs.learners.channels.cuts.even_splits import evened
 from secateurs.learners.channels.filter_learner import FilterLearner
 from secateurs.learners.pressure import exploring, regrowth
@@ -40,6 +41,8 @@ from secateurs.learners.pressure.pr_config import RANDOM, SCRATCH, PrConfig
 from secateurs.learners.pressure.pr_state import PrState
 from secateurs.learners.pressure.submodel import SubModel
 from secateurs.learners.run.phases import Phase
+from secateurs.learners.run.results.plan_cuts import channel_cuts
+from secateurs.learners.run.zeros import given_masks
 from secateurs.utils.errors import UserError
 from secateurs.utils.training import distributed
 from secateurs.utils.training.engine.events import Event
@@ -100,8 +103,8 @@ class PruneRegrowLearner(FilterLearner):
 
   @property
   def leaves_zeros(self) -> bool:
-    """Whether pruned channels are left as zeros."""
-    return not self.config.slice
+    """Whether pruned channels are left as zeros; those of a plan are sliced away."""
+    return not self.config.slice and self.settings.run.plan is None
 
   def extra(self) -> dict[str, Any]:
     """The structure over time."""
@@ -116,6 +119,10 @@ class PruneRegrowLearner(FilterLearner):
   @property
   def _from_scratch(self) -> bool:
     return self.config.start == SCRATCH
+
+  @property
+  def _keeps_given_zeros(self) -> bool:
+    return self.keeps_zeros and not self._from_scratch
 
   @property
   def _nb_steps(self) -> int:
@@ -141,6 +148,8 @@ class PruneRegrowLearner(FilterLearner):
       if self.config.first == RANDOM:
         self._draw()
     sub.masks.keep(unit_masks(sub.units, state.kept))
+    # Zeros that the network came with; those of pruned channels end when the channels come back.
+    given = given_masks(self.settings, self.model) if self._keeps_given_zeros else None
     if self._from_scratch:
       optimizer = self.rates.sgd(self.rates.baseline_schedule())
     else:
@@ -151,7 +160,7 @@ class PruneRegrowLearner(FilterLearner):
       optimizer,
       nb_steps=nb_steps,
       hooks=Hooks(
-        constraints=[sub.masks],
+        constraints=[sub.masks, *([given] if given else [])],
         events=[Event(self._change, at=self._changes)],
         metrics=lambda: {'channels': sum(len(kept) for kept in self.state.kept.values())},
       ),
@@ -208,9 +217,18 @@ class PruneRegrowLearner(FilterLearner):
     """Slices the pruned channels away."""
     super().slice()
     self._sub = None
+    if self.settings.run.plan is None:  # This is the network that is measured.
+      self.state.pruned = None
+
+  @property
+  def sliced_title(self) -> str:
+    """Nothing trains after the slice, unless a plan gave the channels."""
+    return 'Sliced, after all training' if self.settings.run.plan is None else super().sliced_title
 
   def _zero(self) -> None:
     """Leaves the pruned channels as zeros."""
     sub, state = self._sub, self.state
     sub.zero(unit_masks(sub.units, state.kept))
+    cuts = channel_cuts(sub.graph, keep_of(sub.units, state.kept))
+    state.channels = [dataclasses.asdict(cut) for cut in cuts]
     state.channels_ratio = sum(map(len, state.kept.values())) / sum(u.size for u in sub.units)

@@ -45,6 +45,9 @@ class ChannelLearner(SamplingLearner):
   without_effect: ClassVar[Mapping[str, str]] = {}
   # Whether attentions may read what is pruned by other layers' inputs.
   attentions: ClassVar[bool] = False
+  sliced_title: str = (
+    'Pruned, before any training'  # Of the scores that are printed after the slice.
+  )
   by_inputs: ClassVar[bool] = True  # Whether ratios are of layers' inputs, or of what layers make.
 
   def build(self) -> keras.Model:
@@ -230,7 +233,7 @@ class ChannelLearner(SamplingLearner):
     state.channels_ratio = slimming.kept_fraction(graph, keep)
     state.channels = [dataclasses.asdict(cut) for cut in channel_cuts(graph, keep)]
     state.pruned = slimming.untrained_block(slim, self.settings, self.bn_images())
-    slimming.say_scores('Pruned, before any training', state.pruned)
+    slimming.say_scores(self.sliced_title, state.pruned)
     self.before_training(graph)
     state.slim = slim.to_json()
     self.model = self.settings.in_training_precision(slim)

@@ -67,6 +67,12 @@ class _Weight:
     return value
 
 
+class ChangingMasks(RowMasks):
+  """Masks over what layers read of pruned channels, which may come back while the network trains."""
+
+  changes = True
+
+
 class SubModel:
   """A network of which some channels are masked, with the last values of their weights.
 
@@ -93,7 +99,7 @@ class SubModel:
       made = found.setdefault(variable.ref(), _Weight(variable, one))
       made.sides.append(one)
     self._weights = list(found.values())
-    self.masks = RowMasks(model, graph, self.units)
+    self.masks = ChangingMasks(model, graph, self.units)
 
   def variables(self) -> dict[str, tf.Variable]:
     """What a checkpoint must hold: the last values of the weights of pruned channels."""

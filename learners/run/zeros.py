@@ -9,6 +9,7 @@ import tf_keras as keras
 
 from secateurs.learners.run.given import given_weights
 from secateurs.learners.run.settings import Settings
+from secateurs.utils.training.engine.masks import Masks
 from secateurs.utils.training.models.weights import layer_kernels, named_weights
 
 _FEW = 0.001  # Fewer zeros than this are accidents of a dense network.
@@ -42,6 +43,14 @@ def nonzeros(settings: Settings, model: keras.Model) -> dict[Any, np.ndarray]:
   if not size or zeros / size < _FEW:
     return {}
   return {ref: mask for ref, mask in found.items() if mask.any() and not mask.all()}
+
+
+def given_masks(settings: Settings, model: keras.Model) -> Masks | None:
+  """Masks that keep the zeros of the weights that the user gave; None where there are none."""
+  stays = nonzeros(settings, model)
+  kernels = [kernel for _, kernel in layer_kernels(model) if kernel.ref() in stays]
+  arrays = [stays[kernel.ref()].astype(np.float32) for kernel in kernels]
+  return Masks(kernels, arrays) if kernels else None
 
 
 def note(before: float, model: keras.Model, settings: Settings) -> str:

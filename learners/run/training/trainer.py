@@ -20,7 +20,6 @@ from secateurs.utils.training.engine import loop
 from secateurs.utils.training.engine.callbacks import PhaseCallbacks
 from secateurs.utils.training.engine.events import Event
 from secateurs.utils.training.engine.hooks import Constraint, Hooks, WeightDecay
-from secateurs.utils.training.engine.masks import MaskSet
 from secateurs.utils.training.engine.progress import Progress
 from secateurs.utils.training.int8.simulation import simulated
 from secateurs.utils.training.models.batch_norm import averaging_slower, batch_norms
@@ -146,7 +145,7 @@ class Trainer:
     """What keeps the zeros that the network came with, but for kernels whose masks may change."""
     if not (self._settings.training.keep_zeros and self._session.state.input_zeros):
       return []
-    masks = zero_masks(network, [c for c in hooks.constraints if isinstance(c, MaskSet)])
+    masks = zero_masks(network, [c for c in hooks.constraints if getattr(c, 'changes', False)])
     return [] if masks is None else [masks]
 
   def _batches(self, phase: str, start: int, augment: str) -> tf.data.Dataset:

@@ -197,6 +197,16 @@ def test_scores_before_training_and_what_choosing_took(tmp_path):
   assert 'before training' not in format_comparison(entries(find_reports([tmp_path / 'other'])))
 
 
+def test_changes_inside_of_a_training_count_as_choosing(tmp_path):
+  report = run(tmp_path, 'prune-regrow', 0, 0.85, 20e6)
+  phases = [('explore', 80, 9.0), ('slice', 0, 1.0), ('measure', 0, 1.0)]
+  report['phases'] = [{'name': n, 'iters': i, 'seconds': s} for n, i, s in phases]
+  report['extra'] = {'changes': [{'seconds': 0.5}, {'seconds': 0.25}]}
+  write_report(report, tmp_path)
+  _, found = entries(find_reports([tmp_path]))
+  assert found.choosing == pytest.approx(0.75)
+
+
 def test_files_and_command_line(runs, tmp_path, capsys):
   out = tmp_path / 'out'
   assert main([str(runs), '--out', str(out)]) == 0

@@ -1,14 +1,21 @@
 """Channel exploration: leverage and residuals against the SVD, draws, and channels that come back."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
+import tensorflow as tf
 from networks import digits_net, randomize, residual_net
 
 from secateurs.learners.channels.allocation.ranked import Ranked
 from secateurs.learners.channels.cuts.filter_units import filter_units
 from secateurs.learners.pressure import exploring, regrowth
 from secateurs.learners.pressure.submodel import Columns, SubModel
+from secateurs.learners.run.training.trainer import Trainer
+from secateurs.learners.run.zeros import given_masks
 from secateurs.utils.graph import ChannelGraph
+from secateurs.utils.training.engine.hooks import Hooks
+from secateurs.utils.training.models.weights import named_weights
 
 
 @pytest.fixture
@@ -165,6 +172,33 @@ def test_zeros_that_are_left_compute_the_same(sub):
   sub.zero(fewer)
   np.testing.assert_allclose(model(x), expected, atol=1e-5)
   assert not model.get_layer('b0_conv1').kernel.numpy()[..., ::3].any()
+
+
+def test_zeros_that_the_network_came_with_stay_and_those_of_pruned_channels_do_not():
+  model = randomize(residual_net())
+  reader = model.get_layer('b1_conv2').kernel
+  given = np.random.default_rng(0).random(reader.shape) > 0.5
+  reader.assign(reader * given)
+  values = {name: weight.numpy() for name, weight in named_weights(model).items()}
+  settings = SimpleNamespace(
+    training=SimpleNamespace(keep_zeros=True),
+    run=SimpleNamespace(warm_start_path=None),
+    helper=SimpleNamespace(net='net', given_weights=lambda: values),
+  )
+  session = SimpleNamespace(state=SimpleNamespace(input_zeros=0.1))
+  graph = ChannelGraph(model)
+  sub = SubModel(model, graph, filter_units(graph, 'keep').units)
+  fewer = full(sub)
+  fewer['b1_conv1'] = np.arange(12) >= 5
+  sub.change(full(sub), fewer)  # A run may begin, or be resumed, with pruned channels.
+  masks = [sub.masks, given_masks(settings, model)]
+  trainer = Trainer(settings, None, session, None, None, None)
+  masks += trainer._zeros(model, Hooks(constraints=masks))
+  sub.change(fewer, full(sub))
+  reader.assign_add(tf.ones_like(reader))  # A step of an optimizer.
+  for one in masks:
+    one.apply()
+  np.testing.assert_array_equal(reader.numpy() != 0, given)
 
 
 def test_a_change_prunes_to_the_counts_and_regrows_a_fraction():

@@ -190,6 +190,8 @@ def _choosing(report: Mapping) -> float | None:
   phases = report.get('phases') or ()
   mine = [phase for phase in phases if phase['name'] not in _OTHER_PHASES]
   deciding = [phase['seconds'] for phase in mine if not phase.get('iters')]
+  # Changes of the structure inside of a training.
+  deciding += [one['seconds'] for one in (report.get('extra') or {}).get('changes') or ()]
   if not deciding or report.get('links'):
     return None
   trained = sum(phase['seconds'] for phase in mine if phase.get('iters'))

@@ -8,6 +8,7 @@ one selection per variable inside the compiled step.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 import numpy as np
 import tensorflow as tf
@@ -31,7 +32,10 @@ class Masks:
   Attributes:
     variables: what is masked.
     masks: float32 variables, in the order of `variables`.
+    changes: whether the masks may change while a network trains.
   """
+
+  changes: ClassVar[bool] = False
 
   def __init__(
     self, variables: Sequence[tf.Variable], masks: Sequence[tf.Tensor | np.ndarray] | None = None
@@ -74,6 +78,8 @@ class MaskSet(Masks):
   Attributes:
     backups: float32 variables with the unpruned weights.
   """
+
+  changes = True
 
   def __init__(
     self,
