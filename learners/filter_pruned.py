@@ -50,7 +50,8 @@ class FilterPrunedLearner(FilterLearner):
     if self.settings.run.plan is not None:
       return
     model = self.helper.build_model(self.settings.run.seed)
-    require_alike(self.config.jobs, f'{self.config.prefix}jobs', model)
+    trained = model if self.config.prune_option == 'abc' else None
+    require_alike(self.config.jobs, f'{self.config.prefix}jobs', trained)
     graph = self.graph(model)
     units = self.units(graph).units
     self.ranking.require_answer(graph, units)

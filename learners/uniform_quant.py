@@ -40,6 +40,7 @@ from secateurs.learners.run.preflight.work import Work
 from secateurs.learners.run.results.reporting import Findings
 from secateurs.learners.run.training.judging import judging_notes
 from secateurs.learners.run.training.trials import require_optuna
+from secateurs.learners.run.training.workers import require_alike
 from secateurs.learners.weights.allocation import Site
 from secateurs.utils.deploy.files.export_files import Writer
 from secateurs.utils.deploy.lowbits.export import write_quantized
@@ -75,6 +76,7 @@ class UniformQuantLearner(CompressionLearner):
       )
     if config.enbl_search:
       require_optuna(config.nb_rlouts)
+    require_alike(config.jobs, 'uql_jobs', self.model if config.enbl_search else None)
     rounds = config.activation_bits < FLOAT_BITS
     self._network = rounded_twin(self.model, config.activation_bits) if rounds else self.model
     kernels = self.prunable(self._network)

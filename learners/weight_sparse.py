@@ -36,6 +36,7 @@ from secateurs.learners.run.results.plans import CutPlan, ZeroCut
 from secateurs.learners.run.results.reporting import Findings
 from secateurs.learners.run.training.judging import judging_notes
 from secateurs.learners.run.training.trials import require_optuna
+from secateurs.learners.run.training.workers import require_alike
 from secateurs.learners.run.zeros import nonzeros
 from secateurs.learners.weights.allocation import MeasuredAllocation, Site
 from secateurs.learners.weights.chosen_layers import prunable_names, with_rules
@@ -91,6 +92,8 @@ class WeightSparseLearner(CompressionLearner):
     """Makes the masks, and checks what can be known before all work."""
     if self.config.protocol == 'optimal' and self.state.kept is None:
       require_optuna(self.config.nb_rlouts)
+    model = self.model if self.config.protocol == 'optimal' else None
+    require_alike(self.config.jobs, 'ws_jobs', model)
     if self.config.ratio and not self.rates.fine_tune_steps():
       raise UserError(
         'weight-sparse prunes while it trains, but --nb_epochs_ft or --nb_epochs_rat give zero '

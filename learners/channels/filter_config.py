@@ -165,7 +165,10 @@ class FpConfig(ChannelConfig, AmcConfig):
   nb_smpls_reward: int = option(
     1000, 'Images that sensitivity and candidates of abc are judged on.', low=1
   )
-  jobs: int = jobs_option('abc', _ABC)
+  jobs: int = jobs_option(
+    'abc, and layers of the scans of sensitivity and auto,',
+    {'prune_option': ('sensitivity', 'auto', 'abc')},
+  )
   abc_nb_sources: int = option(10, 'Food sources of the bee colony.', low=1, used_with=_ABC)
   abc_nb_cycles: int = option(10, 'Cycles of the bee colony.', low=0, used_with=_ABC)
   abc_nb_failures: int = option(

@@ -209,6 +209,7 @@ class FilterLearner(ChannelLearner):
       self.settings.run.seed,
       self._candidates,
       self.save_search,
+      self.config.jobs,
     )
     self.widths().measure(self.ranked(self.graph(self.original())), site)
 
@@ -220,7 +221,7 @@ class FilterLearner(ChannelLearner):
       self.save_search()
     return path
 
-  def _judges_of(self, ranked: Ranked) -> Workers[Candidate]:
+  def _judges_of(self, ranked: Ranked) -> Workers[Candidate, float]:
     """What judges candidates of a search, each on a separate network."""
     config = self.config
     samples = judging_samples(self.helper, config.nb_smpls_reward)

@@ -68,8 +68,10 @@ class FilterWidths:
     """
     config, state, measures = self._config, self._state, self._allocation.measures
     if measures == SCORE and state.drops is None:
+      further = [ranked.graph.again(network) for network in site.networks()[1:]]
+      nb_samples = config.nb_smpls_reward
       state.drops, _ = sensitivity(
-        ranked.graph, ranked.units, ranked.keys, site.helper, config.nb_smpls_reward
+        ranked.graph, ranked.units, ranked.keys, site.helper, nb_samples, further
       )
       site.save()
     if measures == DIVERGENCE and state.divergence is None:

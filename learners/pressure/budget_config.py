@@ -29,6 +29,7 @@ class BudgetConfig(ChannelConfig):
   normalize: ClassVar[str] = 'source'
   list_layout: ClassVar[str] = 'units'
   max_drop: ClassVar[float] = 0.0
+  jobs: ClassVar[int] = 1
 
   preserve_ratio: float | None = option(
     None, 'Fraction of all MACs that stays; replaces the ratio of channels.', low=0.0, high=1.0

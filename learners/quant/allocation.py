@@ -19,7 +19,8 @@ from secateurs.learners.run.training.distillation import remembered
 from secateurs.learners.run.training.divergence import Part
 from secateurs.learners.run.training.judging import Judge, judging_samples, judging_split
 from secateurs.learners.run.training.trainer import weight_decay
-from secateurs.learners.run.training.trials import best_candidates, search
+from secateurs.learners.run.training.trials import Candidate, best_candidates, search
+from secateurs.learners.run.training.workers import Workers
 from secateurs.learners.weights.allocation import Site
 from secateurs.utils.buckets import Buckets, buckets_of
 from secateurs.utils.deploy import tflite_bytes
@@ -28,6 +29,7 @@ from secateurs.utils.graph.flat.walk import flatten_model
 from secateurs.utils.training import distributed
 from secateurs.utils.training.engine.loop import TrainStep
 from secateurs.utils.training.engine.shadow import ShadowWeights
+from secateurs.utils.training.tasks.objectives import TaskObjective
 
 _DIVERGED = -1e9
 _BYTES_PER_CHANNEL = 24  # Scale, zero point and index of a channel beside its weights.
@@ -92,7 +94,7 @@ class BitAllocation:
     trials = search(
       list(table.names),
       functools.partial(propose, table),
-      self._reward(),
+      self._rewards(),
       path,
       nb_trials=config.nb_rlouts,
       nb_random=config.nb_rlouts_min,
@@ -147,9 +149,18 @@ class BitAllocation:
     return sizes[:, None] * np.array(held, float) / 8, config.target_bytes - others
 
   def _scan(self) -> None:
-    """Rounds one kernel at a time, on a separate network."""
-    settings, config = self._site.settings, self._config
-    model = self._copy()
+    """Rounds one kernel at a time, on separate networks."""
+    helper = self._site.settings.helper
+    models = [self._copy() for _ in range(self._config.jobs)]
+    (model, parts), *further = [(model, self._parts(model)) for model in models]
+    images, _ = judging_samples(helper, divergence.NB_IMAGES)
+    self._state.divergence = divergence.scan(
+      model, parts, images, helper.task, self._say, further=further
+    )
+    self._save()
+
+  def _parts(self, model: keras.Model) -> list[Part]:
+    config = self._config
     kernels = self._site.prunable(model)
     buckets = buckets_by_name(kernels, config)
     first: dict[int, int] = {}
@@ -168,10 +179,7 @@ class BitAllocation:
       points = [(1 - b / 32, functools.partial(round_to, b)) for b in reversed(self._options)]
       return Part(name, first[id(kernel)], points, functools.partial(kernel.assign, weights))
 
-    images, _ = judging_samples(settings.helper, divergence.NB_IMAGES)
-    parts = [part(name, kernel) for name, kernel in kernels.items()]
-    self._state.divergence = divergence.scan(model, parts, images, settings.helper.task, self._say)
-    self._save()
+    return [part(name, kernel) for name, kernel in kernels.items()]
 
   def _say(self, number: int, total: int, name: str, curve: divergence.Curve) -> None:
     shown = ', '.join(f'{round(32 * (1 - gone))}: {loss:.4f}' for gone, loss in curve[1:])
@@ -183,14 +191,33 @@ class BitAllocation:
     model.set_weights(self._site.model.get_weights())
     return model
 
-  def _reward(self) -> Callable[..., float]:
+  def _rewards(self) -> Workers[Candidate, float]:
     """Of candidates: the score on held-out samples after a short training."""
     config, site = self._config, self._site
+    settings, nb_steps = site.settings, config.nb_iters_ft
+    models = [settings.in_training_precision(self._copy()) for _ in range(config.jobs)]
+    objectives = [site.objective(model) for model in models]
+    stream = settings.helper.train_batches(
+      site.rates.batch_size,
+      settings.stream_seed('search'),
+      augment=site.augment,
+      shard=distributed.shard(),
+    )
+    batches = remembered(objectives[0], stream, nb_steps) if nb_steps else None
+    return Workers(
+      [
+        self._reward(model, objective, batches)
+        for model, objective in zip(models, objectives, strict=True)
+      ]
+    )
+
+  def _reward(
+    self, model: keras.Model, objective: TaskObjective, batches: tf.data.Dataset | None
+  ) -> Callable[[Candidate], float]:
+    config, site = self._config, self._site
     settings, rates = site.settings, site.rates
-    model = settings.in_training_precision(self._copy())
     kernels = site.prunable(model)
     weights = shadows(kernels, config, dict.fromkeys(kernels, config.w_bit_max))
-    objective = site.objective(model)
     step = TrainStep(
       objective,
       model.trainable_variables,
@@ -202,19 +229,12 @@ class BitAllocation:
       compression=settings.training.grad_compression,
       batch_size=rates.batch_size_total,
     )
-    stream = settings.helper.train_batches(
-      rates.batch_size,
-      settings.stream_seed('search'),
-      augment=site.augment,
-      shard=distributed.shard(),
-    )
-    batches = remembered(objective, stream, config.nb_iters_ft) if config.nb_iters_ft else None
     judge = Judge(
       model, *judging_samples(settings.helper, config.nb_smpls_scan), settings.helper.task
     )
     begin = model.get_weights(), [variable.numpy() for variable in step.optimizer.variables]
 
-    def reward(candidate: object) -> float:
+    def reward(candidate: Candidate) -> float:
       model.set_weights(begin[0])
       for variable, value in zip(step.optimizer.variables, begin[1], strict=True):
         variable.assign(value)

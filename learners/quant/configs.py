@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from secateurs.learners.quant.clusters import INITS, LOG
 from secateurs.learners.quant.codebooks import MODES
+from secateurs.learners.run.training.jobs import jobs_option
 from secateurs.utils.config import Config, option
 from secateurs.utils.errors import UserError
 
@@ -85,6 +86,7 @@ class UqlConfig(Config):
     low=1,
     used_with=_SEARCH,
   )
+  jobs: int = jobs_option('the search, and kernels of the scan,', _BUDGET)
   nb_iters_ft: int = option(50, 'Steps of training in a trial.', low=0, used_with=_SEARCH)
   lrn_rate_ft: float = option(
     0.01,

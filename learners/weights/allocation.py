@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import tensorflow as tf
@@ -16,7 +16,8 @@ from secateurs.learners.run.training.distillation import remembered
 from secateurs.learners.run.training.judging import Judge, judging_samples, judging_split
 from secateurs.learners.run.training.rates import Rates
 from secateurs.learners.run.training.trainer import weight_decay
-from secateurs.learners.run.training.trials import best_candidates, search
+from secateurs.learners.run.training.trials import Candidate, best_candidates, search
+from secateurs.learners.run.training.workers import Workers
 from secateurs.learners.weights.configs import WsConfig
 from secateurs.learners.weights.search import (
   OBJECTIVES,
@@ -73,12 +74,13 @@ class MeasuredAllocation:
   def by_sensitivity(self, sizes: Mapping[str, int]) -> dict[str, int]:
     """Each kernel is pruned until the loss rises equally; `sizes` are weights by kernel name."""
     site, config = self._site, self._config
+    copies = [site.settings.in_training_precision(self._copy()) for _ in range(config.jobs - 1)]
+    (kernels, loss), *further = [
+      (site.prunable(model), self._judge(model).loss) for model in (site.model, *copies)
+    ]
+    by_sigma = config.scan == 'sigma'
     curves = scan(
-      site.prunable(site.model),
-      self._judge(site.model).loss,
-      config.zeros,
-      by_sigma=config.scan == 'sigma',
-      progress=say_curve,
+      kernels, loss, config.zeros, by_sigma=by_sigma, progress=say_curve, further=further
     )
     self._state.sensitivity = curves
     return equal_harm(curves, sizes, config.ratio)
@@ -90,16 +92,15 @@ class MeasuredAllocation:
     if not state.search_began:
       state.search_began = True
       self._save()
-    # Trials run on a separate network, so that nothing of them is left in the run's.
-    model = settings.in_float32(settings.helper.build_model(settings.run.seed))
-    model.set_weights(self._site.model.get_weights())
-    regression = self._regression(model)
+    # Trials run on separate networks, so that nothing of them is left in the run's.
+    models = [self._copy() for _ in range(config.jobs)]
+    regression = self._regression(models[0])
     if state.divergence is None:
-      self._scan(model, regression)
+      self._scan(models, regression)
     trials = search(
       [*sizes, TOTAL] if config.reward_type == 'multi-obj' else list(sizes),
       lambda factors: propose(state.divergence, sizes, config.ratio, factors),
-      self._reward(model, regression),
+      self._rewards(models, regression),
       path,
       nb_trials=config.nb_rlouts,
       nb_random=config.nb_rlouts_min,
@@ -119,12 +120,23 @@ class MeasuredAllocation:
       nb_samples = config.nb_iters_feval * self._site.rates.batch_size
     return Judge(model, *judging_samples(helper, nb_samples), helper.task)
 
-  def _scan(self, model: keras.Model, regression: Regression) -> None:
-    config, helper = self._config, self._site.settings.helper
-    kernels = self._site.prunable(model)
-    parts = kernel_parts(model, kernels, config.zeros, regression, config.ratio)
+  def _copy(self) -> keras.Model:
+    settings = self._site.settings
+    model = settings.in_float32(settings.helper.build_model(settings.run.seed))
+    model.set_weights(self._site.model.get_weights())
+    return model
+
+  def _scan(self, models: Sequence[keras.Model], regression: Regression) -> None:
+    config, helper, site = self._config, self._site.settings.helper, self._site
+    parts, *others = [
+      kernel_parts(model, site.prunable(model), config.zeros, regression, config.ratio)
+      for model in models
+    ]
     images, _ = judging_samples(helper, divergence.NB_IMAGES)
-    self._state.divergence = divergence.scan(model, parts, images, helper.task, _say_divergence)
+    further = list(zip(models[1:], others, strict=True))
+    self._state.divergence = divergence.scan(
+      models[0], parts, images, helper.task, _say_divergence, further=further
+    )
     self._save()
 
   def _regression(self, model: keras.Model) -> Regression:
@@ -140,13 +152,37 @@ class MeasuredAllocation:
       rate=config.lrn_rate_rg,
     )
 
-  def _reward(self, model: keras.Model, regression: Regression) -> Reward:
-    """Of candidates on a model that it may change."""
+  def _rewards(
+    self, models: Sequence[keras.Model], regression: Regression
+  ) -> Workers[Candidate, float]:
+    """Of candidates, on models that it may change."""
     config, rates, settings = self._config, self._site.rates, self._site.settings
-    model = settings.in_training_precision(model)
+    models = [settings.in_training_precision(model) for model in models]
+    objectives = [self._site.objective(model) for model in models]
+    stream = settings.helper.train_batches(
+      rates.batch_size,
+      settings.stream_seed('search'),
+      augment=self._site.augment,
+      shard=distributed.shard(),
+    )
+    batches = remembered(objectives[0], stream, config.nb_iters_ft)
+    return Workers(
+      [
+        self._reward(model, objective, batches, regression)
+        for model, objective in zip(models, objectives, strict=True)
+      ]
+    )
+
+  def _reward(
+    self,
+    model: keras.Model,
+    objective: TaskObjective,
+    batches: tf.data.Dataset,
+    regression: Regression,
+  ) -> Reward:
+    config, rates = self._config, self._site.rates
     kernels = self._site.prunable(model)
     masks = MaskSet(list(kernels.values()), config.zeros)
-    objective = self._site.objective(model)
     # As the run itself trains, so that what is best for the one is so for the other.
     peak = rates.scaled(config.lrn_rate_ft)
     step = TrainStep(
@@ -155,14 +191,8 @@ class MeasuredAllocation:
       rates.fine_tune_optimizer(config.nb_iters_ft, masks, peak),
       penalties=weight_decay(rates, model),
       constraints=[masks],
-      compression=settings.training.grad_compression,
+      compression=self._site.settings.training.grad_compression,
       batch_size=rates.batch_size_total,
-    )
-    batches = settings.helper.train_batches(
-      rates.batch_size,
-      settings.stream_seed('search'),
-      augment=self._site.augment,
-      shard=distributed.shard(),
     )
     return Reward(
       model,
@@ -170,7 +200,7 @@ class MeasuredAllocation:
       masks,
       regression,
       step,
-      remembered(objective, batches, config.nb_iters_ft),
+      batches,
       self._judge(model),
       config.nb_iters_ft,
       OBJECTIVES[config.reward_type],

@@ -7,6 +7,7 @@ import functools
 from collections.abc import Mapping
 from typing import ClassVar
 
+from secateurs.learners.run.training.jobs import jobs_option
 from secateurs.learners.weights.patterns import parse_pattern
 from secateurs.learners.weights.schedule import Rise
 from secateurs.learners.weights.search import OBJECTIVES
@@ -136,6 +137,9 @@ class WsConfig(Config):
     "Number of initial random trials, before Optuna's sampler takes over.",
     low=1,
     used_with=_SEARCH,
+  )
+  jobs: int = jobs_option(
+    'optimal, and kernels of scans,', {'protocol': ('sensitivity', 'optimal')}
   )
   nb_iters_rg: int = option(
     20, 'Steps of layer-wise regression in a trial.', low=0, used_with=_SEARCH

@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from secateurs.learners.run.console import say
 from secateurs.learners.run.training.divergence import Curve
+from secateurs.learners.run.training.workers import Workers
 from secateurs.learners.weights.ratios import meet_total, most_zeros
 from secateurs.utils.training.engine.masks import nb_kept
 from secateurs.utils.training.engine.patterns import Pattern
@@ -35,6 +36,7 @@ def scan(
   *,
   by_sigma: bool,
   progress: Callable[[int, int, str, Curve], None] | None = None,
+  further: Sequence[tuple[Mapping[str, tf.Variable], Callable[[], float]]] = (),
 ) -> dict[str, Curve]:
   """The loss against the sparsity of each kernel alone; the kernels are left as they were.
 
@@ -44,23 +46,37 @@ def scan(
     pattern: of the zeros.
     by_sigma: whether thresholds go by standard deviations (QUALITIES) or by shares (RATIOS).
     progress: called after each kernel with its number, how many there are, its name and its curve.
+    further: kernels and loss of other networks with the same weights: as many kernels more are pruned
+      at the same time, with the same curves.
   """
   whole, curves = loss(), {}
-  for number, (name, kernel) in enumerate(kernels.items(), 1):
-    weights = kernel.numpy()
-    if by_sigma:
-      ratios = sorted({sigma_ratio(weights, quality) for quality in QUALITIES} - {0.0})
-    else:
-      ratios = list(RATIOS)
-    curve = [(0.0, whole)]
-    for ratio in ratios:
-      kernel.assign(weights * pattern.mask(weights, nb_kept(weights.size, ratio)))
-      curve.append((ratio, loss()))
-    kernel.assign(weights)
+
+  def pruned(kernels: Mapping[str, tf.Variable], loss: Callable[[], float]) -> Callable:
+    return lambda name: [(0.0, whole), *_losses(kernels[name], loss, pattern, by_sigma=by_sigma)]
+
+  workers: Workers[str, Curve] = Workers([pruned(*one) for one in ((kernels, loss), *further)])
+  names = list(kernels)
+  for number, (name, curve) in enumerate(zip(names, workers.map(names), strict=True), 1):
     curves[name] = curve
     if progress is not None:
       progress(number, len(kernels), name, curve)
   return curves
+
+
+def _losses(
+  kernel: tf.Variable, loss: Callable[[], float], pattern: Pattern, *, by_sigma: bool
+) -> Curve:
+  weights = kernel.numpy()
+  if by_sigma:
+    ratios = sorted({sigma_ratio(weights, quality) for quality in QUALITIES} - {0.0})
+  else:
+    ratios = list(RATIOS)
+  found = []
+  for ratio in ratios:
+    kernel.assign(weights * pattern.mask(weights, nb_kept(weights.size, ratio)))
+    found.append((ratio, loss()))
+  kernel.assign(weights)
+  return found
 
 
 def say_curve(number: int, total: int, name: str, curve: Curve) -> None:

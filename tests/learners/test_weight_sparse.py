@@ -222,6 +222,30 @@ def test_protocols_meet_the_total(make, baseline, protocol, capsys):
     assert any('--nb_smpls_val holds others out' in note for note in result.report['notes'])
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize('protocol', ['sensitivity', 'optimal'])
+def test_what_two_networks_measure_is_what_one_does(make, baseline, protocol):
+  search = {'nb_rlouts': 3, 'nb_rlouts_min': 2, 'nb_iters_ft': 2}
+  found = []
+  for jobs in (1, 2):
+    learner = make(
+      'weight-sparse',
+      f'jobs{jobs}',
+      run={'warm_start_path': baseline},
+      prune_ratio=0.8,
+      prune_ratio_prtl=protocol,
+      nb_smpls_scan=100,
+      jobs=jobs,
+      **(search if protocol == 'optimal' else {}),
+    )
+    learner.run_phases(until='allocate')
+    state, file = learner.state, learner.files.trials
+    text = file.read_text() if protocol == 'optimal' else ''
+    found.append((state.sensitivity, state.divergence, state.kept, text))
+  assert found[0] == found[1]
+  assert len(found[0][-1].splitlines()) == (3 if protocol == 'optimal' else 0)
+
+
 def test_multi_objective_may_keep_fewer_weights(make, baseline):
   search = {'nb_rlouts': 6, 'nb_rlouts_min': 6, 'nb_iters_ft': 0, 'nb_smpls_scan': 200}
   options = {

@@ -121,7 +121,7 @@ class Colony:
     nb_units: int,
     constants: Constants,
     propose: Callable[[Sequence[int]], Candidate],
-    fitness: Callable[[Candidate], float] | Workers[Candidate],
+    fitness: Callable[[Candidate], float] | Workers[Candidate, float],
     path: Path,
     seed: int,
     say: Callable[[str], None] = lambda text: None,

@@ -12,6 +12,7 @@ import functools
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import tf_keras as keras
 
 from secateurs.learners.channels.allocation.ranked import Ranked, Site
 from secateurs.learners.channels.allocation.registry import DIVERGENCE, SCORE
@@ -76,6 +77,7 @@ def sensitivity(
   keys: Mapping[str, np.ndarray],
   helper: Helper,
   nb_samples: int,
+  further: Sequence[ChannelGraph] = (),
 ) -> tuple[dict[str, Curve], int]:
   """How much worse the score is with each unit alone at 10 to 90 %, by unit name; on how many samples.
 
@@ -87,13 +89,15 @@ def sensitivity(
     keys: [unit.size] by unit name; the highest stay.
     helper: gives samples and task.
     nb_samples: how many samples; fewer are taken where their maps are large (`divergence.nb_scanned`).
+    further: of networks with the same weights, which measure units at the same time.
   """
   inputs, targets = judging_samples(helper, nb_samples)
-  parts = masked_parts(graph, units, keys)
+  parts, *others = [masked_parts(one, units, keys) for one in (graph, *further)]
+  networks = [(one.model, found) for one, found in zip(further, others, strict=True)]
   nb_scanned = divergence.nb_scanned(graph.model, parts, nested.size(inputs))
   if nb_scanned < nested.size(inputs):
     say(f'Judged on {nb_scanned} samples: the maps of {nested.size(inputs)} would take over 1 GiB.')
-  curves = divergence.scan(graph.model, parts, inputs, helper.task, _say, targets)
+  curves = divergence.scan(graph.model, parts, inputs, helper.task, _say, targets, networks)
   return curves, nb_scanned
 
 
@@ -138,15 +142,20 @@ def _say(number: int, total: int, name: str, curve: Curve) -> None:
 
 def scan(ranked: Ranked, site: Site) -> dict[str, Curve]:
   """The divergence of each unit pruned alone, and refit where cuts are; curves by unit name."""
-  original, images = site.original(), None if site.images is None else site.images()
+  images, networks = None if site.images is None else site.images(), site.networks()
   refit = [] if images is None else [unit for unit in ranked.units if unit.readers]
   samples, _ = judging_samples(site.helper, divergence.NB_IMAGES)
-  graph = ranked.graph.again(original)
   rest = [unit for unit in ranked.units if unit not in refit]
-  parts = masked_parts(graph, rest, ranked.keys, _CURVE_SHARES)
+  refits: LayerRefits | None = None
   if refit:
     method = dataclasses.replace(site.method, scores=ranked.keys)
-    readers = statistics(site.original(), original, refit, images, method)
+    readers = statistics(site.original(), networks[0], refit, images, method)
     refits = LayerRefits(site.original(), refit, readers, method)
-    parts += unit_parts(original, refit, refits)
-  return divergence.scan(original, parts, samples, site.helper.task, say_curve)
+
+  def parts_of(network: keras.Model) -> list[Part]:
+    parts = masked_parts(ranked.graph.again(network), rest, ranked.keys, _CURVE_SHARES)
+    return parts if refits is None else parts + unit_parts(network, refit, refits)
+
+  (original, parts), *further = [(network, parts_of(network)) for network in networks]
+  task = site.helper.task
+  return divergence.scan(original, parts, samples, task, say_curve, further=further)

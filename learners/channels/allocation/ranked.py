@@ -56,18 +56,24 @@ class Site:
     seed: of the search.
     candidates: the file of the search.
     save: writes a checkpoint in the middle of it.
+    jobs: units that a scan measures at the same time.
   """
 
   helper: Helper
   original: Callable[[], keras.Model]
   images: Callable[[], list[np.ndarray]] | None
   method: Method
-  fitness: Callable[[Ranked], Workers[Candidate]]
+  fitness: Callable[[Ranked], Workers[Candidate, float]]
   original_tflite: Path
   nb_threads: int
   seed: int
   candidates: Callable[[], Path]
   save: Callable[[], None]
+  jobs: int = 1
+
+  def networks(self) -> list[keras.Model]:
+    """As many networks before compression as are measured at the same time."""
+    return [self.original() for _ in range(self.jobs)]
 
 
 def exact_cost(ranked: Ranked) -> CostForm:

@@ -21,6 +21,7 @@ import numpy as np
 import tf_keras as keras
 from scipy.interpolate import PchipInterpolator
 
+from secateurs.learners.run.training.workers import Workers
 from secateurs.utils import nested
 from secateurs.utils.graph.flat.cuts import outputs_of
 from secateurs.utils.graph.flat.walk import flatten_model
@@ -67,6 +68,7 @@ def scan(
   task: Task,
   progress: Callable[[int, int, str, Curve], None] | None = None,
   targets: Any = None,
+  further: Sequence[tuple[keras.Model, Sequence[Part]]] = (),
 ) -> dict[str, Curve]:
   """Measures each part alone; curves by part name.
 
@@ -79,47 +81,77 @@ def scan(
     progress: called after each part with its number, how many there are, its name and its curve.
     targets: [n, ...] of the images; if given, what is measured is how much worse the task's score
       becomes in place of the divergence.
+    further: other networks with the same weights, each with the same parts of it: as many parts more
+      are measured at the same time, with the same curves. Each network holds its own maps.
 
   Returns:
     Curves whose first point is (0, 0), the same on all processes.
   """
-  flat = flatten_model(model)
   rank, nb_ranks = distributed.shard()
   most = nb_scanned(model, parts, nested.size(images))
-  mine = nested.rows(nested.rows(images, slice(most)), slice(rank, None, nb_ranks))
-  frontier, nb_mine = Frontier(flat, mine), nested.size(mine)
-
-  def outputs() -> Any:
-    found = frontier.peek(set(flat.outputs))
-    whole = {number: maps.whole().astype(np.float32) for number, maps in found.items()}
-    return outputs_of(flat, whole)
-
-  whole = outputs()
-
-  def divergence(now: Any) -> float:
-    divergences = task.divergence(whole, now)
-    total, count = distributed.sum(divergences.sum(dtype=np.float64), float(nb_mine))
-    return max(float(total / count), 0.0)
-
-  def goodness(now: Any) -> float:
-    wanted = nested.rows(nested.rows(targets, slice(most)), slice(rank, None, nb_ranks))
-    return evaluate_function(lambda outputs: outputs, [(now, wanted)], task).score.goodness
-
-  best = None if targets is None else goodness(whole)
+  inputs, wanted = (
+    None if one is None else nested.rows(nested.rows(one, slice(most)), slice(rank, None, nb_ranks))
+    for one in (images, targets)
+  )
+  networks = [(model, parts), *further]
+  workers = Workers([_Scanned(*network, inputs, task, wanted) for network in networks])
+  names = [part.name for part in _in_order(parts)]
   curves: dict[str, Curve] = {}
-  for number, part in enumerate(sorted(parts, key=lambda part: part.start), 1):
-    frontier.advance(part.start)
-    curve = [(0.0, 0.0)]
+  for number, (name, curve) in enumerate(
+    zip(names, workers.map(range(len(names))), strict=True), 1
+  ):
+    curves[name] = curve
+    if progress is not None:
+      progress(number, len(names), name, curve)
+  return curves
+
+
+def _in_order(parts: Sequence[Part]) -> list[Part]:
+  return sorted(parts, key=lambda part: part.start)
+
+
+class _Scanned:
+  """A network of which some parts are measured, in its order; others may measure the rest."""
+
+  def __init__(
+    self, model: keras.Model, parts: Sequence[Part], inputs: Any, task: Task, targets: Any
+  ) -> None:
+    """Runs the whole network; see `scan` for the arguments, of which each process has its share."""
+    self._flat, self._parts, self._task = flatten_model(model), _in_order(parts), task
+    self._frontier, self._size = Frontier(self._flat, inputs), float(nested.size(inputs))
+    self._targets, self._passed = targets, 0
+    self._whole = self._outputs()
+    self._best = None if targets is None else self._goodness(self._whole)
+
+  def __call__(self, number: int) -> Curve:
+    """The curve of a part, by its number in the order of the network."""
+    for part in self._parts[self._passed : number + 1]:  # Maps are rounded at each start.
+      self._frontier.advance(part.start)
+    self._passed = number + 1
+    part, curve = self._parts[number], [(0.0, 0.0)]
     for share, prune in part.points:
       prune()
-      now = outputs()
-      tally.scored(nb_mine * nb_ranks)
-      curve.append((float(share), divergence(now) if best is None else best - goodness(now)))
+      curve.append((float(share), self._lost()))
     part.restore()
-    curves[part.name] = curve
-    if progress is not None:
-      progress(number, len(parts), part.name, curve)
-  return curves
+    return curve
+
+  def _lost(self) -> float:
+    now = self._outputs()
+    tally.scored(int(self._size) * distributed.size())
+    if self._best is not None:
+      return self._best - self._goodness(now)
+    divergences = self._task.divergence(self._whole, now)
+    total, count = distributed.sum(divergences.sum(dtype=np.float64), self._size)
+    return max(float(total / count), 0.0)
+
+  def _outputs(self) -> Any:
+    found = self._frontier.peek(set(self._flat.outputs))
+    whole = {number: maps.whole().astype(np.float32) for number, maps in found.items()}
+    return outputs_of(self._flat, whole)
+
+  def _goodness(self, now: Any) -> float:
+    batches = [(now, self._targets)]
+    return evaluate_function(lambda outputs: outputs, batches, self._task).score.goodness
 
 
 def describe(curve: Curve) -> str:

@@ -59,7 +59,7 @@ class Trial:
 def search(
   names: Sequence[str],
   propose: Callable[[Mapping[str, float]], Candidate],
-  reward: Callable[[Candidate], float] | Workers[Candidate],
+  reward: Callable[[Candidate], float] | Workers[Candidate, float],
   path: Path,
   *,
   nb_trials: int,

@@ -15,34 +15,35 @@ from secateurs.utils.training.models.random_layers import draws
 from secateurs.utils.training.models.weights import leaf_layers
 
 T = TypeVar('T')
+R = TypeVar('R')
 
 
-class Workers(Generic[T]):
+class Workers(Generic[T, R]):
   """Some judges of candidates, each with a separate network.
 
   Judges run in threads: sums over feature maps are held once, and TensorFlow and LAPACK release
   Python's lock. What a judge gives must follow from the candidate alone, so that it does not matter
-  which one is asked.
+  which one is asked. Each is asked in the candidates' order.
   """
 
-  def __init__(self, judges: Sequence[Callable[[T], float]]) -> None:
+  def __init__(self, judges: Sequence[Callable[[T], R]]) -> None:
     """`judges`: at least one; they share nothing that judging changes."""
     self._judges = list(judges)
 
-  def __call__(self, candidate: T) -> float:
+  def __call__(self, candidate: T) -> R:
     """What the first judge gives for one candidate."""
     return self._judges[0](candidate)
 
-  def map(self, candidates: Sequence[T]) -> Iterator[float]:
+  def map(self, candidates: Sequence[T]) -> Iterator[R]:
     """What judges give for candidates, in the candidates' order, as soon as it is known."""
     if len(self._judges) == 1 or len(candidates) < 2:
       yield from map(self._judges[0], candidates)
       return
-    free: queue.SimpleQueue[Callable[[T], float]] = queue.SimpleQueue()
+    free: queue.SimpleQueue[Callable[[T], R]] = queue.SimpleQueue()
     for judge in self._judges:
       free.put(judge)
 
-    def judged(candidate: T) -> float:
+    def judged(candidate: T) -> R:
       judge = free.get()
       try:
         return judge(candidate)
@@ -56,20 +57,21 @@ class Workers(Generic[T]):
       pool.shutdown(cancel_futures=True)
 
 
-def require_alike(jobs: int, flag: str, model: keras.Model) -> None:
-  """Checks that candidates that are trained give the same whichever network they are trained on.
+def require_alike(jobs: int, flag: str, model: keras.Model | None) -> None:
+  """Checks that candidates give the same whichever network they are trained and judged on.
 
   Args:
     jobs: candidates at the same time.
     flag: that said so.
-    model: the network.
+    model: the network, where candidates are trained; None where they are only judged.
 
   Raises:
     UserError: there are several processes, too, or layers draw numbers while they train, which go on
       from one candidate of a network to the next.
   """
   require_one_process(jobs, flag)
-  drawing = [layer.name for layer in leaf_layers(model) if draws(layer)]
+  layers = [] if model is None else leaf_layers(model)
+  drawing = [layer.name for layer in layers if draws(layer)]
   if jobs > 1 and drawing:
     raise UserError(
       f'--{flag} {jobs} trains candidates on networks of their own, but {drawing[0]} draws random '

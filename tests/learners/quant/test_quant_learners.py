@@ -61,11 +61,11 @@ class Killed(BaseException):
 def test_a_search_resumes_and_is_reported(make, baseline, monkeypatch):
   config = {'equivalent_bits': 4.0, 'enbl_search': True, 'nb_iters_ft': 2, 'nb_smpls_scan': 200}
 
-  def started(folder):
-    run = {'warm_start_path': baseline}
-    return make('uniform-quant', folder, run=run, nb_rlouts=4, nb_rlouts_min=2, **config)
+  def started(folder, jobs=1):
+    given = config | {'nb_rlouts': 4, 'nb_rlouts_min': 2, 'jobs': jobs}
+    return make('uniform-quant', folder, run={'warm_start_path': baseline}, **given)
 
-  whole = started('whole')
+  whole = started('whole', jobs=2)  # The same search as one after another.
   whole.run_phases(until='allocate')
   goodness, judged, most = Judge.goodness, [], 2
 
@@ -89,6 +89,7 @@ def test_a_search_resumes_and_is_reported(make, baseline, monkeypatch):
   assert search['reward'] == max(judged)
   assert search['reward_by_curves'] == judged[0]
   assert result.report['extra']['bits'] == whole.state.bits
+  assert learner.state.divergence == whole.state.divergence
   assert learner.files.trials.read_text() == whole.files.trials.read_text()
 
 

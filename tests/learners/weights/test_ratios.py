@@ -199,13 +199,18 @@ def test_the_scan_gives_losses_of_one_pruned_kernel_and_restores_it():
   kernels = {name: tf.Variable(rng.normal(size=(10, 10))) for name in 'ab'}
   before = {name: kernel.numpy() for name, kernel in kernels.items()}
 
-  def loss():
+  def loss(kernels=kernels):
     """By how much the kernels differ from what they were; `b` counts ten times."""
     lost = {name: float(np.sum((before[name] - kernels[name].numpy()) ** 2)) for name in 'ab'}
     return lost['a'] + 10 * lost['b']
 
+  def own():
+    copies = {name: tf.Variable(kernel) for name, kernel in before.items()}
+    return copies, lambda: loss(copies)
+
   for by_sigma in (False, True):
     curves = scan(kernels, loss, Unstructured(), by_sigma=by_sigma)
+    assert scan(*own(), Unstructured(), by_sigma=by_sigma, further=[own()]) == curves
     for name in 'ab':
       np.testing.assert_array_equal(kernels[name].numpy(), before[name])
       assert curves[name][0] == (0.0, 0.0)

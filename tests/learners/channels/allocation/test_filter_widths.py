@@ -5,7 +5,7 @@ import time
 
 import numpy as np
 import pytest
-from networks import branched_net, randomize, residual_net
+from networks import branched_net, randomize, residual_net, twin
 
 from secateurs.learners.channels.allocation import filter_scan, solvers
 from secateurs.learners.channels.allocation.choices import Choices
@@ -146,6 +146,14 @@ def test_a_masked_scan_is_the_score_of_masked_networks():
   found = divergence.scan(model, parts, x, task, targets=labels)
   for one, other in zip(before, model.get_weights(), strict=True):
     np.testing.assert_array_equal(one, other)
+  other = ranked.graph.again(twin(model))
+  further = [(other.model, filter_scan.masked_parts(other, ranked.units, ranked.keys))]
+  lines = []
+  again = divergence.scan(
+    model, parts, x, task, lambda *line: lines.append(line[0]), labels, further
+  )
+  assert again == found
+  assert lines == list(range(1, len(parts) + 1))
   whole = (model(x).numpy().argmax(axis=1) == labels).mean()
   for unit in ranked.units:
     for share, drop in found[unit.name][1:]:

@@ -103,6 +103,7 @@ def test_several_processes_judge_candidates_together(monkeypatch):
 def test_networks_that_draw_numbers_train_candidates_one_by_one():
   model = tf_keras.Sequential([tf_keras.Input((2,)), tf_keras.layers.Dropout(0.5, name='drop')])
   require_alike(1, 'fp_jobs', model)
+  require_alike(2, 'fp_jobs', None)  # Judged without any training.
   with pytest.raises(UserError, match=r'--fp_jobs 2 trains .* but drop draws .*: leave out --fp_j'):
     require_alike(2, 'fp_jobs', model)
 
