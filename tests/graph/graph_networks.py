@@ -34,6 +34,17 @@ def shufflenet_v2(side=8, width=16, nb_units=2):
   return keras.Model(image, L.Dense(4, name='head')(L.GlobalAveragePooling2D()(x)))
 
 
+def shuffle_of_four(side=8, width=16, nb_units=1):
+  """Four branches, of which three pass through a convolution, shuffled after every unit."""
+  image = keras.Input((side, side, 3))
+  x = L.Concatenate()([unit(image, width, 3, f'branch{number}') for number in range(4)])
+  for number in range(nb_units):
+    first, *parts = tf.split(channel_shuffle(x, groups=4), 4, axis=-1)
+    parts = [unit(part, width, 3, f'u{number}{name}') for name, part in zip('abc', parts)]
+    x = L.Concatenate()([first, *parts])
+  return keras.Model(image, L.Dense(4, name='head')(L.GlobalAveragePooling2D()(x)))
+
+
 def res2net(side=8, width=16, scale=4):
   """A bottleneck whose middle is a ladder of narrow convolutions over a split."""
   image = keras.Input((side, side, 3))

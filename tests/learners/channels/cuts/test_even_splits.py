@@ -12,10 +12,10 @@ from secateurs.utils.deploy.runtime.operators import operators_of
 from secateurs.utils.graph import ChannelGraph, slice_model
 
 sys.path.insert(0, str(Path(__file__).parents[3] / 'graph'))
-from graph_networks import res2net, shufflenet_v2
+from graph_networks import res2net, shuffle_of_four, shufflenet_v2
 
 
-@pytest.fixture(scope='module', params=[shufflenet_v2, res2net])
+@pytest.fixture(scope='module', params=[shufflenet_v2, res2net, shuffle_of_four])
 def split_network(request):
   model = request.param()
   graph = ChannelGraph(model)
@@ -43,11 +43,17 @@ def test_parts_are_equal_and_little_else_changes(split_network, tmp_path):
   kept = {name: np.flatnonzero(mask).tolist() for name, mask in found.items()}
   small = slice_model(graph, keep_of(units, kept))
   export_model(small, tmp_path / 'm', formats=('tflite',))
-  kinds = operators_of(tmp_path / 'm.tflite').kinds
-  assert 'SPLIT' in kinds
+  kinds, before = operators_of(tmp_path / 'm.tflite').kinds, equal_splits(graph)
+  assert [len(one) for one in equal_splits(ChannelGraph(small))] == [len(one) for one in before]
+  assert kinds['SPLIT'] == len(before)
   assert 'SPLIT_V' not in kinds
   again = evened(graph, units, found, keys)
   assert all(np.array_equal(again[name], found[name]) for name in found)
+
+
+def test_splits_into_four_parts_are_found():
+  parts = equal_splits(ChannelGraph(shuffle_of_four()))
+  assert [[len(one) for one in found] for found in parts] == [[16] * 4]
 
 
 def test_what_has_gone_and_what_must_stay(split_network):
