@@ -39,14 +39,14 @@ from secateurs.learners.run.training.trials import require_optuna
 from secateurs.learners.run.training.workers import require_alike
 from secateurs.learners.run.zeros import nonzeros
 from secateurs.learners.weights.allocation import MeasuredAllocation, Site
-from secateurs.learners.weights.chosen_layers import prunable_names, with_rules
+from secateurs.learners.weights.chosen_layers import prunable_kernels, with_rules
 from secateurs.learners.weights.configs import WsConfig
 from secateurs.learners.weights.planned import plan_to_apply
-from secateurs.learners.weights.ratios import dense_kernels, heuristic, uniform
+from secateurs.learners.weights.ratios import heuristic, uniform
 from secateurs.learners.weights.rearranged import KERNELS_NOTE, sort_channels
 from secateurs.learners.weights.schedule import round_density
 from secateurs.learners.weights.state import WsState
-from secateurs.learners.weights.xnnpack import XNNPACK_NOTE, xnnpack_kernels
+from secateurs.learners.weights.xnnpack import XNNPACK_NOTE
 from secateurs.utils.deploy import UNSTRUCTURED_NOTE
 from secateurs.utils.errors import UserError
 from secateurs.utils.training.engine.events import Event
@@ -106,21 +106,7 @@ class WeightSparseLearner(CompressionLearner):
 
   def prunable(self, model: keras.Model) -> dict[str, tf.Variable]:
     """The kernels that are made sparse: all that the pattern and the policy fit, but the smallest."""
-    config = self.config
-    kernels = kernels_by_name(model)
-    if config.policy == 'xnnpack':
-      chosen = xnnpack_kernels(model, kernels)
-    else:
-      sizes = {name: int(np.prod(kernel.shape)) for name, kernel in kernels.items()}
-      chosen = set(kernels) - dense_kernels(sizes, config.dense_share)
-    chosen = prunable_names(self.settings, kernels) & set(chosen)
-    found = {n: k for n, k in kernels.items() if n in chosen and config.zeros.fits(tuple(k.shape))}
-    if not found:
-      raise UserError(
-        f'No kernel of {self.helper.net} can have zeros in the pattern {config.zeros.name}: choose '
-        'smaller blocks.'
-      )
-    return found
+    return prunable_kernels(self.settings, self.config, model)
 
   def extra_variables(self) -> Mapping[str, tf.Variable]:
     """Masks, and the last values of masked weights."""

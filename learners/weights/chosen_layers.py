@@ -1,23 +1,50 @@
-"""Applies `--layers` to kernels: which may have zeros, and how many weights stay."""
+"""Which kernels may have zeros, by flags and `--layers`, and how many of their weights stay."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+import math
+from collections.abc import Mapping
+
+import tensorflow as tf
+import tf_keras as keras
 
 from secateurs.learners.run.console import say
 from secateurs.learners.run.layer_choice import LayerRule
 from secateurs.learners.run.settings import Settings
+from secateurs.learners.weights.configs import WsConfig
+from secateurs.learners.weights.ratios import dense_kernels
+from secateurs.learners.weights.xnnpack import xnnpack_kernels
+from secateurs.utils.errors import UserError
 from secateurs.utils.graph.groups.table import columns
+from secateurs.utils.training.models.weights import kernels_by_name
 
 
-def prunable_names(settings: Settings, names: Collection[str]) -> set[str]:
-  """The kernels that may have zeros.
+def prunable_kernels(
+  settings: Settings, config: WsConfig, model: keras.Model
+) -> dict[str, tf.Variable]:
+  """The kernels that are made sparse, by name: what the pattern and the policy fit, but the smallest.
 
   Raises:
-    UserError: a pattern fits no kernel's layer.
+    UserError: there is none, or a pattern of `--layers` fits no kernel's layer.
   """
-  settings.layers.require([_layer(name) for name in names], settings.helper.net)
-  return {name for name in names if not _rule(settings, name).skip}
+  kernels = kernels_by_name(model)
+  if config.policy == 'xnnpack':
+    chosen = set(xnnpack_kernels(model, kernels))
+  else:
+    sizes = {name: math.prod(kernel.shape) for name, kernel in kernels.items()}
+    chosen = set(kernels) - dense_kernels(sizes, config.dense_share)
+  settings.layers.require([_layer(name) for name in kernels], settings.helper.net)
+  found = {
+    name: kernel
+    for name, kernel in kernels.items()
+    if name in chosen and not _rule(settings, name).skip and config.zeros.fits(tuple(kernel.shape))
+  }
+  if not found:
+    raise UserError(
+      f'No kernel of {settings.helper.net} can have zeros in the pattern {config.zeros.name}: choose '
+      'smaller blocks.'
+    )
+  return found
 
 
 def with_rules(
