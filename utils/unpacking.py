@@ -49,9 +49,11 @@ def inflated(data: bytes, limit: int) -> bytes:
     limit: the most bytes that may come of it.
 
   Raises:
-    ValueError: more come.
+    ValueError: more come, or the limit is below zero.
     zlib.error: it is damaged.
   """
+  if limit < 0:  # zlib takes -1 + 1 for no limit.
+    raise ValueError(f'{limit} is no number of bytes')
   unpacker = zlib.decompressobj()
   found = unpacker.decompress(data, limit + 1)
   if len(found) > limit:

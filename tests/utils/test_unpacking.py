@@ -101,6 +101,26 @@ def test_packed_networks_of_strangers():
   with pytest.raises(UserError, match=r'The file holds .* MB when it is unpacked'):
     unpack(changed(content, huge))
 
+  for change in (
+    {'shape': [-1], 'type': '|i1'},
+    {'shape': ['4', 2]},
+    {'shape': 4},
+    {'type': '<U1000000'},
+    {'type': 'nonsense'},
+    {'bytes': 4, 'buckets': ['split', 0, 1]},
+    {'bytes': 4, 'buckets': ['split', 256]},
+    {'bytes': -4, 'buckets': ['layer', 256, 1]},
+    {'bytes': 4, 'buckets': ['channel', 256, 9]},
+    {'bytes': 4, 'buckets': ['split', 1 << 60, 1]},
+  ):
+    with pytest.raises(UserError, match='The file cannot be decoded'):
+      unpack(changed(content, lambda header, change=change: header['weights'][0].update(change)))
+  for key, value in (('weights', None), ('others', -1), ('others', 'x')):
+    with pytest.raises(UserError, match='The file cannot be decoded'):
+      unpack(changed(content, lambda header, key=key, value=value: header.update({key: value})))
+  with pytest.raises(UserError, match='holds no network that tf_keras can build'):
+    unpack(changed(content, lambda header: header.update(network=[]))).model()
+
   def runs_code(header):
     dense = header['network']['config']['layers'][1]['config']
     dense['activation'] = {'module': 'os', 'class_name': 'function', 'config': 'system'}
@@ -116,3 +136,5 @@ def test_no_more_is_inflated_than_was_expected():
     inflated(data, 999)
   with pytest.raises(zlib.error, match='it is cut off'):
     inflated(data[:-6], 1000)
+  with pytest.raises(ValueError, match='-1 is no number of bytes'):
+    inflated(data, -1)

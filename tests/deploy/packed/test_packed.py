@@ -4,6 +4,7 @@ import heapq
 import struct
 import subprocess
 import sys
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from secateurs.utils.buckets import Buckets
 from secateurs.utils.deploy.packed import gaps, halves, huffman, kernels, streams
+from secateurs.utils.deploy.packed.cli import main
 from secateurs.utils.deploy.packed.network import pack, read, unpack
 from secateurs.utils.errors import UserError
 from secateurs.utils.model_files import load_model
@@ -68,10 +70,54 @@ def test_streams_longer_than_a_block(coder):
   symbols = np.random.default_rng(0).geometric(0.3, 3 * huffman.BLOCK + 5).clip(max=17)
   data = streams.write(symbols, 18, coder)
   reader = streams.Reader(data + b'x')
-  np.testing.assert_array_equal(reader.symbols(), symbols)
+  np.testing.assert_array_equal(reader.symbols(len(symbols)), symbols)
+  assert len(data) == streams.nb_bytes(symbols, 18, coder)
   assert reader.take(1) == b'x'
   with pytest.raises(ValueError, match='end too early'):
-    streams.Reader(data[:-1]).symbols()
+    streams.Reader(data[:-1]).symbols(len(symbols))
+  with pytest.raises(ValueError, match='where there can be 9'):
+    streams.Reader(data).symbols(9)
+
+
+@pytest.mark.parametrize('rest', [0, 1, 3])
+def test_codes_are_made_in_pieces(rest, monkeypatch):
+  symbols = np.random.default_rng(0).integers(0, 9, 3 * huffman.BLOCK + rest).clip(min=4)
+  whole = streams.write(symbols, 9, streams.HUFFMAN), streams.write(symbols, 9, streams.FIXED)
+  monkeypatch.setattr(huffman, '_PIECE', huffman.BLOCK)
+  monkeypatch.setattr(streams, '_PIECE', 8)
+  assert whole == tuple(streams.write(symbols, 9, one) for one in (streams.HUFFMAN, streams.FIXED))
+
+
+@pytest.mark.parametrize(
+  'data',
+  [
+    struct.pack('<BIB', streams.FIXED, 1 << 22, 0),  # No bits for four million symbols.
+    struct.pack('<BIB', streams.FIXED, 1, 255) + bytes(32),
+    # A thousand blocks of no bits.
+    struct.pack('<BIH', streams.HUFFMAN, 1 << 22, 1) + b'\x10' + bytes(2 << 10) + bytes(4),
+  ],
+)
+def test_streams_that_say_more_than_they_hold_are_refused_before_they_are_made(data):
+  tracemalloc.start()
+  with pytest.raises(ValueError, match=r'is no number of bits|do not fit'):
+    streams.Reader(data).symbols(1 << 22)
+  most = tracemalloc.get_traced_memory()[1]
+  tracemalloc.stop()
+  assert most < 1 << 20
+
+
+def test_writing_a_kernel_takes_no_many_times_its_bytes():
+  kernel = np.random.default_rng(0).integers(-9, 9, (1 << 10, 1 << 9)).astype(np.float32)
+  buckets = Buckets(kernel.shape)
+  tracemalloc.start()
+  data = kernels.write(kernel, buckets, kernels.ALL)
+  written = tracemalloc.get_traced_memory()[1]
+  tracemalloc.reset_peak()
+  kernels.read(data, buckets)
+  most = tracemalloc.get_traced_memory()[1]
+  tracemalloc.stop()
+  assert written < 16 * kernel.nbytes
+  assert most < 10 * kernel.nbytes
 
 
 @settings(max_examples=40, deadline=None)
@@ -144,7 +190,7 @@ def test_a_network_comes_back(model, content):
   np.testing.assert_array_equal(model(x).numpy(), again(x).numpy())
 
 
-def test_the_command_gives_the_keras_file_back(model, content, tmp_path):
+def test_the_command_gives_the_keras_file_back(model, content, tmp_path, capsys):
   (tmp_path / 'net.dc').write_bytes(content)
   command = [sys.executable, '-m', 'secateurs.utils.deploy.packed']
   done = subprocess.run(
@@ -155,6 +201,11 @@ def test_the_command_gives_the_keras_file_back(model, content, tmp_path):
     model.get_weights(), load_model(tmp_path / 'net.keras').get_weights(), strict=True
   ):
     np.testing.assert_array_equal(one, other)
+  before = (tmp_path / 'net.keras').read_bytes()
+  with pytest.raises(SystemExit):
+    main([str(tmp_path / 'net.dc')])
+  assert 'net.keras exists already: name the file to write' in capsys.readouterr().err
+  assert (tmp_path / 'net.keras').read_bytes() == before
 
 
 @pytest.mark.parametrize(

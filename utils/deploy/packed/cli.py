@@ -18,11 +18,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     description='Gives the .keras file of a packed network back.',
   )
   parser.add_argument('packed', help='file that ends in .dc')
-  parser.add_argument('keras', nargs='?', help='file to write; default: beside it, ending .keras')
+  parser.add_argument('keras', nargs='?', help='file to write; default: a new one beside it')
   given = parser.parse_args(argv)
   target = Path(given.keras or Path(given.packed).with_suffix('.keras'))
-  quiet_tensorflow()
   try:
+    if given.keras is None and target.exists():
+      raise UserError(
+        f'{target} exists already: name the file to write, as the word after {given.packed}.'
+      )
+    quiet_tensorflow()
     from secateurs.utils.deploy.packed.network import read
     from secateurs.utils.graph import save_model
 

@@ -27,7 +27,7 @@ def from_gaps(symbols: np.ndarray, bits: int, size: int) -> np.ndarray:
   """
   most = 2**bits - 1
   is_weight = symbols != most
-  places = np.cumsum(np.where(is_weight, symbols + 1, most)) - 1
+  places = np.cumsum(np.where(is_weight, np.asarray(symbols, np.int64) + 1, most)) - 1
   if len(places) and places[-1] >= size:
     raise ValueError('The gaps reach past the end of the kernel.')
   nonzero = np.zeros(size, bool)

@@ -13,6 +13,7 @@ import numpy as np
 
 BLOCK = 4096
 MAX_LENGTH = 15
+_PIECE = 256 * BLOCK  # Symbols whose bits are made at once.
 """The longest code, so that the bits of a block are counted in 16 bits."""
 
 
@@ -72,41 +73,54 @@ def encode(symbols: np.ndarray, lengths: np.ndarray) -> tuple[bytes, np.ndarray]
   order, codes = _canonical(lengths)
   by_symbol = np.zeros(len(lengths), np.int64)
   by_symbol[order] = codes
-  width = lengths.astype(np.int64)[symbols]
+  parts, blocks, rest = [], [np.zeros(0, np.uint16)], np.zeros(0, np.uint8)
+  for begin in range(0, len(symbols), _PIECE):
+    piece = symbols[begin : begin + _PIECE]
+    width = lengths.astype(np.int64)[piece]
+    bits = np.append(rest, _bits(by_symbol[piece], width))
+    whole = len(bits) - len(bits) % 8
+    parts.append(np.packbits(bits[:whole]).tobytes())
+    rest = bits[whole:]
+    blocks.append(np.add.reduceat(width, np.arange(0, len(width), BLOCK)).astype(np.uint16))
+  return b''.join(parts) + np.packbits(rest).tobytes(), np.concatenate(blocks)
+
+
+def _bits(codes: np.ndarray, width: np.ndarray) -> np.ndarray:
+  """The first `width` bits of codes of MAX_LENGTH bits, one after the other."""
   starts = np.cumsum(width) - width
-  total = int(width.sum())
-  bits = np.zeros(total, np.uint8)
+  bits = np.zeros(int(width.sum()), np.uint8)
   for place in range(MAX_LENGTH):
     long_enough = width > place
-    digits = by_symbol[symbols[long_enough]] >> (MAX_LENGTH - 1 - place) & 1
+    digits = codes[long_enough] >> (MAX_LENGTH - 1 - place) & 1
     bits[starts[long_enough] + place] = digits
-  blocks = np.add.reduceat(width, np.arange(0, len(width), BLOCK)) if len(width) else width
-  return np.packbits(bits).tobytes(), blocks.astype(np.uint16)
+  return bits
 
 
 def decode(data: bytes, blocks: np.ndarray, lengths: np.ndarray, count: int) -> np.ndarray:
-  """`count` symbols again; `encode` turned round.
+  """`count` symbols again, uint16; `encode` turned round.
 
   Raises:
     ValueError: the bits are not those of so many symbols.
   """
   if not count:
-    return np.zeros(0, np.int64)
+    return np.zeros(0, np.uint16)
   order, codes = _canonical(lengths)
   blocks = np.asarray(blocks, np.int64)
-  if not len(order) or len(blocks) != -(-count // BLOCK) or blocks.sum() > 8 * len(data):
+  sizes = np.minimum(count - np.arange(len(blocks)) * BLOCK, BLOCK)
+  fits = len(blocks) == -(-count // BLOCK) and (blocks >= sizes).all()
+  if not len(order) or not fits or blocks.sum() > 8 * len(data):
     raise ValueError('The bits do not fit the number of symbols.')
   # Three bytes hold any code wherever it starts; the last ones may read past the end.
-  raw = np.frombuffer(data + b'\0\0\0', np.uint8).astype(np.int64)
+  raw = np.frombuffer(data + b'\0\0\0', np.uint8)
   ends = np.cumsum(blocks)
   places = ends - blocks
-  sizes = np.minimum(count - np.arange(len(blocks)) * BLOCK, BLOCK)
-  found = np.zeros((len(blocks), BLOCK), np.int64)
+  found = np.zeros((len(blocks), BLOCK), np.uint16)
   widths = lengths.astype(np.int64)
   for number in range(int(sizes.max())):
     alive = sizes > number
     at = np.minimum(places[alive] >> 3, len(data))
-    window = (raw[at] << 16) | (raw[at + 1] << 8) | raw[at + 2]
+    first, second, third = (raw[at + byte].astype(np.int64) for byte in range(3))
+    window = (first << 16) | (second << 8) | third
     peek = (window >> (24 - MAX_LENGTH - (places[alive] & 7))) & ((1 << MAX_LENGTH) - 1)
     symbols = order[np.searchsorted(codes, peek, side='right') - 1]
     found[alive, number] = symbols

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 import os
 import struct
 import zlib
@@ -24,15 +23,27 @@ import numpy as np
 import tf_keras as keras
 
 from secateurs.utils.buckets import Buckets
-from secateurs.utils.deploy.packed import kernels
+from secateurs.utils.deploy.packed import entries, kernels
 from secateurs.utils.deploy.packed.halves import are_halves, in_halves
 from secateurs.utils.errors import UserError
+from secateurs.utils.model_files import first_line
 from secateurs.utils.unpacking import inflated, require_room
 from secateurs.utils.untrusted import refuse_config
 
 MAGIC = b'SECDC1'
 _HEAD = '<6sIQ'
-_MAX_HEADER = 256 << 20
+_MAX_HEADER = 32 << 20
+_BYTES_PARSED = 24  # The most that a character of JSON takes as objects of Python, about.
+_BYTES_DECODED = 32  # What each weight of a kernel takes while it is decoded, about.
+_DAMAGED = (
+  ValueError,
+  LookupError,
+  TypeError,
+  AttributeError,
+  ArithmeticError,
+  MemoryError,
+  RecursionError,
+)
 _REMEDY = 'give a .dc file that this program wrote, or run the export again'
 
 
@@ -54,7 +65,7 @@ def pack(
   bare = keras.Model(model._nested_inputs, model._nested_outputs, name=model.name)
   values = {weight.ref(): weight.numpy() for weight in model.weights}
   coded = {model.weights[place].ref(): kind for place, kind in buckets.items()}
-  entries, parts, others = [], [], []
+  described, parts, others = [], [], []
   for weight in bare.weights:
     value, kind = values[weight.ref()], coded.get(weight.ref())
     value = in_halves(value) if rounding else value
@@ -69,12 +80,12 @@ def pack(
       if stage == kernels.ALL and are_halves(value):
         value, entry['half'] = value.astype(np.float16), 1
       others.append(_by_place(value))
-    entries.append(entry)
+    described.append(entry)
   rest = b''.join(others)
   deflated = zlib.compress(rest, 9)
   header = {
     'network': keras.saving.serialize_keras_object(bare),
-    'weights': entries,
+    'weights': described,
     'others': len(deflated),
     'by_place': 1,
   }
@@ -85,15 +96,25 @@ def pack(
 
 @dataclasses.dataclass(frozen=True)
 class Packed:
-  """What a .dc file holds: the network's config, and its weights in order."""
+  """What a .dc file holds: the network's config, and its weights in order; `name` for messages."""
 
   network: dict[str, Any]
   weights: list[np.ndarray]
+  name: str | os.PathLike
 
   def model(self) -> keras.Model:
-    """The network with its weights."""
-    model = keras.saving.deserialize_keras_object(self.network, safe_mode=True)
-    model.set_weights(self.weights)
+    """The network with its weights.
+
+    Raises:
+      UserError: the config is no network, or one of other weights.
+    """
+    try:
+      model = keras.saving.deserialize_keras_object(self.network, safe_mode=True)
+      model.set_weights(self.weights)
+    except Exception as error:  # Keras raises many types for what it cannot read.
+      raise UserError(
+        f'{self.name} holds no network that tf_keras can build ({first_line(error)}): {_REMEDY}.'
+      ) from error
     return model
 
 
@@ -122,54 +143,41 @@ def unpack(content: bytes, name: str | os.PathLike = 'The file') -> Packed:
     found = _parsed(body, name)
   except UserError:
     raise
-  except (ValueError, KeyError, struct.error, zlib.error) as error:
-    raise UserError(f'{name} cannot be decoded ({error}): {_REMEDY}.') from error
+  except (*_DAMAGED, struct.error, zlib.error) as error:
+    raise UserError(f'{name} cannot be decoded ({first_line(error)}): {_REMEDY}.') from error
   refuse_config(found.network, name)
   return found
 
 
 def _parsed(body: bytes, name: str | os.PathLike) -> Packed:
   (length,) = struct.unpack('<I', body[:4])
-  header = json.loads(inflated(body[4 : 4 + length], _MAX_HEADER))
+  text = inflated(body[4 : 4 + length], _MAX_HEADER)
+  require_room(_BYTES_PARSED * len(text), name)
+  header = json.loads(text)
   place, found = 4 + length, []
-  entries = header['weights']
-  require_room(sum(map(_nb_bytes, entries)), name)
-  others = sum(_nb_stored(entry) for entry in entries if 'bytes' not in entry)
-  rest = inflated(body[len(body) - header['others'] :], others)
+  weights = [entries.parsed(entry) for entry in header['weights']]
+  largest = max((one.size for one in weights if one.buckets is not None), default=0)
+  require_room(sum(one.nb_bytes for one in weights) + _BYTES_DECODED * largest, name)
+  others = entries.whole(header['others'], 'number of bytes')
+  rest = inflated(body[len(body) - others :], sum(one.nb_stored for one in weights))
   taken = 0
-  for entry in entries:
-    shape = tuple(entry['shape'])
-    if 'bytes' in entry:
-      part = body[place : place + entry['bytes']]
-      place += entry['bytes']
-      found.append(kernels.read(part, Buckets(shape, *entry['buckets'])))
+  for one in weights:
+    if one.buckets is not None:
+      found.append(kernels.read(body[place : place + one.coded], one.buckets))
+      place += one.coded
     else:
-      stored, nb_bytes = _stored(entry), _nb_stored(entry)
-      data = rest[taken : taken + nb_bytes]
+      data = rest[taken : taken + one.nb_stored]
       if header.get('by_place'):  # Files of the first edition have none.
-        data = np.frombuffer(data, np.uint8).reshape(stored.itemsize, -1).T.tobytes()
-      found.append(np.frombuffer(data, stored).reshape(shape).astype(entry['type'], copy=False))
-      taken += nb_bytes
-  return Packed(header['network'], found)
+        data = np.frombuffer(data, np.uint8).reshape(one.stored.itemsize, -1).T.tobytes()
+      values = np.frombuffer(data, one.stored).reshape(one.shape)
+      found.append(values.astype(one.type, copy=False))
+      taken += one.nb_stored
+  return Packed(header['network'], found, name)
 
 
 def _by_place(value: np.ndarray) -> bytes:
   """First bytes of all values, then second ones, and so on: equal ones are nearer to each other."""
   return np.frombuffer(value.tobytes(), np.uint8).reshape(-1, value.itemsize).T.tobytes()
-
-
-def _stored(entry: dict[str, Any]) -> np.dtype:
-  """In what type a weight that is not coded lies in the file."""
-  return np.dtype('<f2' if entry.get('half') else entry['type'])
-
-
-def _nb_stored(entry: dict[str, Any]) -> int:
-  return math.prod(entry['shape']) * _stored(entry).itemsize
-
-
-def _nb_bytes(entry: dict[str, Any]) -> int:
-  """What a weight takes, from its shape and type."""
-  return math.prod(entry['shape']) * np.dtype(entry.get('type', '<f4')).itemsize
 
 
 def read(path: str | os.PathLike) -> Packed:

@@ -16,6 +16,8 @@ import numpy as np
 from secateurs.utils.deploy.packed import huffman
 
 FIXED, HUFFMAN = 0, 1
+_MAX_BITS = 16
+_PIECE = 1 << 16  # Symbols whose bits are made at once; of any width they end with a byte.
 
 
 def write(symbols: np.ndarray, size: int, coder: int) -> bytes:
@@ -26,18 +28,35 @@ def write(symbols: np.ndarray, size: int, coder: int) -> bytes:
     size: of the alphabet, at most 65535.
     coder: FIXED or HUFFMAN.
   """
-  symbols = np.asarray(symbols, np.int64)
   if coder == FIXED:
-    bits = max(int(size - 1).bit_length(), 1)
-    digits = symbols[:, None] >> np.arange(bits - 1, -1, -1) & 1
-    packed = np.packbits(digits.astype(np.uint8).reshape(-1)).tobytes()
-    return struct.pack('<BIB', FIXED, len(symbols), bits) + packed
+    bits = _width(size)
+    pieces = [_fixed(symbols[i : i + _PIECE], bits) for i in range(0, len(symbols), _PIECE)]
+    return struct.pack('<BIB', FIXED, len(symbols), bits) + b''.join(pieces)
   lengths = huffman.code_lengths(np.bincount(symbols, minlength=size))
   codes, blocks = huffman.encode(symbols, lengths)
   halves = np.append(lengths, np.zeros(len(lengths) % 2, np.uint8)).reshape(-1, 2)
   table = (halves[:, 0] << 4 | halves[:, 1]).astype(np.uint8).tobytes()
   head = struct.pack('<BIH', HUFFMAN, len(symbols), size)
   return head + table + blocks.astype('<u2').tobytes() + struct.pack('<I', len(codes)) + codes
+
+
+def nb_bytes(symbols: np.ndarray, size: int, coder: int) -> int:
+  """How many bytes `write` would make, without making them."""
+  if coder == FIXED:
+    return struct.calcsize('<BIB') - (-len(symbols) * _width(size) // 8)
+  counts = np.bincount(symbols, minlength=size)
+  bits = int(counts @ huffman.code_lengths(counts).astype(np.int64))
+  fields = struct.calcsize('<BIH') + struct.calcsize('<I')
+  return fields - (-size // 2) - 2 * (-len(symbols) // huffman.BLOCK) - (-bits // 8)
+
+
+def _width(size: int) -> int:
+  return max(int(size - 1).bit_length(), 1)
+
+
+def _fixed(symbols: np.ndarray, bits: int) -> bytes:
+  digits = np.asarray(symbols, np.int64)[:, None] >> np.arange(bits - 1, -1, -1) & 1
+  return np.packbits(digits.astype(np.uint8).reshape(-1)).tobytes()
 
 
 class Reader:
@@ -70,18 +89,28 @@ class Reader:
     """The next float16 numbers, as float32."""
     return np.frombuffer(self.take(2 * number), '<f2').astype(np.float32)
 
-  def symbols(self) -> np.ndarray:
-    """The symbols of the next stream, int64 [n].
+  def symbols(self, most: int) -> np.ndarray:
+    """The symbols of the next stream, uint16 [n].
+
+    Args:
+      most: as many as there may be.
 
     Raises:
-      ValueError: it is damaged.
+      ValueError: it is damaged, or has more.
     """
     coder, count = self.unpack('<BI')
+    if count > most:
+      raise ValueError(f'A stream of {count} symbols came where there can be {most}.')
     if coder == FIXED:
       (bits,) = self.unpack('<B')
-      raw = np.frombuffer(self.take(-(-count * bits // 8)), np.uint8)
-      digits = np.unpackbits(raw)[: count * bits].reshape(count, bits).astype(np.int64)
-      return digits @ (1 << np.arange(bits - 1, -1, -1))
+      if not 1 <= bits <= _MAX_BITS:
+        raise ValueError(f'{bits} is no number of bits of a symbol.')
+      digits = np.unpackbits(np.frombuffer(self.take(-(-count * bits // 8)), np.uint8))
+      found = np.zeros(count, np.uint16)
+      for place in range(bits):
+        found <<= 1
+        found |= digits[place : count * bits : bits]
+      return found
     if coder != HUFFMAN:
       raise ValueError(f'{coder} is no coder.')
     (size,) = self.unpack('<H')
