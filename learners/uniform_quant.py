@@ -32,6 +32,7 @@ import tf_keras as keras
 from secateurs.learners import register
 from secateurs.learners.quant.allocation import BitAllocation, shadows
 from secateurs.learners.quant.configs import FLOAT_BITS, UqlConfig
+from secateurs.learners.quant.containers import larger_note
 from secateurs.learners.quant.state import UqlState
 from secateurs.learners.run.compression import CompressionLearner, extended
 from secateurs.learners.run.console import say
@@ -103,7 +104,7 @@ class UniformQuantLearner(CompressionLearner):
 
   def findings(self) -> Findings:
     """Bits by kernel and their mean, with what they follow from."""
-    kernels = self.prunable(self.model)
+    config, kernels = self.config, self.prunable(self.model)
     bits = self._bits(kernels)
     sizes = [int(np.prod(kernel.shape)) for kernel in kernels.values()]
     mean = float(np.average(list(bits.values()), weights=sizes))
@@ -111,13 +112,26 @@ class UniformQuantLearner(CompressionLearner):
     return extended(
       super().findings(),
       self._notes(mean),
+      requested={} if config.target_bytes is None else {'max_bytes': config.target_bytes},
       extra={
         'bits': bits,
         'mean_bits': mean,
-        'activation_bits': self.config.activation_bits,
+        'activation_bits': config.activation_bits,
         **{name: value for name, value in known.items() if value is not None},
       },
     )
+
+  def _measure(self) -> None:
+    super()._measure()
+    target, report = self.config.target_bytes, self.session.state.report
+    if target is None:
+      return
+    found = (report['compressed'].get('quant') or {}).get('bytes')
+    report['achieved']['max_bytes'] = found
+    note = larger_note(target, found)
+    if note is not None:
+      report['notes'].insert(0, note)
+      say(f'Warning: {note}')
 
   def _notes(self, mean_bits: float) -> list[str]:
     config = self.config

@@ -9,8 +9,9 @@ import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
-from secateurs.learners.quant.bits import BitTable, container, losses_of, propose, solve
+from secateurs.learners.quant.bits import BitTable, losses_of, propose, solve
 from secateurs.learners.quant.configs import UqlConfig
+from secateurs.learners.quant.containers import container_of
 from secateurs.learners.quant.grids import BinaryProjection, GridProjection, rounded_kernel
 from secateurs.learners.quant.state import UqlState
 from secateurs.learners.run.console import say
@@ -29,6 +30,7 @@ from secateurs.utils.graph.flat.walk import flatten_model
 from secateurs.utils.training import distributed
 from secateurs.utils.training.engine.loop import TrainStep
 from secateurs.utils.training.engine.shadow import ShadowWeights
+from secateurs.utils.training.models.weights import layer_kernels
 from secateurs.utils.training.tasks.objectives import TaskObjective
 
 _DIVERGED = -1e9
@@ -140,12 +142,11 @@ class BitAllocation:
     """Bytes of kernels in the file by their bits, and what all but the kernels leave of the target."""
     settings, config = self._site.settings, self._config
     model = settings.helper.task.deployable(settings.in_float32(self._site.model))
-    channels = sum(int(kernel.shape[-1]) for kernel in kernels.values())
+    layers = {kernel.ref(): layer for layer, kernel in layer_kernels(self._site.model)}
+    containers = [container_of(layers[one.ref()], one) for one in kernels.values()]
+    channels = sum(one.channels for one in containers)
     others = len(tflite_bytes(model)) - 4 * sizes.sum() + _BYTES_PER_CHANNEL * channels
-    held = [
-      [container(bits, config.symmetric, 'depthwise' not in kernel.name) for bits in self._options]
-      for kernel in kernels.values()
-    ]
+    held = [[one.bits(bits, config) for bits in self._options] for one in containers]
     return sizes[:, None] * np.array(held, float) / 8, config.target_bytes - others
 
   def _scan(self) -> None:

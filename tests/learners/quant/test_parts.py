@@ -6,6 +6,7 @@ import kmeans1d
 import numpy as np
 import pytest
 import tensorflow as tf
+import tf_keras as keras
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -13,6 +14,7 @@ from secateurs.learners.quant.bits import BitTable, container, equal, losses_of,
 from secateurs.learners.quant.clusters import codebook_of, lloyd, nearest
 from secateurs.learners.quant.codebooks import MODES, CodebookProjection
 from secateurs.learners.quant.configs import NuqlConfig, UqlConfig
+from secateurs.learners.quant.containers import container_of, larger_note
 from secateurs.learners.quant.grids import BinaryProjection, GridProjection, rounded_kernel
 from secateurs.learners.quant.pruning import quality
 from secateurs.utils.buckets import KINDS, Buckets, buckets_of
@@ -26,6 +28,7 @@ from secateurs.utils.training.models.uniform_grids import (
   rounded_tensor,
 )
 
+L = keras.layers
 RNG = np.random.default_rng(0)
 
 
@@ -230,6 +233,33 @@ def test_containers():
   assert [container(bits, True, True) for bits in (2, 4, 5, 8)] == [4, 4, 8, 8]
   assert [container(bits, False, True) for bits in (3, 4)] == [4, 8]
   assert container(2, True, False) == 8
+
+
+@pytest.mark.parametrize(
+  ('make', 'shape', 'weights', 'held', 'in_8', 'channels'),
+  [
+    (lambda: L.Conv2D(5, 3), (8, 8, 4), (3, 3, 4, 5), 4, 4, 5),
+    (lambda: L.DepthwiseConv2D(3, depth_multiplier=2), (8, 8, 4), (3, 3, 4, 2), 8, 8, 8),
+    (lambda: L.Conv2DTranspose(5, 3), (8, 8, 4), (3, 3, 5, 4), 32, 8, 5),
+    (lambda: L.Embedding(9, 4), (3,), (9, 4), 32, 8, 9),
+    (lambda: L.Conv3D(5, 3), (8, 8, 8, 4), (3, 3, 3, 4, 5), 32, 8, 5),
+  ],
+)
+def test_what_a_file_holds_kernels_in(make, shape, weights, held, in_8, channels):
+  layer = make()
+  layer.build((None, *shape))
+  found = container_of(layer, layer.weights[0])
+  assert tuple(layer.weights[0].shape) == weights
+  assert found.bits(4, UqlConfig(activation_bits=32)) == held
+  assert found.bits(4, UqlConfig()) == in_8
+  assert found.channels == channels
+  assert found.bits(4, UqlConfig(bucket_type='split')) == 8
+
+
+def test_a_file_that_is_larger_than_asked_for_is_noted():
+  assert larger_note(100, 100) is None
+  assert 'has 120 bytes, more than the 100 of --uql_target_bytes' in larger_note(100, 120)
+  assert 'There is no quantised file' in larger_note(100, None)
 
 
 def test_quality_is_the_threshold_in_standard_deviations():

@@ -49,7 +49,10 @@ def test_bits_meet_their_mean_and_the_file_holds_them(run):
 @pytest.mark.exhaustive
 def test_a_file_meets_its_bytes(run):
   _, result = run('uniform-quant', target_bytes=60_000, training={'nb_epochs_rat': 0.0})
-  assert result.report['compressed']['quant']['bytes'] <= 60_000
+  found = result.report['compressed']['quant']['bytes']
+  assert found <= 60_000
+  assert result.report['requested'] == {'max_bytes': 60_000}
+  assert result.report['achieved']['max_bytes'] == found
   with pytest.raises(UserError, match='--uql_target_bytes 9000 cannot be met'):
     run('uniform-quant', 'other', target_bytes=9000)
 

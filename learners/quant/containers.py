@@ -1,0 +1,75 @@
+"""What a kernel takes in a .tflite file of few bits: by the operator that its layer becomes."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import tensorflow as tf
+import tf_keras as keras
+
+from secateurs.learners.quant.bits import container
+from secateurs.learners.quant.configs import FLOAT_BITS, UqlConfig
+from secateurs.utils.buckets import buckets_of
+
+L = keras.layers
+# Those whose operators `utils.deploy.lowbits.writer` gives weights of few bits; subclasses that are other
+# operators are listed below.
+_FEW_BITS = (
+  L.Conv1D,
+  L.Conv2D,
+  L.DepthwiseConv1D,
+  L.DepthwiseConv2D,
+  L.SeparableConv1D,
+  L.SeparableConv2D,
+  L.Dense,
+  L.EinsumDense,
+  L.MultiHeadAttention,
+)
+_OTHERS = (L.Conv1DTranspose, L.Conv2DTranspose)
+
+
+@dataclasses.dataclass(frozen=True)
+class Container:
+  """How a file holds a kernel.
+
+  Attributes:
+    few_bits: whether its bits choose the container; else that is the one of `others`.
+    holds_4_bits: whether its operator reads weights of 4 bits.
+    channels: how many scales it has.
+  """
+
+  few_bits: bool
+  holds_4_bits: bool
+  channels: int
+
+  def bits(self, bits: int, config: UqlConfig) -> float:
+    """Bits of each weight in the file, for so many bits of its grid."""
+    if not self.few_bits:
+      return 8 if config.container_bits < FLOAT_BITS else FLOAT_BITS
+    # Several grids in one channel are none that the file has.
+    return container(bits, config.symmetric, self.holds_4_bits and config.bucket_kind != 'split')
+
+
+def larger_note(target: int, found: int | None) -> str | None:
+  """A sentence where a file is larger than it was asked for, or was not made; both in bytes."""
+  if found is None:
+    return f'There is no quantised file, which --uql_target_bytes {target} was asked for.'
+  if found <= target:
+    return None
+  return (
+    f'The quantised file has {found} bytes, more than the {target} of --uql_target_bytes, since its '
+    f'operators are held in another form than was expected: ask for {max(2 * target - found, 1)}.'
+  )
+
+
+def container_of(layer: keras.layers.Layer, kernel: tf.Variable) -> Container:
+  """How the file holds a kernel of a layer."""
+  name, shape = kernel.name.split(':')[0], tuple(kernel.shape)
+  last = name.rsplit('/', 1)[-1]
+  if not isinstance(layer, _FEW_BITS) or isinstance(layer, _OTHERS):
+    return Container(few_bits=False, holds_4_bits=False, channels=max(shape))
+  if isinstance(layer, (L.EinsumDense, L.MultiHeadAttention)):
+    return Container(few_bits=True, holds_4_bits=True, channels=math.prod(shape[1:]))
+  rows = buckets_of(name, shape, 'channel', 1).nb_rows
+  return Container(few_bits=True, holds_4_bits='depthwise' not in last, channels=rows)
