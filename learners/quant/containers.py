@@ -13,8 +13,7 @@ from secateurs.learners.quant.configs import FLOAT_BITS, UqlConfig
 from secateurs.utils.buckets import buckets_of
 
 L = keras.layers
-# Those whose operators `utils.deploy.lowbits.writer` gives weights of few bits; subclasses that are other
-# operators are listed below.
+# Layers whose operators `utils.deploy.lowbits.writer` gives weights of few bits, but for subclasses.
 _FEW_BITS = (
   L.Conv1D,
   L.Conv2D,
