@@ -28,6 +28,8 @@ _RECIPES = {
   'arrays': FOLDER_RECIPE,
 }
 
+_OF_IMAGES = tuple(name for name in _RECIPES if name != 'arrays')
+
 
 @dataclasses.dataclass(frozen=True)
 class SavedModelConfig(DataConfig):
@@ -62,15 +64,29 @@ class SavedModelConfig(DataConfig):
     'tf_keras.applications), torch ((x / 255 - mean) / std), 0..1, -1..1 (as its MobileNets), or '
     'none (0 to 255).',
     choices=tuple(_PREPROCESS),
+    used_with={'data_set': _OF_IMAGES},
   )
   image_size: int = option(
     224,
     'Height and width of images, where the model takes any size; those of cifar10 stay 32.',
     low=8,
+    used_with={'data_set': _OF_IMAGES},
   )
   nb_corrupt_max: int = option(
-    100, 'Records of ilsvrc12 that may be damaged and left out before a run stops.', low=0
+    100,
+    'Records of ilsvrc12 that may be damaged and left out before a run stops.',
+    low=0,
+    used_with={'data_set': 'ilsvrc12'},
   )
+
+  def __post_init__(self) -> None:
+    super().__post_init__()
+    for field in ('nb_smpls_train', 'nb_smpls_eval'):
+      if self.data_set == 'arrays' and getattr(self, field) is not None:
+        raise UserError(
+          f'--{field} {getattr(self, field)} has no effect on --data_set arrays, which is used as it '
+          'is: leave it out, or write fewer samples into the .npz files.'
+        )
 
 
 def _make(config: SavedModelConfig) -> ModelHelper:

@@ -21,9 +21,11 @@ from pathlib import Path
 from typing import Any
 
 from secateurs.learners.run.console import say
+from secateurs.learners.run.files import RunFiles
 from secateurs.learners.run.helper import Helper
 from secateurs.learners.run.measured import MeasuredLearner
 from secateurs.learners.run.preflight import checks
+from secateurs.utils.config import Default
 from secateurs.utils.errors import UserError
 from secateurs.utils.files import atomic_path
 from secateurs.utils.training import distributed
@@ -100,8 +102,7 @@ def _link(path: str, number: int, link: Any) -> Link:
   taken = [name for name in flags if name in _OF_THE_CHAIN]
   if taken:
     raise UserError(
-      f'--chain {path}: link {number} sets --{taken[0]}, which the chain sets itself: leave it out, or '
-      'give it on the command line.'
+      f'--chain {path}: link {number} sets --{taken[0]}, which the chain sets itself: leave it out.'
     )
   if 'epochs' in link:
     flags = {'nb_epochs_ft': link['epochs'], **flags}
@@ -137,6 +138,7 @@ def run(
   for make in makes:
     learner = make(helper)
     checks.require_effect(learner.settings, learner.without_effect)
+    _require_own_folders(learner.files)
   folder = Path(run_dir or f'./runs/{helper.name}').expanduser()
   reports, seconds, last = [], [], None
   for link, make in zip(links, makes, strict=True):
@@ -158,6 +160,22 @@ def run(
     say(f'\n{_estimates(links, seconds)}')
   else:
     distributed.from_chief(lambda: write_summary(folder, links, reports, last))
+
+
+def _require_own_folders(files: RunFiles) -> None:
+  """Checks that the files of a link lie in its own folder, where no other link writes.
+
+  Raises:
+    UserError: a flag moves them elsewhere.
+  """
+  config, run = files.settings.config, files.settings.run
+  for owner, field in ((run, 'log_dir'), (config, 'save_path'), (config, 'save_path_eval')):
+    value = getattr(owner, field)
+    if not isinstance(value, Default):
+      raise UserError(
+        f'--{owner.prefix}{field} {value} has no place in a --chain, whose links would write over each '
+        'other there: leave it out, and name the folder of all links with --run_dir.'
+      )
 
 
 def _given_by(learner: MeasuredLearner, helper: Helper) -> Helper:

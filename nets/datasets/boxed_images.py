@@ -3,82 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import tensorflow as tf
 
 from secateurs.nets.datasets.box_augmentation import BoxAugmentation, augmented
+from secateurs.nets.datasets.boxed_split import BoxedSplit
+from secateurs.nets.datasets.crops import decode_window
+from secateurs.nets.datasets.decoding import without_failures
+from secateurs.nets.datasets.image_checks import check_images
 from secateurs.nets.datasets.images import pipeline_options, sample_order
 from secateurs.nets.datasets.pixels import normalize
+from secateurs.nets.datasets.png_limits import decode_png
 from secateurs.nets.datasets.source import DataConfig, Shard
 from secateurs.nets.datasets.splits import hold_out, spread
-from secateurs.utils.detection.hits import AREA, CLASS, IGNORED, NB_COLUMNS, PIXELS
+from secateurs.utils.detection.hits import CLASS, IGNORED, NB_COLUMNS, PIXELS
 
-
-@dataclasses.dataclass(frozen=True)
-class BoxedSplit:
-  """Images of one split, in memory or as files, with their objects.
-
-  Attributes:
-    images: uint8 [n, h, w, 3], or the n paths of JPEG files.
-    objects: of all images in order, float32 [total, 8]: box as fractions of the image's sides, class,
-      whether to ignore it (difficult or a crowd), its area and its image's in pixels.
-    offsets: where each image's objects start, int64 [n + 1].
-    pixels: area of each image, float32 [n].
-  """
-
-  images: np.ndarray | Sequence[str]
-  objects: np.ndarray
-  offsets: np.ndarray
-  pixels: np.ndarray
-
-  def __len__(self) -> int:
-    return len(self.pixels)
-
-  def take(self, indices: np.ndarray) -> BoxedSplit:
-    """The samples at the given indices, in that order."""
-    if isinstance(self.images, np.ndarray):
-      images = self.images[indices]
-    else:
-      images = [self.images[i] for i in indices]
-    rows = [self.of_image(i) for i in indices]
-    return make_split(images, rows, self.pixels[indices])
-
-  def of_image(self, number: int) -> np.ndarray:
-    """The objects of one image, float32 [m, 8]."""
-    return self.objects[self.offsets[number] : self.offsets[number + 1]]
-
-  @property
-  def most_objects(self) -> int:
-    """The greatest number of objects of an image."""
-    return int(np.diff(self.offsets).max(initial=0))
-
-
-def make_split(
-  images: np.ndarray | Sequence[str], objects: Sequence[np.ndarray], pixels: np.ndarray
-) -> BoxedSplit:
-  """A split of the objects of each image, [m, 8] each."""
-  offsets = np.cumsum([0, *map(len, objects)]).astype(np.int64)
-  rows = np.concatenate([np.zeros((0, NB_COLUMNS)), *objects]).astype(np.float32)
-  return BoxedSplit(images, rows, offsets, np.asarray(pixels, np.float32))
-
-
-def object_rows(
-  boxes: np.ndarray,
-  classes: np.ndarray,
-  pixels: float,
-  ignored: np.ndarray | None = None,
-  areas: np.ndarray | None = None,
-) -> np.ndarray:
-  """Objects of one image, float32 [m, 8]; areas are those of the boxes unless given, in pixels."""
-  boxes = np.asarray(boxes, np.float32).reshape(-1, 4)
-  rows = np.zeros((len(boxes), NB_COLUMNS), np.float32)
-  rows[:, :4], rows[:, CLASS], rows[:, PIXELS] = boxes, classes, pixels
-  rows[:, AREA] = (boxes[:, 2:] - boxes[:, :2]).prod(1) * pixels if areas is None else areas
-  if ignored is not None:
-    rows[:, IGNORED] = ignored
-  return rows
+_MAX_CHECKED = 20_000
+_SHRUNK_FROM = 4  # So many times `_ROOM`, from where on `decode_window` shrinks.
+_ROOM = 2  # How many times larger than the network's images files stay at least, for crops of them.
 
 
 class BoxedImages:
@@ -143,6 +87,16 @@ class BoxedImages:
     """Number of samples of a split."""
     return len(self.splits[split])
 
+  def check_files(self) -> None:
+    """Reads the headers of the files, of many some that are spread evenly.
+
+    Raises:
+      UserError: a file is missing or no image that can be read.
+    """
+    for data in self.splits.values():
+      if not isinstance(data.images, np.ndarray):
+        check_images([data.images[i] for i in spread(len(data), _MAX_CHECKED).tolist()])
+
   def notes(self) -> list[str]:
     """Returns no remarks: annotations were checked when they were loaded."""
     return []
@@ -174,7 +128,7 @@ class BoxedImages:
       image, objects = augmented(image, objects, self.image_shape[0], how, seeds)
       return normalize(image, self._preprocess), objects
 
-    made = samples.map(make, num_parallel_calls=tf.data.AUTOTUNE)
+    made = self._made_of('train', samples, make)
     batches = made.batch(batch_size, drop_remainder=True)
     return batches.prefetch(2).with_options(pipeline_options())
 
@@ -200,7 +154,23 @@ class BoxedImages:
       image, objects = self._sample(split, number)
       return normalize(self._resized(image), self._preprocess), objects
 
-    return numbers.map(make, num_parallel_calls=tf.data.AUTOTUNE)
+    keyed = tf.data.Dataset.zip((numbers, numbers))
+    return self._made_of(split, keyed, lambda _, number: make(number))
+
+  def _made_of(
+    self,
+    split: str,
+    samples: tf.data.Dataset,
+    make: Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]],
+  ) -> tf.data.Dataset:
+    """What `make` gives of pairs (key, number of the image); a file that cannot be decoded is named."""
+    if isinstance(self.splits[split].images, np.ndarray):
+      return samples.map(make, num_parallel_calls=tf.data.AUTOTUNE)
+    paths = self._tensors(split)[0]
+    found = samples.map(
+      lambda key, number: (key, *make(key, number)), num_parallel_calls=tf.data.AUTOTUNE
+    )
+    return without_failures(samples, found, lambda number: paths[number])
 
   def _resized(self, image: tf.Tensor) -> tf.Tensor:
     image = tf.cast(image, tf.float32)
@@ -221,8 +191,23 @@ class BoxedImages:
     rows = tf.ensure_shape(rows, [self.most_objects, NB_COLUMNS])
     image = images[number]
     if image.dtype == tf.string:
-      image = tf.io.decode_jpeg(tf.io.read_file(image), channels=3)
+      image = self._decoded(tf.io.read_file(image))
     return image, rows
+
+  def _decoded(self, data: tf.Tensor) -> tf.Tensor:
+    """A file's pixels; a JPEG that is huge beside what the network sees is shrunk while it is read."""
+
+    def jpeg() -> tf.Tensor:
+      sides = tf.io.extract_jpeg_shape(data)[:2]
+      room = tuple(_ROOM * side for side in self.image_shape[:2])
+      return tf.cond(
+        tf.reduce_min(sides // room) < _SHRUNK_FROM,
+        lambda: tf.io.decode_jpeg(data, channels=3),
+        lambda: decode_window(data, tf.concat([[0, 0], sides], 0), room),
+      )
+
+    image = tf.cond(tf.io.is_jpeg(data), jpeg, lambda: decode_png(data, 3))
+    return tf.ensure_shape(image, (None, None, 3))
 
   def _tensors(self, split: str) -> tuple[tf.Tensor, ...]:
     """Images (or paths), objects, offsets and areas as eager tensors, created once."""

@@ -13,6 +13,7 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
+import filelock
 import numpy as np
 
 from secateurs.nets.datasets.images import ImageDataset
@@ -153,15 +154,21 @@ def _must_exist(path: Path) -> None:
 def _downloaded() -> Path:
   """Returns the cache folder, downloading the data set if it is not there."""
   folder = user_cache() / 'cifar10'
-  if (folder / _BINARY / 'test_batch.bin').is_file():
+  if _is_whole(folder):
     return folder
   print(
     f'No folder of CIFAR-10 is set, downloading it once: {URL} (162 MiB) -> {folder}', flush=True
   )
   with explain_os_errors(folder):
     folder.mkdir(parents=True, exist_ok=True)
-    _download(folder)
+    with filelock.FileLock(folder / '.lock'):
+      if not _is_whole(folder):  # Another command may have downloaded it meanwhile.
+        _download(folder)
   return folder
+
+
+def _is_whole(folder: Path) -> bool:
+  return (folder / _BINARY / 'test_batch.bin').is_file()
 
 
 def _download(folder: Path) -> None:

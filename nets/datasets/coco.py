@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from secateurs.nets.datasets.box_augmentation import SSD
-from secateurs.nets.datasets.boxed_images import BoxedImages, BoxedSplit, make_split, object_rows
+from secateurs.nets.datasets.boxed_images import BoxedImages
+from secateurs.nets.datasets.boxed_split import BoxedSplit, make_split, object_rows
 from secateurs.nets.datasets.locate import data_folder
 from secateurs.nets.datasets.pixels import PREPROCESSINGS
 from secateurs.nets.datasets.source import DataConfig
@@ -38,7 +39,7 @@ class CocoConfig(DataConfig):
 
 
 def load(config: CocoConfig) -> BoxedImages:
-  """Reads the annotations; images are read in training.
+  """Reads the annotations and the images' headers; images are read in training.
 
   Classes are the file's categories in the order of their numbers. Training skips images without objects
   and does not learn crowds; evaluation has every image.
@@ -60,7 +61,7 @@ def load(config: CocoConfig) -> BoxedImages:
       'expected: name splits of one data set with --coco_train and --coco_eval.'
     )
   train = train.take(np.flatnonzero(np.diff(train.offsets)))
-  return BoxedImages(
+  data = BoxedImages(
     'coco',
     config.image_size,
     classes,
@@ -71,6 +72,8 @@ def load(config: CocoConfig) -> BoxedImages:
     learns_ignored=False,
     preprocess=config.preprocess,
   )
+  data.check_files()
+  return data
 
 
 def _split(root: Path, flag: str, name: str) -> tuple[list[str], BoxedSplit]:
@@ -83,7 +86,7 @@ def _split(root: Path, flag: str, name: str) -> tuple[list[str], BoxedSplit]:
   try:
     content = json.loads(path.read_bytes())
     return _parsed(content, root / name)
-  except (KeyError, TypeError, ValueError) as error:
+  except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
     raise UserError(
       f'{path} is no file of COCO annotations ({type(error).__name__}: {error}), but images, '
       'categories and annotations were expected: unpack the data set again.'
@@ -99,6 +102,10 @@ def _parsed(content: dict[str, Any], folder: Path) -> tuple[list[str], BoxedSpli
   paths, objects, pixels = [], [], []
   for image in sorted(content['images'], key=lambda one: one['id']):
     height, width = image['height'], image['width']
+    if not all(isinstance(side, int) and side > 0 for side in (height, width)):
+      raise ValueError(f'image {image["id"]} is {height!r} x {width!r} pixels')
+    if not np.isfinite([one['bbox'] for one in of_image[image['id']]]).all():
+      raise ValueError(f'a box of image {image["id"]} is not finite')
     given = [one for one in of_image[image['id']] if min(one['bbox'][2:]) > 0]
     x, y, w, h = np.array([one['bbox'] for one in given], np.float64).reshape(-1, 4).T
     boxes = np.stack([y / height, x / width, (y + h) / height, (x + w) / width], -1)

@@ -19,9 +19,6 @@ def decoded(
 ) -> tf.data.Dataset:
   """Images and labels at some places, in their order.
 
-  An operation that fails does not say of which file. Failures are therefore left out, and found where
-  the places of what is left are no longer those that were asked for.
-
   Args:
     places: int64 scalars; the same whenever they are read.
     paths: of the files.
@@ -34,23 +31,43 @@ def decoded(
   """
   found = places.map(
     lambda i: (i, decode(paths[i]), labels[i]), num_parallel_calls=tf.data.AUTOTUNE
-  ).ignore_errors()
+  )
+  return without_failures(places.map(lambda i: (i, i)), found, lambda i: paths[i])
+
+
+def without_failures(
+  wanted: tf.data.Dataset, found: tf.data.Dataset, path_of: Callable[[tf.Tensor], tf.Tensor]
+) -> tf.data.Dataset:
+  """Images and labels, of which none may be missing.
+
+  An operation that fails does not say of which file. Failures are therefore left out, and found where
+  the keys of what is left are no longer those that were asked for.
+
+  Args:
+    wanted: pairs (key, number of the file), int64 from zero on; the same whenever they are read.
+    found: (key, image, label) of the same keys, of known shapes.
+    path_of: the path of a file from its number.
+
+  Returns:
+    As of `decoded`.
+  """
+  found = found.ignore_errors()
   end = tf.constant(-1, tf.int64)
   _, *parts = found.element_spec
   nothing = tuple(tf.zeros(part.shape, part.dtype) for part in parts)
   pairs = tf.data.Dataset.zip(
     (
-      places.concatenate(tf.data.Dataset.from_tensors(end)),
+      wanted.concatenate(tf.data.Dataset.from_tensors((end, end))),
       found.concatenate(tf.data.Dataset.from_tensors((end, *nothing))),
     )
   )
 
-  def checked(wanted: tf.Tensor, given: tuple) -> tuple:
-    place, image, label = given
+  def checked(asked: tuple, given: tuple) -> tuple:
+    (key, number), (place, image, label) = asked, given
     missing = tf.cond(
-      wanted == place,
+      key == place,
       lambda: False,
-      lambda: tf.numpy_function(_complain, [paths[wanted]], tf.bool),
+      lambda: tf.numpy_function(_complain, [path_of(number)], tf.bool),
     )
     with tf.control_dependencies([missing]):
       return tf.identity(place), image, label

@@ -8,7 +8,8 @@ import functools
 import numpy as np
 
 from secateurs.nets.datasets.box_augmentation import BoxAugmentation
-from secateurs.nets.datasets.boxed_images import BoxedImages, BoxedSplit, make_split, object_rows
+from secateurs.nets.datasets.boxed_images import BoxedImages
+from secateurs.nets.datasets.boxed_split import BoxedSplit, make_split, object_rows
 from secateurs.nets.datasets.source import DataConfig
 from secateurs.utils.config import option
 

@@ -6,11 +6,11 @@ import os
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 
+from secateurs.nets.datasets.png_limits import MAX_MILLIONS
 from secateurs.utils.errors import UserError
 
 _NB_CHECKERS = 8
 _FORMATS = ('JPEG', 'MPO', 'PNG')  # MPO: a JPEG with others after it, as many telephones write.
-_MAX_MILLIONS = 100  # Pixels of a PNG file, which is decoded whole: 100 million take 1.6 GB.
 
 
 def check_images(paths: list[str]) -> None:
@@ -41,8 +41,8 @@ def _problem(path: str) -> str | None:
       if image.mode == 'CMYK':
         return 'its colours are CMYK, convert it to RGB'
       millions = image.width * image.height / 1e6
-      if image.format == 'PNG' and millions > _MAX_MILLIONS:
-        return f'it has {millions:.0f} million pixels, but at most {_MAX_MILLIONS} million are read'
+      if image.format == 'PNG' and millions > MAX_MILLIONS:
+        return f'it has {millions:.0f} million pixels, but at most {MAX_MILLIONS} million are read'
   except UnidentifiedImageError:
     return 'its content is not an image'
   except Image.DecompressionBombError:

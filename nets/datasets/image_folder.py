@@ -16,6 +16,7 @@ from secateurs.nets.datasets.image_checks import check_images
 from secateurs.nets.datasets.images import ImageDataset
 from secateurs.nets.datasets.locate import data_folder
 from secateurs.nets.datasets.pixels import Augmentation
+from secateurs.nets.datasets.png_limits import decode_png
 from secateurs.nets.datasets.source import DataConfig
 from secateurs.nets.datasets.splits import Split, hold_out, spread
 from secateurs.utils.config import option
@@ -109,7 +110,7 @@ def decode_image(path: tf.Tensor, shape: tuple[int, int, int]) -> tf.Tensor:
     return decode_window(data, window(height, width), (rows, columns), channels)
 
   def other() -> tf.Tensor:
-    image = tf.io.decode_image(data, channels=channels, expand_animations=False)
+    image = decode_png(data, channels)
     return tf.image.crop_to_bounding_box(
       image, *tf.unstack(window(tf.shape(image)[0], tf.shape(image)[1]))
     )

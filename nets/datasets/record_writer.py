@@ -10,6 +10,7 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 
+import filelock
 import numpy as np
 from tqdm import tqdm
 
@@ -46,9 +47,26 @@ def build(
     What was written, by split; of shards from earlier calls only the skipped images are included.
 
   Raises:
-    UserError: too many images cannot be read, or `out` contains shards of other images.
+    UserError: too many images cannot be read, `out` contains shards of other images, or another
+      command is writing there.
   """
   require_writable(out)
+  try:
+    with filelock.FileLock(out / '.lock', timeout=0):
+      return _build(items, out, nb_shards, nb_workers, nb_corrupt_max)
+  except filelock.Timeout as error:
+    raise UserError(
+      f'Another command is writing shards to {out}: wait until it has ended, or give another folder.'
+    ) from error
+
+
+def _build(
+  items: dict[str, list[Item]],
+  out: Path,
+  nb_shards: dict[str, int],
+  nb_workers: int,
+  nb_corrupt_max: int,
+) -> dict[str, Written]:
   _check_manifest(items, out, nb_shards)
   shards = {split: _shards(out, split, part, nb_shards[split]) for split, part in items.items()}
   left_out = {

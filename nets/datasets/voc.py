@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from secateurs.nets.datasets.box_augmentation import SSD
-from secateurs.nets.datasets.boxed_images import BoxedImages, BoxedSplit, make_split, object_rows
+from secateurs.nets.datasets.boxed_images import BoxedImages
+from secateurs.nets.datasets.boxed_split import BoxedSplit, make_split, object_rows
 from secateurs.nets.datasets.locate import data_folder
 from secateurs.nets.datasets.pixels import PREPROCESSINGS
 from secateurs.nets.datasets.source import DataConfig
@@ -59,7 +60,7 @@ class VocConfig(DataConfig):
 
 
 def load(config: VocConfig) -> BoxedImages:
-  """Reads ImageSets and Annotations; JPEGImages are read in training.
+  """Reads ImageSets, Annotations and the headers of JPEGImages; these are read in training.
 
   Difficult objects are learned, but count neither as found nor as missed (Liu et al. 2016). Corners are
   pixels counted from one, both of them part of the box.
@@ -78,9 +79,11 @@ def load(config: VocConfig) -> BoxedImages:
     root = root / 'VOCdevkit'
   train = _split(root, 'voc_train', config.voc_train)
   evaluation = _split(root, 'voc_eval', config.voc_eval)
-  return BoxedImages(
+  data = BoxedImages(
     'voc', config.image_size, CLASSES, train, evaluation, config, SSD, preprocess=config.preprocess
   )
+  data.check_files()
+  return data
 
 
 def _split(root: Path, flag: str, lists: str) -> BoxedSplit:
@@ -93,7 +96,7 @@ def _split(root: Path, flag: str, lists: str) -> BoxedSplit:
         f'--{flag} names {name}, but there is no {path}: unpack that year into {root}, or name other '
         f'lists, such as --{flag}=VOC2012/val.'
       )
-    for line in path.read_text(encoding='utf-8').split('\n'):
+    for line in path.read_text(encoding='utf-8', errors='replace').split('\n'):
       if line.strip():
         number = line.split()[0]
         rows, area = _annotation(root / year / 'Annotations' / f'{number}.xml')
@@ -118,6 +121,8 @@ def _annotation(path: Path) -> tuple[np.ndarray, float]:
       boxes.append([low[0] - 1, low[1] - 1, high[0], high[1]])
       classes.append(CLASSES.index(thing.findtext('name')))
       difficult.append(thing.findtext('difficult', '0').strip() == '1')
+    if min(height, width) < 1 or not np.isfinite(boxes).all():
+      raise ValueError(f'sides of {height} and {width} pixels, boxes {boxes}')
   except (OSError, ET.ParseError, TypeError, ValueError) as error:
     raise UserError(
       f'{path} is no annotation of PASCAL VOC ({error}), but size, name and bndbox of each object were '

@@ -79,3 +79,18 @@ def test_files_that_lack_something_are_one_sentence(folder, change, text):
     array_files.load(folder)
   with pytest.raises(UserError, match='give --data_dir_local DIR'):
     array_files.load(None)
+
+
+@pytest.mark.parametrize(
+  ('option', 'message'),
+  [
+    ({'nb_smpls_train': 5}, '--nb_smpls_train 5 has no effect on --data_set arrays'),
+    ({'nb_smpls_eval': 5}, '--nb_smpls_eval 5 has no effect on --data_set arrays'),
+    ({'preprocess': 'none'}, '--preprocess none has an effect only with --data_set image_folder'),
+    ({'image_size': 32}, '--image_size 32 has an effect only with --data_set image_folder'),
+    ({'nb_corrupt_max': 3}, '--nb_corrupt_max 3 has an effect only with --data_set ilsvrc12'),
+  ],
+)
+def test_flags_of_images_are_refused(option, message):
+  with pytest.raises(UserError, match=message):
+    SavedModelConfig(data_set='arrays', **option)

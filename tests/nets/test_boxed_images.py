@@ -1,6 +1,7 @@
 """Data sets with boxes: scenes of digits, VOC and COCO folders, augmentation."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -17,9 +18,10 @@ from secateurs.nets.datasets.box_augmentation import (
   moved,
   read_window,
 )
-from secateurs.nets.datasets.boxed_images import BoxedImages, make_split, object_rows
+from secateurs.nets.datasets.boxed_images import BoxedImages
+from secateurs.nets.datasets.boxed_split import make_split, object_rows
 from secateurs.nets.datasets.source import DataConfig
-from secateurs.utils.errors import UserError
+from secateurs.utils.errors import UserError, told_in
 
 SIZE = 60
 
@@ -241,7 +243,10 @@ def test_a_damaged_annotation_is_named(voc_folder, tmp_path):
   (base / 'ImageSets' / 'Main' / 'test.txt').write_text('000001\n')
   (base / 'Annotations').mkdir()
   config = voc.VocConfig(data_dir_local=str(tmp_path), voc_train='VOC2007/test')
-  for text in ('<annotation>', VOC_OBJECT.format('unicorn', 0, 1, 1, 2, 2)):
+  flat = '<annotation><size><width>50</width><height>0</height></size></annotation>'
+  size = '<size><width>50</width><height>40</height></size>'
+  endless = f'<annotation>{size}{VOC_OBJECT.format("dog", 0, 1, "nan", 2, 2)}</annotation>'
+  for text in ('<annotation>', VOC_OBJECT.format('unicorn', 0, 1, 1, 2, 2), flat, endless):
     (base / 'Annotations' / '000001.xml').write_text(text)
     with pytest.raises(UserError, match=r'000001.xml is no annotation'):
       voc.load(config)
@@ -284,6 +289,46 @@ def test_a_missing_or_damaged_coco_file_is_named(coco_folder, tmp_path):
   (tmp_path / 'annotations' / 'instances_train2017.json').write_text('{}')
   with pytest.raises(UserError, match='no file of COCO annotations'):
     coco.load(coco.CocoConfig(data_dir_local=str(tmp_path)))
+
+
+@pytest.mark.parametrize(
+  ('image', 'box', 'problem'),
+  [
+    ({'height': 0}, {}, 'image 5 is 0 x 50 pixels'),
+    ({'width': None}, {}, 'image 5 is 40 x None pixels'),
+    ({}, {'bbox': [1, 2, float('nan'), 3]}, 'a box of image 5 is not finite'),
+  ],
+)
+def test_coco_images_and_boxes_that_are_none(coco_folder, tmp_path, image, box, problem):
+  path = coco_folder / 'annotations' / 'instances_train2017.json'
+  content = json.loads(path.read_text())
+  content['images'][0] |= image
+  content['annotations'][0] |= box
+  (tmp_path / 'annotations').mkdir()
+  (tmp_path / 'annotations' / path.name).write_text(json.dumps(content))
+  with pytest.raises(UserError, match=rf'no file of COCO annotations \(ValueError: {problem}'):
+    coco.load(coco.CocoConfig(data_dir_local=str(tmp_path)))
+
+
+def test_boxed_images_are_checked_and_named(coco_folder, tmp_path, monkeypatch):
+  shutil.copytree(coco_folder, tmp_path / 'coco')
+  path, rng = tmp_path / 'coco' / 'val2017' / '5.jpg', np.random.default_rng(0)
+  config = coco.CocoConfig(data_dir_local=str(tmp_path / 'coco'), image_size=32)
+  write_jpeg(path, 1200, 1600, rng)
+  data = coco.load(config)
+  image, _ = data._sample('eval', tf.constant(1, tf.int64))
+  assert image.shape == (150, 200, 3)
+  path.write_bytes(path.read_bytes()[:-2000])
+  with pytest.raises(tf.errors.OpError) as raised:
+    list(data.eval_batches('eval', 4))
+  assert str(told_in(raised.value)).startswith(f'{path} cannot be decoded')
+  train = tmp_path / 'coco' / 'train2017' / '5.jpg'
+  train.unlink()
+  with pytest.raises(tf.errors.OpError) as raised:
+    next(iter(data.train_batches(1, 0)))
+  assert str(told_in(raised.value)).startswith(f'{train} cannot be decoded')
+  with pytest.raises(UserError, match=r'5.jpg is not a usable image \(it is gone\)'):
+    coco.load(config)
 
 
 def test_images_without_objects_pass():

@@ -3,7 +3,9 @@ import io
 import pickle
 import pickletools
 import tarfile
+import time
 import urllib.error
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -174,6 +176,23 @@ def test_a_download_takes_the_place_of_an_incomplete_one(monkeypatch, tmp_path):
   with pytest.raises(UserError, match=r'data_batch_1.bin is missing'):
     cifar10.load(DataConfig())
   assert [path.name for path in folder.iterdir()] == ['test_batch.bin']
+
+
+def test_of_two_commands_one_downloads(monkeypatch, tmp_path):
+  folder = tmp_path / 'secateurs' / 'cifar10'
+  monkeypatch.setattr(cifar10, 'user_cache', lambda: folder.parent)
+  calls = []
+
+  def download(place):
+    calls.append(place)
+    time.sleep(0.2)
+    (place / 'cifar-10-batches-bin').mkdir()
+    (place / 'cifar-10-batches-bin' / 'test_batch.bin').write_bytes(b'')
+
+  monkeypatch.setattr(cifar10, '_download', download)
+  with ThreadPoolExecutor(2) as pool:
+    assert set(pool.map(lambda _: cifar10._downloaded(), range(2))) == {folder}
+  assert calls == [folder]
 
 
 @pytest.mark.usefixtures('nothing_named')

@@ -162,6 +162,20 @@ def test_what_is_no_image_of_a_usable_kind(root, content, problem, recwarn):
   assert not recwarn.list
 
 
+def test_what_is_found_while_training_alone_is_not_decoded_either(root, monkeypatch):
+  """Of many files only some are checked beforehand."""
+  monkeypatch.setattr(image_folder, 'check_images', lambda paths: None)
+  for content in (
+    as_bytes(Image.new('RGB', (9, 9)), 'GIF'),
+    as_bytes(Image.new('RGB', (9, 9)), 'BMP'),
+    png(12_000, 10_000),
+    png(12, 10)[:20],
+  ):
+    (root / 'red' / 'odd.png').write_bytes(content)
+    with pytest.raises(UserError, match=r'odd.png cannot be decoded'):
+      load(root)
+
+
 def test_what_is_no_file(root):
   os.mkfifo(root / 'red' / 'pipe.jpg')
   with pytest.raises(UserError, match=r'pipe.jpg is not a usable image \(it is no file\)'):

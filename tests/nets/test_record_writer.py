@@ -1,3 +1,4 @@
+import filelock
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -177,3 +178,13 @@ def test_several_processes_write_the_same(source, tmp_path):
   assert len(paths) == 5
   for path in paths:
     assert path.read_bytes() == (tmp_path / 'two' / path.name).read_bytes()
+
+
+def test_one_command_at_a_time_writes_shards(source, tmp_path):
+  (tmp_path / 'out').mkdir()
+  with (
+    filelock.FileLock(tmp_path / 'out' / '.lock'),
+    pytest.raises(UserError, match=f'Another command is writing shards to {tmp_path}/out'),
+  ):
+    write(source, tmp_path / 'out')
+  assert [path.name for path in (tmp_path / 'out').iterdir()] == ['.lock']

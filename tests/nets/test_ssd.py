@@ -6,7 +6,8 @@ import tf_keras as keras
 
 from secateurs.nets import ssd
 from secateurs.nets.datasets.box_augmentation import BoxAugmentation
-from secateurs.nets.datasets.boxed_images import BoxedImages, make_split, object_rows
+from secateurs.nets.datasets.boxed_images import BoxedImages
+from secateurs.nets.datasets.boxed_split import make_split, object_rows
 from secateurs.nets.datasets.source import DataConfig
 from secateurs.nets.detectors import DetectionConfig, builder, task_of
 from secateurs.utils.deploy import TFLiteModel

@@ -59,7 +59,9 @@ def _none_missing(files: RunFiles) -> dict[str, Path]:
   exported, report = files.exported(), files.log_dir / 'report.json'
   try:
     listed = json.loads(report.read_text('utf-8')).get('files') or {} if report.is_file() else {}
-  except (ValueError, AttributeError) as error:
+    if not isinstance(listed, dict):
+      raise ValueError(f'its files are {listed!r}')
+  except (OSError, ValueError, AttributeError, RecursionError) as error:
     raise UserError(
       f'{report} is damaged ({first_line(error)}), but the list of exported files was expected in it: '
       'run the same command with --exec_mode train, which writes it again without training.'

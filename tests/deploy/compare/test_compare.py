@@ -133,6 +133,19 @@ def test_baselines_of_several_seeds_are_one_row(tmp_path):
   assert [e.scores for e in found if e.original] == [[0.88], [0.87], [0.85]]
 
 
+@pytest.mark.parametrize(
+  'content',
+  ['{"report"', '{}', '[]', '{"report": 3}', '\xff', '[' * 99_999],
+  ids=['cut', 'nothing', 'list', 'number', 'bytes', 'deep'],
+)
+def test_a_damaged_summary_of_a_chain_is_a_sentence(runs, content):
+  path = runs / 'chain.json'
+  path.write_bytes(content.encode('latin-1'))
+  with pytest.raises(UserError, match=f'{path} is no summary of a chain') as error:
+    find_reports([runs])
+  assert '\n' not in str(error.value)
+
+
 def test_a_chain_is_compared_with_what_went_into_its_first_link(tmp_path):
   report = run(tmp_path, 'weight-sparse', 0, 0.84, 20e6, original={'macs': 20e6})
   first = {**report['original'], 'score': score(0.9), 'macs': 80e6}

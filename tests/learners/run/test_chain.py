@@ -72,6 +72,14 @@ def test_a_flag_without_an_effect_on_a_later_link_is_refused_before_the_first(co
   assert not (tmp_path / 'chain').exists()
 
 
+@pytest.mark.parametrize('flag', ['log_dir', 'fp_save_path', 'ws_save_path_eval'])
+def test_a_folder_that_links_would_share_is_refused_before_the_first(command, tmp_path, flag):
+  with pytest.raises(UserError, match=f'--{flag} there has no place in a --chain'):
+    command(f'--{flag}', 'there')
+  assert not (tmp_path / 'chain').exists()
+  assert not (tmp_path / 'there').exists()
+
+
 def test_a_chain_runs_resumes_and_is_one_row(command, tmp_path, monkeypatch, capsys):
   run, seen = loop.TrainStep.run, []
 

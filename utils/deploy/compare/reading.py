@@ -35,9 +35,27 @@ def find_reports(folders: Iterable[str | Path]) -> dict[Path, dict[str, Any]]:
 
 
 def _without_links(folder: Path) -> list[Path]:
-  """All reports below a folder; of a chain only the last one, which holds the others."""
+  """All reports below a folder; of a chain only the last one, which holds the others.
+
+  Raises:
+    UserError: the summary of a chain is damaged.
+  """
   paths = sorted(folder.glob('**/report.json'))
   for summary in sorted(folder.glob('**/chain.json')):
-    last = summary.parent / json.loads(summary.read_text('utf-8'))['report']
+    last = summary.parent / _last_report(summary)
     paths = [path for path in paths if path == last or summary.parent not in path.parents]
   return paths
+
+
+def _last_report(summary: Path) -> str:
+  try:
+    found = json.loads(summary.read_text('utf-8'))['report']
+    if not isinstance(found, str) or not found:
+      raise ValueError(f'its report is {found!r}')
+  except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    raise UserError(
+      f'{summary} is no summary of a chain ({type(error).__name__}: {error}), but the name of its '
+      'report was expected: run the --chain again, which writes it without training, or name the '
+      'folders of its links.'
+    ) from error
+  return found
