@@ -14,7 +14,7 @@ from secateurs.utils.errors import UserError
 from secateurs.utils.hdf5_files import check_hdf5
 from secateurs.utils.keras3.kinds import is_keras3, load_keras3
 from secateurs.utils.other_models import refuse_others
-from secateurs.utils.unpacking import check_archive
+from secateurs.utils.unpacking import check_model_archive
 from secateurs.utils.untrusted import refuse_code
 
 
@@ -56,7 +56,7 @@ def _loaded(path: str | os.PathLike, name: str | os.PathLike, with_training: boo
   load = _load_tf_keras
   check_hdf5(path, name)
   try:
-    check_archive(path, name)
+    check_model_archive(path, name)
     refuse_code(path, name)
     if saved_by_keras3(path):
       load = load_keras3

@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
+import tempfile
 import zipfile
 import zlib
 
 from secateurs.utils import memory
 from secateurs.utils.errors import UserError
+
+_OF_MODELS = re.compile(
+  r'(config|metadata)\.json|(model\.weights|variables)(_\d+)?\.(h5|npz|json)|assets(/.*)?',
+  re.DOTALL,
+)
+_NB_IN_MEMORY = 3  # Entries up to which an archive is read without being unpacked.
 
 
 def require_room(size: int, name: str | os.PathLike) -> None:
@@ -39,6 +48,35 @@ def check_archive(path: str | os.PathLike, name: str | os.PathLike | None = None
   if os.path.isfile(path) and zipfile.is_zipfile(path):
     with zipfile.ZipFile(path) as archive:
       require_room(sum(entry.file_size for entry in archive.infolist()), name or path)
+
+
+def check_model_archive(path: str | os.PathLike, name: str | os.PathLike | None = None) -> None:
+  """Checks a .keras file as `check_archive` does, its entries, and whether they fit into temporary files.
+
+  tf_keras unpacks all of an archive that has more entries than a model needs, whatever they are. Files
+  that are no zip archives pass.
+
+  Raises:
+    UserError: it holds something else, or more than there is room for.
+    zipfile.BadZipFile: it is damaged.
+  """
+  check_archive(path, name)
+  if not os.path.isfile(path) or not zipfile.is_zipfile(path):
+    return
+  with zipfile.ZipFile(path) as archive:
+    entries = archive.infolist()
+  for entry in entries:
+    if not _OF_MODELS.fullmatch(entry.filename) or '..' in entry.filename.split('/'):
+      raise UserError(
+        f'{name or path} holds the entry {entry.filename[:200]!r}, but config.json, metadata.json, '
+        'model.weights.h5 and assets alone were expected of a .keras file: save the model again.'
+      )
+  size, folder = sum(entry.file_size for entry in entries), tempfile.gettempdir()
+  if len(entries) > _NB_IN_MEMORY and size > (free := shutil.disk_usage(folder).free):
+    raise UserError(
+      f'{name or path} is unpacked to {size >> 20} MB in {folder}, but {free >> 20} MB are free there: '
+      'free some, or set TMPDIR to another folder.'
+    )
 
 
 def inflated(data: bytes, limit: int) -> bytes:

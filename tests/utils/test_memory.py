@@ -26,6 +26,11 @@ def test_a_container_has_less_free_than_its_machine(tmp_path, monkeypatch):
   (tmp_path / 'memory.current').write_text('1000000')
   monkeypatch.setattr(memory, '_CGROUP', tmp_path)
   assert memory.free() == 2_000_000
+  # Files that were read are no use of memory.
+  (tmp_path / 'memory.stat').write_text('anon 90\ninactive_file 400000\nactive_file 7\n')
+  assert memory.free() == 2_400_000
+  (tmp_path / 'memory.stat').write_text('nonsense\n')
+  assert memory.free() == 2_000_000
   (tmp_path / 'memory.max').write_text('max')
   assert memory.free() == pytest.approx(whole, rel=0.5)
 

@@ -2,9 +2,11 @@
 
 import io
 import json
+import shutil
 import struct
 import zipfile
 import zlib
+from types import SimpleNamespace
 
 import h5py
 import numpy as np
@@ -17,7 +19,7 @@ from secateurs.utils.errors import UserError
 from secateurs.utils.hdf5_files import check_hdf5
 from secateurs.utils.model_files import load_model
 from secateurs.utils.npz_files import read_npy, read_npz
-from secateurs.utils.unpacking import inflated
+from secateurs.utils.unpacking import check_model_archive, inflated
 
 L = keras.layers
 
@@ -69,15 +71,32 @@ def test_arrays_that_are_said_to_be_huge(tmp_path):
     read_npz(tmp_path / 'x.npz')
 
 
-def test_entries_outside_of_the_folder_are_not_written(tmp_path):
-  (tmp_path / 'inner').mkdir()
-  path = tmp_path / 'inner' / 'm.keras'
-  network().save(path)
-  with zipfile.ZipFile(path, 'a') as archive:
-    for name in ('../evil', f'{tmp_path}/evil', 'assets/../../evil'):
-      archive.writestr(name, 'x')
-  load_model(path)
-  assert [file.name for file in tmp_path.rglob('*')] == ['inner', 'm.keras']
+@pytest.mark.parametrize(
+  'name', ['../evil', '{}/evil', 'assets/../../evil', 'evil', 'x/config.json']
+)
+def test_entries_that_no_model_has_are_refused(tmp_path, name):
+  path = tmp_path / 'm.keras'
+  with zipfile.ZipFile(path, 'w') as archive:
+    archive.writestr('config.json', '{}')
+    check_model_archive(path)
+    archive.writestr(name.format(tmp_path), 'x')
+  with pytest.raises(UserError, match=r'm.keras holds the entry .*evil|x/config.json'):
+    load_model(path)
+  assert [file.name for file in tmp_path.rglob('*')] == ['m.keras']
+
+
+def test_archives_that_are_unpacked_to_more_than_the_disk_holds(tmp_path, monkeypatch):
+  path = tmp_path / 'm.keras'
+  names = ('config.json', 'metadata.json', 'model.weights.h5', 'assets/', 'assets/words.txt')
+  with zipfile.ZipFile(path, 'w') as archive:
+    for name in names:
+      archive.writestr(name, bytes(0 if name.endswith('/') else 1 << 20))
+  check_model_archive(path)
+  monkeypatch.setattr(shutil, 'disk_usage', lambda folder: SimpleNamespace(free=1 << 21))
+  with pytest.raises(
+    UserError, match=r'm.keras is unpacked to 4 MB in .*, but 2 MB are free there'
+  ):
+    check_model_archive(path)
 
 
 def changed(content, change):

@@ -1,6 +1,5 @@
 """Tables of latencies: segments, closed form, files of other devices; times are faked but for one."""
 
-import shutil
 import subprocess
 
 import numpy as np
@@ -179,7 +178,26 @@ def test_files_for_another_device_are_timed_by_the_script_and_collected(tmp_path
   assert all(ms == pytest.approx(0.0105) for one in table.segments.values() for ms in one.ms[0])
   (scale,) = table.networks.values()
   assert scale.measured == [0.5] * 4
-  shutil.rmtree(folder / elsewhere.RESULTS)
+  assert cli.main([*arguments, '--emit', str(folder)]) == 0  # The same files: results stay.
+  assert list((folder / elsewhere.RESULTS).iterdir())
+  keras.Model(inputs, L.Dense(3)(L.GlobalAveragePooling2D()(x))).save(tmp_path / 'other.keras')
+  other = [str(tmp_path / 'other.keras'), *arguments[1:], '--device', 'a phone']
+  capsys.readouterr()
+  assert cli.main([*other, '--collect', str(folder)]) == 1
+  assert 'holds the files of another network' in capsys.readouterr().err
+  graph = ChannelGraph(model)
+  elsewhere._forget_others(
+    folder, {'kind': 'float', 'threads': 2, 'network': elsewhere._key(graph)}
+  )
+  assert not (folder / elsewhere.RESULTS).exists()
+
+
+@pytest.mark.parametrize('content', ['{"kind"', '[]', '{"kind": "float"}', 'null', '[' * 99_999],
+                         ids=['cut', 'list', 'part', 'null', 'deep'])  # fmt: skip
+def test_a_damaged_list_of_files_is_a_sentence(content, tmp_path):
+  (tmp_path / elsewhere.INDEX).write_text(content)
+  with pytest.raises(UserError, match='is not the list of files that --emit writes'):
+    elsewhere._read_index(tmp_path)
 
 
 def test_a_small_table_is_timed_here(tmp_path):

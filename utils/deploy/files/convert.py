@@ -22,6 +22,7 @@ from secateurs.utils.deploy.faults.rewritings import rewritten
 from secateurs.utils.deploy.files.exportable import calibration_images, check_exportable
 from secateurs.utils.errors import UserError
 from secateurs.utils.quiet import quiet_native
+from secateurs.utils.temporary_folders import held_folder
 
 INPUT_NAME = 'image'
 OUTPUT_NAME = 'output'
@@ -148,7 +149,8 @@ def _converter(function: Any) -> Iterator[tf.lite.TFLiteConverter]:
     return
   holder = tf.Module()
   holder.function, holder.held = function, list(function.variables)
-  with tempfile.TemporaryDirectory() as folder:
+  with held_folder() as held:
+    folder = str(held)
     try:
       tf.saved_model.save(holder, folder, signatures={_SIGNATURE: function})
     except (OSError, tf.errors.OpError) as error:

@@ -4,12 +4,14 @@ What was exported is found again by a fingerprint of all that the files follow f
 weights, images, versions. The least recently used ones go when all take more than 4 GB.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import json
 import os
 import shutil
 import tempfile
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -39,12 +41,23 @@ def fingerprint(model: keras.Model, int8: bool, images: Any) -> str:
   import tensorflow as tf
 
   digest = hashlib.sha256(model.to_json().encode())
-  digest.update(repr((tf.__version__, keras.__version__, int8)).encode())
+  digest.update(repr((tf.__version__, keras.__version__, *_versions(), int8)).encode())
   for weight in model.weights:
     digest.update(np.ascontiguousarray(weight.numpy()))
   for part in nested.parts(images):
     digest.update(np.ascontiguousarray(part))
   return digest.hexdigest()[:32]
+
+
+def _versions() -> list[str | None]:
+  """Of this project and of the runtime, whose figures are kept with the files."""
+  found: list[str | None] = []
+  for name in ('secateurs', 'ai-edge-litert'):
+    try:
+      found.append(metadata.version(name))
+    except metadata.PackageNotFoundError:
+      found.append(None)
+  return found
 
 
 def find(key: str, prefix: Path) -> Export | None:
@@ -61,10 +74,16 @@ def find(key: str, prefix: Path) -> Export | None:
     return None
   if not whole:
     return None
-  for kind, file in files.items():
-    with atomic_path(file.path) as partial:
-      shutil.copyfile(folder / kind, partial)
-  os.utime(folder)
+  with contextlib.ExitStack() as stack:
+    try:  # Another process may remove the folder now; what is open stays whole.
+      sources = {kind: stack.enter_context((folder / kind).open('rb')) for kind in files}
+    except OSError:
+      return None
+    for kind, file in files.items():
+      with atomic_path(file.path) as partial, partial.open('wb') as target:
+        shutil.copyfileobj(sources[kind], target)
+  with contextlib.suppress(OSError):
+    os.utime(folder)
   optional = {kind: files.get(kind) for kind in ('pb', 'tflite_int8', 'tflite_sparse')}
   named = {kind: files[kind] for kind in ('keras', 'tflite')}
   return Export(**named, **optional, further={}, **{'left_out': {}, 'notes': [], **record})

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -65,7 +67,9 @@ def emit(
     say: prints.
   """
   folder.mkdir(parents=True, exist_ok=True)
-  index: dict[str, object] = {'kind': kind, 'threads': threads, 'segments': {}}
+  head = {'kind': kind, 'threads': threads, 'network': _key(graph)}
+  _forget_others(folder, head)
+  index: dict[str, Any] = {**head, 'segments': {}}
   (folder / 'empty.tflite').write_bytes(empty_content(kind))
   for number, fraction in enumerate(FRACTIONS):
     content = content_of(apply_plan(plan_at(graph, fraction)), kind)
@@ -96,14 +100,16 @@ def collect(table: LatencyTable, graph: ChannelGraph, folder: Path) -> None:
   Raises:
     UserError: results are missing, or are of other files.
   """
-  path = folder / INDEX
-  if not path.is_file():
-    raise UserError(f'{path} does not exist: give the folder that --emit wrote.')
-  index = json.loads(path.read_text('utf-8'))
+  index = _read_index(folder)
   if (index['kind'], index['threads']) != (table.kind, table.threads):
     raise UserError(
       f'{folder} holds {index["kind"]} files for {index["threads"]} thread(s), but {table.kind} and '
       f'{table.threads} were asked for: give the flags of --emit.'
+    )
+  if index['network'] != _key(graph):
+    raise UserError(
+      f'{folder} holds the files of another network than the given one: give the model of --emit, or '
+      'the folder of this one.'
     )
   table.call_ms = _result(folder, 'empty.tflite')
   for key, (text, inputs, outputs) in index['segments'].items():
@@ -112,7 +118,46 @@ def collect(table: LatencyTable, graph: ChannelGraph, folder: Path) -> None:
     table.segments[key] = SegmentTimes(text, inputs, outputs, left)
   measured = [_result(folder, f'network_{number}.tflite') for number in range(len(FRACTIONS))]
   sums = [segment_sum(table, graph, plan_at(graph, fraction)) for fraction in FRACTIONS]
-  table.networks[network_key(segments_of(graph.traced.flat))] = scale_of(sums, measured)
+  table.networks[index['network']] = scale_of(sums, measured)
+
+
+def _key(graph: ChannelGraph) -> str:
+  return network_key(segments_of(graph.traced.flat))
+
+
+def _forget_others(folder: Path, head: Mapping[str, Any]) -> None:
+  """Removes the results of other files, whose names may be those of the new ones."""
+  try:
+    index = _read_index(folder)
+  except UserError:
+    index = {}
+  if {name: index.get(name) for name in head} != head:
+    (folder / INDEX).unlink(missing_ok=True)
+    shutil.rmtree(folder / RESULTS, ignore_errors=True)
+
+
+def _read_index(folder: Path) -> dict[str, Any]:
+  """What `emit` has written.
+
+  Raises:
+    UserError: nothing, or it is damaged.
+  """
+  path = folder / INDEX
+  if not path.is_file():
+    raise UserError(f'{path} does not exist: give the folder that --emit wrote.')
+  try:
+    index = json.loads(path.read_text('utf-8'))
+    found = {name: index[name] for name in ('kind', 'threads', 'network')}
+    found['segments'] = {
+      key: (str(text), *([int(one) for one in numbers] for numbers in (inputs, outputs)))
+      for key, (text, inputs, outputs) in index['segments'].items()
+    }
+  except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+    raise UserError(
+      f'{path} is not the list of files that --emit writes ({type(error).__name__}: {error}): write '
+      'them again.'
+    ) from error
+  return found
 
 
 def _name(key: str, taken: int, made: int) -> str:
@@ -123,8 +168,9 @@ def _result(folder: Path, name: str) -> float:
   """Mean time of a file in ms."""
   path = folder / RESULTS / f'{name}.txt'
   found = _AVERAGE.findall(path.read_text('utf-8', errors='replace')) if path.is_file() else []
-  if not found:
+  try:
+    return float(found[-1]) / 1000
+  except (IndexError, ValueError):
     raise UserError(
       f'{path} has no time of benchmark_model: run {folder / "run.sh"} to its end first.'
-    )
-  return float(found[-1]) / 1000
+    ) from None
