@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
+import stat
 import tempfile
 import time
 from collections.abc import Iterator
@@ -40,10 +42,10 @@ def held_folder() -> Iterator[Path]:
 def remove_abandoned() -> None:
   """Removes what killed processes have left."""
   for folder in Path(tempfile.gettempdir()).glob(f'{_PREFIX}*'):
-    with contextlib.suppress(
-      OSError
-    ):  # Of another user, or removed by another process; or it is locked.
-      if time.time() - folder.stat().st_mtime < _SECONDS_TO_LOCK:
+    with contextlib.suppress(OSError):  # It is gone, or locked by a process that lives.
+      found = folder.lstat()
+      mine = found.st_uid == os.getuid() and stat.S_ISDIR(found.st_mode)
+      if not mine or time.time() - found.st_mtime < _SECONDS_TO_LOCK:
         continue
       with filelock.FileLock(folder / _LOCK, timeout=0):
         shutil.rmtree(folder, ignore_errors=True)

@@ -51,7 +51,7 @@ def check_archive(path: str | os.PathLike, name: str | os.PathLike | None = None
 
 
 def check_model_archive(path: str | os.PathLike, name: str | os.PathLike | None = None) -> None:
-  """Checks a .keras file as `check_archive` does, its entries, and whether they fit into temporary files.
+  """Checks a .keras file as `check_archive` does, its entries, and the room for temporary files.
 
   tf_keras unpacks all of an archive that has more entries than a model needs, whatever they are. Files
   that are no zip archives pass.

@@ -112,32 +112,40 @@ def compare_with_reference(path: str | os.PathLike, inputs: np.ndarray) -> list[
     UserError: see `IntegerNetwork`.
   """
   network = IntegerNetwork(path)
-  integers = network.quantize(inputs)
-  mine, theirs = network.run(integers), _reference(path, integers.astype(np.int8))
-  found = []
-  for op in network.graph.operators:
-    number = op.outputs[0]
-    tensor = network.graph.tensors[number]
-    if tensor.type == INT8:
-      apart = np.abs(mine[number] - theirs[number].astype(np.int64).reshape(mine[number].shape))
-      found.append(Difference(tensor.name, op.kind, int(apart.max()), float((apart > 0).mean())))
-  return found
+  tensors = network.graph.tensors
+  made = {op.outputs[0]: op.kind for op in network.graph.operators}
+  made = {number: kind for number, kind in made.items() if tensors[number].type == INT8}
+  reference = _Reference(path)
+  steps, differing, sizes = (dict.fromkeys(made, 0) for _ in range(3))
+  for place in range(len(inputs)):  # All layers of one image fit into memory, those of many do not.
+    integers = network.quantize(inputs[place : place + 1])
+    mine = network.run(integers)
+    reference.run(integers.astype(np.int8))
+    for number in made:
+      theirs = reference.tensor(number).astype(np.int64).reshape(mine[number].shape)
+      apart = np.abs(mine[number] - theirs)
+      steps[number] = max(steps[number], int(apart.max()))
+      differing[number] += int((apart > 0).sum())
+      sizes[number] += apart.size
+  return [
+    Difference(tensors[number].name, kind, steps[number], differing[number] / sizes[number])
+    for number, kind in made.items()
+  ]
 
 
-def _reference(path: str | os.PathLike, inputs: np.ndarray) -> dict[int, np.ndarray]:
-  interpreter = open_interpreter(Path(path).read_bytes(), reference=True)
-  given = interpreter.get_input_details()[0]['index']
-  parts: dict[int, list[np.ndarray]] = {}
-  interpreter.allocate_tensors()
-  for one in inputs:
-    interpreter.set_tensor(given, one[np.newaxis])
-    interpreter.invoke()
-    for details in interpreter.get_tensor_details():
-      if details['dtype'] is np.int8 and details['index'] not in parts:
-        parts[details['index']] = []
-      if details['dtype'] is np.int8:
-        parts[details['index']].append(interpreter.get_tensor(details['index']).copy())
-  return {
-    number: np.concatenate(values) if values[0].ndim else np.array(values)
-    for number, values in parts.items()
-  }
+class _Reference:
+  """TensorFlow Lite's reference kernels on a file."""
+
+  def __init__(self, path: str | os.PathLike) -> None:
+    self._interpreter = open_interpreter(Path(path).read_bytes(), reference=True)
+    self._interpreter.allocate_tensors()
+    self._given = self._interpreter.get_input_details()[0]['index']
+
+  def run(self, image: np.ndarray) -> None:
+    """Computes all tensors of one image, int8 [1, ...]."""
+    self._interpreter.set_tensor(self._given, image)
+    self._interpreter.invoke()
+
+  def tensor(self, number: int) -> np.ndarray:
+    """A tensor as it was computed last."""
+    return self._interpreter.get_tensor(number)
