@@ -11,7 +11,7 @@ import tf_keras as keras
 
 from secateurs.learners.quant.bits import BitTable, losses_of, propose, solve
 from secateurs.learners.quant.configs import UqlConfig
-from secateurs.learners.quant.containers import container_of
+from secateurs.learners.quant.containers import containers_of
 from secateurs.learners.quant.grids import BinaryProjection, GridProjection, rounded_kernel
 from secateurs.learners.quant.state import UqlState
 from secateurs.learners.run.console import say
@@ -30,7 +30,6 @@ from secateurs.utils.graph.flat.walk import flatten_model
 from secateurs.utils.training import distributed
 from secateurs.utils.training.engine.loop import TrainStep
 from secateurs.utils.training.engine.shadow import ShadowWeights
-from secateurs.utils.training.models.weights import layer_kernels
 from secateurs.utils.training.tasks.objectives import TaskObjective
 
 _DIVERGED = -1e9
@@ -142,8 +141,7 @@ class BitAllocation:
     """Bytes of kernels in the file by their bits, and what all but the kernels leave of the target."""
     settings, config = self._site.settings, self._config
     model = settings.helper.task.deployable(settings.in_float32(self._site.model))
-    layers = {kernel.ref(): layer for layer, kernel in layer_kernels(self._site.model)}
-    containers = [container_of(layers[one.ref()], one) for one in kernels.values()]
+    containers = containers_of(self._site.model, kernels)
     channels = sum(one.channels for one in containers)
     others = len(tflite_bytes(model)) - 4 * sizes.sum() + _BYTES_PER_CHANNEL * channels
     held = [[one.bits(bits, config) for bits in self._options] for one in containers]

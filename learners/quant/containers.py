@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping
 
 import tensorflow as tf
 import tf_keras as keras
@@ -11,6 +12,7 @@ import tf_keras as keras
 from secateurs.learners.quant.bits import container
 from secateurs.learners.quant.configs import FLOAT_BITS, UqlConfig
 from secateurs.utils.buckets import buckets_of
+from secateurs.utils.training.models.weights import layer_kernels
 
 L = keras.layers
 # Layers whose operators `utils.deploy.lowbits.writer` gives weights of few bits, but for subclasses.
@@ -72,3 +74,9 @@ def container_of(layer: keras.layers.Layer, kernel: tf.Variable) -> Container:
     return Container(few_bits=True, holds_4_bits=True, channels=math.prod(shape[1:]))
   rows = buckets_of(name, shape, 'channel', 1).nb_rows
   return Container(few_bits=True, holds_4_bits='depthwise' not in last, channels=rows)
+
+
+def containers_of(model: keras.Model, kernels: Mapping[str, tf.Variable]) -> list[Container]:
+  """How the file holds kernels of a model, in their order."""
+  layers = {kernel.ref(): layer for layer, kernel in layer_kernels(model)}
+  return [container_of(layers[kernel.ref()], kernel) for kernel in kernels.values()]

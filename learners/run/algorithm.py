@@ -84,8 +84,9 @@ class Algorithm:
     """What the kinds of work of a run take; a subclass extends this."""
     teacher = self.settings.distillation.enbl_dst
     maps = map_bytes(flatten_model(self.model))
-    also = maps.inference if teacher else 0  # About: it may be another network.
-    return [estimate.of_training(self.budget, maps, self.rates.batch_size, also)]
+    # About: it may be another network.
+    also, held = (maps.inference, self.budget.weights) if teacher else (0, 0)
+    return [estimate.of_training(self.budget, maps, self.rates.batch_size, also, held)]
 
   def extra_variables(self) -> Mapping[str, tf.Variable]:
     """Variables beside the networks' and the optimizer's that a checkpoint must hold."""

@@ -36,11 +36,21 @@ def of_measuring(budget: Budget, maps: MapBytes, before: Sequence[Need]) -> Need
   return Need('exporting', held + more, least + more)
 
 
-def of_training(budget: Budget, maps: MapBytes, batch_size: int, also: int = 0) -> Need:
-  """Training on batches; `also`: further bytes for each sample, such as a teacher's."""
-  each = sample_bytes(maps) + also
+def of_training(
+  budget: Budget, maps: MapBytes, batch_size: int, also: int = 0, held: int = 0
+) -> Need:
+  """Training on batches.
+
+  Args:
+    budget: of the run.
+    maps: of a sample in a step.
+    batch_size: samples of a step.
+    also: further bytes for each sample, such as a teacher's.
+    held: further bytes whatever the batch, such as a teacher's weights.
+  """
+  each, taken = sample_bytes(maps) + also, budget.taken + held
   piece = -(-batch_size // budget.pieces(maps, batch_size, also=also))
-  return Need('training', budget.taken + piece * each, budget.taken + each)
+  return Need('training', taken + piece * each, taken + each)
 
 
 def of_layers(budget: Budget, maps: MapBytes, batch_size: int, cache: int) -> Need:

@@ -45,6 +45,9 @@ def test_the_estimate_names_the_work_that_takes_most():
     'Memory: about 5.3 GB at the most, for exporting; --max_memory_mb allows 8.0 GB.'
   )
   estimate.require_fit(needs, 8 * GB, True)
+  taught = estimate.of_training(roomy, MAPS, 32, also=10 * MB, held=100 * MB)
+  assert taught.bytes - training.bytes == 32 * 10 * MB + 100 * MB
+  assert taught.least - training.least == 10 * MB + 100 * MB
 
 
 def test_what_cannot_fit_is_refused_with_the_flag():
