@@ -10,7 +10,7 @@ from secateurs.utils.deploy import export_model
 from secateurs.utils.deploy.int8.opened import OpenFile
 from secateurs.utils.deploy.runtime.interpreter import TFLiteModel
 from secateurs.utils.graph.flat.selection import ChannelSelection
-from secateurs.utils.training.int8.linear import rounded_kernel, rounded_offset
+from secateurs.utils.training.int8.linear import rounded_constant, rounded_kernel, rounded_offset
 from secateurs.utils.training.int8.simulation import simulations
 from secateurs.utils.training.models.quantization import calibrate, quantized_twin
 
@@ -255,3 +255,24 @@ def test_what_follows_a_kernel_is_folded_into_it():
   np.testing.assert_allclose(kernel, np.reshape(conv.kernel * scale, (27, 5)) * 2, rtol=1e-5)
   expected = ((conv.bias - norm.moving_mean) * scale + norm.beta) * 2 - 1
   np.testing.assert_allclose(offset, expected, rtol=1e-4)
+
+
+def test_rounding_is_that_of_tfmot_where_it_has_one():
+  """Kernels with a step for each channel, symmetric and without -128; activations from a range."""
+  quantizers = pytest.importorskip('tensorflow_model_optimization').quantization.keras.quantizers
+  rng = np.random.default_rng(0)
+  kernel = tf.constant(rng.normal(size=(3, 3, 4, 6)).astype(np.float32))
+  values = tf.constant(rng.normal(size=(50, 5)).astype(np.float32))
+  holder = L.Dense(1)
+  for tensor, options, ours in (
+    (kernel, {'symmetric': True, 'narrow_range': True}, rounded_kernel),
+    (values, {'symmetric': False, 'narrow_range': False}, rounded_constant),
+  ):
+    per_axis = ours is rounded_kernel
+    theirs = quantizers.LastValueQuantizer(num_bits=8, per_axis=per_axis, **options)
+    weights = theirs.build(tensor.shape, 'tensor', holder)
+    wanted = theirs(tensor, training=True, weights=weights)
+    rows = tf.reshape(tensor, [-1, tensor.shape[-1]])
+    found = tf.reshape(ours(rows), tensor.shape)
+    step = np.ptp(tensor) / 255
+    np.testing.assert_allclose(found, wanted, atol=1e-5 * step)
