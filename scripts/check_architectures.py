@@ -35,6 +35,7 @@ import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
+from secateurs.utils.deploy.runtime.interpreter import open_interpreter
 from secateurs.utils.graph import (
   ChannelGraph,
   apply_plan,
@@ -167,10 +168,7 @@ def run_tflite(model: keras.Model, images: np.ndarray) -> tuple[np.ndarray, int]
   spec = tf.TensorSpec((1, *images.shape[1:]), tf.float32)
   function = tf.function(lambda x: model(x, training=False)).get_concrete_function(spec)
   content = tf.lite.TFLiteConverter.from_concrete_functions([function], model).convert()
-  interpreter = tf.lite.Interpreter(
-    model_content=content,
-    experimental_op_resolver_type=tf.lite.experimental.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
-  )
+  interpreter = open_interpreter(content, reference=False)
   interpreter.allocate_tensors()
   rows = []
   for image in images:
