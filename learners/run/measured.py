@@ -20,6 +20,7 @@ from secateurs.learners.run.results import (
   formats,
   int8_layers,
   int8_repair,
+  latencies,
   measuring,
   outdated,
   plans,
@@ -32,7 +33,7 @@ from secateurs.learners.run.training import quantized
 from secateurs.utils.deploy.files.export_files import Writer
 from secateurs.utils.deploy.files.verification import Verification
 from secateurs.utils.graph import count
-from secateurs.utils.graph.counts.memory import map_bytes
+from secateurs.utils.graph.counts.memory import all_bytes, map_bytes
 from secateurs.utils.graph.flat.walk import flatten_model
 from secateurs.utils.training import distributed
 from secateurs.utils.training.models.checkpoints import CheckpointStore
@@ -72,15 +73,14 @@ class MeasuredLearner(QuantizingLearner):
 
   def preflight(self) -> list[checks.Check]:
     """As of all learners, and whether the device is known."""
-    return [
-      *super().preflight(),
-      lambda: device_costs.require_device(self.settings.run),
-    ]
+    return [*super().preflight(), lambda: device_costs.require_device(self.settings.run)]
 
   def memory_needs(self) -> list[Need]:
     """As of all learners, and exporting."""
-    maps, needs = map_bytes(flatten_model(self.model)), super().memory_needs()
-    return [*needs, estimate.of_measuring(self.budget, maps, needs)]
+    flat, needs = flatten_model(self.model), super().memory_needs()
+    also = [estimate.of_quantising(self.budget, all_bytes(flat), needs)]
+    also = also if self.settings.run.wants_int8 else []
+    return [*needs, estimate.of_measuring(self.budget, map_bytes(flat), needs), *also]
 
   # The modes.
 
@@ -201,6 +201,7 @@ class MeasuredLearner(QuantizingLearner):
 
   def _measure(self) -> None:
     state, model = self.session.state, self.compressed_model()
+    repair = int8_repair.repairer(self.settings, model) if self.quantized is None else None
     measured = measuring.measure(
       model,
       self.settings,
@@ -210,7 +211,7 @@ class MeasuredLearner(QuantizingLearner):
       further={**formats.writers(self.settings.run), **self.further_formats()},
       quantized=self.quantized,
       post_training_score=state.post_training_score,
-      repair=int8_repair.repairer(self.settings, model) if self.quantized is None else None,
+      repair=repair,
     )
     distributed.from_chief(lambda: self.files.remove_others(measured.export.files))
     blocks: dict[str, dict[str, Any]] = {'compressed': measured.block}
@@ -221,7 +222,8 @@ class MeasuredLearner(QuantizingLearner):
       original = blocks['original'] = state.original
       prefixes['original'] = self.files.original_prefix
       before = count(load_model(self.files.original_keras))
-    measuring.add_latency(blocks, prefixes, self.settings.run)
+    files, run = formats.timed_apart(measured.export), self.settings.run
+    timed = latencies.add_latency(blocks, prefixes, run, files)
     state.report = reporting.build_report(
       self.settings,
       self.findings(),
@@ -231,8 +233,8 @@ class MeasuredLearner(QuantizingLearner):
       layer_sparsities=measuring.layer_sparsities(model),
       parity=measured.export.parity_figures(),
     )
-    state.report['formats'] = formats.table(self.settings, measured.export, measured.block)
-    int8_layers.add_to(state.report, self.settings, model, measured.export)
+    state.report['formats'] = formats.table(self.settings, measured.export, measured.block, timed)
+    int8_layers.add_to(state.report, self.settings, model, measured.export, repair)
     distributed.from_chief(lambda: plans.write_plan(self.cut_plan(), self.files.plan))
 
   def original_model(self) -> keras.Model:

@@ -10,7 +10,7 @@ import tf_keras as keras
 
 from secateurs.learners.run.console import say
 from secateurs.learners.run.files import RunFiles, with_ending
-from secateurs.learners.run.results import device_costs, formats, measuring
+from secateurs.learners.run.results import device_costs, formats, latencies, measuring
 from secateurs.learners.run.results.exported import usable_files
 from secateurs.learners.run.results.kinds import further_files
 from secateurs.learners.run.settings import Settings
@@ -163,7 +163,7 @@ def _benchmark(settings: Settings, files: RunFiles) -> dict[str, list[dict[str, 
     path = with_ending(files.original_prefix, ending)
     if path.is_file() and path not in paths.values():
       paths[kind] = path
-  timed, streamed = measuring.timed_files(paths, run)
+  timed, streamed = latencies.timed_files(paths, run)
   where = f' on {run.bench_cores} core(s)' if run.bench_cores else ''
   for kind, entries in timed.items():
     size = file_size(paths[kind])

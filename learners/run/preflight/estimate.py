@@ -7,10 +7,14 @@ from collections.abc import Sequence
 
 from secateurs.learners.run.preflight.budget import Budget, sample_bytes
 from secateurs.utils import memory
+from secateurs.utils.deploy.int8.refit import MOST_VALUES
+from secateurs.utils.deploy.int8.running import MAX_BYTES
 from secateurs.utils.errors import UserError
 from secateurs.utils.graph.counts.memory import MapBytes, inference_bytes
 
 _MATRICES = 6  # Of a layer's normal equations while it is solved.
+_REPAIR_SAMPLES = 64  # That an int8 file is run on.
+_FITS = 2 * 4 * MOST_VALUES  # Inputs of a layer that is fit, real and quantised ones.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,6 +38,20 @@ def of_measuring(budget: Budget, maps: MapBytes, before: Sequence[Need]) -> Need
   least = max([need.least for need in before], default=budget.taken)
   more = max(budget.exporting, 2 * inference_bytes(maps))
   return Need('exporting', held + more, least + more)
+
+
+def of_quantising(budget: Budget, all_maps: int, before: Sequence[Need]) -> Need:
+  """What layers cost in 8 bits, and repair: two files with all of their tensors, and fits to them.
+
+  Args:
+    budget: of the run.
+    all_maps: bytes of all tensors of a sample.
+    before: as of `of_measuring`.
+  """
+  held = max([need.bytes for need in before], default=budget.taken)
+  least = max([need.least for need in before], default=budget.taken)
+  files = 2 * (max(min(MAX_BYTES, _REPAIR_SAMPLES * all_maps), all_maps) + budget.weights)
+  return Need('quantising', held + files + _FITS, least + files + _FITS)
 
 
 def of_training(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +12,11 @@ from secateurs.learners.run.configs import RunConfig
 from secateurs.learners.run.results import measuring
 from secateurs.learners.run.settings import Settings
 from secateurs.utils import nested
-from secateurs.utils.deploy import TFLiteModel, measure_latency
+from secateurs.utils.deploy import TFLiteModel
 from secateurs.utils.deploy.files.export import Export
 from secateurs.utils.deploy.files.export_files import Writer
 from secateurs.utils.deploy.files.other_files import FURTHER, onnx_function
-from secateurs.utils.deploy.runtime.timing import time_interleaved
+from secateurs.utils.deploy.runtime.latency import Timed
 from secateurs.utils.training import distributed
 from secateurs.utils.training.tasks.evaluation import evaluate_function
 
@@ -29,21 +29,43 @@ def writers(run: RunConfig) -> Mapping[str, Writer]:
   return {kind: write for kind, write in FURTHER.items() if kind in run.formats}
 
 
-def table(settings: Settings, export: Export, block: Mapping[str, Any]) -> list[dict[str, Any]]:
+def timed_apart(export: Export) -> dict[str, Timed]:
+  """What is to be timed of the files that no block describes, by format."""
+  files = export.files
+  found: dict[str, Timed] = {kind: files[kind].path for kind in _EVALUATED if kind in files}
+  if 'onnx' in files and 'tflite' in files:
+    path, sample = files['onnx'].path, _sample(files['tflite'].path)
+
+    def run_of(threads: int) -> Callable[[], Any]:
+      call = onnx_function(path, threads)
+      return lambda: call(sample)
+
+    found['onnx'] = run_of
+  return found
+
+
+def table(
+  settings: Settings,
+  export: Export,
+  block: Mapping[str, Any],
+  timed: Mapping[str, Sequence[Mapping[str, Any]]],
+) -> list[dict[str, Any]]:
   """A row for each file of the compressed model.
 
   Args:
     settings: data and task.
     export: the files.
     block: of the compressed model, with scores and latencies of the files that it describes.
+    timed: latencies of the others, which were timed among them.
 
   Returns:
-    Rows with `format`, `file`, `bytes`, `gzip_bytes`, `score` (a value) and `ms` with the fewest
-    threads; None for what was not measured.
+    Rows with `format`, `file`, `bytes`, `gzip_bytes`, `score` (a value), `ms` with the fewest threads,
+    and whether that has settled; None for what was not measured.
   """
   run, rows = settings.run, []
   for kind, file in export.files.items():
-    score, ms = _known(kind, block)
+    score, latency = _known(kind, block)
+    least = min(timed.get(kind, latency), key=lambda one: one['threads'], default={})
     if kind in _EVALUATED:
       score = measuring.evaluate_tflite(file.path, settings.helper, run).score.value
     elif kind == 'onnx':
@@ -55,40 +77,20 @@ def table(settings: Settings, export: Export, block: Mapping[str, Any]) -> list[
         'bytes': file.bytes,
         'gzip_bytes': file.packed,
         'score': score,
-        'ms': ms,
+        'ms': least.get('p50_ms'),
+        'settled': least.get('settled'),
       }
     )
-  timed = distributed.from_chief(lambda: _times(export, run))
-  return [{**row, 'ms': timed.get(row['format'], row['ms'])} for row in rows]
+  return rows
 
 
-def _known(kind: str, block: Mapping[str, Any]) -> tuple[float | None, float | None]:
-  """Score and milliseconds of a file that the block describes."""
+def _known(kind: str, block: Mapping[str, Any]) -> tuple[float | None, list[Mapping[str, Any]]]:
+  """Score and latencies of a file that the block describes."""
   part = block.get(_BLOCKS[kind]) or {} if kind in _BLOCKS else block
   if kind not in (*_BLOCKS, 'keras', 'tflite'):
-    return None, None
+    return None, []
   score = (part.get('score') or {}).get('value')
-  latency = [] if kind == 'keras' else part.get('latency') or []
-  least = min(latency, key=lambda one: one['threads'], default={})
-  return score, least.get('p50_ms')
-
-
-def _times(export: Export, run: RunConfig) -> dict[str, float]:
-  """Medians with the fewest threads of the files that no block describes."""
-  files, threads = export.files, min(run.threads)
-  paths = {kind: files[kind].path for kind in _EVALUATED if kind in files}
-  found = {}
-  if paths:
-    timed = measure_latency(paths, nb_frames=run.bench_frames, threads=[threads])
-    found = {kind: entries[0]['p50_ms'] for kind, entries in timed.items()}
-  if 'onnx' in files and 'tflite' in files:
-    call = onnx_function(files['onnx'].path, threads)
-    sample = _sample(files['tflite'].path)
-    (one,) = time_interleaved(
-      {'onnx': lambda: call(sample)}, nb_frames=run.bench_frames, seconds=0.5
-    ).values()
-    found['onnx'] = float(np.median(one.times_ns)) / 1e6
-  return found
+  return score, [] if kind == 'keras' else part.get('latency') or []
 
 
 def _onnx_score(settings: Settings, path: Path) -> float:

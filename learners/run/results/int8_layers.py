@@ -8,15 +8,15 @@ from typing import Any
 import numpy as np
 import tf_keras as keras
 
-from secateurs.learners.run.console import say
+from secateurs.learners.run.console import say, with_eta
 from secateurs.learners.run.helper import Helper
 from secateurs.learners.run.settings import Settings
 from secateurs.utils import nested
 from secateurs.utils.deploy.files.export import Export
-from secateurs.utils.deploy.int8.layer_errors import Divergence, layer_errors
+from secateurs.utils.deploy.int8.layer_errors import Divergence, Errors, layer_errors
+from secateurs.utils.deploy.int8.repair import Repairer
 from secateurs.utils.deploy.lowbits.ranges import activation_ranges
 from secateurs.utils.deploy.runtime.interpreter import TFLiteModel
-from secateurs.utils.errors import UserError
 from secateurs.utils.graph.flat.walk import flatten_model
 from secateurs.utils.training import distributed
 
@@ -25,45 +25,66 @@ _SHOWN = 3
 _NB_COMPARED, _COMPARED_AT_ONCE = 200, 8  # Outputs may be maps.
 
 
-def add_to(report: dict[str, Any], settings: Settings, model: keras.Model, export: Export) -> None:
+def add_to(
+  report: dict[str, Any],
+  settings: Settings,
+  model: keras.Model,
+  export: Export,
+  repair: Repairer | None = None,
+) -> None:
   """Adds to a report what the layers of the int8 file cost, and what its repair did."""
-  report['int8_layers'] = measure(settings, model, export)
+  report['int8_layers'], refused = measure(settings, model, export, repair)
+  report['notes'] += [] if refused is None else [refused]
   report['int8_repair'] = export.repairs or None
   report['notes'] += notes(settings)
 
 
-def measure(settings: Settings, model: keras.Model, export: Export) -> dict[str, Any] | None:
+def measure(
+  settings: Settings, model: keras.Model, export: Export, repair: Repairer | None = None
+) -> tuple[dict[str, Any] | None, str | None]:
   """The report's `int8_layers`; None without --export_int8, a float file, or the library.
 
   Args:
     settings: calibration and task.
     model: as it is trained, float32.
     export: its files.
+    repair: what repaired them, which may have measured layers already.
+
+  Returns:
+    The block, and a sentence where the library fails.
   """
   if not settings.run.wants_int8 or export.tflite is None:
-    return None
+    return None, None
   if importlib.util.find_spec('ai_edge_quantizer') is None:
     say("What layers cost in 8 bits is measured with ai-edge-quantizer: pip install -e '.[quant]'.")
-    return None
+    return None, None
   helper = settings.helper
   images = helper.calibration_images(min(settings.run.nb_smpls_calib, _NB_RANGES))
 
-  def found() -> dict[str, Any] | None:
+  def errors_of() -> Errors:
+    shared = None if repair is None else repair.layer_errors()
+    if shared is not None:
+      return shared
     content = export.tflite.path.read_bytes()
+    ranges, apart = activation_ranges(content, images), divergence(helper)
+    return layer_errors(content, ranges, images, layer_names(model), apart, with_eta)
+
+  def found() -> tuple[dict[str, Any] | None, str | None]:
     try:
-      ranges = activation_ranges(content, images)
-      errors = layer_errors(content, ranges, images, layer_names(model), divergence(helper))
-    except UserError as error:
-      say(f'What each layer costs in 8 bits was not measured: {error}')
-      return None
+      errors = errors_of()
+    except Exception as error:  # Whatever the library raises: all work of the run is done by now.
+      reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+      sentence = f'What each layer costs in 8 bits was not measured: {reason}'
+      say(sentence)
+      return None, sentence
     if not errors.layers:
-      return None
+      return None, None
     worst = ', '.join(f'{one.layer} ({one.alone:.2g})' for one in errors.layers[:_SHOWN])
     say(
       f'8 bits cost a divergence of {errors.all:.2g} over {errors.nb_images} images; layers that cost '
       f'most alone: {worst}.'
     )
-    return errors.block()
+    return errors.block(), None
 
   return distributed.from_chief(found)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import tf_keras as keras
 
-from secateurs.learners.run.console import say
+from secateurs.learners.run.console import say, with_eta
 from secateurs.learners.run.results.int8_layers import divergence, layer_names
 from secateurs.learners.run.settings import Settings
 from secateurs.learners.run.training.judging import judging_samples, widened
@@ -44,6 +44,7 @@ def repairer(settings: Settings, model: keras.Model) -> Repairer | None:
     layer_names(model),
     divergence(helper),
     say,
+    with_eta,
   )
 
 

@@ -16,14 +16,13 @@ import tf_keras as keras
 
 from secateurs.learners.run.configs import RunConfig
 from secateurs.learners.run.console import say, with_eta
-from secateurs.learners.run.files import with_ending
 from secateurs.learners.run.helper import Helper
 from secateurs.learners.run.results import int8_layers
 from secateurs.learners.run.results.device_costs import add_costs
 from secateurs.learners.run.results.kinds import further_files
 from secateurs.learners.run.settings import Settings
 from secateurs.utils import nested
-from secateurs.utils.deploy import TFLiteModel, export_model, measure_latency, model_block
+from secateurs.utils.deploy import TFLiteModel, export_model, model_block
 from secateurs.utils.deploy.files import kept
 from secateurs.utils.deploy.files.export import Export
 from secateurs.utils.deploy.files.export_files import Writer
@@ -32,8 +31,6 @@ from secateurs.utils.deploy.files.format_names import ALWAYS
 from secateurs.utils.deploy.files.parity import Agreement
 from secateurs.utils.deploy.int8.repair import Repairer
 from secateurs.utils.deploy.runtime.operators import operators_of
-from secateurs.utils.deploy.runtime.sound_files import require_sound
-from secateurs.utils.deploy.runtime.throughput import measure_throughput, pinned
 from secateurs.utils.graph import count
 from secateurs.utils.graph.counts.memory import inference_batch
 from secateurs.utils.graph.flat.walk import flatten_model
@@ -147,60 +144,6 @@ def _export_once(
   else:
     say(f'{prefix}.*: an earlier run exported the same network, its files were taken.')
   return export
-
-
-def add_latency(
-  blocks: Mapping[str, dict[str, Any]], prefixes: Mapping[str, Path], run: RunConfig
-) -> None:
-  """Times the .tflite files of some blocks, interleaved, and puts the figures into the blocks.
-
-  Args:
-    blocks: blocks of the report by name.
-    prefixes: start of their files' names, by the same names.
-    run: frames and threads.
-  """
-  paths = {}
-  for name, prefix in prefixes.items():
-    if 'tflite_bytes' in blocks[name]:
-      paths[name, 'float'] = with_ending(prefix, '.tflite')
-    for kind in ('int8', 'sparse', 'quant'):
-      if kind in blocks[name]:
-        paths[name, kind] = with_ending(prefix, f'_{kind}.tflite')
-  timed, streamed = distributed.from_chief(lambda: timed_files(paths, run))
-  for (name, kind), latency in timed.items():
-    target = blocks[name] if kind == 'float' else blocks[name][kind]
-    target['latency'] = latency
-    if streamed:
-      target['throughput'] = [streamed[name, kind]]
-
-
-def timed_files(paths: Mapping[Any, Path], run: RunConfig) -> tuple[dict, dict]:
-  """Latency and, where streams were asked for, throughput of .tflite files.
-
-  Args:
-    paths: files by name.
-    run: frames, threads, cores and streams.
-
-  Returns:
-    What `measure_latency` and `measure_throughput` give; entries name the cores where they are pinned.
-
-  Raises:
-    UserError: a file is damaged, or the machine has not so many cores, or not the memory for so many
-      streams.
-  """
-  require_sound(paths.values())
-  if run.threads_left_out:
-    say(
-      f'Latency with {", ".join(map(str, run.threads_left_out))} threads is not measured: they would '
-      f'share --bench_cores {run.bench_cores}.'
-    )
-  with pinned(run.bench_cores):
-    timed = measure_latency(paths, nb_frames=run.bench_frames, threads=run.threads)
-    streamed = measure_throughput(paths, run.bench_streams) if run.bench_streams else {}
-  if run.bench_cores:
-    for entry in (*(one for entries in timed.values() for one in entries), *streamed.values()):
-      entry['cores'] = run.bench_cores
-  return timed, streamed
 
 
 def evaluate_model(model: keras.Model, helper: Helper, run: RunConfig) -> Evaluation:

@@ -1,7 +1,11 @@
+import dataclasses
+
 import numpy as np
 import pytest
 from small_files import file_of, images, separable
 
+from secateurs.utils.deploy.int8 import layer_errors as layer_errors_module
+from secateurs.utils.deploy.int8 import running
 from secateurs.utils.deploy.int8.layer_errors import (
   layer_errors,
   nb_images,
@@ -18,7 +22,7 @@ def names(model):
   return [layer.name for layer in model.layers]
 
 
-def test_the_worst_layer_is_named_first():
+def test_the_worst_layer_is_named_first(monkeypatch):
   pytest.importorskip('ai_edge_quantizer')
   model, inputs = separable(), images()
   kernel, bias = model.get_layer('pointwise').get_weights()
@@ -28,7 +32,21 @@ def test_the_worst_layer_is_named_first():
   dense[0] = 0
   model.get_layer('logits').set_weights([dense, bias])
   content = file_of(model)
-  errors = layer_errors(content, activation_ranges(content, inputs), inputs, names(model))
+  ranges, seen = activation_ranges(content, inputs), []
+
+  def watch(items, total, work):
+    seen.append((total, work))
+    return items
+
+  errors = layer_errors(content, ranges, inputs, names(model), watch=watch)
+  assert seen == [(5, 'layers in 8 bits'), (5, 'all layers but one in 8 bits')]
+  monkeypatch.setattr(layer_errors_module, 'NB_WORST', 2)
+  late = layer_errors(content, ranges, inputs, known=errors.layers[::-1], seconds=0.0)
+  again = [one.rest for one in errors.layers[::-1]]
+  assert [one.rest for one in late.layers[:2]] == again[:2]
+  unmeasured = [dataclasses.replace(one, rest=None) for one in errors.layers]
+  late = layer_errors(content, ranges, inputs, known=unmeasured, seconds=0.0)
+  assert [one.rest is None for one in late.layers] == [False, False, True, True, True]
   kinds = {one.layer: one.operator for one in errors.layers}
   assert kinds['relu_first'] == 'CONV_2D'
   assert kinds['relu_depthwise'] == 'DEPTHWISE_CONV_2D'
@@ -54,6 +72,7 @@ def test_signal_to_noise_by_hand():
   assert snr_db(signal, signal + 0.1) == pytest.approx(20, abs=1e-4)
   assert snr_db(signal, signal) == 120
   assert snr_db(np.zeros(4), signal) == -120
+  assert snr_db(signal, None) is None
 
 
 def test_a_tensor_belongs_to_the_last_layer_that_it_mentions():
@@ -61,11 +80,24 @@ def test_a_tensor_belongs_to_the_last_layer_that_it_mentions():
   assert layer_of('net/long/name;short', ['conv']) == 'short'
 
 
-def test_a_runner_gives_what_the_network_gives():
+def test_a_runner_gives_what_the_network_gives(monkeypatch):
   model, inputs = separable(), images(5)
   runner = Runner(file_of(model), inputs)
   np.testing.assert_allclose(runner.outputs(), model(inputs).numpy(), atol=1e-4)
   assert runner.tensor('no such tensor') is None
+  monkeypatch.setattr(running, 'MAX_BYTES', 2 * runner._sample_bytes() // 5)
+  file = OpenFile(file_of(model))
+  name = file.name(file.operators[0].outputs[0])
+  pieces = Runner(file_of(model), images(6))
+  assert [len(one[name]) for one in pieces.pieces([name])] == [2, 2, 2]
+  whole = model(images(6)).numpy()
+  np.testing.assert_allclose(pieces.outputs(), whole, atol=1e-4)
+  assert len(pieces.tensor(name)) == 6
+
+
+def test_pieces_are_of_equal_size():
+  sizes = [running.samples_at_once(64, each << 20) for each in (1, 8, 9, 65, 1000)]
+  assert sizes == [64, 64, 32, 4, 1]
 
 
 def test_a_changed_constant_changes_one_operator_alone():

@@ -2,21 +2,23 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import tensorflow as tf
 import tf_keras as keras
 from small_files import file_of, images, separable
 from tensorflow.lite.python import schema_py_generated as schema
 
 from secateurs.utils.deploy.files.convert import int8_bytes
 from secateurs.utils.deploy.int8 import repair as repair_module
+from secateurs.utils.deploy.int8 import rounding
 from secateurs.utils.deploy.int8.equalise import equalised, scales
 from secateurs.utils.deploy.int8.layer_errors import mean, relative_error
-from secateurs.utils.deploy.int8.maths import product_of
+from secateurs.utils.deploy.int8.maths import Product, product_of
 from secateurs.utils.deploy.int8.opened import OpenFile, with_kernels
 from secateurs.utils.deploy.int8.ranges import clipped_ranges, mse_range, percentile_range
 from secateurs.utils.deploy.int8.recipes import FLOAT, quantized
 from secateurs.utils.deploy.int8.refit import refitted
 from secateurs.utils.deploy.int8.repair import Repairer
-from secateurs.utils.deploy.int8.rounding import adaptive_rounding
+from secateurs.utils.deploy.int8.rounding import Squares, adaptive_rounding, squares_of
 from secateurs.utils.deploy.int8.running import Runner
 from secateurs.utils.deploy.int8.steps import parsed_steps
 from secateurs.utils.deploy.lowbits.ranges import activation_ranges
@@ -105,17 +107,49 @@ def test_rounding_beats_the_nearest():
   rng = np.random.default_rng(0)
   inputs = rng.standard_normal((200, 1, 24)) @ rng.standard_normal((24, 24))  # Correlated.
   weights, step = rng.standard_normal((1, 24, 5)), np.full((1, 1, 5), 0.4)
-  squares = np.einsum('pgk,pgl->gkl', inputs, inputs) / 200
-  products = squares @ weights
+  squares = squares_of(inputs)
+  products = squares.times(weights)
   found = adaptive_rounding(weights, step, squares, products)
   places = weights / step
   assert np.all((found == np.floor(places)) | (found == np.ceil(places)))
 
   def error(integers):
     rest = integers * step - weights
-    return float(np.sum(rest * (squares @ rest)))
+    return float(np.sum(rest * squares.times(rest)))
 
   assert error(found) < 0.6 * error(np.rint(places))
+
+
+def test_few_samples_of_many_values_are_no_matrix_and_channels_are_rounded_in_pieces(monkeypatch):
+  rng = np.random.default_rng(0)
+  inputs, weights = rng.standard_normal((7, 2, 40)), rng.standard_normal((2, 40, 5))
+  factored = squares_of(inputs)
+  assert factored.values.shape == (2, 7, 40)
+  whole = Squares(np.einsum('pgk,pgl->gkl', inputs, inputs) / 7)
+  np.testing.assert_allclose(factored.times(weights), whole.times(weights))
+  np.testing.assert_allclose(factored.power(), whole.power())
+  np.testing.assert_allclose(squares_of(np.tile(inputs, (12, 1, 1))).values, whole.values)
+  step, products = np.full((1, 1, 5), 0.4), whole.times(weights)
+  wanted = adaptive_rounding(weights, step, whole, products)
+  monkeypatch.setattr(rounding, '_AT_ONCE', 160)  # Two channels of two groups of 40.
+  np.testing.assert_array_equal(adaptive_rounding(weights, step, whole, products), wanted)
+  found = adaptive_rounding(weights, step, factored, products)
+  assert np.mean(found == wanted) > 0.9  # Seven samples leave some undecided.
+
+
+@pytest.mark.parametrize('kind', ['CONV_2D', 'DEPTHWISE_CONV_2D', 'FULLY_CONNECTED'])
+def test_some_patches_are_evenly_many_of_all(kind):
+  inputs = images(4, (9, 7, 6))
+  shape = {'CONV_2D': (5, 3, 2, 6), 'DEPTHWISE_CONV_2D': (1, 3, 2, 6)}.get(kind, (5, 6))
+  groups = 6 if kind == 'DEPTHWISE_CONV_2D' else 1
+  product = Product(kind, shape, groups, (2, 1), (1, 2), 'SAME')
+  every = product.patches(inputs)
+  some = product.patches(inputs, every.size // 3)
+  np.testing.assert_array_equal(some, every[::3])
+  if kind == 'CONV_2D':
+    sizes = (1, 3, 2, 1), (1, 2, 1, 1), (1, 1, 2, 1)
+    wanted = tf.image.extract_patches(inputs, *sizes, 'SAME').numpy()
+    np.testing.assert_array_equal(every, wanted.reshape(len(every), 1, -1))
 
 
 def test_products_are_the_layers():
@@ -193,7 +227,7 @@ def test_large_files_hold_their_weights_where_small_runtimes_look():
   assert {buffer.Offset() for buffer in buffers} == {0}  # None lies after the flatbuffer.
 
 
-def test_auto_repairs_what_is_wrong_and_stops(uneven):
+def test_auto_repairs_what_is_wrong_and_stops(uneven, monkeypatch):
   content, held_out = uneven
   plain = int8_bytes(separable(uneven=2.0), images())
   repair = Repairer(['auto'], drop_of(held_out), 0.05)
@@ -205,12 +239,18 @@ def test_auto_repairs_what_is_wrong_and_stops(uneven):
   assert drop_of(held_out)(content, made) <= 0.05
   assert len(repair.steps) == 2  # Equalising is enough: nothing else was tried.
   assert 'was repaired (equalise)' in repair.sentence()
+  seen = []
+  monkeypatch.setattr(repair_module, 'errors_alone', lambda *given: seen.append(given) or [])
+  for _ in range(2):
+    assert repair.layer_errors().all > 0.1  # Of the file without repair.
+  repair._alone(repair._state)  # After equalising it is another file.
+  assert [given[0] == content for given in seen] == [True, False]
 
 
 @pytest.mark.parametrize('holds', [True, False])
 def test_more_bits_are_taken_where_they_hold_though_the_outputs_lie_no_nearer(holds, monkeypatch):
   said, layers = [], [SimpleNamespace(scope=name, layer=name) for name in 'ab']
-  monkeypatch.setattr(repair_module, 'layer_errors', lambda *_: SimpleNamespace(layers=layers))
+  monkeypatch.setattr(repair_module, 'errors_alone', lambda *_: layers)
   repair = Repairer(['auto'], lambda *_: 0.001 if holds else 0.01, 0.005, say=said.append)
   state = repair_module._State(b'', {}, bits={'b': 16})
   repair._content, repair._images, repair._state = b'', None, state

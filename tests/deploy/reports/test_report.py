@@ -637,6 +637,17 @@ def test_the_verdict_says_what_to_deploy(report):
   assert ': weigh the loss, train for longer, or remove less ' in verdicts[1]
 
 
+def test_the_table_says_that_one_int8_file_alone_is_repaired(report):
+  line = 'int8: original plain, compressed repaired (equalise)'
+  for name in ('original', 'compressed'):
+    report[name]['int8'] = {'bytes': 1000, 'gzip_bytes': 900}
+  lines = format_table(report).splitlines()
+  assert lines[lines.index(line) + 1].startswith('int8 file size')
+  assert line in render_html(report, [])
+  report['int8_repair'] = report['int8_repair'][:1]
+  assert line not in format_table(report)
+
+
 def test_nothing_is_advised_without_a_gain_or_without_a_known_noise():
   gain = Row('tflite_bytes', 'file size', '2', '-', '1', delta=0.5, share=0.5, better=True)
   none = Row('tflite_bytes', 'file size', '1', '-', '1', delta=1.0, share=1.0)
@@ -714,9 +725,12 @@ def test_operators_and_partitions_are_rows(report):
 
 def test_exported_files_are_one_table(report):
   row = {'file': 'm.onnx', 'format': 'onnx', 'bytes': 5000, 'gzip_bytes': None, 'score': 0.9}
-  report['formats'] = [{**row, 'ms': 0.2}, {**row, 'ms': None}, {**row, 'score': None, 'ms': 0.1}]
+  row['settled'] = False
+  report['formats'] = [{**row, 'ms': 0.2}, {**row, 'ms': None, 'settled': None}]
+  report['formats'].append({**row, 'score': None, 'ms': 0.1, 'settled': True})
   validate_report(report)
   page = render_html(report, [])
   assert '<h2>Exported files</h2>' in page
   assert page.count('m.onnx') == 3
   assert page.count('<td>90.00 %</td>') == 2
+  assert page.count(', not settled') == 1

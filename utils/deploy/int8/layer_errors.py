@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,15 +19,18 @@ from secateurs.utils.deploy.int8.recipes import (
   quantized,
   quantized_alone,
 )
-from secateurs.utils.deploy.int8.running import Runner
+from secateurs.utils.deploy.int8.running import MAX_BYTES, Runner
 from secateurs.utils.errors import UserError
 
 Divergence = Callable[[Any, Any], np.ndarray]
 """How far outputs lie from original ones, for each sample, float [n]; zero where they are equal."""
 
+Watch = Callable[[Iterable[Any], int, str], Iterable[Any]]
+"""Passes things on, given their number and what is done, and shows how far it is."""
+
 _MOST_IMAGES, _LEAST_IMAGES = 16, 2
 _BUDGET = 4e10  # Values of activations over all runs; about half a minute of a small network.
-_MAX_BYTES = 1 << 29
+_SECONDS, NB_WORST = 60.0, 16
 _MOST_DB = 120.0
 
 
@@ -36,18 +41,19 @@ class LayerError:
   Attributes:
     layer: name in the network.
     operator: kind of the operator in the file.
-    snr_db: signal-to-noise ratio of its output with it alone in 8 bits, in decibels, at most 120.
+    snr_db: signal-to-noise ratio of its output with it alone in 8 bits, in decibels, at most 120;
+      None where its file has no such tensor.
     alone: divergence of the network's outputs with it alone in 8 bits.
-    rest: the same with all layers but this one in 8 bits.
+    rest: the same with all layers but this one in 8 bits; None where it was not measured.
     tensor: name of its output in the file.
     scope: of the operator in the file.
   """
 
   layer: str
   operator: str
-  snr_db: float
+  snr_db: float | None
   alone: float
-  rest: float
+  rest: float | None
   tensor: str
   scope: str
 
@@ -74,17 +80,18 @@ class Errors:
     return {'layers': rows, 'all': self.all, 'nb_images': self.nb_images}
 
 
-def layer_errors(
+def errors_alone(
   content: bytes,
   ranges: Ranges,
   images: Any,
   layers: Sequence[str] = (),
   divergence: Divergence | None = None,
-) -> Errors:
-  """Measures every layer of a float file that has a form in 8 bits.
+  watch: Watch = lambda items, total, work: items,
+) -> list[LayerError]:
+  """Measures each layer of a float file that has a form in 8 bits, with it alone in them.
 
-  Two integer files are made and run for each layer, on few images (2 to 16, by the size of the
-  network's activations).
+  An integer file is made and run for each layer, on few images (2 to 16, by the size of the network's
+  activations).
 
   Args:
     content: of the float file.
@@ -92,25 +99,23 @@ def layer_errors(
     images: inputs [n, ...].
     layers: names of the network's layers in order, for names.
     divergence: of the task; default: `relative_error`.
+    watch: passes on what is worked on, and shows how far it is.
+
+  Returns:
+    The layers that cost most first.
 
   Raises:
     UserError: ai-edge-quantizer is not installed or refuses the file.
   """
   file, divergence = OpenFile(content), divergence or relative_error
   chosen = layers_of(file)
-  images = nested.rows(images, slice(nb_images(file, len(chosen))))
-  original = Runner(content, images)
-  wanted = original.outputs()
-
-  def apart(made: bytes) -> float:
-    return mean(divergence(wanted, Runner(made, images).outputs()))
-
-  found = []
-  for op in chosen:
+  original = Runner(content, _few(file, chosen, images))
+  wanted, found = original.outputs(), []
+  for op in watch(chosen, len(chosen), 'layers in 8 bits'):
     scope, name = file.scope(op), file.name(op.outputs[0])
     try:
-      alone = Runner(quantized_alone(content, ranges, [scope]), images)
-      rest = apart(quantized(content, ranges, {scope: FLOAT}))
+      made = quantized_alone(content, ranges, [scope])
+      alone = Runner(made, _few(file, chosen, images))
     except (UserError, RuntimeError, ValueError):
       continue  # The library has no form of it: it stays float in any case.
     found.append(
@@ -119,13 +124,63 @@ def layer_errors(
         op.kind,
         snr_db(original.tensor(name), alone.tensor(name)),
         mean(divergence(wanted, alone.outputs())),
-        rest,
+        None,
         name,
         scope,
       )
     )
-  found.sort(key=lambda one: -one.alone)
-  return Errors(found, apart(quantized(content, ranges)), nested.size(images))
+  return sorted(found, key=lambda one: -one.alone)
+
+
+def layer_errors(
+  content: bytes,
+  ranges: Ranges,
+  images: Any,
+  layers: Sequence[str] = (),
+  divergence: Divergence | None = None,
+  watch: Watch = lambda items, total, work: items,
+  *,
+  known: Sequence[LayerError] | None = None,
+  seconds: float = _SECONDS,
+) -> Errors:
+  """Measures each layer alone in 8 bits, and with all but it in 8 bits.
+
+  Two integer files are made and run for each layer, which is quadratic in layers: once the time is
+  over, only the 16 layers that cost most get the second figure.
+
+  Args:
+    content: of the float file; this and what follows as of `errors_alone`.
+    ranges: of its activations.
+    images: inputs [n, ...].
+    layers: names of the network's layers.
+    divergence: of the task.
+    watch: shows how far it is.
+    known: what `errors_alone` gave for the same file and ranges.
+    seconds: the time.
+
+  Raises:
+    UserError: ai-edge-quantizer is not installed or refuses the file.
+  """
+  began = time.monotonic()
+  if known is None:
+    known = errors_alone(content, ranges, images, layers, divergence, watch)
+  file, divergence = OpenFile(content), divergence or relative_error
+  images = _few(file, layers_of(file), images)
+  wanted, found = Runner(content, images).outputs(), list(known)
+
+  def apart(bits: dict[str, int]) -> float:
+    return mean(divergence(wanted, Runner(quantized(content, ranges, bits), images).outputs()))
+
+  for place, one in watch(enumerate(known), len(known), 'all layers but one in 8 bits'):
+    if place >= NB_WORST and time.monotonic() - began > seconds:
+      break
+    with contextlib.suppress(UserError, RuntimeError, ValueError):
+      found[place] = dataclasses.replace(one, rest=apart({one.scope: FLOAT}))
+  return Errors(found, apart({}), nested.size(images))
+
+
+def _few(file: OpenFile, chosen: Sequence[Any], images: Any) -> Any:
+  return nested.rows(images, slice(nb_images(file, len(chosen))))
 
 
 def nb_images(file: OpenFile, nb_layers: int) -> int:
@@ -137,7 +192,7 @@ def nb_images(file: OpenFile, nb_layers: int) -> int:
   kernels = sum(
     np.prod(file.shape(op.inputs[1]), dtype=float) for op in file.operators if len(op.inputs) > 1
   )
-  most = min(_BUDGET / (2 * max(nb_layers, 1) * (64 * values + kernels)), _MAX_BYTES / (4 * values))
+  most = min(_BUDGET / (2 * max(nb_layers, 1) * (64 * values + kernels)), MAX_BYTES / (4 * values))
   return int(np.clip(most, _LEAST_IMAGES, _MOST_IMAGES))
 
 
@@ -151,10 +206,13 @@ def relative_error(original: Any, changed: Any) -> np.ndarray:
   return total
 
 
-def snr_db(original: np.ndarray, changed: np.ndarray | None) -> float:
-  """10 log10 of the signal's power over the error's; 120 where there is no error to speak of."""
-  if changed is None:
-    return _MOST_DB
+def snr_db(original: np.ndarray | None, changed: np.ndarray | None) -> float | None:
+  """10 log10 of the signal's power over the error's; 120 where there is no error to speak of.
+
+  None where one of them is not known.
+  """
+  if original is None or changed is None:
+    return None
   signal = np.mean(np.square(original, dtype=np.float64))
   noise = np.mean(np.square(np.asarray(original, np.float64) - changed))
   if signal <= noise * 1e-12:

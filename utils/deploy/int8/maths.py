@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import numpy as np
-import tensorflow as tf
 
 from secateurs.utils.deploy.int8.opened import KERNELS, OpenFile, Operator
 
@@ -34,21 +34,29 @@ class Product:
   rates: tuple[int, int]
   padding: str
 
-  def patches(self, inputs: np.ndarray) -> np.ndarray:
-    """What each output is a sum over: float32 [positions, groups, values] of real inputs [n, ...]."""
+  def patches(self, inputs: np.ndarray, most: int | None = None) -> np.ndarray:
+    """What each output is a sum over: float32 [positions, groups, values] of real inputs [n, ...].
+
+    Of all positions, or of evenly many of them that hold at most `most` values (but of one).
+    """
     if self.kind == 'FULLY_CONNECTED':
-      return np.reshape(inputs, (-1, 1, self.shape[1])).astype(np.float32)
-    height, width = self.shape[1:3]
-    found = tf.image.extract_patches(
-      tf.cast(inputs, tf.float32),
-      (1, height, width, 1),
-      (1, *self.strides, 1),
-      (1, *self.rates, 1),
-      self.padding,
-    ).numpy()
-    channels = inputs.shape[-1]
-    split = found.reshape(-1, height * width, self.groups, channels // self.groups)
-    return split.swapaxes(1, 2).reshape(len(split), self.groups, -1)
+      rows = np.reshape(inputs, (-1, 1, self.shape[1]))
+      return rows[:: _stride(rows.size, most)].astype(np.float32)
+    kernel, (_, *sizes, channels) = self.shape[1:3], inputs.shape
+    axes = list(zip(sizes, kernel, self.strides, self.rates, strict=True))
+    (rows, *above), (columns, *left) = (_reach(*axis, self.padding) for axis in axes)
+    total = len(inputs) * len(rows) * len(columns) * math.prod(kernel) * channels
+    chosen = np.arange(0, len(inputs) * len(rows) * len(columns), _stride(total, most))
+    sample, row, column = np.unravel_index(chosen, (len(inputs), len(rows), len(columns)))
+    padded = np.pad(inputs, ((0, 0), above, left, (0, 0)))
+    down, right = (np.arange(size) * rate for size, rate in zip(kernel, self.rates, strict=True))
+    found = padded[
+      sample[:, None, None],
+      rows[row][:, None, None] + down[:, None],
+      columns[column][:, None, None] + right,
+    ]
+    split = found.reshape(len(chosen), -1, self.groups, channels // self.groups)
+    return split.swapaxes(1, 2).reshape(len(chosen), self.groups, -1).astype(np.float32, copy=False)
 
   def weights(self, kernel: np.ndarray) -> np.ndarray:
     """The kernel of the file as [groups, values, outputs of a group]."""
@@ -76,6 +84,21 @@ class Product:
   def per_output(self, values: np.ndarray) -> np.ndarray:
     """Values of each output channel [outputs] as [groups, 1, outputs of a group]."""
     return np.reshape(values, (self.groups, 1, -1))
+
+
+def _stride(size: int, most: int | None) -> int:
+  """Every which position is taken so that values are no more than so many."""
+  return 1 if most is None else max(-(-size // most), 1)
+
+
+def _reach(
+  size: int, kernel: int, stride: int, rate: int, padding: str
+) -> tuple[np.ndarray, int, int]:
+  """Where a kernel begins along one axis of padded maps, and the zeros before and after them."""
+  length = (kernel - 1) * rate + 1
+  number = -(-size // stride) if padding == 'SAME' else (size - length) // stride + 1
+  missing = max((number - 1) * stride + length - size, 0) if padding == 'SAME' else 0
+  return np.arange(number) * stride, missing // 2, missing - missing // 2
 
 
 def product_of(file: OpenFile, op: Operator) -> Product | None:

@@ -35,8 +35,9 @@ def clipped_ranges(content: bytes, ranges: Ranges, images: Any, how: str) -> dic
   counts = {name: np.zeros(_BINS) for name in names}
   for start in range(0, nested.size(images), _BATCH):
     runner = Runner(content, nested.rows(images, slice(start, start + _BATCH)))
-    for name in names:
-      counts[name] += np.histogram(runner.tensor(name), _BINS, tuple(_ends(ranges[name])))[0]
+    for values in runner.pieces(names):
+      for name, one in values.items():
+        counts[name] += np.histogram(one, _BINS, tuple(_ends(ranges[name])))[0]
   find = {'percentile': percentile_range, 'mse': mse_range}[how]
   found = {name: dict(one) for name, one in ranges.items()}
   for name in names:

@@ -14,11 +14,12 @@ import numpy as np
 from secateurs.utils import nested
 from secateurs.utils.deploy.int8.maths import Product, product_of
 from secateurs.utils.deploy.int8.opened import KERNELS, OpenFile, Operator, with_kernels
-from secateurs.utils.deploy.int8.rounding import adaptive_rounding
+from secateurs.utils.deploy.int8.rounding import adaptive_rounding, squares_of
 from secateurs.utils.deploy.int8.running import Runner
 
 NB_IMAGES = 32
-_MOST_VALUES = 1 << 25  # Of the patches of a layer.
+MOST_VALUES = 1 << 25
+"""Values of the patches of a layer, which are taken of evenly many of its positions."""
 
 
 def refitted(content: bytes, integers: bytes, images: Any, *, rounding: bool, bias: bool) -> bytes:
@@ -72,7 +73,7 @@ def _refit_layer(
   if given is None or wanted is None or given.shape != wanted.shape:
     return
   corrects = bias and bias_number is not None
-  patches, targets = _samples(product, given), _samples(product, wanted)
+  patches, targets = (product.patches(one, MOST_VALUES) for one in (given, wanted))
   kernel = product.weights(real.constant(before.inputs[slots.kernel]))
   outputs = np.einsum('pgk,gko->pgo', targets, kernel, optimize=True)
   step = product.per_output(np.broadcast_to(made.scales(number), product.per_output_shape()))
@@ -80,7 +81,7 @@ def _refit_layer(
   if rounding:
     centred = patches - patches.mean(axis=0) if corrects else patches
     aims = outputs - outputs.mean(axis=0) if corrects else outputs
-    squares = np.einsum('pgk,pgl->gkl', centred, centred, optimize=True) / len(patches)
+    squares = squares_of(centred)
     products = np.einsum('pgk,pgo->gko', centred, aims, optimize=True) / len(patches)
     chosen = adaptive_rounding(kernel, step, squares, products)
     made.set_input(after, slots.kernel, product.kernel(chosen).astype(np.int8))
@@ -100,10 +101,3 @@ def _bias(op: Operator, position: int) -> int | None:
   """Number of an operator's bias; None where it has none."""
   number = op.inputs[position] if len(op.inputs) > position else -1
   return None if number < 0 else number
-
-
-def _samples(product: Product, values: np.ndarray) -> np.ndarray:
-  """The patches of some inputs, or evenly many of them where all would take much memory."""
-  patches = product.patches(values)
-  stride = max(-(-patches.size // _MOST_VALUES), 1)
-  return patches[::stride]

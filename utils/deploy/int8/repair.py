@@ -12,14 +12,22 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
-
 from secateurs.utils import nested
 from secateurs.utils.deploy.int8.equalise import BYS, equalised
-from secateurs.utils.deploy.int8.layer_errors import Divergence, layer_errors, mean, relative_error
+from secateurs.utils.deploy.int8.layer_errors import (
+  Divergence,
+  Errors,
+  LayerError,
+  Watch,
+  errors_alone,
+  layer_errors,
+  mean,
+  relative_error,
+)
 from secateurs.utils.deploy.int8.ranges import clipped_ranges
 from secateurs.utils.deploy.int8.recipes import FLOAT, quantized
 from secateurs.utils.deploy.int8.refit import refitted
+from secateurs.utils.deploy.int8.repair_steps import Step, holds, rows_of, sentence_of
 from secateurs.utils.deploy.int8.running import Runner
 from secateurs.utils.deploy.int8.steps import AUTO, HOWS, STEPS
 from secateurs.utils.deploy.lowbits.ranges import activation_ranges
@@ -27,28 +35,8 @@ from secateurs.utils.errors import UserError
 
 _EQUAL = 1e-6  # Relative squared error of the outputs that float rounding may leave.
 _NB_JUDGED = 64
-_ROUNDING_ERROR = 1e-9  # Of a difference of two scores.
 
 Say = Callable[[str], None]
-
-
-@dataclasses.dataclass(frozen=True)
-class Step:
-  """One step of a repair.
-
-  Attributes:
-    step: what was done; `plain` for the file before.
-    kept: whether the file stays with it.
-    divergence: of the file's outputs from the float network's.
-    drop: how much worse the score is than the float file's, as `Repairer.drop` gives it.
-    detail: what else is to be known.
-  """
-
-  step: str
-  kept: bool
-  divergence: float
-  drop: float | None
-  detail: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,6 +66,7 @@ class Repairer:
     layers: Sequence[str] = (),
     divergence: Divergence | None = None,
     say: Say = lambda text: None,
+    watch: Watch = lambda items, total, work: items,
   ) -> None:
     """Keeps what it is given.
 
@@ -88,10 +77,13 @@ class Repairer:
       layers: names of the network's layers in order, for names.
       divergence: of the task; default: `relative_error`.
       say: prints.
+      watch: shows how far the measuring of layers is.
     """
     self.wanted = list(wanted)
     self._score_drop, self._max_drop, self._layers = drop, max_drop, layers
     self._divergence, self._say = divergence or relative_error, say
+    self._watch, self._plain = watch, None
+    self._known: tuple[_State, list[LayerError]] | None = None
     self.steps: list[Step] = []
 
   def __call__(self, content: bytes, plain: bytes, images: Any) -> bytes:
@@ -110,7 +102,7 @@ class Repairer:
     self._wanted_outputs = Runner(content, self._judged).outputs()
     self._best, self._best_apart = plain, self._apart(plain)
     self._note('plain', True, self._best_apart, self._drop(plain), '')
-    self._state = _State(content, activation_ranges(content, images))
+    self._state = self._plain = _State(content, activation_ranges(content, images))
     for name in STEPS:
       if self._is_done() and AUTO in self.wanted:
         break
@@ -120,11 +112,7 @@ class Repairer:
     return self._best
 
   def _is_done(self) -> bool:
-    return self._holds(next(one.drop for one in reversed(self.steps) if one.kept))
-
-  def _holds(self, drop: float | None) -> bool:
-    """Whether so much may be lost; a difference of two scores may be a rounding error above it."""
-    return drop is not None and drop <= self._max_drop + _ROUNDING_ERROR
+    return holds(next(one.drop for one in reversed(self.steps) if one.kept), self._max_drop)
 
   def _try(self, name: str) -> None:
     if name in ('int16', 'float'):
@@ -172,9 +160,7 @@ class Repairer:
   def _try_bits(self, name: str, bits: int) -> None:
     """More and more of the layers that cost most: 1, 2, 4, ... up to all."""
     state = self._state
-    errors = layer_errors(
-      state.content, state.ranges, self._images, self._layers, self._divergence
-    ).layers
+    errors = self._alone(state)
     count = 1
     while errors and count < 2 * len(errors):
       chosen = errors[:count]
@@ -188,12 +174,12 @@ class Repairer:
         self._note(name, False, float('nan'), None, str(error).splitlines()[0])
         return
       drop = self._drop(made)
-      holds = self._holds(drop)
-      kept = apart < self._best_apart or (holds and not self._is_done())
+      enough = holds(drop, self._max_drop)
+      kept = apart < self._best_apart or (enough and not self._is_done())
       self._note(name, kept, apart, drop, f'{len(chosen)} layers: {detail}')
       if kept:
         self._best, self._best_apart, self._state = made, apart, changed
-      if holds:
+      if enough:
         return
       count *= 2
 
@@ -220,28 +206,35 @@ class Repairer:
 
   def block(self) -> list[dict[str, Any]]:
     """The steps in plain types; what was not measured is None."""
-    rows = [dataclasses.asdict(one) for one in self.steps]
-    return [
-      {**row, 'divergence': row['divergence'] if np.isfinite(row['divergence']) else None}
-      for row in rows
-    ]
+    return rows_of(self.steps)
 
   def sentence(self) -> str:
     """What was done, for the reader of a report."""
-    kept = [one for one in self.steps if one.kept]
-    names = ', '.join(dict.fromkeys(one.step for one in kept[1:]))
-    first, last = kept[0].drop, kept[-1].drop
-    if not names:
-      if self._holds(first):
-        return (
-          f'The int8 file needs no repair: its score drops by {first:.4g} from the float file, and '
-          f'--max_drop {self._max_drop:g} is allowed.'
-        )
-      return (
-        f'No repair of the int8 file helped: its score drops by {first:.4g} from the float file.'
-      )
-    broken = '' if self._holds(last) else f'; --max_drop {self._max_drop:g} does not hold'
-    return (
-      f'The int8 file was repaired ({names}): its score drops by {last:.4g} from the float file, by '
-      f'{first:.4g} before{broken}.'
+    return sentence_of(self.steps, self._max_drop)
+
+  def layer_errors(self) -> Errors | None:
+    """What each layer of the file costs in 8 bits without repair; None before there was a file.
+
+    Raises:
+      UserError: ai-edge-quantizer refuses the network.
+    """
+    if self._plain is None:
+      return None
+    state = self._plain
+    return layer_errors(
+      state.content,
+      state.ranges,
+      self._images,
+      self._layers,
+      self._divergence,
+      self._watch,
+      known=self._alone(state),
     )
+
+  def _alone(self, state: _State) -> list[LayerError]:
+    """Errors of the layers, the worst first, measured once for the same file and ranges."""
+    known = self._known
+    if known is None or known[0].content != state.content or known[0].ranges is not state.ranges:
+      arguments = self._images, self._layers, self._divergence, self._watch
+      self._known = state, errors_alone(state.content, state.ranges, *arguments)
+    return self._known[1]

@@ -14,58 +14,118 @@ output channel keeps the rounding to the nearest where that fits no worse.
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 
 _STEPS, _LEAST_STEPS, _BUDGET = 600, 60, 2e11  # Steps of Adam; multiply-adds of one layer.
+_AT_ONCE = 1 << 22  # Weights, of which about ten copies are held.
 _RATE, _WEIGHT, _WARM_UP = 0.02, 0.01, 0.2
 _HIGH, _LOW = 20.0, 2.0
 _MOST = 127
 
 
+@dataclasses.dataclass(frozen=True)
+class Squares:
+  """X^T X / samples of each group, or X alone where that is smaller, as in a dense layer.
+
+  Attributes:
+    values: X^T X / samples, float [groups, values, values], or X / sqrt(samples), float [groups,
+      samples, values].
+    factored: whether it is X.
+  """
+
+  values: np.ndarray
+  factored: bool = False
+
+  def times(self, weights: np.ndarray) -> np.ndarray:
+    """X^T X weights / samples, [groups, values, outputs]."""
+    if not self.factored:
+      return self.values @ weights
+    return self.values.swapaxes(1, 2) @ (self.values @ weights)
+
+  def power(self) -> np.ndarray:
+    """Trace of X^T X / samples, [groups]."""
+    if self.factored:
+      return np.sum(np.square(self.values), axis=(1, 2))
+    return np.trace(self.values, axis1=1, axis2=2)
+
+  def single(self) -> Squares:
+    """The same in float32."""
+    return Squares(self.values.astype(np.float32, copy=False), self.factored)
+
+  @property
+  def rows(self) -> int:
+    """Multiply-adds of a weight in `times`."""
+    return self.values.shape[1] * (2 if self.factored else 1)
+
+
+def squares_of(inputs: np.ndarray) -> Squares:
+  """X^T X / samples of inputs [samples, groups, values]."""
+  nb_samples, _, nb_values = inputs.shape
+  groups = inputs.swapaxes(0, 1)
+  if 2 * nb_samples < nb_values:
+    return Squares(groups / np.sqrt(nb_samples, dtype=inputs.dtype), True)
+  return Squares(groups.swapaxes(1, 2) @ groups / nb_samples)
+
+
 def adaptive_rounding(
-  weights: np.ndarray, step: np.ndarray, squares: np.ndarray, products: np.ndarray
+  weights: np.ndarray, step: np.ndarray, squares: Squares, products: np.ndarray
 ) -> np.ndarray:
-  """Integers of a layer's weights.
+  """Integers of a layer's weights; few output channels at a time, which are independent.
 
   Args:
     weights: float [groups, values, outputs].
     step: of the grid, float, broadcasts to the weights.
-    squares: X_q^T X_q / samples, float [groups, values, values].
+    squares: X_q^T X_q / samples.
     products: X_q^T Y / samples, float [groups, values, outputs].
 
   Returns:
     int64, shaped as the weights, within -127 to 127; each is the weight's floor or ceiling in steps.
   """
+  steps = int(np.clip(_BUDGET / (weights.size * squares.rows), _LEAST_STEPS, _STEPS))
+  step = np.broadcast_to(step, (len(weights), 1, weights.shape[2]))
+  most = max(_AT_ONCE * weights.shape[2] // weights.size, 1)
+  found = np.empty(weights.shape, np.int64)
+  for start in range(0, weights.shape[2], most):
+    some = np.s_[:, :, start : start + most]
+    found[some] = _rounded(weights[some], step[some], squares, products[some], steps)
+  return found
+
+
+def _rounded(
+  weights: np.ndarray, step: np.ndarray, squares: Squares, products: np.ndarray, steps: int
+) -> np.ndarray:
   places = np.asarray(weights, np.float64) / step
   nearest = np.clip(np.rint(places), -_MOST, _MOST)
   floor = np.floor(places)
-  found = np.clip(floor + _learned(places - floor, floor, step, squares, products), -_MOST, _MOST)
+  up = _learned(places - floor, floor, step, squares, products, steps)
+  found = np.clip(floor + up, -_MOST, _MOST)
   before = _errors(nearest * step, squares, products)
   after = _errors(found * step, squares, products)
   return np.where(after < before, found, nearest).astype(np.int64)
 
 
-def _errors(weights: np.ndarray, squares: np.ndarray, products: np.ndarray) -> np.ndarray:
+def _errors(weights: np.ndarray, squares: Squares, products: np.ndarray) -> np.ndarray:
   """Squared error of each output but for a constant, [groups, 1, outputs]."""
-  return np.sum(weights * (squares @ weights - 2 * products), axis=1, keepdims=True)
+  return np.sum(weights * (squares.times(weights) - 2 * products), axis=1, keepdims=True)
 
 
 def _learned(
   rest: np.ndarray,
   floor: np.ndarray,
   step: np.ndarray,
-  squares: np.ndarray,
+  squares: Squares,
   products: np.ndarray,
+  steps: int,
 ) -> np.ndarray:
   """0 or 1 for each weight: whether it is rounded up."""
-  cost = rest.size * rest.shape[1]
-  steps = int(np.clip(_BUDGET / cost, _LEAST_STEPS, _STEPS))
   single = np.float32
   base, step = floor.astype(single), np.asarray(step, single)
-  squares, products = squares.astype(single), products.astype(single)
+  squares, products = squares.single(), products.astype(single)
   # The error as a fraction of the outputs' power, so that one lambda suits all layers.
   start = (floor + rest) * step
-  power = np.maximum(np.sum(start * (squares @ start), axis=1, keepdims=True), 1e-12)
+  power = np.maximum(np.sum(start * squares.times(start), axis=1, keepdims=True), 1e-12)
   noise = np.maximum(_rounding_noise(step, squares), 1e-12 * power)
   inside = np.clip((rest + 0.1) / 1.2, 1e-4, 1 - 1e-4)
   v = np.log(inside / (1 - inside)).astype(single)
@@ -75,7 +135,7 @@ def _learned(
     h = np.clip(1.2 * sigmoid - 0.1, 0, 1)
     slope = np.where((h > 0) & (h < 1), 1.2 * sigmoid * (1 - sigmoid), 0)
     now = np.clip(base + h, -_MOST, _MOST) * step
-    gradient = 2 * (squares @ now - products) * step / noise
+    gradient = 2 * (squares.times(now) - products) * step / noise
     done = number / steps
     if done > _WARM_UP:
       left = (1 - done) / (1 - _WARM_UP)
@@ -91,7 +151,6 @@ def _learned(
   return (1.2 / (1 + np.exp(-v)) - 0.1 >= 0.5).astype(np.float64)
 
 
-def _rounding_noise(step: np.ndarray, squares: np.ndarray) -> np.ndarray:
+def _rounding_noise(step: np.ndarray, squares: Squares) -> np.ndarray:
   """The squared error that rounding at random would leave, for each output: step^2 / 12 a weight."""
-  power = np.trace(squares, axis1=1, axis2=2)[:, None, None]
-  return np.broadcast_to(step**2 / 12, (len(squares), 1, step.shape[-1])) * power
+  return step**2 / 12 * squares.power()[:, None, None]

@@ -17,6 +17,7 @@ from secateurs.utils.deploy.reports.scores import STANDARD_ERRORS, kind_of
 from secateurs.utils.deploy.reports.wording import (
   caveats,
   goals,
+  int8_line,
   method_of,
   samples_line,
   title,
@@ -88,6 +89,7 @@ def render_html(report: Mapping, metrics: list[dict], pictures: Sequence['Pictur
       show_score=kind_of(score).show if score else _short,
       notes=[*(report.get('notes') or ()), *caveats(rows)],
       rows=rows,
+      int8_line=int8_line(report),
       tiles=_tiles(rows, report),
       goals=goals(report),
       links=link_rows(report),

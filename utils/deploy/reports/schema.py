@@ -223,6 +223,7 @@ class Format(_Closed):
   gzip_bytes: Number
   score: Number  # value of the task's score; null where the file was not evaluated
   ms: Number  # median of one sample with the fewest threads
+  settled: NotRequired[bool | None]  # whether the median is known well
 
 
 class Int8Layer(_Closed):

@@ -6,7 +6,14 @@ from collections.abc import Mapping
 from secateurs.utils.deploy.reports.chains import images_run, link_costs, total_seconds
 from secateurs.utils.deploy.reports.rows import Row, link_rows, report_rows
 from secateurs.utils.deploy.reports.units import NOTHING, fmt_seconds
-from secateurs.utils.deploy.reports.wording import caveats, goals, samples_line, title, verdict
+from secateurs.utils.deploy.reports.wording import (
+  caveats,
+  goals,
+  int8_line,
+  samples_line,
+  title,
+  verdict,
+)
 
 WIDTH = 88
 
@@ -22,7 +29,7 @@ def format_table(report: Mapping) -> str:
     lines += ['', f'link {number}: {learner}', *_format_rows(of_link)]
   if report.get('links'):
     lines += ['', 'the whole chain']
-  lines += _format_rows(rows)
+  lines += _format_rows(rows, int8_line(report))
   lines += ['', *(f'{name}: requested {a}, achieved {b}' for name, a, b in goals(report))]
   if samples := samples_line(report):
     lines.append(samples)
@@ -37,7 +44,7 @@ def format_table(report: Mapping) -> str:
   return '\n'.join(lines)
 
 
-def _format_rows(rows: list[Row]) -> list[str]:
+def _format_rows(rows: list[Row], of_int8: str = '') -> list[str]:
   has_pruned = any(row.pruned != NOTHING for row in rows)
   header = ['', 'original', 'pruned', 'compressed', 'change']
   cells = [[row.label, row.original, row.pruned, row.compressed, row.change] for row in rows]
@@ -55,6 +62,6 @@ def _format_rows(rows: list[Row]) -> list[str]:
   lines = [join(header), rule]
   for row, line in zip(rows, cells, strict=True):
     if row.int8 and rule not in lines[2:]:
-      lines.append(rule)
+      lines += [rule, of_int8] if of_int8 else [rule]
     lines.append(join(line))
   return lines

@@ -154,6 +154,13 @@ def samples_line(report: Mapping) -> str:
   return ', '.join(parts)
 
 
+def int8_line(report: Mapping) -> str:
+  """Which int8 files the columns compare, where only the compressed one was repaired; else empty."""
+  steps = report.get('int8_repair') or ()
+  kept = dict.fromkeys(step['step'] for step in steps[1:] if step['kept'])
+  return f'int8: original plain, compressed repaired ({", ".join(kept)})' if kept else ''
+
+
 def caveats(rows: Sequence[Row]) -> list[str]:
   """Sentences about what a reader may conclude wrongly from the rows."""
   score = next((row for row in rows if row.key == 'score'), None)

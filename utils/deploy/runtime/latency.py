@@ -3,7 +3,7 @@
 import math
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -16,12 +16,24 @@ SECONDS_PER_FRAME = 0.02
 _WARMUP_SECONDS, _LEAST_WARMUP = 0.5, 3
 
 
-def _warm_up(model: TFLiteModel, nb_frames: int) -> None:
+Timed = str | os.PathLike | Callable[[int], Callable[[], object]]
+"""A `.tflite` file, or what gives a function that runs one sample with a number of threads."""
+
+
+def _warm_up(run: Callable[[], object], nb_frames: int) -> None:
   began = time.perf_counter()
   for done in range(nb_frames):
     if done >= _LEAST_WARMUP and time.perf_counter() - began > _WARMUP_SECONDS:
       return
-    model.invoke_once()
+    run()
+
+
+def _run_of(given: Timed, nb_threads: int, rng: np.random.Generator) -> Callable[[], object]:
+  if callable(given):
+    return given(nb_threads)
+  model = TFLiteModel(given, nb_threads)
+  model.set_single(model.made_up(rng))
+  return model.invoke_once
 
 
 def summarize(timing: Timing, threads: int) -> dict[str, float]:
@@ -51,19 +63,19 @@ def summarize(timing: Timing, threads: int) -> dict[str, float]:
 
 
 def measure_latency(
-  paths: Mapping[str, str | os.PathLike],
+  paths: Mapping[str, Timed],
   *,
   nb_frames: int = 200,
   threads: Sequence[int] = (1, 2),
   warmup: int = 20,
 ) -> dict[str, list[dict[str, float]]]:
-  """Times TensorFlow Lite files against each other at batch 1.
+  """Times TensorFlow Lite files, and what runs others, against each other at batch 1.
 
   For each number of threads the files are interleaved (A B A B ...) in short blocks, until the medians
   of all of them have settled or the time is over; see `timing`.
 
   Args:
-    paths: name -> `.tflite` file.
+    paths: name -> `.tflite` file, or a function, see `Timed`.
     nb_frames: timed frames per file and number of threads; fewer where medians settle before, more
       where they do not.
     threads: numbers of interpreter threads.
@@ -85,11 +97,9 @@ def measure_latency(
   rng = np.random.default_rng(0)
   results = {name: [] for name in paths}
   for nb_threads in threads:
-    models = {name: TFLiteModel(path, nb_threads) for name, path in paths.items()}
-    for model in models.values():
-      model.set_single(model.made_up(rng))
-      _warm_up(model, warmup)
-    runs = {name: model.invoke_once for name, model in models.items()}
+    runs = {name: _run_of(given, nb_threads, rng) for name, given in paths.items()}
+    for run in runs.values():
+      _warm_up(run, warmup)
     timed = time_interleaved(runs, nb_frames=nb_frames, seconds=SECONDS_PER_FRAME * nb_frames)
     for name in paths:
       results[name].append(summarize(timed[name], nb_threads))

@@ -87,6 +87,11 @@ def tensor_bytes(flat: FlatModel, number: int) -> int:
   return size * tf.as_dtype(flat.dtypes[number]).size
 
 
+def all_bytes(flat: FlatModel) -> int:
+  """Bytes of one sample's part of all tensors, where each is kept."""
+  return sum(tensor_bytes(flat, number) for call in flat.calls for number in call.outputs)
+
+
 def _kept(call: Call) -> set[int]:
   layer = call.layer
   if isinstance(layer, _KEEP_NOTHING) or getattr(layer, 'symbol', None) in _ADDITIONS:

@@ -34,6 +34,9 @@ def test_the_estimate_names_the_work_that_takes_most():
     estimate.of_layers(roomy, MAPS, 16, cache=1 * GB),
     estimate.of_least_squares(roomy, MAPS, rows=4608, cache=1 * GB),
   ]
+  few, many = (estimate.of_quantising(roomy, size, [training]) for size in (1 * MB, 2 * GB))
+  assert few.bytes - training.bytes == 2 * (64 + 100) * MB + 256 * MB
+  assert many.bytes - training.bytes == 2 * (2048 + 100) * MB + 256 * MB
   taken = roomy.taken
   assert [need.bytes - taken for need in needs] == [
     32 * 88 * MB,

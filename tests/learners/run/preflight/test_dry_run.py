@@ -6,7 +6,7 @@ import pytest
 
 from secateurs.learners.run.preflight import dry_run
 from secateurs.learners.run.preflight.work import Work
-from secateurs.learners.run.results import measuring
+from secateurs.learners.run.results import latencies, measuring
 
 
 @pytest.fixture
@@ -15,19 +15,19 @@ def done(monkeypatch, tmp_path):
   monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))  # No files of an earlier run.
   found = dict.fromkeys(('evaluations', 'exports', 'timed'), 0)
 
-  def count(function, name, number=lambda *args: 1):
-    original = getattr(measuring, function)
+  def count(function, name, number=lambda *args: 1, module=measuring):
+    original = getattr(module, function)
 
     def counted(*args, **kwargs):
       found[name] += number(*args)
       return original(*args, **kwargs)
 
-    monkeypatch.setattr(measuring, function, counted)
+    monkeypatch.setattr(module, function, counted)
 
   count('evaluate_model', 'evaluations')
   count('evaluate_tflite', 'evaluations')
   count('export_model', 'exports')
-  count('timed_files', 'timed', lambda paths, run: len(paths))
+  count('timed_files', 'timed', lambda paths, run, further: len(paths), latencies)
   return found
 
 
