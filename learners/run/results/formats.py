@@ -34,10 +34,9 @@ def timed_apart(export: Export) -> dict[str, Timed]:
   files = export.files
   found: dict[str, Timed] = {kind: files[kind].path for kind in _EVALUATED if kind in files}
   if 'onnx' in files and 'tflite' in files:
-    path, sample = files['onnx'].path, _sample(files['tflite'].path)
 
     def run_of(threads: int) -> Callable[[], Any]:
-      call = onnx_function(path, threads)
+      call, sample = onnx_function(files['onnx'].path, threads), _sample(files['tflite'].path)
       return lambda: call(sample)
 
     found['onnx'] = run_of
