@@ -187,12 +187,11 @@ class JointSearchLearner(SearchLearner):
     distributed.from_chief(lambda: self._write(1, model, best=True))
     self._take(1)
 
-  def _cost_of(self, number: int) -> float:
-    return self.state.tries[number - 1].cost if number else self.state.start
-
   def _try(self, stand: stepping.Stand) -> str:
     """Begins a try; why the search ends where nothing can go any more."""
     state, config, began = self.state, self.config, time.perf_counter()
+    if state.file == 'packed' and not state.tries and config.limit is None:
+      return self._try_form(stand)
     scene, repair = self._scene(state.base), self.repair
     if state.base not in self._known:
       samples, _ = judging_samples(self.helper, config.nb_smpls_scan)

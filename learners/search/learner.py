@@ -14,7 +14,8 @@ from secateurs.learners.run.console import say
 from secateurs.learners.run.preflight.checks import Check
 from secateurs.learners.run.training.judging import judging_samples
 from secateurs.learners.search import opening, samples, stepping, telling
-from secateurs.learners.search.building import Repair
+from secateurs.learners.search.building import Repair, even_bits
+from secateurs.learners.search.files import Costs
 from secateurs.learners.search.networks import NetworkLearner
 from secateurs.learners.search.state import Try
 from secateurs.learners.search.trying import Judge, drop_of
@@ -22,6 +23,8 @@ from secateurs.utils.deploy.packed.halves import halve
 from secateurs.utils.training import distributed
 from secateurs.utils.training.engine.hooks import Hooks
 from secateurs.utils.training.models.quantization import zero_masks
+
+_NB_TRAINED_ON = 2000
 
 
 class SearchLearner(NetworkLearner):
@@ -49,6 +52,17 @@ class SearchLearner(NetworkLearner):
       self._shadows.start()
     self.state.candidate = tried
     self.save('search', 0)
+
+  def _cost_of(self, number: int) -> float:
+    return self.state.tries[number - 1].cost if number else self.state.start
+
+  def _try_form(self, stand: stepping.Stand) -> str:
+    """Begins a try that takes nothing but bits: a packed file of these is what other tries rest on."""
+    model = self._network(0)
+    tried = Try(1, 0, stand.cost, bits=even_bits(model, self.config.weight_bits))
+    say(telling.beginning(self.config, tried, stand))
+    self._begin(tried, model)
+    return ''
 
   def _finish(self, tried: Try) -> None:
     """Trains and judges the candidate, and decides whether the search goes on from it."""
@@ -83,11 +97,24 @@ class SearchLearner(NetworkLearner):
   def _refer(self, model: keras.Model) -> None:
     """Takes the trained original as the reference, where that is fair."""
     state = self.state
-    judged = self._judge(dataclasses.replace(self._costs, file='float').predictor(model))
+    costs = dataclasses.replace(self._costs, file='float')
+    judged, harm = self._judge(costs.predictor(model)), self._harm(costs, model)
     original = state.reference_value, state.reference
-    found = opening.pick_reference(original, (judged.score.goodness, judged.parts))
+    found = opening.pick_reference(original, (judged.score.goodness, judged.parts), harm)
     state.reference_is, state.reference, state.reference_value = found
-    say(f'reference  {state.reference_is}; after the training of a try: {judged.score}')
+    say(
+      f'reference  {state.reference_is}; after the training of a try: {judged.score}, and '
+      f'{telling.points(state, -harm)} on samples of that training'
+    )
+
+  def _harm(self, costs: Costs, model: keras.Model) -> float:
+    """How much worse the original is after the training of a try on samples that it trained on."""
+    number = min(self.config.nb_smpls_judge, _NB_TRAINED_ON)
+    judge = Judge(*judging_samples(self.helper, number, 'train'), self.helper.task)
+    before, after = (
+      judge(costs.predictor(net)).score.goodness for net in (self.original_model(), model)
+    )
+    return max(before - after, 0.0)
 
   def _settled(self, tried: Try, model: keras.Model) -> bool:
     """Judges a candidate; False where it is so near to the limit that it is to train longer."""

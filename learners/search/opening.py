@@ -161,14 +161,19 @@ def milliseconds(scene: Scene, costs: Costs) -> dict[str, float]:
 
 
 def pick_reference(
-  original: tuple[float, Sequence[float]], control: tuple[float, Sequence[float]] | None
-) -> tuple[str, Sequence[float], float]:
+  original: tuple[float, Sequence[float]],
+  control: tuple[float, Sequence[float]],
+  harm: float = 0.0,
+) -> tuple[str, list[float], float]:
   """What tries are compared with, from (goodness, goodness by part) of both.
 
   A network that came trained may have seen the samples that are held out now, and know them by heart.
   The same network after the short training of a try, from which they are held out, has forgotten as
-  much as a try has: where it is worse, it is the fair reference.
+  much as a try has: where it is worse, it is the fair reference. What it lost on samples that it
+  trained on (`harm`, at least 0) is not forgotten but spoiled by the training, as by a rate that is too
+  high, and is no loss that a try may have, too.
   """
-  if control is not None and control[0] < original[0]:
-    return 'the original after the training of a try', control[1], control[0]
-  return 'the original', original[1], original[0]
+  value = control[0] + harm
+  if value < original[0]:
+    return 'the original after the training of a try', [one + harm for one in control[1]], value
+  return 'the original', list(original[1]), original[0]

@@ -59,6 +59,9 @@ def opening(config: JsConfig, state: JsState, score: Score) -> str:
 
 def beginning(config: JsConfig, tried: Try, stand: Stand) -> str:
   """What a try takes, before it is trained."""
+  if not tried.taken:
+    cost = amount(config.cost, tried.target)
+    return f'try {tried.number}  {cost}: weights share few values, nothing goes'
   kinds = [one.kind for one in tried.taken]
   counts = ', '.join(f'{kind} {kinds.count(kind)}' for kind in dict.fromkeys(kinds))
   return (

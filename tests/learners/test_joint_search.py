@@ -170,13 +170,16 @@ def test_a_killed_search_ends_alike(model, digits, searched, tmp_path, monkeypat
 
 @pytest.mark.exhaustive
 @pytest.mark.slow
-def test_a_packed_file_takes_zeros_and_few_values(model, digits, tmp_path):
+def test_a_packed_file_takes_zeros_and_few_values(model, digits, tmp_path, capsys):
   result = secateurs.compress(
     model, *digits, max_drop=0.08, file='packed', run_dir=str(tmp_path), **SHORT
   )
   kernel = result.model.get_layer('two_b').kernel.numpy()
   assert len(np.unique(kernel)) <= 17
   assert result.files['dc'].stat().st_size < 0.5 * result.report['original']['tflite_bytes']
+  first = result.report['extra']['search_path']['tries'][0]
+  assert 'weights share few values, nothing goes' in capsys.readouterr().out
+  assert first['bytes'] < 0.3 * result.report['original']['tflite_bytes']
 
 
 @pytest.mark.exhaustive

@@ -33,13 +33,13 @@ def judging_notes(helper: Helper) -> list[str]:
   return [] if judging_split(helper) == 'val' else [_NOTE]
 
 
-def judging_samples(helper: Helper, nb_samples: int) -> tuple[Any, Any]:
-  """Inputs [n, ...] and targets [n, ...] to judge on: at most so many of `judging_split`.
+def judging_samples(helper: Helper, nb_samples: int, split: str | None = None) -> tuple[Any, Any]:
+  """Inputs [n, ...] and targets [n, ...] to judge on: at most so many of a split, or `judging_split`.
 
   They are spread evenly over the split, which may be ordered by classes; all processes get the same.
   Inputs that would take more than 256 MB are kept in float16.
   """
-  split = judging_split(helper)
+  split = split or judging_split(helper)
   batch = min(nb_samples, _BATCH)
   stride = max(helper.nb_samples(split) // nb_samples, 1)
   size = -(-helper.nb_samples(split) // stride)  # Less than twice what is wanted.
