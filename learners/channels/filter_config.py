@@ -33,6 +33,7 @@ from secateurs.utils.errors import UserError
 FILTER_SCHEDULES = ('one-shot', 'layer-by-layer', 'end-to-end')
 FILTER_REPAIRS = ('none', 'batch-norm', 'least-squares')
 FITNESSES = ('quick', 'epochs')
+_BY_RATIO = ('uniform', 'global', 'per-mac', 'auto', 'abc', AMC)
 _ABC, _LIST = {'prune_option': 'abc'}, {'prune_option': 'list'}
 
 
@@ -79,18 +80,18 @@ class FpConfig(ChannelConfig, AmcConfig):
   prune_option: str = option(
     'uniform',
     'How many filters of each layer go: uniform (one ratio), list (a file), sensitivity (an equal drop '
-    'of the score, measured for each layer alone), global (the lowest scores of the network), auto '
-    '(an equal divergence per MAC, measured for each layer alone), abc (a bee colony searches), or amc '
-    '(an agent learns them).',
+    'of the score, measured for each layer alone), global (the lowest scores of the network), per-mac '
+    '(the lowest for the MACs that they save), auto (an equal divergence per MAC, measured for each '
+    'layer alone), abc (a bee colony searches), or amc (an agent learns them).',
     choices=tuple(ALLOCATIONS),
   )
   prune_ratio: float = option(
     0.5,
-    'Fraction of the filters that go: of each layer for uniform, of all for global; for auto, abc and '
-    'amc the MACs that it leaves are the budget.',
+    'Fraction of the filters that go: of each layer for uniform, of all for global; for per-mac, auto, '
+    'abc and amc the MACs that it leaves are the budget.',
     low=0.0,
     high=1.0,
-    used_with={'prune_option': ('uniform', 'global', 'auto', 'abc', AMC)},
+    used_with={'prune_option': _BY_RATIO},
   )
   prune_list_file: str = option(
     'ratio.list',
@@ -235,7 +236,7 @@ class FpConfig(ChannelConfig, AmcConfig):
   @property
   def keeps_all(self) -> str | None:
     """The flag that leaves all filters."""
-    return keeps_all_filters(self, ('uniform', 'global', 'auto', 'abc', AMC))
+    return keeps_all_filters(self, _BY_RATIO)
 
   @property
   def constants(self) -> Constants:

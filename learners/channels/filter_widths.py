@@ -25,6 +25,7 @@ from secateurs.learners.channels.allocation.registry import (
   REWARD,
   SCORE,
   Request,
+  scores_gone,
 )
 from secateurs.learners.channels.allocation.sensitivity import losses_of
 from secateurs.learners.channels.criteria.hrank import hrank_counts
@@ -138,7 +139,7 @@ class FilterWidths:
     if self._state.counts is not None:  # By a table of latencies, or an agent.
       return _partly(ranked, self._state.counts, done)
     budget, ratio = self._budget(ranked), self._config.prune_ratio
-    if self._allocation.name == 'global':  # By the scores of this moment.
+    if self._allocation.name in ('global', 'per-mac'):  # By the scores of this moment.
       total = ranked.graph.counts().macs
       part = None if budget is None else total - done * (total - budget)
       return self._counts(ranked, part, ratio * done)
@@ -175,10 +176,7 @@ class FilterWidths:
     state = self._state
     if state.drops is not None or state.divergence is not None:
       return losses_of(state.drops or state.divergence, ranked.units)
-    return {
-      unit.name: np.concatenate([[0.0], np.cumsum(np.sort(ranked.keys[unit.name]))])
-      for unit in ranked.units
-    }
+    return scores_gone({unit.name: ranked.keys[unit.name] for unit in ranked.units})
 
   def _width(self, size: int, ratio: float) -> int:
     return nb_left(size, ratio, self._config.quadruple)

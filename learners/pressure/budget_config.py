@@ -62,7 +62,7 @@ class BudgetConfig(ChannelConfig):
     """The flag that leaves all channels, and with them the trained weights."""
     if self.begins_anew:
       return None
-    return keeps_all_filters(self, ('uniform', 'global', 'auto'))
+    return keeps_all_filters(self, ('uniform', 'global', 'per-mac', 'auto'))
 
   @property
   def begins_anew(self) -> bool:

@@ -69,14 +69,15 @@ class PrConfig(BudgetConfig):
   )
   prune_option: str = option(
     'global',
-    'How many channels go: global (the lowest of the network, again at each change), uniform (one '
-    'ratio for all layers), or auto (an equal divergence per MAC, measured once for each layer alone).',
-    choices=('global', 'uniform', 'auto'),
+    'How many channels go: global (the lowest of the network, again at each change), per-mac (the '
+    'lowest for the MACs that they save), uniform (one ratio for all layers), or auto (an equal '
+    'divergence per MAC, measured once for each layer alone).',
+    choices=('global', 'per-mac', 'uniform', 'auto'),
   )
   prune_ratio: float = option(
     0.5,
-    'Fraction of the channels that go: of all for global, of each layer for uniform; for auto the MACs '
-    'that it leaves are the budget.',
+    'Fraction of the channels that go: of all for global, of each layer for uniform; for per-mac and '
+    'auto the MACs that it leaves are the budget.',
     low=0.0,
     high=1.0,
   )

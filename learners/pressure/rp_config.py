@@ -104,15 +104,16 @@ class RpConfig(BudgetConfig):
   )
   prune_option: str = option(
     'global',
-    'How many channels go: global (the smallest norms of the network), uniform (one ratio for all '
-    'layers), auto (an equal divergence per MAC, measured for each layer alone), or zeros (those that '
-    'are exactly zero, and residual blocks of which nothing is left).',
-    choices=('global', 'uniform', 'auto', ZEROS),
+    'How many channels go: global (the smallest norms of the network), per-mac (the smallest for the '
+    'MACs that they save), uniform (one ratio for all layers), auto (an equal divergence per MAC, '
+    'measured for each layer alone), or zeros (those that are exactly zero, and residual blocks of '
+    'which nothing is left).',
+    choices=('global', 'per-mac', 'uniform', 'auto', ZEROS),
   )
   prune_ratio: float = option(
     0.5,
-    'Fraction of the channels that go: of all for global, of each layer for uniform; for auto the MACs '
-    'that it leaves are the budget.',
+    'Fraction of the channels that go: of all for global, of each layer for uniform; for per-mac and '
+    'auto the MACs that it leaves are the budget.',
     low=0.0,
     high=1.0,
   )

@@ -70,6 +70,11 @@ class Allocation:
 ALLOCATIONS: Registry[Allocation] = Registry('allocation')
 
 
+def scores_gone(keys: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+  """The sum of the scores that have gone with so many channels of each unit, [size + 1] by name."""
+  return {name: np.append(0.0, np.cumsum(np.sort(values))) for name, values in keys.items()}
+
+
 def _uniform(request: Request) -> dict[str, int]:
   if request.budget is not None:
     return solvers.equal(request.choices, request.budget)
@@ -95,6 +100,11 @@ def _global(request: Request) -> dict[str, int]:
   # As many go as the ratio asks of each layer.
   gone = sum(unit.size - request.width(unit.size, request.ratio) for unit in request.units)
   return solvers.lowest(request.choices, gone, request.keys)
+
+
+def _per_mac(request: Request) -> dict[str, int]:
+  prices = request.choices.prices(scores_gone(request.keys))
+  return solvers.by_price(request.choices, request.budget, prices)
 
 
 def _sensitivity(request: Request) -> dict[str, int]:
@@ -124,6 +134,13 @@ for _entry in (
   ),
   Allocation(
     'global', 'the lowest scores of the whole network go first', 'Molchanov et al. 2017', _global
+  ),
+  Allocation(
+    'per-mac',
+    'the lowest scores for the multiply-adds that they save go first',
+    'scores regularised by FLOPs of Molchanov et al. 2017',
+    _per_mac,
+    by_budget=True,
   ),
   Allocation(
     'auto',

@@ -1,5 +1,6 @@
 """Numbers of channels by budgets, keys and losses; scans of masked networks; the bee colony."""
 
+import dataclasses
 import json
 import time
 
@@ -53,7 +54,9 @@ def require_met(ranked, counts, budget):
 
 
 @pytest.mark.parametrize('trunk', ['keep', 'couple', 'gather'])
-@pytest.mark.parametrize('option', ['uniform', 'global', 'sensitivity', 'auto', 'abc', 'list'])
+@pytest.mark.parametrize(
+  'option', ['uniform', 'global', 'per-mac', 'sensitivity', 'auto', 'abc', 'list']
+)
 def test_each_allocation_meets_a_budget_within_one_channel(resnet20, trunk, option, tmp_path):
   ranked = resnet20[trunk]
   curve = [(0.0, 0.0), (0.3, 0.1), (0.9, 0.5)]
@@ -70,6 +73,25 @@ def test_each_allocation_meets_a_budget_within_one_channel(resnet20, trunk, opti
   config = FpConfig(prune_option=option, preserve_ratio=0.6, floor=0.05, **listed)
   counts = FilterWidths(config, state).counts(ranked)
   require_met(ranked, counts, 0.6 * ranked.graph.counts().macs)
+
+
+def test_scores_for_the_macs_that_they_save(resnet20):
+  """Of equal scores those go first whose channels are the dearest."""
+  ranked = resnet20['keep']
+  keys = {unit.name: np.linspace(1.0, 1.01, unit.size) for unit in ranked.units}
+  ranked = dataclasses.replace(ranked, keys=keys)
+  config = FpConfig(prune_option='per-mac', preserve_ratio=0.8, floor=0.1)
+  counts = FilterWidths(config, WidthState()).counts(ranked)
+  whole = macs(ranked, {unit.name: unit.size for unit in ranked.units})
+  saved = {
+    unit.name: whole - macs(ranked, {u.name: u.size - (u is unit) for u in ranked.units})
+    for unit in ranked.units
+  }
+  cut = [saved[unit.name] for unit in ranked.units if counts[unit.name] < unit.size]
+  whole_ones = [saved[unit.name] for unit in ranked.units if counts[unit.name] == unit.size]
+  assert cut
+  assert whole_ones
+  assert min(cut) >= max(whole_ones)
 
 
 def test_budgets_are_exact_where_channels_are_not_alike():
