@@ -22,6 +22,7 @@ from secateurs.learners.search.trying import Judge, drop_of
 from secateurs.utils.deploy.packed.halves import halve
 from secateurs.utils.training import distributed
 from secateurs.utils.training.engine.hooks import Hooks
+from secateurs.utils.training.models.batch_norm import reestimate
 from secateurs.utils.training.models.quantization import zero_masks
 
 _NB_TRAINED_ON = 2000
@@ -149,6 +150,7 @@ class SearchLearner(NetworkLearner):
       network=network,
       hooks=Hooks(constraints=[] if constraint is None else [constraint]),
     )
+    reestimate(network, self.bn_batches(network))  # Averages lag behind so short a training.
 
   # Samples.
 

@@ -11,7 +11,7 @@ import tensorflow as tf
 from secateurs.nets.datasets.box_augmentation import BoxAugmentation, augmented
 from secateurs.nets.datasets.boxed_split import BoxedSplit
 from secateurs.nets.datasets.crops import decode_window
-from secateurs.nets.datasets.decoding import without_failures
+from secateurs.nets.datasets.decoding import one_by_one, without_failures
 from secateurs.nets.datasets.image_checks import check_images
 from secateurs.nets.datasets.images import pipeline_options, sample_order
 from secateurs.nets.datasets.pixels import normalize
@@ -128,7 +128,7 @@ class BoxedImages:
       image, objects = augmented(image, objects, self.image_shape[0], how, seeds)
       return normalize(image, self._preprocess), objects
 
-    made = self._made_of('train', samples, make)
+    made = self._made_of('train', samples, make, endless=True)
     batches = made.batch(batch_size, drop_remainder=True)
     return batches.prefetch(2).with_options(pipeline_options())
 
@@ -162,14 +162,19 @@ class BoxedImages:
     split: str,
     samples: tf.data.Dataset,
     make: Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]],
+    *,
+    endless: bool = False,
   ) -> tf.data.Dataset:
     """What `make` gives of pairs (key, number of the image); a file that cannot be decoded is named."""
     if isinstance(self.splits[split].images, np.ndarray):
       return samples.map(make, num_parallel_calls=tf.data.AUTOTUNE)
     paths = self._tensors(split)[0]
-    found = samples.map(
-      lambda key, number: (key, *make(key, number)), num_parallel_calls=tf.data.AUTOTUNE
-    )
+    if endless:
+      found = one_by_one(samples, make)
+    else:
+      found = samples.map(
+        lambda key, number: (key, *make(key, number)), num_parallel_calls=tf.data.AUTOTUNE
+      )
     return without_failures(samples, found, lambda number: paths[number])
 
   def _resized(self, image: tf.Tensor) -> tf.Tensor:

@@ -10,6 +10,8 @@ import tensorflow as tf
 from secateurs.nets.datasets.file_names import PathTable
 from secateurs.utils.errors import UserError
 
+_AT_A_TIME = 16
+
 
 def decoded(
   places: tf.data.Dataset,
@@ -45,7 +47,8 @@ def without_failures(
 
   Args:
     wanted: pairs (key, number of the file), int64 from zero on; the same whenever they are read.
-    found: (key, image, label) of the same keys, of known shapes.
+    found: (key, image, label) of the same keys, of known shapes; for an endless `wanted` that of
+      `one_by_one`.
     path_of: the path of a file from its number.
 
   Returns:
@@ -74,6 +77,29 @@ def without_failures(
 
   whole = pairs.map(checked, num_parallel_calls=1).filter(lambda place, *_: place >= 0)
   return whole.map(lambda _, image, label: (image, label), num_parallel_calls=1)
+
+
+def one_by_one(
+  wanted: tf.data.Dataset, make: Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, ...]]
+) -> tf.data.Dataset:
+  """(key, image, label) of each pair, in their order; key -1 and zeros in place of one that fails.
+
+  For endless datasets: where failures are left out and all files are gone, the next one never comes.
+
+  Args:
+    wanted: pairs (key, number of the file), int64 from zero on.
+    make: (image, label) of known shapes from a pair.
+  """
+  specs = wanted.map(make).element_spec
+  nothing = (tf.constant(-1, tf.int64), *(tf.zeros(spec.shape, spec.dtype) for spec in specs))
+
+  def one(key: tf.Tensor, number: tf.Tensor) -> tf.data.Dataset:
+    made = tf.data.Dataset.from_tensors((key, number)).map(lambda k, n: (k, *make(k, n)))
+    return made.ignore_errors().concatenate(tf.data.Dataset.from_tensors(nothing)).take(1)
+
+  return wanted.interleave(
+    one, cycle_length=_AT_A_TIME, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
+  )
 
 
 def cannot_be_decoded(path: str) -> UserError:
