@@ -290,7 +290,8 @@ def test_trials_train_as_the_run_does(make, baseline, optimizer):
   learner.model = learner.helper.build_model(0)
   learner.prepare()
   measured = MeasuredAllocation(learner._site(), learner.config, learner.state, lambda: None)
-  trial = measured._reward(learner.model, Regression({}, 0, 1.0))._step.optimizer
+  (reward,) = measured._rewards([learner.model], Regression({}, 0, 1.0))._judges
+  trial = reward._step.optimizer
   assert type(trial) is optimizer
   rates = [float(trial._learning_rate(step)) for step in (0, 7)]  # Down to zero within the trial.
   assert rates == pytest.approx([0.02, 0.0])

@@ -72,9 +72,18 @@ def test_a_flag_without_an_effect_on_a_later_link_is_refused_before_the_first(co
   assert not (tmp_path / 'chain').exists()
 
 
-@pytest.mark.parametrize('flag', ['log_dir', 'fp_save_path', 'ws_save_path_eval'])
-def test_a_folder_that_links_would_share_is_refused_before_the_first(command, tmp_path, flag):
-  with pytest.raises(UserError, match=f'--{flag} there has no place in a --chain'):
+@pytest.mark.parametrize(
+  ('flag', 'problem'),
+  [
+    ('log_dir', 'there has no place in a --chain'),
+    ('fp_save_path', 'is a flag of learner filter-pruned and has no effect on weight-sparse'),
+    ('ws_save_path_eval', 'is a flag of learner weight-sparse and has no effect on filter-pruned'),
+  ],
+)
+def test_a_folder_that_links_would_share_is_refused_before_the_first(
+  command, tmp_path, flag, problem
+):
+  with pytest.raises(UserError, match=f'--{flag} {problem}'):
     command(f'--{flag}', 'there')
   assert not (tmp_path / 'chain').exists()
   assert not (tmp_path / 'there').exists()
