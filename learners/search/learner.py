@@ -150,7 +150,7 @@ class SearchLearner(NetworkLearner):
       network=network,
       hooks=Hooks(constraints=[] if constraint is None else [constraint]),
     )
-    reestimate(network, self.bn_batches(network))  # Averages lag behind so short a training.
+    reestimate(network, self.bn_batches(network))  # After so short a training averages are late.
 
   # Samples.
 
