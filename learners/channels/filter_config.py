@@ -79,10 +79,10 @@ class FpConfig(ChannelConfig, AmcConfig):
   )
   prune_option: str = option(
     'uniform',
-    'How many filters of each layer go. By no measuring: uniform (one ratio), list (a file), global (the '
-    'lowest scores of the network), or per-mac (the lowest for the MACs that they save). By measuring '
-    'each layer alone: sensitivity (an equal drop of the score), or auto (an equal divergence per MAC). '
-    'By a search: abc (a bee colony), or amc (an agent).',
+    'How many filters of each layer go. By no measuring: uniform (one ratio), list (a file), global '
+    '(the lowest scores of the network), or per-mac (the lowest for the MACs that they save). By '
+    'measuring each layer alone: sensitivity (an equal drop of the score), or auto (an equal '
+    'divergence per MAC). By a search: abc (a bee colony), or amc (an agent).',
     choices=tuple(ALLOCATIONS),
   )
   prune_ratio: float = option(
