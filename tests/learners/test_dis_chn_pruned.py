@@ -343,7 +343,10 @@ def test_bad_values():
     ({'epsilon': 0.1}, '--dcp_epsilon 0.1 has an effect only with --dcp_greedy add'),
     ({'floor': 0.2}, '--dcp_floor has an effect only with --dcp_epsilon'),
     ({'epsilon': 0.1, 'greedy': 'add', 'floor': 0.6, 'ceiling': 0.5}, '--dcp_floor 0.6 lies above'),
-    ({'epsilon': 0.1, 'greedy': 'add', 'prune_option': 'auto'}, 'leave --dcp_prune_option'),
+    (
+      {'epsilon': 0.1, 'greedy': 'add', 'prune_option': 'auto'},
+      '--dcp_prune_option auto was given',
+    ),
     ({'score': 'on', 'greedy': 'add'}, '--dcp_score on has an effect only with'),
     ({'nb_stages': -1}, '--dcp_nb_stages takes a value of at least 0'),
   ]:
