@@ -105,7 +105,7 @@ class SearchLearner(NetworkLearner):
     state.reference_is, state.reference, state.reference_value = found
     say(
       f'reference  {state.reference_is}; after the training of a try: {judged.score}, and '
-      f'{telling.points(state, -harm)} on samples of that training'
+      f'{telling.points(state, 0.0 - harm)} on samples of that training'
     )
 
   def _harm(self, costs: Costs, model: keras.Model) -> float:
