@@ -20,9 +20,11 @@ from secateurs.utils.deploy.reports.metrics import parse_metrics, phase_offsets,
 from secateurs.utils.deploy.reports.row import Row
 from secateurs.utils.deploy.reports.rows import comparison_rows, report_rows
 from secateurs.utils.deploy.reports.schema import validate_report
+from secateurs.utils.deploy.reports.scores import noise_of_difference
 from secateurs.utils.deploy.reports.table import format_table
 from secateurs.utils.deploy.reports.wording import goals, verdict
 from secateurs.utils.errors import UserError
+from secateurs.utils.hits import packed
 
 
 @pytest.fixture
@@ -98,6 +100,11 @@ def test_missing_keys_are_named(report, path, named):
       r"original\.score\.unit must be 'percent' or 'number'",
     ),
     (['original', 'score', 'noise'], -1.0, r'original\.score\.noise must be greater than or equal'),
+    (
+      ['original', 'score', 'hits'],
+      {'samples': 90, 'bits': 'AAAA'},
+      r'original\.score\.hits .*90 samples have 24 bits',
+    ),
     (['flags', 'lrn_rate'], float('inf'), r'flags\.lrn_rate .*not JSON compliant'),
     (['layers', 0, 'macs'], [1, 2, 3], r'layers\[0\]\.macs List should have at most 2 items'),
     (['phases'], {}, 'phases must be a valid list'),
@@ -356,6 +363,9 @@ def test_table_fits_a_terminal_and_states_ratios(report):
   assert lines['MACs'][-1] == '0.51x'
   assert 'removed part: requested 75 %, achieved 75 %' in text
   assert 'evaluated on 10,000 samples, standard error of accuracy 0.33 pt' in text
+  for name in ('original', 'compressed'):
+    report[name]['score']['hits'] = packed(np.ones(10_000, bool))
+  assert 'standard error of accuracy 0.33 pt, of its change 0.01 pt' in format_table(report)
 
 
 def test_table_without_a_pruned_block_has_no_such_column(report):
@@ -445,6 +455,13 @@ def test_rows_call_nothing_better_within_the_noise():
   assert scored(score(0.880, 360), score(0.840, 360)) is None
   assert scored(score(0.880, 360), score(0.820, 360)) is False
   assert scored(score(0.880), score(0.200, noise=None)) is None
+  # Where it is known which of 200 samples each has right, those that both have right say nothing.
+  right = np.arange(200) < 160
+  others = right & (np.arange(200) >= 8)
+  before, after = (score(one.mean(), 200, hits=packed(one)) for one in (right, others))
+  assert scored(before, after) is False
+  assert scored(before, {**after, 'hits': packed(others[:199])}) is None
+  assert noise_of_difference(before, after) == pytest.approx((9 - 64 / 202) ** 0.5 / 202)
   assert scored(error(0.50), error(0.48)) is None
   assert scored(error(0.50), error(0.40)) is True
   assert scored(error(0.50), error(0.60)) is False

@@ -54,6 +54,7 @@ class Entry:
     original: whether it is a network before compression.
     scores: one for each seed; of an original one for each that differs.
     noise: standard error of one score, the mean over the runs; None if unknown.
+    change_noise: the same of its change from the run's own original; None of an original.
     file: how the name of the file ends whose size counts: the one that is deployed.
     values: mean of each cost over the seeds, by key.
     ratios: the same, each relative to the run's own original, which was measured beside it; a
@@ -79,6 +80,7 @@ class Entry:
   values: dict[str, float | None]
   ratios: dict[str, float | None]
   seconds: float | None
+  change_noise: float | None = None
   before: float | None = None
   choosing: float | None = None
   statistics: float | None = None

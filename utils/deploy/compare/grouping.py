@@ -6,14 +6,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from secateurs.utils.deploy.compare import one_run
 from secateurs.utils.deploy.compare.entry import COSTS, Entry, pareto
-from secateurs.utils.deploy.reports.chains import first_original, images_run, total_seconds
+from secateurs.utils.deploy.reports.chains import first_original, total_seconds
 from secateurs.utils.deploy.reports.float_file import deployed_block, deployed_file
 from secateurs.utils.deploy.reports.scores import ScoreKind, kind_of, value_of
 
 _NOT_OF_THE_METHOD = ('seed', 'model')
-# Phases that decide nothing; those of other names do, unless they train.
-_OTHER_PHASES = {'baseline', 'slice', 'finetune', 'bn_reestimate', 'measure', 'other'}
 _PATHS = ('_dir', 'data_dir_local', 'save_path', 'save_path_eval', 'save_path_dst', '_model')
 
 Run = tuple[Path, Mapping[str, Any]]  # A report and where it lies.
@@ -164,53 +163,21 @@ def _entry(name: str, group: Sequence[Run]) -> Entry:
   ratios = {}
   for metric in COSTS:
     pairs = [(metric.get(a), metric.get(b)) for a, b in zip(before, blocks, strict=True)]
-    ratios[metric.key] = _mean([b / a if a and b is not None else None for a, b in pairs])
+    ratios[metric.key] = one_run.mean([b / a if a and b is not None else None for a, b in pairs])
   return Entry(
     name=name,
     original=False,
     base=_size(before[0]),
     scores=[value_of(b['score']) for b in blocks if _kind(b)],
     ratios=ratios,
-    before=_mean([_before(report) for _, report in group]),
-    choosing=_mean([_choosing(report) for _, report in group]),
-    statistics=_mean([_statistics(report) for _, report in group]),
-    seconds=_mean([total_seconds(report) for _, report in group]),
-    images=_images([report for _, report in group]),
+    change_noise=one_run.mean(list(map(one_run.change_noise, before, blocks))),
+    before=one_run.mean([one_run.before(report) for _, report in group]),
+    choosing=one_run.mean([one_run.choosing(report) for _, report in group]),
+    statistics=one_run.mean([one_run.statistics(report) for _, report in group]),
+    seconds=one_run.mean([total_seconds(report) for _, report in group]),
+    images=one_run.images([report for _, report in group]),
     **_common(group, blocks),
   )
-
-
-def _before(report: Mapping) -> float | None:
-  """The score between cutting and training, of a run that was no chain."""
-  return None if report.get('links') else value_of((report.get('pruned') or {}).get('score'))
-
-
-def _choosing(report: Mapping) -> float | None:
-  """Seconds of phases that decide, without trainings inside them: those are counted in both."""
-  phases = report.get('phases') or ()
-  mine = [phase for phase in phases if phase['name'] not in _OTHER_PHASES]
-  deciding = [phase['seconds'] for phase in mine if not phase.get('iters')]
-  # Changes of the structure inside of a training.
-  deciding += [one['seconds'] for one in (report.get('extra') or {}).get('changes') or ()]
-  if not deciding or report.get('links'):
-    return None
-  trained = sum(phase['seconds'] for phase in mine if phase.get('iters'))
-  seconds = sum(phase['seconds'] for phase in phases)
-  twice = seconds - (report.get('seconds_total') or seconds)
-  return sum(deciding) - min(max(twice, 0.0), trained)
-
-
-def _images(reports: Sequence[Mapping]) -> tuple[float, float] | None:
-  found = [images_run(report) for report in reports]
-  if None in found:
-    return None
-  trained, scored = (sum(values) / len(found) for values in zip(*found, strict=True))
-  return trained, scored
-
-
-def _statistics(report: Mapping) -> float | None:
-  found = (report.get('extra') or {}).get('batch_norm')
-  return found['after'] - found['before'] if found else None
 
 
 def _common(group: Sequence[Run], blocks: Sequence[Mapping]) -> dict[str, Any]:
@@ -220,9 +187,11 @@ def _common(group: Sequence[Run], blocks: Sequence[Mapping]) -> dict[str, Any]:
     'net': _net(group[0][1]),
     'kind': _kind(blocks[0]),
     'reports': [str(path) for path, _ in group],
-    'noise': _mean([(block.get('score') or {}).get('noise') for block in blocks]),
+    'noise': one_run.mean([(block.get('score') or {}).get('noise') for block in blocks]),
     'file': ' or '.join(sorted(endings)) or None,
-    'values': {metric.key: _mean([metric.get(block) for block in blocks]) for metric in COSTS},
+    'values': {
+      metric.key: one_run.mean([metric.get(block) for block in blocks]) for metric in COSTS
+    },
   }
 
 
@@ -259,8 +228,3 @@ def _original(scores: list[float], runs: Sequence[Run]) -> Entry:
     seconds=None,
     **common,
   )
-
-
-def _mean(values: Sequence[float | None]) -> float | None:
-  known = [value for value in values if value is not None]
-  return sum(known) / len(known) if known and len(known) == len(values) else None

@@ -1,6 +1,5 @@
 """The comparison in words and cells, and as a table for a terminal."""
 
-import math
 from collections.abc import Sequence
 
 from secateurs.utils.deploy.compare.entry import COSTS, Entry, Metric
@@ -81,15 +80,15 @@ def verdicts(group: Sequence[Entry]) -> list[str]:
   Empty without an original, or if the noise of the scores is unknown.
   """
   original = next((entry for entry in group if entry.original), None)
-  known = [e for e in group if _is_cheaper(e) and None not in (e.score, e.noise)]
-  if original is None or original.noise is None or not known:
+  known = [e for e in group if _is_cheaper(e) and None not in (e.score, e.change_noise)]
+  if original is None or not known:
     return []
 
   def named(entry: Entry) -> str:
     return f'row {group.index(entry) + 1}, {entry.name.partition(", ")[0]}'
 
   label = original.kind.label
-  kept = [e for e in known if original.gain - e.gain <= _margin(original, e)]
+  kept = [e for e in known if original.gain - e.gain <= STANDARD_ERRORS * e.change_noise]
   if not kept:
     best = max(known, key=lambda entry: entry.gain)
     change = original.kind.show_difference(best.score - original.score)
@@ -109,10 +108,6 @@ def verdicts(group: Sequence[Entry]) -> list[str]:
 def _is_cheaper(entry: Entry) -> bool:
   """Whether it is smaller or faster than its original, which only entries after compression are."""
   return any((entry.ratios[key] or 1) < 1 for key in ('file', 'latency'))
-
-
-def _margin(a: Entry, b: Entry) -> float:
-  return STANDARD_ERRORS * math.hypot(a.noise, b.noise)
 
 
 def format_comparison(found: Sequence[Entry]) -> str:

@@ -12,6 +12,8 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError, with_config
 from typing_extensions import NotRequired, Required, TypedDict
 
+from secateurs.utils.hits import unpacked
+
 SCHEMA = 2
 
 
@@ -36,6 +38,18 @@ class _Closed(TypedDict):
   pass
 
 
+class Hits(_Closed):
+  """Which samples one process found right, in the order of the data: one bit each, in base64."""
+
+  samples: Whole
+  bits: str  # eight to a byte, the first sample in the highest
+
+
+def _enough(hits: Hits) -> Hits:
+  unpacked(hits)
+  return hits
+
+
 class Score(_Closed):
   """A figure of the task: its score, or a further one."""
 
@@ -45,6 +59,7 @@ class Score(_Closed):
   unit: Literal['percent', 'number']  # how people read it: 0.88 as '88.00 %' or as '0.88'
   noise: NotRequired[Annotated[Finite, Field(ge=0)] | None]  # standard error of value
   label: NotRequired[str]  # for people; default: the name with spaces
+  hits: NotRequired[Annotated[Hits, AfterValidator(_enough)]]  # where value is their share
 
 
 class Latency(_Closed):

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from secateurs.utils.deploy.reports import units
+from secateurs.utils.hits import disagreements
 
 STANDARD_ERRORS = 2
 """A difference is real if it exceeds this many standard errors of the difference."""
@@ -72,9 +73,15 @@ def value_of(score: Mapping | None) -> float | None:
 def noise_of_difference(before: Mapping, after: Mapping) -> float | None:
   """Standard error of the difference of two scores, None if that of one is unknown.
 
-  The scores count as independent. Those of one run are of the same samples, so that the true
-  standard error is smaller: the verdict errs on the side of 'within the noise'.
+  Where it is known which samples each has right, the n samples are paired: with b that only the first
+  has right and c that only the second has, the standard error is sqrt(b + c - (b - c)^2 / n) / n, with
+  half a sample added to b, c and both other cells (Agresti & Min, Statistics in Medicine 24, 2005).
+  Else the scores count as independent, and the verdict errs on the side of 'within the noise'.
   """
+  apart = disagreements(before.get('hits'), after.get('hits'))
+  if apart is not None:
+    b, c, n = apart[0] + 0.5, apart[1] + 0.5, before['hits']['samples'] + 2
+    return math.sqrt(b + c - (b - c) ** 2 / n) / n
   parts = (before.get('noise'), after.get('noise'))
   return None if None in parts else math.hypot(*parts)
 

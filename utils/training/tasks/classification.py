@@ -130,7 +130,7 @@ class Classification(Task):
     count = tf.shape(targets, tf.int64)[0]
     each = tf.ones_like(targets, tf.float64) if weights is None else tf.cast(weights, tf.float64)
     weight = tf.reduce_sum(each)
-    right = tf.cast(tf.argmax(logits, -1, tf.int32) == targets, tf.float64)
+    right = tf.cast(self.hits(targets, logits), tf.float64)
     top5 = tf.math.in_top_k(targets, logits, min(_TOP_K, logits.shape[-1]))
     scale = tf.cast(weight, tf.float32)
     own = self.criteria.metrics(targets, logits, weights)
@@ -142,6 +142,10 @@ class Classification(Task):
       'loss': self.criteria.loss(targets, logits, weights) * scale,
       **{f'metrics/{name}': value * scale for name, value in own.items()},
     }
+
+  def hits(self, targets: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
+    """Whether the largest logit is that of the sample's class."""
+    return tf.argmax(tf.cast(outputs, tf.float32), -1, tf.int32) == targets
 
   def evaluation(
     self, totals: Mapping[str, float], records: Mapping[str, np.ndarray]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterable
 
 import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
+from secateurs.utils.hits import packed
 from secateurs.utils.training import distributed
 from secateurs.utils.training.models.norm_kernels import suited_to_processor
 from secateurs.utils.training.tasks.scores import Evaluation
@@ -37,15 +39,18 @@ def evaluate(model: keras.Model, batches: tf.data.Dataset, task: Task) -> Evalua
     return evaluate_function(tf.function(forward), batches, task)
 
   @tf.function
-  def sums(data: tf.data.Dataset) -> dict[str, tf.Tensor]:
-    totals = zeros(task)
+  def sums(data: tf.data.Dataset) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
+    totals, right = zeros(task), tf.zeros([0], tf.bool)
     for given in data:
       batch = Batch(*given)
-      found = task.totals(batch.targets, forward(batch.inputs), batch.weights)
+      outputs = forward(batch.inputs)
+      found = task.totals(batch.targets, outputs, batch.weights)
       totals = {name: total + found[name] for name, total in totals.items()}
-    return totals
+      right = tf.concat([right, _right(task, batch, outputs)], axis=0)
+    return totals, right
 
-  return _summary(task, sums(batches), [], False)
+  totals, right = sums(batches)
+  return _summary(task, totals, [right.numpy()], [], False)
 
 
 def evaluate_function(
@@ -59,16 +64,23 @@ def evaluate_function(
 
   `alone` asks no other process: its batches are all there are.
   """
-  totals, records = zeros(task), []
+  totals, right, records = zeros(task), [], []
   for given in batches:
     batch = Batch(*given)
     outputs = tf.nest.map_structure(tf.convert_to_tensor, predict(batch.inputs))
     found = task.totals(batch.targets, outputs, batch.weights)
     totals = {name: total + found[name] for name, total in totals.items()}
+    right.append(np.asarray(_right(task, batch, outputs)))
     if task.collects:
       rows = task.records(batch.targets, outputs)
       records.append({name: np.asarray(value) for name, value in rows.items()})
-  return _summary(task, totals, records, alone)
+  return _summary(task, totals, right, records, alone)
+
+
+def _right(task: Task, batch: Batch, outputs: object) -> tf.Tensor:
+  """Which samples came out right, bool [n]; none where that does not make the score."""
+  found = None if batch.weights is not None else task.hits(batch.targets, outputs)
+  return tf.zeros([0], tf.bool) if found is None else found
 
 
 def zeros(task: Task) -> dict[str, tf.Tensor]:
@@ -92,7 +104,11 @@ def summed(totals: dict[str, tf.Tensor], *, alone: bool = False) -> dict[str, fl
 
 
 def _summary(
-  task: Task, totals: dict[str, tf.Tensor], records: list[dict[str, np.ndarray]], alone: bool
+  task: Task,
+  totals: dict[str, tf.Tensor],
+  right: list[np.ndarray],
+  records: list[dict[str, np.ndarray]],
+  alone: bool,
 ) -> Evaluation:
   named = summed(totals, alone=alone)
   if not named['samples']:
@@ -102,4 +118,9 @@ def _summary(
     shares = [records] if alone else distributed.gather_objects(records)
     parts = [part for share in shares for part in share]
     joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-  return task.evaluation(named, joined)
+  found = task.evaluation(named, joined)
+  hits = np.concatenate(right)
+  # Samples of several processes are not in the order of the data.
+  if len(hits) != named['samples'] or distributed.size() > 1:
+    return found
+  return dataclasses.replace(found, score=dataclasses.replace(found.score, hits=packed(hits)))

@@ -6,6 +6,8 @@ import dataclasses
 import math
 from typing import Any
 
+from secateurs.utils.hits import Hits
+
 UNITS = ('percent', 'number')
 _BY_NAME = ('accuracy', 'accuracy_top5')
 
@@ -21,6 +23,7 @@ class Score:
     unit: `percent` or `number`.
     noise: standard error of the value that follows from the number of samples; None if not known.
     label: the name for people, such as mean IoU; None: the name with spaces.
+    hits: which samples count as right, where the value is their share; None elsewhere.
   """
 
   name: str
@@ -29,6 +32,7 @@ class Score:
   unit: str = 'percent'
   noise: float | None = None
   label: str | None = None
+  hits: Hits | None = dataclasses.field(default=None, compare=False, repr=False)
 
   def __str__(self) -> str:
     name = self.label or self.name
@@ -44,8 +48,9 @@ class Score:
   def as_json(self) -> dict[str, Any]:
     """Plain types, as reports hold them."""
     found = dataclasses.asdict(self)
-    if self.label is None:
-      del found['label']
+    for name in ('label', 'hits'):
+      if found[name] is None:
+        del found[name]
     return found
 
 

@@ -105,6 +105,10 @@ class Binary(Sigmoids):
     right = tf.cast(self._right(targets, outputs)[:, 0] * weights, tf.float64)
     return {'correct': tf.reduce_sum(right)}
 
+  def hits(self, targets: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
+    """Whether the answer is right."""
+    return self._right(targets, outputs)[:, 0] > 0
+
   def judged(
     self, totals: Mapping[str, float], records: Mapping[str, np.ndarray]
   ) -> tuple[Score, tuple[Score, ...]]:

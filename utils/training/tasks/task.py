@@ -144,6 +144,10 @@ class Task(abc.ABC):
     del targets, outputs
     return {}
 
+  def hits(self, targets: Tensors, outputs: Tensors) -> tf.Tensor | None:
+    """Which samples came out right, bool [n], where the score is the fraction of these; else None."""
+    del targets, outputs
+
   @abc.abstractmethod
   def evaluation(
     self, totals: Mapping[str, float | np.ndarray], records: Mapping[str, np.ndarray]
