@@ -458,7 +458,7 @@ def test_rows_call_nothing_better_within_the_noise():
   # Where it is known which of 200 samples each has right, those that both have right say nothing.
   right = np.arange(200) < 160
   others = right & (np.arange(200) >= 8)
-  before, after = (score(one.mean(), 200, hits=packed(one)) for one in (right, others))
+  before, after = (score(float(one.mean()), 200, hits=packed(one)) for one in (right, others))
   assert scored(before, after) is False
   assert scored(before, {**after, 'hits': packed(others[:199])}) is None
   assert noise_of_difference(before, after) == pytest.approx((9 - 64 / 202) ** 0.5 / 202)
