@@ -151,6 +151,18 @@ def test_the_file_computes_what_was_trained(body, tmp_path):
   assert max(one.mean() for one in differences) < MEAN_STEPS
 
 
+@pytest.mark.exhaustive
+@pytest.mark.parametrize(
+  'body',
+  [body for body in NETS if body not in (two_outputs, u_net)],
+  ids=lambda body: body.__name__,
+)
+def test_tfmot_refuses_these_networks(body):
+  quantization = pytest.importorskip('tensorflow_model_optimization').quantization.keras
+  with pytest.raises((AttributeError, RuntimeError, ValueError)):
+    quantization.quantize_model(made(body)[0])
+
+
 def steps_apart(path, twin, inputs):
   """How far a file's outputs are from the twin's, in steps of each output."""
   file = TFLiteModel(path)
