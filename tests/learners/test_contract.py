@@ -23,6 +23,7 @@ from secateurs.learners.run.results.plans import read_plan, structure
 from secateurs.nets.datasets.image_folder import ImageFolderConfig
 from secateurs.utils.deploy.reports.rows import report_rows
 from secateurs.utils.errors import UserError
+from secateurs.utils.hits import unpacked
 from secateurs.utils.training.engine import loop
 from secateurs.utils.training.engine.loop import DivergenceError
 from secateurs.utils.training.engine.muon import Muon
@@ -97,6 +98,9 @@ def test_a_run_ends_in_files_and_a_report(finished):
   assert (report['learner'], report['method']) == (learner.name, None)
   assert (report['task'], report['nb_smpls_eval']) == ('classification', 360)
   assert report['original']['accuracy'] == report['original']['score']['value'] > 0.9
+  for block in (report['original'], report['compressed'], report['compressed']['int8']):
+    right = unpacked(block['score']['hits'])
+    assert (len(right), right.mean()) == (360, pytest.approx(block['score']['value']))
   assert report['compressed']['int8']['score']['value'] > 0.3
   assert report['parity']['tflite_vs_keras'] < 1e-3
   assert [p['name'] for p in report['phases']] == [*(p.name for p in learner.phases()), 'other']
