@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,6 +22,11 @@ from secateurs.utils.deploy.files import verification
 from secateurs.utils.deploy.files.export_files import Writer
 from secateurs.utils.deploy.files.verification import Verification
 from secateurs.utils.deploy.int8.repair import Repairer
+from secateurs.utils.deploy.latency_table.operator_times import (
+  operator_times,
+  slowest,
+  write_node_times,
+)
 from secateurs.utils.deploy.runtime.sound_files import require_sound
 from secateurs.utils.errors import UserError
 from secateurs.utils.files import atomic_path
@@ -181,8 +187,21 @@ def _benchmark(settings: Settings, files: RunFiles) -> dict[str, list[dict[str, 
         f'spread {100 * one["spread"]:.1f} %'
       )
   further = {**({'throughput': streamed} if streamed else {}), **_npu(paths, run.bench_device)}
+  if 'tflite' in paths:
+    further['operators'] = _operators(paths['tflite'], files.log_dir, min(run.threads))
   _write(files, 'benchmark.json', {**timed, **further})
   return timed
+
+
+def _operators(path: Path, folder: Path, nb_threads: int) -> list[dict[str, object]]:
+  """What the operators of a file take alone, on the screen and for Model Explorer."""
+  times = operator_times(path.read_bytes(), nb_threads)
+  say(f'{path.name}: operators alone, {nb_threads} thread(s), and parts of the sum of all')
+  for line in slowest(times):
+    say(f'  {line}')
+  folder.mkdir(parents=True, exist_ok=True)
+  say(f'All of them, for Model Explorer: {write_node_times(times, folder)}')
+  return [dataclasses.asdict(one) for one in times]
 
 
 def _npu(paths: Mapping[str, Path], device: str | None) -> dict[str, dict[str, object]]:

@@ -147,7 +147,10 @@ def test_evaluate_export_benchmark(finished, capsys):
   timed = finished.make().benchmark()
   assert {'tflite', 'tflite_int8'} <= set(timed)
   assert all(entry['p50_ms'] > 0 for entries in timed.values() for entry in entries)
-  assert 'frames/s' in capsys.readouterr().out
+  shown = capsys.readouterr().out
+  assert 'frames/s' in shown
+  assert 'CONV_2D' in shown
+  assert json.loads((finished.learner.files.log_dir / 'node_data_ms.json').read_text())['results']
   verified = finished.make().verify()
   assert max(one.share for one in verified.layers['tflite']) < 1e-3
   assert max(verified.integers.values()) <= 1

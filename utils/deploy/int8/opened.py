@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import importlib.util
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+
+from secateurs.utils.deploy.int8.packing import emptied, flatbuffer_tools, packed
 
 # Numbers of TensorFlow Lite's schema.
 TYPES = {
@@ -77,13 +78,13 @@ class OpenFile:
 
   def __init__(self, content: bytes) -> None:
     """Reads the content of a file."""
-    self._tools = _flatbuffer_tools()
-    self.model = self._tools.read_model_from_bytearray(bytearray(content))
+    tools = flatbuffer_tools()
+    self.model = tools.read_model_from_bytearray(bytearray(content))
     self._graph = self.model.subgraphs[0]
     self.operators = [
       Operator(
         number,
-        self._tools.opcode_to_name(self.model, op.opcodeIndex),
+        tools.opcode_to_name(self.model, op.opcodeIndex),
         tuple(map(int, op.inputs if op.inputs is not None else ())),
         tuple(map(int, op.outputs if op.outputs is not None else ())),
         op.builtinOptions,
@@ -189,12 +190,32 @@ class OpenFile:
     self._graph.operators[op.number].builtinOptions = options
     self.operators[op.number] = dataclasses.replace(self.operators[op.number], options=options)
 
+  def alone(self, op: Operator) -> bytes:
+    """A file of one operator, which reads what it reads here, and has its constants.
+
+    Raises:
+      ValueError: it makes no tensor.
+    """
+    if not op.outputs:
+      raise ValueError(f'Operator {op.number} ({op.kind}) makes no tensor.')
+    used = {number for number in (*op.inputs, *op.outputs) if number >= 0}
+    graph = copy.copy(self._graph)
+    graph.operators = [self._graph.operators[op.number]]
+    graph.inputs = [n for n in dict.fromkeys(op.inputs) if n >= 0 and not self.is_constant(n)]
+    graph.outputs = list(op.outputs)
+    buffers = {self._graph.tensors[number].buffer for number in used}
+    model = copy.copy(self.model)
+    model.subgraphs = [graph, *self.model.subgraphs[1:]]
+    model.signatureDefs = model.metadata = model.metadataBuffer = None
+    model.buffers = [
+      buffer if place in buffers else emptied(buffer)
+      for place, buffer in enumerate(self.model.buffers)
+    ]
+    return packed(model)
+
   def content(self) -> bytes:
     """The file as it now is."""
-    for buffer in self.model.buffers:
-      if buffer.data is not None:  # What is no array is packed byte by byte, in Python.
-        buffer.data = np.frombuffer(bytes(buffer.data), np.uint8)
-    return bytes(self._tools.convert_object_to_bytearray(self.model))
+    return packed(self.model)
 
 
 def within_flatbuffer(content: bytes) -> bytes:
@@ -227,12 +248,3 @@ def layer_of(tensor: str, layers: Sequence[str]) -> str:
   if known:
     return max(known, key=places.get)
   return min(tensor.strip(';').split(';'), key=len)
-
-
-def _flatbuffer_tools() -> Any:
-  """The module that reads flatbuffers: that of the newer schema, if it is installed."""
-  if importlib.util.find_spec('ai_edge_litert') is not None:
-    from ai_edge_litert.tools import flatbuffer_utils
-  else:
-    from tensorflow.lite.tools import flatbuffer_utils
-  return flatbuffer_utils

@@ -92,7 +92,8 @@ def runner(content: bytes, nb_threads: int) -> Callable[[], None]:
     interpreter.allocate_tensors()
   rng = np.random.default_rng(0)
   for details in interpreter.get_input_details():
-    values = rng.standard_normal(details['shape']) * 40
-    interpreter.set_tensor(details['index'], values.astype(details['dtype']))
+    indices = details['dtype'] in (np.int32, np.int64)
+    values = rng.standard_normal(details['shape']) * (0 if indices else 40)
+    interpreter.set_tensor(details['index'], np.asarray(values, details['dtype']))
   interpreter.invoke()
   return interpreter.invoke

@@ -31,6 +31,11 @@ class Timing:
   medians: list[float] = dataclasses.field(default_factory=list)
 
   @property
+  def median(self) -> float:
+    """Of the blocks' medians, ns."""
+    return float(np.median(self.medians))
+
+  @property
   def spread(self) -> float:
     """Width of the median's interval, see `spread_of_median`."""
     return spread_of_median(self.medians)
@@ -84,7 +89,7 @@ def time_interleaved(
       times = _block(run, size, clock)
       found[name].times_ns += times
       found[name].medians.append(float(np.median(times)))
-      wanted = BLOCK_SECONDS * 1e9 / max(np.median(found[name].medians), 1.0)
+      wanted = BLOCK_SECONDS * 1e9 / max(found[name].median, 1.0)
       sizes[name] = int(np.clip(round(wanted), _MIN_FRAMES, _MAX_FRAMES))
     elapsed = (clock() - began) / 1e9
     enough = all(len(timing.times_ns) >= nb_frames for timing in found.values())
