@@ -1,4 +1,4 @@
-"""Operators of a .tflite file, each timed as a file of its own."""
+"""Operators of a .tflite file, each timed as a separate file."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Which operators of a .tflite file take the time: each is timed as a file of its own."""
+"""Which operators of a .tflite file take the time: each is timed as a separate file."""
 
 from __future__ import annotations
 
