@@ -11,6 +11,12 @@ class UserError(ValueError):
   """
 
 
+def first_line(error: BaseException) -> str:
+  """The start of an error's text, to be put into a sentence."""
+  lines = str(error).strip().splitlines()
+  return lines[0][:200].rstrip('.') if lines else type(error).__name__
+
+
 def told_in(error: BaseException) -> UserError | None:
   """The UserError that an exception carries in its text, if any.
 

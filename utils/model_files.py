@@ -10,7 +10,7 @@ from typing import Any
 
 import tf_keras as keras
 
-from secateurs.utils.errors import UserError
+from secateurs.utils.errors import UserError, first_line
 from secateurs.utils.hdf5_files import check_hdf5
 from secateurs.utils.keras3.kinds import is_keras3, load_keras3
 from secateurs.utils.other_models import refuse_others
@@ -106,12 +106,6 @@ def keras_version(path: Path) -> str | None:
   with h5py.File(path) as file:
     version = file.attrs.get('keras_version')
   return version.decode() if isinstance(version, bytes) else version
-
-
-def first_line(error: Exception) -> str:
-  """The start of an error's text, to be put into a sentence."""
-  lines = str(error).strip().splitlines()
-  return lines[0][:200].rstrip('.') if lines else type(error).__name__
 
 
 def _explained(error: Exception, name: str | os.PathLike) -> UserError:

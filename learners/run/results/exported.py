@@ -11,8 +11,7 @@ from secateurs.learners.run.files import RunFiles
 from secateurs.utils.deploy import TFLiteModel
 from secateurs.utils.deploy.files.export_files import ENDINGS
 from secateurs.utils.deploy.runtime.sound_files import require_sound
-from secateurs.utils.errors import UserError
-from secateurs.utils.model_files import first_line
+from secateurs.utils.errors import UserError, first_line
 
 _EVALUATED = (
   'tflite',

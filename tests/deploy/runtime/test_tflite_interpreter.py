@@ -1,8 +1,11 @@
 """Float and integer files look the same through TFLiteModel."""
 
+from unittest import mock
+
 import numpy as np
 import pytest
 
+from secateurs.utils.deploy.int8.opened import OpenFile
 from secateurs.utils.deploy.runtime.interpreter import (
   PREDICT_BATCH,
   TFLiteModel,
@@ -49,6 +52,48 @@ def test_missing_and_foreign_files_are_named(tmp_path):
     TFLiteModel(tmp_path / 'text.tflite').predict(np.zeros((1, 2, 2, 3)))
   with pytest.raises(ValueError, match='at least 1, got 0'):
     TFLiteModel(tmp_path / 'text.tflite', nb_threads=0)
+
+
+def test_names_that_are_no_text_are_a_sentence(files, tmp_path):
+  """As in a damaged file; scripts/fuzz_files.py, kind tflite, seed 186."""
+  content = files['tflite'].path.read_bytes()
+  file, path = OpenFile(content), tmp_path / 'm.tflite'
+  name = file.name(file.operators[0].inputs[1]).encode()
+  path.write_bytes(content.replace(name, b'\xef' * len(name)))
+  with pytest.raises(
+    UserError, match=r'm\.tflite does not run as .*utf-8.* it is damaged'
+  ) as error:
+    TFLiteModel(path).operator_names()
+  assert '\n' not in str(error.value)
+  with pytest.raises(UserError, match=r'm\.tflite cannot be read as .*utf-8.* it is damaged'):
+    OpenFile(path.read_bytes(), path)
+  with pytest.raises(UserError, match=r'The \.tflite file cannot be read'):
+    OpenFile(content[:80])
+
+
+@pytest.mark.parametrize('raised', [ValueError('a\nb'), RuntimeError(), UnicodeError('c')])
+def test_whatever_the_runtime_raises_is_a_sentence(raised):
+  interpreter = mock.Mock()
+  for method in ('invoke', 'get_input_details', 'get_tensor_details', '_get_ops_details'):
+    getattr(interpreter, method).side_effect = raised
+  model = TFLiteModel('x.tflite')
+  model._opened = interpreter
+  for read in (model.invoke_once, model.operator_names, model.nb_bytes, lambda: model.input_shape):
+    with pytest.raises(UserError, match=r'^x\.tflite does not run as .*: it is damaged.*\.$'):
+      read()
+
+
+def test_outputs_without_an_axis_of_samples_are_refused():
+  """As a damaged shape gives them."""
+  details = {'index': 0, 'shape': np.array([1, 2]), 'dtype': np.float32, 'quantization': (0.0, 0)}
+  interpreter = mock.Mock()
+  interpreter.get_input_details.return_value = [details]
+  interpreter.get_output_details.return_value = [details | {'shape': np.array([], int)}]
+  interpreter.get_tensor.return_value = np.float32(1)
+  model = TFLiteModel('x.tflite')
+  model._opened = interpreter
+  with pytest.raises(UserError, match=r'x\.tflite .* \(an output has no axis of samples\)'):
+    model.predict(np.zeros((1, 2), np.float32))
 
 
 def test_quantize_by_hand():

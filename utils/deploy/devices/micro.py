@@ -84,7 +84,7 @@ def arena(path: str | os.PathLike) -> Arena:
 
 def _without_kernel(path: str | os.PathLike, kinds: Collection[str]) -> str:
   """Names the layers of the operators that tflite-micro lacks, and says what to do."""
-  file = OpenFile(Path(path).read_bytes())
+  file = OpenFile(Path(path).read_bytes(), path)
   found = [
     f'{op.kind} of {file.name(op.outputs[0]).split(";")[0]}'
     for op in file.operators

@@ -22,10 +22,9 @@ import tf_keras as keras
 from secateurs.utils import nested
 from secateurs.utils.deploy.integers.network import compare_with_reference, refusal
 from secateurs.utils.deploy.runtime.interpreter import dequantize, open_interpreter, quantize
-from secateurs.utils.errors import UserError
+from secateurs.utils.errors import UserError, first_line
 from secateurs.utils.graph.flat.cuts import run_calls
 from secateurs.utils.graph.flat.walk import flatten_model
-from secateurs.utils.model_files import first_line
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import os
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from secateurs.utils.deploy.int8.packing import emptied, flatbuffer_tools, packed
+from secateurs.utils.errors import UserError, first_line
 
 # Numbers of TensorFlow Lite's schema.
 TYPES = {
@@ -76,21 +78,52 @@ class OpenFile:
     operators: in the order in which they run.
   """
 
-  def __init__(self, content: bytes) -> None:
-    """Reads the content of a file."""
-    tools = flatbuffer_tools()
-    self.model = tools.read_model_from_bytearray(bytearray(content))
-    self._graph = self.model.subgraphs[0]
-    self.operators = [
+  def __init__(self, content: bytes, name: str | os.PathLike = 'The .tflite file') -> None:
+    """Reads the content of a file.
+
+    Args:
+      content: of the file.
+      name: what messages call it.
+
+    Raises:
+      UserError: it is damaged, or no .tflite file.
+    """
+    try:
+      self.model = flatbuffer_tools().read_model_from_bytearray(bytearray(content))
+      self._graph = self.model.subgraphs[0]
+      self.operators = self._read_operators()
+      self._check_tensors()
+    except Exception as error:  # flatbuffers raises many types for what it cannot read.
+      raise UserError(
+        f'{name} cannot be read as a TensorFlow Lite model ({first_line(error)}): it is damaged, '
+        'export the model again (--exec_mode export).'
+      ) from error
+
+  def _read_operators(self) -> list[Operator]:
+    kind_of = flatbuffer_tools().opcode_to_name
+    return [
       Operator(
         number,
-        tools.opcode_to_name(self.model, op.opcodeIndex),
+        kind_of(self.model, op.opcodeIndex),
         tuple(map(int, op.inputs if op.inputs is not None else ())),
         tuple(map(int, op.outputs if op.outputs is not None else ())),
         op.builtinOptions,
       )
       for number, op in enumerate(self._graph.operators)
     ]
+
+  def _check_tensors(self) -> None:
+    """Decodes all names and finds all that numbers stand for.
+
+    Raises:
+      UnicodeDecodeError, LookupError: a name is no text, or a tensor or buffer is not there.
+    """
+    for tensor in self._graph.tensors:
+      (tensor.name or b'').decode()
+      self.model.buffers[tensor.buffer]
+    used = [number for op in self.operators for number in (*op.inputs, *op.outputs)]
+    if not all(-1 <= number < self.nb_tensors for number in (*used, *self.inputs, *self.outputs)):
+      raise IndexError('a tensor is not there')
 
   @property
   def inputs(self) -> list[int]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from secateurs.utils import nested
 from secateurs.utils.deploy.runtime.interpreter import dequantize, open_interpreter, quantize
-from secateurs.utils.errors import UserError
+from secateurs.utils.errors import UserError, first_line
 from secateurs.utils.quiet import quiet_native
 
 MAX_BYTES = 1 << 29
@@ -128,8 +128,7 @@ def _explained() -> Iterator[None]:
   try:
     yield
   except (RuntimeError, ValueError) as error:
-    reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200].rstrip('.')
     raise UserError(
-      f'the installed runtime cannot run a file that is quantised in part ({reason}): the '
+      f'the installed runtime cannot run a file that is quantised in part ({first_line(error)}): the '
       'other files are as good, or try --enbl_qat.'
     ) from error

@@ -25,8 +25,7 @@ import tf_keras as keras
 from secateurs.utils.buckets import Buckets
 from secateurs.utils.deploy.packed import entries, kernels
 from secateurs.utils.deploy.packed.halves import are_halves, in_halves
-from secateurs.utils.errors import UserError
-from secateurs.utils.model_files import first_line
+from secateurs.utils.errors import UserError, first_line
 from secateurs.utils.unpacking import inflated, require_room
 from secateurs.utils.untrusted import refuse_config
 

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from secateurs.utils import nested
-from secateurs.utils.errors import UserError
+from secateurs.utils.deploy.runtime.refusals import RAISED, ExplainedInterpreter, refused
+from secateurs.utils.errors import UserError, first_line
 from secateurs.utils.quiet import quiet_native
 from secateurs.utils.rounding import nearest_whole
 
@@ -85,6 +86,11 @@ def _is_scaled(details: dict) -> bool:
   return np.issubdtype(details['dtype'], np.integer) and bool(details['quantization'][0])
 
 
+def _are_of(tensors: Sequence[dict], batch: int) -> bool:
+  """Whether tensors are of so many samples."""
+  return all(one['shape'][:1].tolist() == [batch] for one in tensors)
+
+
 class TFLiteModel:
   """A `.tflite` file, run on the CPU.
 
@@ -103,16 +109,20 @@ class TFLiteModel:
     self.nb_threads = int(nb_threads)
 
   @cached_property
-  def _interpreter(self):
+  def _interpreter(self) -> ExplainedInterpreter:
+    return ExplainedInterpreter(self._opened, self.path)
+
+  @cached_property
+  def _opened(self) -> Any:
     if not self.path.is_file():
       raise UserError(f'No file {self.path}; expected a .tflite file: export the model first.')
     with quiet_native():
       try:
         interpreter = _interpreter_class()(str(self.path), num_threads=self.nb_threads)
         interpreter.allocate_tensors()
-      except (ValueError, RuntimeError) as error:
+      except RAISED as error:
         raise UserError(
-          f'{self.path} does not open as a TensorFlow Lite model ({str(error).splitlines()[0]}); '
+          f'{self.path} does not open as a TensorFlow Lite model ({first_line(error)}); '
           'export the model again.'
         ) from error
     return interpreter
@@ -157,15 +167,15 @@ class TFLiteModel:
 
   def _resize(self, batch: int) -> bool:
     """Sets the batch size; False (and batch 1) when the graph is built for single samples only."""
-    if all(one['shape'][0] == batch for one in self._inputs):
+    if _are_of(self._inputs, batch):
       return True
     with quiet_native():
       try:
         self._resize_inputs(batch)
         self._interpreter.invoke()
-        if all(one['shape'][0] == batch for one in self._outputs):
+        if _are_of(self._outputs, batch):
           return True
-      except (ValueError, RuntimeError):
+      except UserError:
         pass
       self._resize_inputs(1)
     return False
@@ -185,7 +195,7 @@ class TFLiteModel:
       Outputs, float32 [n, ...]; several in a tuple.
 
     Raises:
-      UserError: the shapes are not those of the file.
+      UserError: the shapes are not those of the file, or it is damaged.
     """
     given = [np.asarray(one) for one in nested.parts(images)]
     shapes = tuple(one.shape[1:] for one in given)
@@ -209,7 +219,10 @@ class TFLiteModel:
         ]
       self._set(chunk)
       self._interpreter.invoke()
-      pieces.append(nested.one_or_all([one[: batch - missing] for one in self._get()]))
+      found = self._get()
+      if not all(one.ndim for one in found):
+        raise refused(self.path, 'an output has no axis of samples')
+      pieces.append(nested.one_or_all([one[: batch - missing] for one in found]))
     return nested.joined(pieces)
 
   def _set(self, images: Sequence[np.ndarray]) -> None:
@@ -243,7 +256,10 @@ class TFLiteModel:
 
   def invoke_once(self) -> None:
     """Runs the graph once on what the input tensor holds, and nothing else."""
-    self._interpreter.invoke()
+    try:  # It is timed: nothing but the runtime's own call is between.
+      self._opened.invoke()
+    except RAISED as error:
+      raise refused(self.path, error) from error
 
   def nb_bytes(self) -> int:
     """About what the interpreter holds: the file, and all of its tensors at the set batch size."""
@@ -261,6 +277,6 @@ class TFLiteModel:
     for details in self._interpreter.get_tensor_details():
       try:
         found[details['name']] = self._interpreter.get_tensor(details['index'])
-      except ValueError:  # an activation: it has no value before the graph has run
+      except UserError:  # an activation: it has no value before the graph has run
         continue
     return found

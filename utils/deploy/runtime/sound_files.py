@@ -12,7 +12,7 @@ from pathlib import Path
 
 from secateurs.utils import memory
 from secateurs.utils.deploy.runtime import trial_run
-from secateurs.utils.errors import UserError
+from secateurs.utils.deploy.runtime.refusals import refused
 
 _SECONDS = 900.0  # For all files: a large network takes its time on a busy machine.
 
@@ -51,10 +51,7 @@ def require_sound(paths: Iterable[str | os.PathLike], *, every_kernel: bool = Fa
   well = lines.count(b'well')
   _known.update(states[path] for path in unknown[:well])
   if b'ready' in lines and well < len(unknown):
-    raise UserError(
-      f'{unknown[well]} does not run as a TensorFlow Lite model ({_reason(code, said)}): it is '
-      'damaged, export the model again (--exec_mode export).'
-    )
+    raise refused(unknown[well], _reason(code, said))
 
 
 def note_sound(path: str | os.PathLike) -> None:

@@ -7,9 +7,8 @@ from pathlib import Path
 import numpy as np
 import tf_keras as keras
 
-from secateurs.utils.errors import UserError
+from secateurs.utils.errors import UserError, first_line
 from secateurs.utils.hdf5_files import check_hdf5
-from secateurs.utils.model_files import first_line
 from secateurs.utils.training import distributed
 from secateurs.utils.training.models.weights import existing, named_weights
 

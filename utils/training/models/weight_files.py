@@ -8,9 +8,8 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from secateurs.utils.errors import UserError
+from secateurs.utils.errors import UserError, first_line
 from secateurs.utils.hdf5_files import check_hdf5
-from secateurs.utils.model_files import first_line
 from secateurs.utils.npz_files import read_npz
 from secateurs.utils.training import distributed
 from secateurs.utils.training.models.checkpoints import (
