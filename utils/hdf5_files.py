@@ -6,6 +6,7 @@ import functools
 import os
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 from secateurs.utils import hdf5_walk, memory
@@ -36,6 +37,33 @@ def check_hdf5(path: str | os.PathLike, name: str | os.PathLike | None = None) -
   problem = _problem(str(path.resolve()), stat.st_size, stat.st_mtime_ns)
   if problem is not None:
     raise UserError(f'{name or path} {problem}: it is damaged, use another copy of it.')
+
+
+def check_archived(path: str | os.PathLike, name: str | os.PathLike | None = None) -> None:
+  """Checks that the HDF5 files in a .keras file refer to no other file; any other file passes.
+
+  Data could come from any file of the user, and would be in whatever is made of the model.
+
+  Raises:
+    UserError: one does.
+    Exception: of many types, if the file is damaged.
+  """
+  if not os.path.isfile(path) or not zipfile.is_zipfile(path):
+    return
+  import h5py
+
+  with zipfile.ZipFile(path) as archive:
+    for entry in archive.namelist():
+      if not entry.endswith('.h5'):
+        continue
+      with archive.open(entry) as content, h5py.File(content) as file:
+        try:
+          hdf5_walk.require_all_own(file)
+        except ValueError as error:
+          raise UserError(
+            f'{name or path} takes data from elsewhere ({error}), but weights in the file itself were '
+            'expected: save the model again.'
+          ) from error
 
 
 @functools.lru_cache(maxsize=64)

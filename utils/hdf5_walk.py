@@ -18,7 +18,7 @@ def walk(path: str, room: int) -> None:
     room: bytes that the data may take in all; a small file can say that it holds any number of zeros.
 
   Raises:
-    Exception: of many types, if the file is damaged.
+    Exception: of many types, if the file is damaged, or refers to other files.
   """
   import h5py
 
@@ -29,6 +29,7 @@ def walk(path: str, room: int) -> None:
       group = pending.pop()
       dict(group.attrs)
       for name in group:
+        require_own(group, name)
         one = group[name]
         place = h5py.h5o.get_info(one.id).addr
         if place in seen:  # Links can make a ring.
@@ -42,6 +43,49 @@ def walk(path: str, room: int) -> None:
           if room < 0:
             raise MemoryError('it holds more data than fits into memory')
           one[()]
+
+
+def require_own(group: Any, name: str) -> None:
+  """Checks that what a group calls so is in its file: HDF5 can refer to any other file.
+
+  Args:
+    group: of an open HDF5 file.
+    name: of a member.
+
+  Raises:
+    ValueError: it is in another file.
+  """
+  import h5py
+
+  link = group.get(name, getlink=True)
+  if isinstance(link, h5py.ExternalLink):
+    raise ValueError(f'its entry {name!r} is in another file, {link.filename!r}')
+  if not isinstance(link, h5py.HardLink):  # What it leads to has a hard link.
+    return
+  one = group[name]
+  if isinstance(one, h5py.Dataset) and (one.external or one.is_virtual):
+    raise ValueError(f'the data of its entry {name!r} are in other files')
+
+
+def require_all_own(file: Any) -> None:
+  """Checks all that is below a group, following no link; no data are read.
+
+  Raises:
+    ValueError: something is in another file.
+  """
+  import h5py
+
+  pending, seen = [file], set()
+  while pending:
+    group = pending.pop()
+    for name in group:
+      require_own(group, name)
+      if group.get(name, getclass=True) is not h5py.Group:
+        continue
+      place = h5py.h5o.get_info(group[name].id).addr
+      if place not in seen:  # Links can make a ring.
+        seen.add(place)
+        pending.append(group[name])
 
 
 if __name__ == '__main__':

@@ -11,7 +11,7 @@ from typing import Any
 import tf_keras as keras
 
 from secateurs.utils.errors import UserError, first_line
-from secateurs.utils.hdf5_files import check_hdf5
+from secateurs.utils.hdf5_files import check_archived, check_hdf5
 from secateurs.utils.keras3.kinds import is_keras3, load_keras3
 from secateurs.utils.other_models import refuse_others
 from secateurs.utils.unpacking import check_model_archive
@@ -57,6 +57,7 @@ def _loaded(path: str | os.PathLike, name: str | os.PathLike, with_training: boo
   check_hdf5(path, name)
   try:
     check_model_archive(path, name)
+    check_archived(path, name)
     refuse_code(path, name)
     if saved_by_keras3(path):
       load = load_keras3

@@ -194,13 +194,17 @@ def _problem_of_object(kind: str, part: dict[str, Any]) -> str | None:
   known = _custom_objects()
   if kind == 'function':
     name = part.get('config')
-    if name in known or (_FUNCTIONS.match(module) and not hasattr(builtins, str(name))):
+    if name in known:
+      return None
+    if _FUNCTIONS.match(module) and _is_plain(name, part) and not hasattr(builtins, name):
       return None
     return (
       f'names the function {name!r} of module {module!r}, which is not run from files: give the module '
       'that defines it with --custom_objects, or register it (keras.utils.register_keras_serializable)'
     )
-  if _OF_KERAS.match(module) or part.get('registered_name', kind) in known:
+  if part.get('registered_name', kind) in known:
+    return None
+  if _OF_KERAS.match(module) and _is_plain(kind, part):
     return None
   if _is_layer(vars(sys.modules[module]).get(kind) if module in sys.modules else None):
     return None
@@ -209,6 +213,16 @@ def _problem_of_object(kind: str, part: dict[str, Any]) -> str | None:
     'file names it: name the module that defines it with --custom_objects, or import it and register '
     'the class (keras.utils.register_keras_serializable)'
   )
+
+
+def _is_plain(name: Any, part: dict[str, Any]) -> bool:
+  """Whether Keras can find nothing by a name but what has that name.
+
+  It also follows a dot, takes the name of registration where there is nothing of the name, and
+  `spec_name` instead for the type of a tensor: a Lambda layer could be found in each of these ways.
+  """
+  is_word = isinstance(name, str) and name.isidentifier() and name != '__typespec__'
+  return is_word and part.get('registered_name') in (None, name)
 
 
 def _custom_objects() -> dict[str, Any]:

@@ -1,12 +1,14 @@
 """HDF5 files are read by a process of their own before they are opened."""
 
+import zipfile
+
 import h5py
 import numpy as np
 import pytest
 
 from secateurs.utils import hdf5_files
 from secateurs.utils.errors import UserError
-from secateurs.utils.hdf5_files import check_hdf5
+from secateurs.utils.hdf5_files import check_archived, check_hdf5
 
 
 @pytest.fixture
@@ -38,6 +40,47 @@ def test_a_damaged_file_is_refused(whole, tmp_path):
     check_hdf5(short)
   with pytest.raises(UserError, match='mine cannot be read'):
     check_hdf5(short, 'mine')
+
+
+def referring(path, kind):
+  """A file whose data are those of another one."""
+  other = path.with_name('secret')
+  other.write_bytes(np.arange(8, dtype='f4').tobytes())
+  with h5py.File(path, 'w') as file:
+    group = file.create_group('layer')
+    if kind == 'link':
+      group['a'] = h5py.ExternalLink(str(other), '/a')
+    elif kind == 'data':
+      group.create_dataset('a', (8,), 'f4', external=[(str(other), 0, 32)])
+    else:
+      layout = h5py.VirtualLayout((8,), 'f4')
+      layout[:] = h5py.VirtualSource(str(other), 'a', (8,))
+      group.create_virtual_dataset('a', layout)
+    file['soft'] = h5py.SoftLink('/layer/a')
+
+
+@pytest.mark.parametrize('kind', ['link', 'data', 'virtual'])
+def test_data_of_other_files_are_refused(tmp_path, kind):
+  """What a stranger's model would carry out of the machine, in whatever is made of it."""
+  path, archive = tmp_path / 'model.weights.h5', tmp_path / 'm.keras'
+  referring(path, kind)
+  with pytest.raises(UserError, match=r"its entry 'a' (is|are) in (an)?other file"):
+    check_hdf5(path)
+  with zipfile.ZipFile(archive, 'w') as content:
+    content.writestr('config.json', '{}')
+    content.write(path, path.name)
+  with pytest.raises(UserError, match=r"m\.keras takes data from elsewhere \(.*entry 'a'"):
+    check_archived(archive)
+
+
+def test_links_inside_of_a_file_pass(whole, tmp_path):
+  with h5py.File(whole, 'a') as file:
+    file['soft'] = h5py.SoftLink('/layer/a')
+  check_hdf5(whole)
+  archive = tmp_path / 'm.keras'
+  with zipfile.ZipFile(archive, 'w') as content:
+    content.write(whole, 'model.weights.h5')
+  check_archived(archive)
 
 
 def test_a_file_that_keeps_the_library_busy_is_refused(whole, monkeypatch):

@@ -12,6 +12,7 @@ import tf_keras as keras
 
 from secateurs.utils.errors import UserError
 from secateurs.utils.model_files import load_model
+from secateurs.utils.untrusted import refuse_config
 
 L = keras.layers
 
@@ -99,6 +100,26 @@ def test_what_a_config_may_not_name(where, key, value, words, tmp_path):
 
   with pytest.raises(UserError, match=words):
     load_model(changed(tmp_path, change))
+
+
+@pytest.mark.parametrize(
+  'part',
+  [
+    {'class_name': 'lambda_layer.Lambda', 'module': 'tf_keras.src.layers.core'},
+    {'class_name': 'Other', 'registered_name': 'Lambda', 'module': 'keras.layers'},
+    {
+      'class_name': '__typespec__',
+      'spec_name': 'Lambda',
+      'registered_name': 'Lambda',
+      'module': 'keras.layers',
+    },
+    function('keras.activations', 'backend.function'),
+    function('keras.activations', 'other') | {'registered_name': 'backend'},
+  ],
+)
+def test_names_by_which_something_else_is_found(part):
+  with pytest.raises(UserError, match=r'm\.keras (names the function|contains a custom layer)'):
+    refuse_config({'config': {'layers': [{'config': {}, **part}]}}, 'm.keras')
 
 
 def test_layers_of_other_modules_are_not_imported(tmp_path):
