@@ -46,9 +46,9 @@ def loss_in_file(path: str | Path) -> Any:
     else:
       with zipfile.ZipFile(path) as file:
         config = json.loads(file.read('config.json')).get('compile_config') or {}
-  except (OSError, KeyError, ValueError, zipfile.BadZipFile):
+  except (OSError, KeyError, ValueError, AttributeError, RecursionError, zipfile.BadZipFile):
     return None
-  return _names(config.get('loss'))
+  return _names(config.get('loss')) if isinstance(config, Mapping) else None
 
 
 def _names(loss: Any) -> Any:

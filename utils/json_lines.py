@@ -71,5 +71,5 @@ def _record(line: bytes, adapter: pydantic.TypeAdapter) -> Any:
     if expected is not None and expected != zlib.crc32(json.dumps(values).encode()):
       return None
     return adapter.validate_python(values)
-  except ValueError:
+  except (ValueError, RecursionError):
     return None

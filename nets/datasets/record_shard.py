@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
+import os
 from pathlib import Path
 
 from secateurs.nets.datasets.record_items import Item
@@ -94,11 +95,11 @@ def _example(item: Item, data: bytes, height: int, width: int) -> bytes:
 
   features = {
     'image/encoded': texts(data),
-    'image/filename': texts(Path(item.path).name.encode()),
+    'image/filename': texts(os.fsencode(Path(item.path).name)),
     'image/height': numbers(height),
     'image/width': numbers(width),
     'image/class/label': numbers(item.label),
-    'image/class/synset': texts(item.synset.encode()),
+    'image/class/synset': texts(os.fsencode(item.synset)),
   }
   # Otherwise the order of the map is undefined, and a rewritten shard would be a different file.
   example = tf.train.Example(features=tf.train.Features(feature=features))

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from secateurs.nets.datasets.record_items import Item
 from secateurs.nets.datasets.record_shard import Written, list_of, try_read, write_shard
-from secateurs.utils.errors import UserError
+from secateurs.utils.errors import UserError, first_line
 from secateurs.utils.files import atomic_path, require_writable
 from secateurs.utils.quiet import quiet_tensorflow
 
@@ -104,10 +104,13 @@ def _left_out_before(shard: Path, items: list[Item]) -> list[tuple[str, str]]:
   listed = list_of(shard)
   if not shard.exists() or not listed.exists():
     return []
-  entries = [tuple(entry) for entry in json.loads(listed.read_text(encoding='utf-8'))]
   paths = {item.path for item in items}
-  if all(path in paths and isinstance(try_read(path), Exception) for path, _ in entries):
-    return entries
+  try:
+    entries = [(path, reason) for path, reason in json.loads(listed.read_text(encoding='utf-8'))]
+    if all(path in paths and isinstance(try_read(path), Exception) for path, _ in entries):
+      return entries
+  except (ValueError, TypeError, RecursionError):  # A damaged list: the shard is written again.
+    pass
   shard.unlink()
   return []
 
@@ -129,7 +132,13 @@ def _check_manifest(items: dict[str, list[Item]], out: Path, nb_shards: dict[str
   }
   path = out / MANIFEST
   if path.is_file():
-    found = json.loads(path.read_text(encoding='utf-8'))
+    try:
+      found = json.loads(path.read_text(encoding='utf-8'))
+    except (ValueError, RecursionError) as error:
+      raise UserError(
+        f'{path} is damaged ({first_line(error)}), but it should say which images the shards hold: '
+        'give another folder, or delete it with the shards.'
+      ) from error
     if found != manifest:
       raise UserError(
         f'{out} was started with other images or numbers of shards ({found}, now {manifest}): give '

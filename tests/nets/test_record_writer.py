@@ -118,6 +118,20 @@ def test_only_missing_shards_are_written_again(source, tmp_path):
   assert [n for n in before if before[n][0] != after[n][0]] == ['train-00001-of-00003']
 
 
+def test_damaged_lists_of_an_earlier_call(source, tmp_path):
+  """That of images that were left out is made again, with its shard; that of all images is named."""
+  out = tmp_path / 'out'
+  write(source, out)
+  (listed,) = (out / 'left_out').iterdir()
+  before = listed.read_text()
+  listed.write_text('[["a"]]')
+  assert write(source, out)['train'].nb_images == 4
+  assert listed.read_text() == before
+  (out / 'build.json').write_text('{"tr')
+  with pytest.raises(UserError, match=r'build\.json is damaged \(.*\), but it should say which'):
+    write(source, out)
+
+
 def test_shards_of_other_images_are_kept(source, tmp_path):
   write(source, tmp_path / 'out')
   (source / 'train/n01/n01_train_5.JPEG').unlink()

@@ -25,6 +25,14 @@ def test_a_line_that_was_cut_off_is_written_again(tmp_path):
   assert read_records(path, Point) == [Point(0), Point(1), Point(7)]
 
 
+def test_a_line_that_is_nested_without_end(tmp_path):
+  path = tmp_path / 'points.jsonl'
+  append_record(path, Point(1))
+  with path.open('a') as file:
+    file.write('[' * 99_999 + '\n')
+  assert read_records(path, Point) == [Point(1)]
+
+
 def test_a_disk_that_does_not_take_a_line(tmp_path):
   with pytest.raises(
     UserError, match=r'Cannot write to the folder /dev \(No space left on device\)'

@@ -72,6 +72,25 @@ def test_arrays_that_are_said_to_be_huge(tmp_path):
 
 
 @pytest.mark.parametrize(
+  'header',
+  [
+    "{'descr': '<f8', 'fortran_order': False, 'shape': (3,(}",  # tokenize raises its own type.
+    "{'descr': '<f8', 'fortran_order': False, 'shape': (%s,)}" % 10**30,  # An OverflowError.
+    '(' * 5000,
+  ],
+)
+def test_headers_of_arrays_that_are_damaged(tmp_path, header):
+  head = b'\x93NUMPY\1\0' + struct.pack('<H', len(header) + 1) + header.encode() + b'\n'
+  (tmp_path / 'x.npy').write_bytes(head + bytes(80))
+  with pytest.raises(UserError, match='cannot be read as a NumPy array'):
+    read_npy(tmp_path / 'x.npy')
+  with zipfile.ZipFile(tmp_path / 'x.npz', 'w') as archive:
+    archive.writestr('a.npy', head + bytes(80))
+  with pytest.raises(UserError, match='cannot be read as a NumPy archive'):
+    read_npz(tmp_path / 'x.npz')
+
+
+@pytest.mark.parametrize(
   'name', ['../evil', '{}/evil', 'assets/../../evil', 'evil', 'x/config.json']
 )
 def test_entries_that_no_model_has_are_refused(tmp_path, name):

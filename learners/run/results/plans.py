@@ -18,7 +18,7 @@ import pydantic
 import tf_keras as keras
 
 from secateurs.learners.run.settings import Settings
-from secateurs.utils.errors import UserError
+from secateurs.utils.errors import UserError, first_line
 from secateurs.utils.files import atomic_path
 from secateurs.utils.training.engine.patterns import Pattern, pattern_of
 from secateurs.utils.training.models.weights import leaf_layers
@@ -172,8 +172,8 @@ def read_plan(path: str | os.PathLike) -> CutPlan:
     first = error.errors()[0]
     where = '.'.join(map(str, first['loc'])) or 'the whole'
     raise UserError(f'{path} is no plan of a cut ({where}: {first["msg"]}): {remedy}.') from error
-  except (OSError, ValueError) as error:
-    raise UserError(f'{path} cannot be read as a plan ({error}): {remedy}.') from error
+  except (OSError, ValueError, RecursionError) as error:
+    raise UserError(f'{path} cannot be read as a plan ({first_line(error)}): {remedy}.') from error
   if plan.schema != SCHEMA:
     raise UserError(
       f'{path} is a plan of schema {plan.schema}, but {SCHEMA} was expected: {remedy}.'

@@ -1,5 +1,7 @@
 """Tables of latencies: segments, closed form, files of other devices; times are faked but for one."""
 
+import dataclasses
+import json
 import subprocess
 
 import numpy as np
@@ -133,6 +135,16 @@ def test_tables_of_another_network_or_version_are_refused(table, tmp_path):
   (tmp_path / 'odd.json').write_text('{"schema": 1}')
   with pytest.raises(UserError, match='is no table of latencies'):
     read_table(tmp_path / 'odd.json')
+  (segment, *_) = table.segments.values()
+  for change in ({'ms': [[1.0]]}, {'inputs': segment.inputs[::-1]}, {'outputs': []}, 'NaN'):
+    values = {**dataclasses.asdict(segment), **(change if change != 'NaN' else {})}
+    text = json.dumps({**dataclasses.asdict(table), 'segments': {'a': values}})
+    if change == 'NaN':
+      text = text.replace('"call_ms": 1.0', '"call_ms": NaN')
+      assert 'NaN' in text
+    (tmp_path / 'odd.json').write_text(text)
+    with pytest.raises(UserError, match='is no table of latencies'):
+      read_table(tmp_path / 'odd.json')
 
 
 def test_scale_recovers_factor_and_offset():
@@ -198,6 +210,14 @@ def test_a_damaged_list_of_files_is_a_sentence(content, tmp_path):
   (tmp_path / elsewhere.INDEX).write_text(content)
   with pytest.raises(UserError, match='is not the list of files that --emit writes'):
     elsewhere._read_index(tmp_path)
+
+
+@pytest.mark.parametrize('text', ['', 'Inference (avg): 1e999', 'Inference (avg): e.+'])
+def test_a_result_without_a_time_is_named(tmp_path, text):
+  (tmp_path / elsewhere.RESULTS).mkdir()
+  (tmp_path / elsewhere.RESULTS / 'x.tflite.txt').write_text(text)
+  with pytest.raises(UserError, match=r'x\.tflite\.txt has no time of benchmark_model'):
+    elsewhere._result(tmp_path, 'x.tflite')
 
 
 def test_a_small_table_is_timed_here(tmp_path):

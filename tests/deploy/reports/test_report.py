@@ -304,6 +304,17 @@ def test_curves_survive_values_that_are_not_finite():
   assert [title for title, _ in curves.curves(records)] == ['Loss']
 
 
+def test_lines_that_are_damaged_are_no_points():
+  """What a page of a run cannot end with, after all training."""
+  huge = 10**400
+  good = [f'{{"phase": "a", "step": {n}, "loss": {huge if n == 2 else n}}}' for n in range(6)]
+  odd = ['{"phase": [], "step": 1}', '{"phase": "a", "step": "b"}']
+  odd.append(f'{{"phase": "a", "step": {huge}}}')
+  records = parse_metrics([*good, *odd, '{"phase": "a", "step": NaN}', '[' * 99_999])
+  assert [record['step'] for record in records] == list(range(6))
+  assert [title for title, _ in curves.curves(records)] == ['Loss']
+
+
 def test_curves_are_of_whatever_the_file_has():
   steps = range(5)
   records = [

@@ -25,6 +25,11 @@ def test_rules_by_hand():
   assert LayerRule(ratio=0.0).count(16, 3) == 1
 
 
+NAMES_OF_NAMES = 'a0: &a0 [x, x]\n' + ''.join(
+  f'a{n}: &a{n} [*a{n - 1}, *a{n - 1}]\n' for n in range(1, 25)
+)
+
+
 @pytest.mark.parametrize(
   ('text', 'message'),
   [
@@ -35,6 +40,9 @@ def test_rules_by_hand():
     ('floors: {a: 2}', r'floors takes names with fractions in \[0, 1\] that stay'),
     ('ratios: [a]', 'ratios takes names with fractions'),
     ('skip: !!python/object/apply:os.getcwd []', 'is no YAML file'),
+    ('skip: ' + '[' * 3000, 'is no YAML file'),
+    ('floors: {a: 2020-13-45}', 'is no YAML file'),  # A date that is none.
+    (NAMES_OF_NAMES, 'stands for over 100000 values'),
   ],
 )
 def test_files_that_mean_nothing_are_refused(tmp_path, text, message):

@@ -28,8 +28,9 @@ def test_a_resumed_phase_is_not_told_twice(tmp_path):
   for step in (10, 20, 30):
     writer.write('fit', step, {'loss': 1.0})
   writer.write('other', 30, {'loss': 1.0})
-  with (tmp_path / 'metrics.jsonl').open('a') as file:
-    file.write('{"phase": "fit", "st')
+  with (tmp_path / 'metrics.jsonl').open('ab') as file:  # Damaged lines, and a torn one.
+    file.write(b'{"ph\xff": 1, "phase": "fit", "step": []}\n[]\n' + b'[' * 99_999 + b'\n')
+    file.write(b'{"phase": "fit", "st')
   writer.forget('fit', 20)
   assert [(e['phase'], e['step']) for e in lines(tmp_path)] == [
     ('fit', 10),

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from secateurs.utils.deploy.pages.report import read_report
-from secateurs.utils.errors import UserError
+from secateurs.utils.errors import UserError, first_line
 
 
 def find_reports(folders: Iterable[str | Path]) -> dict[Path, dict[str, Any]]:
@@ -26,9 +26,9 @@ def find_reports(folders: Iterable[str | Path]) -> dict[Path, dict[str, Any]]:
     for path in paths:
       try:
         found[path] = read_report(path)
-      except (OSError, ValueError) as error:
+      except (OSError, ValueError, RecursionError) as error:
         raise UserError(
-          f'{path} is no report of this program ({str(error).splitlines()[0]}): run the command that '
+          f'{path} is no report of this program ({first_line(error)}): run the command that '
           'made it again, or do not name it.'
         ) from error
   return found

@@ -70,7 +70,7 @@ def find(key: str, prefix: Path) -> Export | None:
     record = json.loads((folder / _RECORD).read_text(encoding='utf-8'))
     files = {kind: _file(prefix, kind, values) for kind, values in record.pop('files').items()}
     whole = all((folder / kind).stat().st_size == file.bytes for kind, file in files.items())
-  except (OSError, ValueError, KeyError, TypeError):
+  except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
     return None
   if not whole:
     return None

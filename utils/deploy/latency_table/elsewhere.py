@@ -169,7 +169,10 @@ def _result(folder: Path, name: str) -> float:
   path = folder / RESULTS / f'{name}.txt'
   found = _AVERAGE.findall(path.read_text('utf-8', errors='replace')) if path.is_file() else []
   try:
-    return float(found[-1]) / 1000
+    ms = float(found[-1]) / 1000
+    if not 0 <= ms < float('inf'):
+      raise ValueError(found[-1])
+    return ms
   except (IndexError, ValueError):
     raise UserError(
       f'{path} has no time of benchmark_model: run {folder / "run.sh"} to its end first.'

@@ -118,7 +118,7 @@ def read_table(path: str | os.PathLike, flag: str = 'latency_table') -> LatencyT
     )
   try:
     found = _parsed(json.loads(path.read_text('utf-8')))
-  except (ValueError, TypeError) as error:
+  except (OSError, ValueError, TypeError, RecursionError) as error:
     raise UserError(
       f'--{flag} {path} is no table of latencies: make it again with python -m '
       f'secateurs.utils.deploy.latency_table MODEL --out {path}.'
@@ -131,7 +131,16 @@ def read_table(path: str | os.PathLike, flag: str = 'latency_table') -> LatencyT
 
 
 def _parsed(values: Any) -> LatencyTable:
-  return pydantic.TypeAdapter(LatencyTable).validate_python(values)
+  found = pydantic.TypeAdapter(LatencyTable).validate_python(values)
+  scales = [number for one in found.networks.values() for number in (one.factor, one.offset)]
+  if not np.isfinite([found.call_ms, *scales]).all():
+    raise ValueError('a time is not finite')
+  for key, times in found.segments.items():
+    sides = (len(times.inputs), len(times.outputs))
+    rising = all(one and one == sorted(set(one)) for one in (times.inputs, times.outputs))
+    if not rising or np.shape(times.ms) != sides or not np.isfinite(times.ms).all():
+      raise ValueError(f'{key} has times that are not those of its channels')
+  return found
 
 
 def _linear(place: float, places: Sequence[float], values: Sequence[float]) -> float:

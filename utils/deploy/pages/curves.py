@@ -18,6 +18,7 @@ MAX_POINTS = 400
 MIN_POINTS = 4
 """Fewer points of training are no curve."""
 
+_MOST = 1e300  # That can be drawn.
 _BOOKKEEPING = ('phase', 'step', 'epoch', 'images_per_sec')
 _EVALUATED = 'eval_'
 _TITLES = {'lrn_rate': 'Learning rate', 'sparsity': 'Zeros in prunable kernels'}
@@ -99,7 +100,7 @@ def _series(
   points: dict[str, dict[float, float]] = {}
   for record in records:
     value = record.get(key)
-    if isinstance(value, (int, float)) and math.isfinite(value):
+    if isinstance(value, (int, float)) and -_MOST < value < _MOST:  # Whole ones have no limit.
       phase = record['phase']
       points.setdefault(phase, {})[record['step'] + offsets[phase]] = value * factor
   return {

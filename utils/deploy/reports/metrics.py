@@ -5,9 +5,11 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+_MOST_STEPS = 1 << 53  # From where on numbers as they are drawn differ by more than one.
+
 
 def parse_metrics(lines: Iterable[str]) -> list[dict]:
-  """Parses metric lines, skipping what a kill left torn.
+  """Parses metric lines, skipping what a kill left torn and what is damaged.
 
   A run that was killed may have left half a line, alone at the end or with the next run's first
   line after it. A resumed run repeats some steps: of two lines with the same phase, step and keys
@@ -32,11 +34,17 @@ def _parse_line(line: str) -> dict | None:
   for start in dict.fromkeys((0, line.rfind('{"'))):
     try:
       record = json.loads(line[start:] if start >= 0 else '')
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):
       continue
-    if isinstance(record, dict) and 'phase' in record and 'step' in record:
+    if isinstance(record, dict) and _is_metric(record):
       return record
   return None
+
+
+def _is_metric(record: dict) -> bool:
+  """Whether a phase and a step are there, as a damaged file may have something else in their place."""
+  phase, step = record.get('phase'), record.get('step')
+  return isinstance(phase, str) and isinstance(step, (int, float)) and 0 <= step < _MOST_STEPS
 
 
 def read_metrics(path: str | os.PathLike) -> list[dict]:

@@ -23,16 +23,17 @@ class MetricsWriter:
     self._events: tf.summary.SummaryWriter | None = None
 
   def forget(self, phase: str, after_step: int) -> None:
-    """Drops a phase's lines after a step, and a torn last line: a resumed run writes them again."""
+    """Drops a phase's lines after a step, which a resumed run writes again, and damaged ones."""
     if not self._path.is_file():
       return
     kept = []
-    for line in self._path.read_text(encoding='utf-8').splitlines():
+    for line in self._path.read_text(encoding='utf-8', errors='replace').splitlines():
       try:
         entry = json.loads(line)
-      except ValueError:
+        stays = entry.get('phase') != phase or entry.get('step', 0) <= after_step
+      except (ValueError, TypeError, AttributeError, RecursionError):
         continue
-      if entry.get('phase') != phase or entry.get('step', 0) <= after_step:
+      if stays:
         kept.append(line)
     with atomic_path(self._path) as partial:
       partial.write_text(''.join(f'{line}\n' for line in kept), encoding='utf-8')

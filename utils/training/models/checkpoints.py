@@ -209,7 +209,7 @@ def _read_record(prefix: Path) -> dict[str, Any] | None:
       _fingerprint(prefix.with_name(name)) == expected for name, expected in record['files'].items()
     )
     return record if whole and record['files'] and 'state' in record else None
-  except (OSError, ValueError, KeyError, TypeError, AttributeError):
+  except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
     return None
 
 
