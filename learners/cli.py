@@ -8,6 +8,7 @@ of the flags that were not given.
 from __future__ import annotations
 
 import dataclasses
+import io
 import os
 import sys
 import time
@@ -45,6 +46,8 @@ def main(experiment: Callable[[], Any], argv: Sequence[str] | None = None) -> No
   """
   argv = list(sys.argv if argv is None else argv)
   interrupts.arm()
+  if isinstance(sys.stdout, io.TextIOWrapper):  # Names of folders need not be UTF-8.
+    sys.stdout.reconfigure(errors='backslashreplace')
   if _is_chief() and not {'-h', '--help', '-help'}.intersection(argv):
     print('Loading TensorFlow ...', flush=True)  # Which takes up to ten seconds.
   code = exit_code(experiment, argv)

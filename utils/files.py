@@ -57,8 +57,15 @@ def require_writable(folder: str | os.PathLike) -> None:
   """Makes a folder if need be and tries to write to it.
 
   Raises:
-    UserError: the folder cannot be made or written, or the disk is full.
+    UserError: the folder cannot be made or written, its name is no UTF-8, or the disk is full.
   """
+  try:
+    os.fspath(folder).encode()
+  except UnicodeEncodeError as error:
+    raise UserError(
+      f'The folder {os.fspath(folder)!r} has a name in bytes that are no UTF-8, which TensorFlow '
+      'cannot write to: give another one.'
+    ) from error
   with explain_os_errors(folder):
     Path(folder).mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=folder) as file:

@@ -14,7 +14,7 @@ from secateurs.utils.errors import UserError, first_line
 from secateurs.utils.hdf5_files import check_archived, check_hdf5
 from secateurs.utils.keras3.kinds import is_keras3, load_keras3
 from secateurs.utils.other_models import refuse_others
-from secateurs.utils.unpacking import check_model_archive
+from secateurs.utils.unpacking import check_model_archive, limited_variables
 from secateurs.utils.untrusted import refuse_code
 
 
@@ -63,10 +63,12 @@ def _loaded(path: str | os.PathLike, name: str | os.PathLike, with_training: boo
       load = load_keras3
     if with_training and not path.is_dir():
       try:
-        return load(path, with_training=True)
+        with limited_variables(name):
+          return load(path, with_training=True)
       except Exception:  # Losses and metrics of the user's own, of many types: the model alone.
-        return load(path)
-    return load(path)
+        pass
+    with limited_variables(name):
+      return load(path)
   except UserError:
     raise
   except Exception as error:  # Keras, h5py and zipfile raise many types for what they cannot read.

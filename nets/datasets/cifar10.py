@@ -21,7 +21,7 @@ from secateurs.nets.datasets.locate import data_folder
 from secateurs.nets.datasets.pixels import Augmentation
 from secateurs.nets.datasets.source import DataConfig
 from secateurs.nets.datasets.splits import Split, hold_out
-from secateurs.utils.errors import UserError
+from secateurs.utils.errors import UserError, first_line
 from secateurs.utils.files import explain_os_errors, user_cache
 from secateurs.utils.training import distributed
 
@@ -108,10 +108,13 @@ def _read_python(folder: Path, name: str) -> Split:
   try:
     with path.open('rb') as file:
       content = _PlainUnpickler(file, encoding='bytes').load()
-    pixels, labels = np.asarray(content[b'data'], np.uint8), np.asarray(content[b'labels'])
+    pixels, labels = np.asarray(content[b'data']), np.asarray(content[b'labels'])
+    if pixels.dtype != np.uint8 or labels.dtype.kind not in 'iu':
+      raise TypeError(f'its pixels are {pixels.dtype}, its labels {labels.dtype}')
   except Exception as error:  # A damaged pickle can raise anything.
     raise UserError(
-      f'{path} cannot be read as a CIFAR-10 batch ({error}): it is damaged, download it again.'
+      f'{path} cannot be read as a CIFAR-10 batch ({first_line(error)}): it is damaged, '
+      'download it again.'
     ) from error
   if pixels.shape != (_NB_PER_FILE, _RECORD - 1) or labels.shape != (_NB_PER_FILE,):
     raise UserError(

@@ -76,6 +76,9 @@ def load(config: CocoConfig) -> BoxedImages:
   return data
 
 
+_MOST_PIXELS = 1 << 20  # Of a side.
+
+
 def _split(root: Path, flag: str, name: str) -> tuple[list[str], BoxedSplit]:
   """Names of the classes, and the split."""
   path = root / 'annotations' / f'instances_{name}.json'
@@ -86,7 +89,14 @@ def _split(root: Path, flag: str, name: str) -> tuple[list[str], BoxedSplit]:
   try:
     content = json.loads(path.read_bytes())
     return _parsed(content, root / name)
-  except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+  except (
+    KeyError,
+    TypeError,
+    ValueError,
+    AttributeError,
+    RecursionError,
+    OverflowError,
+  ) as error:
     raise UserError(
       f'{path} is no file of COCO annotations ({type(error).__name__}: {error}), but images, '
       'categories and annotations were expected: unpack the data set again.'
@@ -95,6 +105,8 @@ def _split(root: Path, flag: str, name: str) -> tuple[list[str], BoxedSplit]:
 
 def _parsed(content: dict[str, Any], folder: Path) -> tuple[list[str], BoxedSplit]:
   categories = sorted(content['categories'], key=lambda one: one['id'])
+  for one in categories:
+    one['name'].encode()  # Half of a pair, as JSON can have it, could not be written to a report.
   place = {one['id']: number for number, one in enumerate(categories)}
   of_image = collections.defaultdict(list)
   for one in content['annotations']:
@@ -102,10 +114,13 @@ def _parsed(content: dict[str, Any], folder: Path) -> tuple[list[str], BoxedSpli
   paths, objects, pixels = [], [], []
   for image in sorted(content['images'], key=lambda one: one['id']):
     height, width = image['height'], image['width']
-    if not all(isinstance(side, int) and side > 0 for side in (height, width)):
+    if not all(isinstance(side, int) and 0 < side <= _MOST_PIXELS for side in (height, width)):
       raise ValueError(f'image {image["id"]} is {height!r} x {width!r} pixels')
     if not np.isfinite([one['bbox'] for one in of_image[image['id']]]).all():
       raise ValueError(f'a box of image {image["id"]} is not finite')
+    areas = [one.get('area', 0) for one in of_image[image['id']]]
+    if not np.isfinite(areas).all() or min(areas, default=0) < 0:
+      raise ValueError(f'an area of image {image["id"]} is none')
     given = [one for one in of_image[image['id']] if min(one['bbox'][2:]) > 0]
     x, y, w, h = np.array([one['bbox'] for one in given], np.float64).reshape(-1, 4).T
     boxes = np.stack([y / height, x / width, (y + h) / height, (x + w) / width], -1)

@@ -216,6 +216,6 @@ def _decoded(split: Split, shape: tuple[int, int, int], decode) -> Split:  # noq
   for index, path in enumerate(split.images):
     try:
       images[index] = next(decoder).numpy()
-    except tf.errors.InvalidArgumentError as error:
+    except tf.errors.OpError as error:  # Also where it is gone meanwhile.
       raise cannot_be_decoded(path) from error
   return Split(images, split.labels)

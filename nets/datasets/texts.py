@@ -46,9 +46,7 @@ def _names(data: Any) -> set[str] | None:
       return None
     labels = data.map(lambda inputs, labels, *weights: tf.reshape(labels, [-1])).unbatch()
     return {
-      text.decode()
-      for part in labels.batch(_NB_READ).as_numpy_iterator()
-      for text in np.unique(part)
+      _text(text) for part in labels.batch(_NB_READ).as_numpy_iterator() for text in np.unique(part)
     }
   if not isinstance(data, (tuple, list)) or len(data) < 2 or isinstance(data[1], dict):
     return None
@@ -64,7 +62,18 @@ def _names(data: Any) -> set[str] | None:
 
 
 def _text(value: Any) -> str:
-  return value.decode() if isinstance(value, bytes) else str(value)
+  """A label as text.
+
+  Raises:
+    UserError: its bytes are none.
+  """
+  try:
+    return value.decode() if isinstance(value, bytes) else str(value)
+  except UnicodeDecodeError as error:
+    raise UserError(
+      f'The label {value!r} is a name in bytes that are no UTF-8, but names in UTF-8 were expected: '
+      'decode the labels first.'
+    ) from error
 
 
 def _replaced(data: Any, names: list[str]) -> Any:

@@ -108,6 +108,9 @@ def _split(root: Path, flag: str, lists: str) -> BoxedSplit:
   return make_split(paths, objects, np.array(pixels))
 
 
+_MOST_PIXELS = 1 << 20  # Of a side.
+
+
 def _annotation(path: Path) -> tuple[np.ndarray, float]:
   """Objects of one image, [m, 8], and its area in pixels."""
   try:
@@ -118,10 +121,12 @@ def _annotation(path: Path) -> tuple[np.ndarray, float]:
       low, high = (
         [float(thing.findtext(f'bndbox/{axis}{end}')) for axis in 'yx'] for end in ('min', 'max')
       )
+      if low[0] > high[0] or low[1] > high[1]:
+        raise ValueError(f'a box from {low} to {high}')
       boxes.append([low[0] - 1, low[1] - 1, high[0], high[1]])
       classes.append(CLASSES.index(thing.findtext('name')))
       difficult.append(thing.findtext('difficult', '0').strip() == '1')
-    if min(height, width) < 1 or not np.isfinite(boxes).all():
+    if min(height, width) < 1 or max(height, width) > _MOST_PIXELS or not np.isfinite(boxes).all():
       raise ValueError(f'sides of {height} and {width} pixels, boxes {boxes}')
   except (OSError, ET.ParseError, TypeError, ValueError) as error:
     raise UserError(

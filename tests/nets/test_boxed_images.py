@@ -246,7 +246,10 @@ def test_a_damaged_annotation_is_named(voc_folder, tmp_path):
   flat = '<annotation><size><width>50</width><height>0</height></size></annotation>'
   size = '<size><width>50</width><height>40</height></size>'
   endless = f'<annotation>{size}{VOC_OBJECT.format("dog", 0, 1, "nan", 2, 2)}</annotation>'
-  for text in ('<annotation>', VOC_OBJECT.format('unicorn', 0, 1, 1, 2, 2), flat, endless):
+  swapped = f'<annotation>{size}{VOC_OBJECT.format("dog", 0, 9, 1, 2, 2)}</annotation>'
+  huge = f'<annotation><size><width>{"9" * 400}</width><height>40</height></size></annotation>'
+  unknown = VOC_OBJECT.format('unicorn', 0, 1, 1, 2, 2)
+  for text in ('<annotation>', unknown, flat, endless, swapped, huge):
     (base / 'Annotations' / '000001.xml').write_text(text)
     with pytest.raises(UserError, match=r'000001.xml is no annotation'):
       voc.load(config)
@@ -296,7 +299,10 @@ def test_a_missing_or_damaged_coco_file_is_named(coco_folder, tmp_path):
   [
     ({'height': 0}, {}, 'image 5 is 0 x 50 pixels'),
     ({'width': None}, {}, 'image 5 is 40 x None pixels'),
+    ({'width': 10**400}, {}, 'image 5 is 40 x 10+ pixels'),
     ({}, {'bbox': [1, 2, float('nan'), 3]}, 'a box of image 5 is not finite'),
+    ({}, {'area': float('nan')}, 'an area of image 5 is none'),
+    ({}, {'area': -1}, 'an area of image 5 is none'),
   ],
 )
 def test_coco_images_and_boxes_that_are_none(coco_folder, tmp_path, image, box, problem):
@@ -307,6 +313,17 @@ def test_coco_images_and_boxes_that_are_none(coco_folder, tmp_path, image, box, 
   (tmp_path / 'annotations').mkdir()
   (tmp_path / 'annotations' / path.name).write_text(json.dumps(content))
   with pytest.raises(UserError, match=rf'no file of COCO annotations \(ValueError: {problem}'):
+    coco.load(coco.CocoConfig(data_dir_local=str(tmp_path)))
+
+
+@pytest.mark.parametrize('name', [7, None, '\ud800'])
+def test_coco_classes_without_a_name(coco_folder, tmp_path, name):
+  path = coco_folder / 'annotations' / 'instances_train2017.json'
+  content = json.loads(path.read_text())
+  content['categories'][0]['name'] = name
+  (tmp_path / 'annotations').mkdir()
+  (tmp_path / 'annotations' / path.name).write_text(json.dumps(content))
+  with pytest.raises(UserError, match='no file of COCO annotations'):
     coco.load(coco.CocoConfig(data_dir_local=str(tmp_path)))
 
 

@@ -112,6 +112,21 @@ def test_pickles_that_run_code_or_are_damaged_are_refused(tmp_path, content, mes
   assert 'ran' not in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+  ('kind', 'label'), [('f4', 3), ('i2', 3), ('u1', 3.7), ('u1', float('nan'))]
+)
+def test_pickles_of_other_numbers_are_refused(tmp_path, monkeypatch, kind, label):
+  """Which would be cut down to bytes and whole numbers in silence."""
+  monkeypatch.setattr(cifar10, '_NB_PER_FILE', 2)
+  batch = {b'data': np.full((2, 3072), 300, kind) if kind != 'u1' else np.zeros((2, 3072), 'u1')}
+  for name in NAMES:
+    (tmp_path / name).write_bytes(pickle.dumps({**batch, b'labels': [label] * 2}, protocol=2))
+  with pytest.raises(
+    UserError, match=r'data_batch_1 cannot be read .*\(its pixels are .*, its labels'
+  ):
+    load(tmp_path)
+
+
 def test_no_data_where_it_was_named(tmp_path):
   with pytest.raises(UserError, match='which does not contain CIFAR-10'):
     load(tmp_path)

@@ -118,6 +118,31 @@ def test_archives_that_are_unpacked_to_more_than_the_disk_holds(tmp_path, monkey
     check_model_archive(path)
 
 
+@pytest.mark.parametrize('three', [False, True], ids=['tf_keras', 'keras'])
+def test_layers_that_are_larger_than_memory(tmp_path, monkeypatch, three):
+  """A config of a few bytes, of which the weights in the file are none."""
+  if three:
+    import keras as keras3
+
+    model = keras3.Sequential([keras3.Input((4,)), keras3.layers.Dense(2, name='d')])
+  else:
+    model = keras.Sequential([keras.Input((3, 4)), L.TimeDistributed(L.Dense(2, name='d'))])
+  model.save(tmp_path / 'm.keras')
+  assert load_model(tmp_path / 'm.keras').count_params() == 10
+  with (
+    zipfile.ZipFile(tmp_path / 'm.keras') as old,
+    zipfile.ZipFile(tmp_path / 'huge.keras', 'w') as new,
+  ):
+    for name in old.namelist():
+      new.writestr(name, old.read(name).replace(b'"units": 2,', b'"units": 1000000,'))
+  monkeypatch.setattr(memory, 'free', lambda: 4 << 20)
+  with pytest.raises(
+    UserError, match=r'^huge holds 1[59] MB when it is unpacked, but 4 MB'
+  ) as error:
+    load_model(tmp_path / 'huge.keras', 'huge')
+  assert '\n' not in str(error.value)
+
+
 def changed(content, change):
   """A .dc file whose header is changed by hand, with the right sum."""
   size = struct.calcsize('<6sIQ')

@@ -27,7 +27,7 @@ def write_comparison(found: Sequence[Entry], folder: str | Path) -> dict[str, Pa
     folder.mkdir(parents=True, exist_ok=True)
     for kind, path in paths.items():
       with atomic_path(path) as partial:
-        partial.write_text(content[kind], encoding='utf-8')
+        partial.write_text(content[kind], encoding='utf-8', errors='backslashreplace')
   return paths
 
 
@@ -108,4 +108,5 @@ def _drawing(
 def _pages(entry: Entry, folder: str | Path) -> list[str]:
   """Addresses of the runs' report.html, of those that there are."""
   pages = [Path(report).with_name('report.html') for report in entry.reports]
-  return [quote(Path(os.path.relpath(page, folder)).as_posix()) for page in pages if page.is_file()]
+  found = [Path(os.path.relpath(page, folder)).as_posix() for page in pages if page.is_file()]
+  return [quote(path, errors='surrogateescape') for path in found]

@@ -26,7 +26,7 @@ from secateurs.utils.buckets import Buckets
 from secateurs.utils.deploy.packed import entries, kernels
 from secateurs.utils.deploy.packed.halves import are_halves, in_halves
 from secateurs.utils.errors import UserError, first_line
-from secateurs.utils.unpacking import inflated, require_room
+from secateurs.utils.unpacking import inflated, limited_variables, require_room
 from secateurs.utils.untrusted import refuse_config
 
 MAGIC = b'SECDC1'
@@ -105,11 +105,14 @@ class Packed:
     """The network with its weights.
 
     Raises:
-      UserError: the config is no network, or one of other weights.
+      UserError: the config is no network, one of other weights, or of more than fits into memory.
     """
     try:
-      model = keras.saving.deserialize_keras_object(self.network, safe_mode=True)
+      with limited_variables(self.name):
+        model = keras.saving.deserialize_keras_object(self.network, safe_mode=True)
       model.set_weights(self.weights)
+    except UserError:
+      raise
     except Exception as error:  # Keras raises many types for what it cannot read.
       raise UserError(
         f'{self.name} holds no network that tf_keras can build ({first_line(error)}): {_REMEDY}.'

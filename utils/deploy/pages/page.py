@@ -115,7 +115,9 @@ def render_html(report: Mapping, metrics: list[dict], pictures: Sequence['Pictur
 def _files(report: Mapping) -> list[tuple[str, str]]:
   """Names and addresses of the exported files, for links."""
   found = report.get('files') or {}
-  return [(path.rpartition('/')[2], quote(path)) for path in found.values()]
+  return [
+    (path.rpartition('/')[2], quote(path, errors='surrogateescape')) for path in found.values()
+  ]
 
 
 def _set(flags: Mapping) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Draws what a task shows of single samples: scatter plots, ROC curves, masks and boxes."""
 
 import base64
+import html
 import io
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -68,7 +69,7 @@ def _masks(title: str, data: Mapping[str, Any]) -> str:
       sheet[top : top + height, left : left + width] = panel
   scale = max(1, round(120 / width))
   content = _png(np.kron(sheet, np.ones((scale, scale, 1), np.uint8)))
-  alt = f'{title}: images, targets, original, compressed'
+  alt = html.escape(f'{title}: images, targets, original, compressed')
   return f'<img alt="{alt}" style="max-width:100%" src="data:image/png;base64,{content}">'
 
 
@@ -90,12 +91,13 @@ def _boxes(title: str, data: Mapping[str, Any]) -> str:
         corner = left * width - 0.5, top * height - 0.5
         sides = (right - left) * width, (bottom - top) * height
         axes.add_patch(Rectangle(corner, *sides, fill=False, edgecolor=_BEFORE, linewidth=1.2))
-        axes.text(*corner, text, size=5, color='white', backgroundcolor='#000000a0', clip_on=True)
+        look = {'color': 'white', 'backgroundcolor': '#000000a0', 'clip_on': True}
+        axes.text(*corner, text, size=5, parse_math=False, **look)  # Names may have a $.
   figure.tight_layout(pad=0.3)
   buffer = io.BytesIO()
   figure.savefig(buffer, format='png')
   content = base64.b64encode(buffer.getvalue()).decode()
-  alt = f'{title}: objects, detections of the original and of the compressed model'
+  alt = html.escape(f'{title}: objects, detections of the original and of the compressed model')
   return f'<img alt="{alt}" style="max-width:100%" src="data:image/png;base64,{content}">'
 
 

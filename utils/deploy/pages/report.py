@@ -95,9 +95,10 @@ def write_report(
   paths = {'json': log_dir / 'report.json', 'html': log_dir / 'report.html'}
   text = json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False) + '\n'
   page = render_html(report, read_metrics(log_dir / 'metrics.jsonl'), pictures)
+  # Names of folders need not be UTF-8; JSON reads back what stands for such bytes.
   for kind, content in (('json', text), ('html', page)):
     with atomic_path(paths[kind]) as partial:
-      partial.write_text(content, encoding='utf-8')
+      partial.write_text(content, encoding='utf-8', errors='backslashreplace')
   return paths
 
 

@@ -40,7 +40,7 @@ def write_scan(result: Mapping[str, Any], folder: str | os.PathLike) -> list[Pat
   )
   for path, content in zip(paths, (json.dumps(result, indent=2) + '\n', page), strict=True):
     with atomic_path(path) as partial:
-      partial.write_text(content, encoding='utf-8')
+      partial.write_text(content, encoding='utf-8', errors='backslashreplace')
   return paths
 
 
