@@ -48,13 +48,20 @@ FLAGS = (
   '1',
 )
 OWN_FLAGS = {
+  'abc-pruner': (
+    '--fp_abc_nb_sources=4',
+    '--fp_abc_nb_cycles=4',
+    '--fp_abc_nb_steps=5',
+    '--nb_smpls_val=200',
+  ),
+  'amc': ('--cp_amc_nb_episodes=40', '--nb_smpls_val=200'),
   'joint-search': (
     '--js_nb_tries=2',
     '--js_nb_epochs_try=0.1',
     '--nb_epochs_ft=0.2',
     '--js_max_drop=0.5',
     '--nb_smpls_val=200',
-  )
+  ),
 }
 
 

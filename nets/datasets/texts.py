@@ -71,8 +71,8 @@ def _text(value: Any) -> str:
     return value.decode() if isinstance(value, bytes) else str(value)
   except UnicodeDecodeError as error:
     raise UserError(
-      f'The label {value!r} is a name in bytes that are no UTF-8, but names in UTF-8 were expected: '
-      'decode the labels first.'
+      f'The label {bytes(value)!r} is a name in bytes that are no UTF-8, but names in UTF-8 '
+      'were expected: decode the labels first.'
     ) from error
 
 

@@ -22,6 +22,7 @@ from secateurs.utils.graph import (
   slice_model,
 )
 from secateurs.utils.graph.__main__ import main
+from secateurs.utils.graph.show.plotting import plot_groups
 
 L = keras.layers
 FRESH = """
@@ -109,6 +110,15 @@ def test_command_line(kind, tmp_path, capsys):
   assert main([source, '--macs', '0.5', '--scope', 'global', '--out', out]) == 0
   assert count(load_model(out)).macs <= before.macs / 2
   assert main([source]) == 0
+
+
+def test_a_picture_of_layers_with_odd_names(tmp_path):
+  """A pair of $ would make a formula of what is between them."""
+  inputs = L.Input((4, 4, 2))
+  x = L.Conv2D(3, 1, name='a$x{$b')(inputs)
+  model = keras.Model(inputs, L.Conv2D(2, 1)(x), name='n$y{$')
+  plot_groups(ChannelGraph(model), tmp_path / 'g.png')
+  assert (tmp_path / 'g.png').stat().st_size
 
 
 @pytest.mark.parametrize(

@@ -111,6 +111,14 @@ def test_names_as_labels_are_numbered(model, pipeline):
     helper_of(model, given, (inputs[:2], np.array(['emu', 'cat'])))
 
 
+def test_names_that_are_no_text_are_named(model):
+  inputs, labels = pair()
+  data = (inputs, np.array([b'a\xff', b'b', b'c'])[labels])
+  for given in (data, tf.data.Dataset.from_tensor_slices(data).batch(6)):
+    with pytest.raises(UserError, match=r"label b'a\\xff' is a name in bytes that are no UTF-8"):
+      helper_of(model, given, given)
+
+
 def test_numbers_that_are_not_finite_are_refused(model):
   inputs, labels = pair()
   inputs[13, 2] = np.nan

@@ -9,6 +9,7 @@ import zlib
 from types import SimpleNamespace
 
 import h5py
+import keras as keras3
 import numpy as np
 import pytest
 import tf_keras as keras
@@ -122,8 +123,6 @@ def test_archives_that_are_unpacked_to_more_than_the_disk_holds(tmp_path, monkey
 def test_layers_that_are_larger_than_memory(tmp_path, monkeypatch, three):
   """A config of a few bytes, of which the weights in the file are none."""
   if three:
-    import keras as keras3
-
     model = keras3.Sequential([keras3.Input((4,)), keras3.layers.Dense(2, name='d')])
   else:
     model = keras.Sequential([keras.Input((3, 4)), L.TimeDistributed(L.Dense(2, name='d'))])

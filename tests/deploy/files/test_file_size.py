@@ -8,7 +8,7 @@ import pytest
 
 from secateurs.utils.deploy.files.size import file_size
 from secateurs.utils.errors import UserError
-from secateurs.utils.files import atomic_path
+from secateurs.utils.files import atomic_path, require_writable
 
 
 def test_gzip_bytes_are_those_of_gzip(tmp_path):
@@ -18,6 +18,12 @@ def test_gzip_bytes_are_those_of_gzip(tmp_path):
   packed = gzip.compress(data, 9, mtime=0)
   assert file_size(path).bytes == len(data)
   assert file_size(path).gzip_bytes == len(packed)
+
+
+def test_folders_whose_names_are_no_utf8_are_refused(tmp_path):
+  with pytest.raises(UserError, match='has a name in bytes that are no UTF-8'):
+    require_writable(tmp_path / os.fsdecode(b'\xff'))
+  assert not list(tmp_path.iterdir())
 
 
 def test_gzip_bytes_depend_on_the_content_alone(tmp_path):

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import os
 import re
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import pytest
 from sample_report import error, sample_metrics, sample_report, score
 
 from secateurs.utils.deploy.compare import entries, find_reports, render_page
+from secateurs.utils.deploy.compare.page import write_comparison
 from secateurs.utils.deploy.pages import curves, plots
 from secateurs.utils.deploy.pages.page import render_html
 from secateurs.utils.deploy.pages.report import read_report, with_changes, write_report
@@ -252,6 +254,18 @@ def test_no_text_of_a_report_becomes_markup(report, tmp_path):
   assert '<img src=x' not in page
   assert '&lt;img src=x' in page
   assert '<img src=x' not in render_page(entries(find_reports([tmp_path])), tmp_path)
+
+
+def test_names_that_are_no_utf8_are_written(report, tmp_path):
+  """Of folders: what stands for such bytes is read again from the report."""
+  report['dataset'] = os.fsdecode(b'a\xff')
+  report['files'] = {'keras': os.fsdecode(b'../\xff/m.keras')}
+  paths = write_report(report, tmp_path)
+  assert read_report(paths['json'])['dataset'] == 'a\udcff'
+  page = paths['html'].read_text()
+  assert 'a\\udcff' in page
+  assert '../%FF/m.keras' in page
+  write_comparison(entries(find_reports([tmp_path])), tmp_path)
 
 
 def test_html_without_metrics_layers_or_measures(report):

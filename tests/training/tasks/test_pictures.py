@@ -1,11 +1,13 @@
 """What tasks show of single samples: the data, and drawings that a page can hold."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from sklearn import metrics
 
 from secateurs.utils.deploy.pages.pictures import draw_picture
-from secateurs.utils.training.tasks.pictures import curve, roc
+from secateurs.utils.training.tasks.pictures import boxed, curve, roc
 from secateurs.utils.training.tasks.regression import Regression
 from secateurs.utils.training.tasks.segmentation import Segmentation
 from secateurs.utils.training.tasks.several import SeveralOutputs
@@ -47,6 +49,16 @@ def test_each_picture_is_drawn(name):
   if name == 'segmentation':
     assert {len(picture.data[key]) for key in ('images', 'targets', 'before', 'after')} == {6}
     np.testing.assert_array_equal(picture.data['after'], after[:6].argmax(-1))
+
+
+def test_names_of_classes_are_neither_formulas_nor_markup():
+  objects = np.zeros((1, 1, 8))
+  objects[0, 0, :5] = 0.1, 0.1, 0.6, 0.6, 0
+  picture = boxed(
+    numbers(1, 16, 16, 3), objects, np.zeros((1, 0, 6)), np.zeros((1, 0, 6)), ['$\\x{$']
+  )
+  drawing = draw_picture(dataclasses.replace(picture, title='"><script>'))
+  assert drawing['plot'].startswith('<img alt="&quot;&gt;&lt;script&gt;: objects')
 
 
 def test_no_picture_where_nothing_can_be_shown():
