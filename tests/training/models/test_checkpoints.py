@@ -13,6 +13,7 @@ import tensorflow as tf
 from secateurs.utils.errors import UserError
 from secateurs.utils.training.models.checkpoints import CheckpointStore
 from secateurs.utils.training.models.weight_files import read_weights
+from secateurs.utils.training.models.weights import assign_weights
 
 
 def variables(value):
@@ -143,6 +144,14 @@ def test_other_shapes_are_listed(tmp_path):
   assert 'new: expected (), found nothing' in text
   assert 'b.c/x_y: expected nothing, found ()' in text
   np.testing.assert_array_equal(wrong['a/kernel'].numpy(), [[0]])
+
+
+@pytest.mark.parametrize('kind', ['c8', 'U2', 'M8[s]'])
+def test_values_that_are_no_numbers_are_listed(kind):
+  variables = {'a': tf.Variable([0.0]), 'b': tf.Variable([0.0])}
+  with pytest.raises(UserError, match=r'x\.npz does not fit .*\(b: expected numbers, found '):
+    assign_weights(variables, {'a': np.ones(1), 'b': np.zeros(1, kind)}, 'x.npz')
+  assert variables['a'].numpy() == [0]
 
 
 def test_a_folder_that_cannot_be_written(tmp_path):

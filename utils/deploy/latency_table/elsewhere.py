@@ -89,7 +89,7 @@ def emit(
     index['segments'][segment.key] = [segment.text, inputs, outputs]
   (folder / INDEX).write_text(json.dumps(index, indent=1) + '\n', encoding='utf-8')
   script = folder / 'run.sh'
-  script.write_text(SCRIPT.format(folder=folder, threads=threads), encoding='utf-8')
+  script.write_text(SCRIPT.format(folder=ascii(str(folder)), threads=threads), encoding='utf-8')
   script.chmod(0o755)
   say(f'wrote {nb_files} files and {script}')
 

@@ -32,6 +32,6 @@ def read_history(model: Path) -> list[dict[str, Any]]:
   """The links that led to an exported .keras file, in schema 2; none if nothing is known of it."""
   try:
     report = read_report(history_path(model.with_suffix('')))
-  except (OSError, ValueError):
+  except (OSError, ValueError, RecursionError):
     return []
   return report.get('links') or [link_of(report)]

@@ -17,6 +17,7 @@ from secateurs.utils.graph.flat.rebuild import KERNELS
 from secateurs.utils.training import distributed
 
 _NB_LISTED = 8
+_NO_NUMBERS = 'OSUMmc'  # Kinds of NumPy's types that no variable takes.
 # Matrices of weights, those of steps in time and of tables of vectors included.
 _MATRICES = (*KERNELS, 'recurrent_kernel', 'embeddings')
 
@@ -139,6 +140,8 @@ def assign_weights(
       problems.append(f'{name}: expected {expected}, found nothing')
     elif tuple(values[name].shape) != expected:
       problems.append(f'{name}: expected {expected}, found {tuple(values[name].shape)}')
+    elif (found := np.asarray(values[name]).dtype).kind in _NO_NUMBERS:
+      problems.append(f'{name}: expected numbers, found {found}')
   problems += [
     f'{name}: expected nothing, found {tuple(values[name].shape)}'
     for name in values
