@@ -73,11 +73,11 @@ def _problem(path: str, size: int, _changed: int) -> str | None:
   command = [sys.executable, '-I', hdf5_walk.__file__, path, room, *sys.path]
   try:
     done = subprocess.run(
-      command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=limit, check=False
+      command, stdin=subprocess.DEVNULL, capture_output=True, timeout=limit, check=False
     )
   except subprocess.TimeoutExpired:
     return f'cannot be read by the HDF5 library within {limit:.0f} s'
   if done.returncode == 0:
     return None
-  lines = done.stderr.strip().splitlines()
+  lines = done.stderr.decode(errors='replace').strip().splitlines()
   return f'cannot be read by the HDF5 library ({lines[-1][:200] if lines else done.returncode})'
