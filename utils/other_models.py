@@ -68,8 +68,11 @@ def kind_of(path: Path) -> str | None:
 
 
 def _kind_of_archive(path: Path) -> str | None:
-  with zipfile.ZipFile(path) as archive:
-    names = archive.namelist()
+  try:
+    with zipfile.ZipFile(path) as archive:
+      names = archive.namelist()
+  except Exception:  # Of many types, where its directory is damaged: whoever opens it says so.
+    return None
   if any(name.endswith('data.pkl') for name in names):
     return 'a PyTorch model'
   if names and all(name.endswith('.npy') for name in names):

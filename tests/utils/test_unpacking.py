@@ -119,6 +119,17 @@ def test_archives_that_are_unpacked_to_more_than_the_disk_holds(tmp_path, monkey
     check_model_archive(path)
 
 
+def test_archives_whose_directory_is_damaged(tmp_path):
+  network().save(tmp_path / 'm.keras')
+  content = (tmp_path / 'm.keras').read_bytes()
+  place = content.index(b'PK\1\2')
+  for change in (b'PK\1\3', b'PK\1\2??\xff'):  # No directory, and that of a later version.
+    broken = content[:place] + change + content[place + len(change) :]
+    (tmp_path / 'm.keras').write_bytes(broken)
+    with pytest.raises(UserError, match=r'm\.keras cannot be loaded as a Keras model'):
+      load_model(tmp_path / 'm.keras')
+
+
 @pytest.mark.parametrize('three', [False, True], ids=['tf_keras', 'keras'])
 def test_layers_that_are_larger_than_memory(tmp_path, monkeypatch, three):
   """A config of a few bytes, of which the weights in the file are none."""
