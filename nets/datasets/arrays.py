@@ -131,6 +131,9 @@ def _require_finite(array: np.ndarray, spec: InputSpec, where: str, *, several: 
     return
   for first in range(0, len(array), _CHECKED):
     part = array[first : first + _CHECKED]
+    if spec.dtype.is_floating:  # Numbers may be too large for it.
+      with np.errstate(over='ignore'):
+        part = part.astype(spec.dtype.as_numpy_dtype)
     finite = np.isfinite(part.reshape(len(part), -1)).all(axis=1)
     if not finite.all():
       raise not_finite(where, first + int(np.argmin(finite)), spec.name if several else None)

@@ -126,6 +126,10 @@ def test_numbers_that_are_not_finite_are_refused(model):
   for train in ((inputs, labels), data, data.batch(4)):
     with pytest.raises(UserError, match='Sample 13 of the training data has numbers that are NaN'):
       helper_of(model, train)
+  large = inputs.astype(np.float64)
+  large[13, 2] = 1e200  # Which is infinite where the network reads it.
+  with pytest.raises(UserError, match='Sample 13 of the training data has numbers that are NaN'):
+    helper_of(model, (large, labels))
   endless = data.batch(4).repeat()
   with pytest.raises(UserError, match='Sample 13 of the evaluation data'):
     helper_of(model, pair(), endless, validation_steps=4)

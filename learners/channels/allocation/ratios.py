@@ -12,6 +12,7 @@ from secateurs.learners.channels.cuts.units import Unit
 from secateurs.utils.errors import UserError
 
 _QUADRUPLE = 4
+_MOST_DIGITS = 5
 _REPEATED = re.compile(r'\[([^\[\]]*)\]\s*(?:\*\s*(\d+))?')
 
 
@@ -98,5 +99,6 @@ def _words(text: str) -> list[str]:
     if match is None:
       words.append(part.strip())
     else:
-      words += match[1].replace(',', ' ').split() * int(match[2] or 1)
+      times = int((match[2] or '1')[:_MOST_DIGITS])  # More than any network has layers.
+      words += match[1].replace(',', ' ').split() * times
   return words

@@ -41,6 +41,10 @@ def test_adapt_channel_gives_the_printed_lists(tmp_path):
   assert adapt_channel(rates, [3, 4, 6, 3], out, mid) == (OVERALL, MID)
 
 
+def test_a_list_of_any_length_is_read_in_little_memory(tmp_path):
+  assert len(numbers(tmp_path, f'[0.1]*{"9" * 5000}+[0.2]*3')) == 99_999 + 3
+
+
 def test_a_list_of_hrank_plus_makes_that_network(resnet50, tmp_path):
   units = filter_units(resnet50, 'couple').units
   counts = hrank_counts(resnet50, units, numbers(tmp_path, RESNET50), 'hrank-plus', '--x')
