@@ -29,7 +29,8 @@ def walk(path: str, room: int) -> None:
       group = pending.pop()
       dict(group.attrs)
       for name in group:
-        require_own(group, name)
+        if not holds(group, name):
+          continue
         one = group[name]
         place = h5py.h5o.get_info(one.id).addr
         if place in seen:  # Links can make a ring.
@@ -45,11 +46,11 @@ def walk(path: str, room: int) -> None:
           one[()]
 
 
-def require_own(group: Any, name: str) -> None:
-  """Checks that what a group calls so is in its file: HDF5 can refer to any other file.
+def holds(group: Any, name: str) -> bool:
+  """Whether a group holds a member itself, where it may also be another name for one elsewhere.
 
   Args:
-    group: of an open HDF5 file.
+    group: of an open HDF5 file, which can refer to any other file.
     name: of a member.
 
   Raises:
@@ -60,11 +61,12 @@ def require_own(group: Any, name: str) -> None:
   link = group.get(name, getlink=True)
   if isinstance(link, h5py.ExternalLink):
     raise ValueError(f'its entry {name!r} is in another file, {link.filename!r}')
-  if not isinstance(link, h5py.HardLink):  # What it leads to has a hard link.
-    return
+  if not isinstance(link, h5py.HardLink):
+    return False
   one = group[name]
   if isinstance(one, h5py.Dataset) and (one.external or one.is_virtual):
     raise ValueError(f'the data of its entry {name!r} are in other files')
+  return True
 
 
 def require_all_own(file: Any) -> None:
@@ -79,8 +81,7 @@ def require_all_own(file: Any) -> None:
   while pending:
     group = pending.pop()
     for name in group:
-      require_own(group, name)
-      if group.get(name, getclass=True) is not h5py.Group:
+      if not holds(group, name) or group.get(name, getclass=True) is not h5py.Group:
         continue
       place = h5py.h5o.get_info(group[name].id).addr
       if place not in seen:  # Links can make a ring.
