@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from secateurs.nets.datasets.box_augmentation import BoxAugmentation, augmented
 from secateurs.nets.datasets.boxed_split import BoxedSplit
-from secateurs.nets.datasets.crops import decode_window
+from secateurs.nets.datasets.crops import decode_window, jpeg_shape
 from secateurs.nets.datasets.decoding import one_by_one, without_failures
 from secateurs.nets.datasets.image_checks import check_images
 from secateurs.nets.datasets.images import pipeline_options, sample_order
@@ -203,7 +203,7 @@ class BoxedImages:
     """A file's pixels; a JPEG that is huge beside what the network sees is shrunk while it is read."""
 
     def jpeg() -> tf.Tensor:
-      sides = tf.io.extract_jpeg_shape(data)[:2]
+      sides = jpeg_shape(data)[:2]
       room = tuple(_ROOM * side for side in self.image_shape[:2])
       return tf.cond(
         tf.reduce_min(sides // room) < _SHRUNK_FROM,

@@ -6,11 +6,25 @@ import functools
 
 import tensorflow as tf
 
+MOST_PIXELS = 178_956_970
+"""Of a JPEG file; the check of headers before any training refuses more, too."""
 AREA = (0.08, 1.0)
 ASPECT = (3 / 4, 4 / 3)
 _CENTRAL = 0.875  # 224 of a short side of 256.
 _NB_ATTEMPTS = 10
 _LEAST_EXCESS = 2  # An image that is shrunk while it is decoded is still so many times too large.
+
+
+def jpeg_shape(data: tf.Tensor) -> tf.Tensor:
+  """Height, width and channels of JPEG data, int32 [3], from its header.
+
+  Reading it raises an InvalidArgumentError for more than MOST_PIXELS: a progressive file holds the
+  coefficients of the whole image while it is decoded, at whatever size, up to 6 bytes for each pixel.
+  """
+  shape = tf.io.extract_jpeg_shape(data)
+  fits = tf.reduce_prod(tf.cast(shape[:2], tf.int64)) <= MOST_PIXELS
+  with tf.control_dependencies([tf.debugging.Assert(fits, ['a huge JPEG file', shape])]):
+    return tf.identity(shape)
 
 
 def random_crop(data: tf.Tensor, size: int, seed: tf.Tensor) -> tf.Tensor:
@@ -27,7 +41,7 @@ def random_crop(data: tf.Tensor, size: int, seed: tf.Tensor) -> tf.Tensor:
   Returns:
     float32 [size, size, 3] in [0, 255].
   """
-  shape = tf.io.extract_jpeg_shape(data)
+  shape = jpeg_shape(data)
   begin, extent, _ = tf.image.stateless_sample_distorted_bounding_box(
     shape,
     tf.constant([[[0.0, 0.0, 1.0, 1.0]]]),
@@ -59,7 +73,7 @@ def central_crop(data: tf.Tensor, size: int) -> tf.Tensor:
   Returns:
     float32 [size, size, 3] in [0, 255].
   """
-  height, width = tf.unstack(tf.io.extract_jpeg_shape(data)[:2])
+  height, width = tf.unstack(jpeg_shape(data)[:2])
   side = tf.cast(tf.round(_CENTRAL * tf.cast(tf.minimum(height, width), tf.float32)), tf.int32)
   side = tf.maximum(side, 1)
   window = tf.stack([(height - side) // 2, (width - side) // 2, side, side])

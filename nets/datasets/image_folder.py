@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from secateurs.nets.datasets.crops import decode_window
+from secateurs.nets.datasets.crops import decode_window, jpeg_shape
 from secateurs.nets.datasets.decoding import cannot_be_decoded
 from secateurs.nets.datasets.file_names import FileNames, PathTable, names_in
 from secateurs.nets.datasets.image_checks import check_images
@@ -106,7 +106,7 @@ def decode_image(path: tf.Tensor, shape: tuple[int, int, int]) -> tf.Tensor:
     return tf.stack([(height - tall) // 2, (width - wide) // 2, tall, wide])
 
   def jpeg() -> tf.Tensor:
-    height, width = tf.unstack(tf.io.extract_jpeg_shape(data)[:2])
+    height, width = tf.unstack(jpeg_shape(data)[:2])
     return decode_window(data, window(height, width), (rows, columns), channels)
 
   def other() -> tf.Tensor:

@@ -10,7 +10,7 @@ import tensorflow as tf
 from PIL import Image
 
 from secateurs.nets.datasets import image_folder
-from secateurs.nets.datasets.crops import decode_window
+from secateurs.nets.datasets.crops import central_crop, decode_window, random_crop
 from secateurs.nets.datasets.image_folder import ImageFolderConfig
 from secateurs.utils.errors import UserError, told_in
 
@@ -96,6 +96,24 @@ def test_a_huge_photograph_is_shrunk_while_it_is_decoded(root):
     part = decode_window(data, tf.constant([0, 100, 600, 600]), (16, 16))
   assert part.shape == (75, 75, 3)
   assert shapes == [(75, 100, 3)]
+
+
+def test_a_jpeg_that_would_take_all_memory_is_refused(root):
+  """One that is progressive is never decoded in part; only the header says so here."""
+  path = root / 'red' / '0.jpg'
+  data = path.read_bytes()
+  sides = data.index(b'\xff\xc0') + 5
+  path.write_bytes(data[:sides] + struct.pack('>HH', 60_000, 60_000) + data[sides + 4 :])
+  data = tf.io.read_file(str(path))
+  for decode in (
+    lambda: image_folder.decode_image(str(path), (16, 16, 3)),
+    lambda: central_crop(data, 16),
+    lambda: random_crop(data, 16, tf.constant([1, 2], tf.int64)),
+  ):
+    with pytest.raises(tf.errors.InvalidArgumentError, match='a huge JPEG file'):
+      decode()
+  with pytest.raises(UserError, match=r'0\.jpg is not a usable image \(it has over 179 million'):
+    load(root)
 
 
 def test_a_text_file_named_jpg(root):

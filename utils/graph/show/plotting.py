@@ -40,12 +40,10 @@ def plot_groups(
   axes.barh(places[~free], full[~free], color='#d8a48f', label='protected')
   if keep is not None:
     axes.barh(places[free], kept[free], height=0.5, color='#2f6690', label='kept')
-  # Names of layers may have a $, which begins a formula otherwise.
-  names = [group.name for group in graph.groups]
-  axes.set_yticks(places, names, fontsize=7, parse_math=False)
+  axes.set_yticks(places, [group.name for group in graph.groups], fontsize=7)
   axes.set_ylim(size - 0.4, -0.6)
   axes.set_xlabel('channels')
-  axes.set_title(f'Channel groups of {graph.model.name}', parse_math=False)
+  axes.set_title(f'Channel groups of {graph.model.name}', parse_math=False)  # It may have a $.
   if size:
     axes.legend(loc='lower right', fontsize=8)
   with atomic_path(path) as partial:
