@@ -126,7 +126,7 @@ def _variable_bytes(options: Mapping[str, Any]) -> int:
 
   shape = options.get('shape')
   if shape is None and inspect.isfunction(first := options.get('initial_value')):
-    # Keras 3 gives a function instead, of its own variable.
+    # Keras 3 gives the function of a variable instead.
     known = inspect.getclosurevars(first).nonlocals.get('self')
     shape = getattr(known, '_shape', None)
   if shape is None:
