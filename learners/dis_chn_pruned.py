@@ -4,11 +4,11 @@ Zhuang et al. 2018, "Discrimination-aware Channel Pruning for Deep Neural Networ
 network is divided into P + 1 blocks; each of the first P gets an auxiliary head with a loss L_p, the
 last one has the loss L of the network. For each block in turn
 
-  the network is trained with L_p + L, then, for each convolution of the block in order,
-  channels go (or come) by the Frobenius norm of the gradient of L^(R) + L_p by the kernel, and the
-  layer is trained over those that are left,
+  1. the network is trained with L_p + L;
+  2. for each convolution of the block in order, channels go (or come) by the Frobenius norm of the
+     gradient of L^(R) + L_p by the kernel, and the layer is trained over those that are left.
 
-with L^(R) the distance of the layer's output to that in the original network. Then the slim network is
+L^(R) is the distance of the layer's output to that in the original network. Then the slim network is
 trained.
 
 Deviations. Channels are removed, as the document has it, unless `dcp_greedy add`: the paper starts with
@@ -193,7 +193,7 @@ class DisChnPrunedLearner(BlockLearner):
       self._even()
 
   def _even(self) -> None:
-    """The choice with parts of splits equally wide; without a refit nothing can come back."""
+    """The choice with parts of splits equally wide; without a refit no channel can be added."""
     state, units, original = self.state, self.found_units.units, self.original()
     chosen, drop_only = unit_masks(units, state.kept), not self.config.refit
     found = evened_by_norms(self.graph(original), units, {}, chosen, drop_only=drop_only)

@@ -8,7 +8,7 @@ next one starts from; else the step is halved. The evaluation set is looked at o
 
 Depth among the choices follows MDP (CVPR 2025), knapsacks under measured latency hardware-aware latency
 pruning (Shen et al. 2021, arXiv:2110.10811). Deviations: losses are divergences after a refit, measured
-on each network that the search goes on from; bits and zeros are further choices; no gates are trained.
+on each network that the search continues from; bits and zeros are choices, too; no gates are trained.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""NonUniformQuantLearner: trains on with weights that share the few values of a codebook.
+"""NonUniformQuantLearner: trains further with weights that share the few values of a codebook.
 
 Han et al. 2016, "Deep Compression: Compressing Deep Neural Networks with Pruning, Trained Quantization
 and Huffman Coding" (arXiv:1510.00149). The weights of a layer are divided into 2^bits clusters by
@@ -10,7 +10,7 @@ The exported .tflite is a float file whose weights take few values; `.dc` holds 
 weights and Huffman codes (`utils.deploy.packed`), and gives the .keras file back.
 
 Deviations. By default an entry moves by the mean of its weights' steps (`--nuql_centroid_step sum` is
-the paper's), and weights go on choosing their entry while they train (`--nuql_opt_mode centroids`
+the paper's), and weights still choose their entry while they train (`--nuql_opt_mode centroids`
 leaves each where k-means put it, as in the paper).
 """
 

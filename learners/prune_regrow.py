@@ -6,7 +6,7 @@ Hou et al. 2022, "CHEX: CHannel EXploration for CNN Model Compression" (arXiv:22
   1. widths: one global ranking of the scales of batch normalisation at the target;
   2. pruning: of each layer's columns W those of the highest leverage ||[V_k]_j||^2 stay, with V_k the
      first k right singular vectors; L1 norms where W has more columns than rows;
-  3. regrowing: a fraction delta_0 (1 + cos(pi t / T)) / 2 of each layer's channels comes back, drawn by
+  3. regrowing: a fraction delta_0 (1 + cos(pi t / T)) / 2 of each layer's channels regrows, drawn by
      the softmax of ||w_j - P w_j||, with the weights and statistics that they had when they went.
 
 The five questions of `channels.questions`: criterion leverage, allocation `pr_prune_option`, schedule
@@ -148,7 +148,7 @@ class PruneRegrowLearner(FilterLearner):
       if self.config.first == RANDOM:
         self._draw()
     sub.masks.keep(unit_masks(sub.units, state.kept))
-    # Zeros that the network came with; those of pruned channels end when the channels come back.
+    # Zeros that the network came with; those of pruned channels end when the channels regrow.
     given = given_masks(self.settings, self.model) if self._keeps_given_zeros else None
     if self._from_scratch:
       optimizer = self.rates.sgd(self.rates.baseline_schedule())

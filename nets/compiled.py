@@ -69,8 +69,8 @@ class Compiled:
 def compiled_settings(model: Any) -> Compiled:
   """Reads a tf_keras model's optimizer, loss and metrics.
 
-  A loss tells the task; of its settings and of functions of your own nothing is known here, so that
-  they are named in a note and left to `loss` and `metrics` of `ModelHelper.from_model`.
+  The task follows from the loss. Its settings, and functions of your own, cannot be read here: they are
+  named in a note and left to `loss` and `metrics` of `ModelHelper.from_model`.
   """
   optimizer = getattr(model, 'optimizer', None)
   if optimizer is None or not hasattr(keras.optimizers, type(optimizer).__name__):

@@ -102,12 +102,12 @@ class ModelHelper:
     logarithms of their outputs: the logits but for a constant for each sample.
 
     `callbacks` are called in each phase that trains the network (full-prec's training, fine-tuning,
-    pruning while training goes on, block-wise training, quantisation-aware training): set_params with
-    the name of the `phase`, set_model, on_train_begin, on_epoch_begin and on_epoch_end (logs: loss,
-    accuracy, the metrics), on_train_end (logs: the last epoch's). Hooks for batches are not called,
-    because steps run in one compiled loop. The model is not compiled; a wish to stop training is
-    reported but ignored. A phase that was interrupted calls them again when it is resumed, with the
-    epoch's number. Of several processes the first one's are called.
+    pruning during training, block-wise training, quantisation-aware training): set_params with the name
+    of the `phase`, set_model, on_train_begin, on_epoch_begin and on_epoch_end (logs: loss, accuracy,
+    the metrics), on_train_end (logs: the last epoch's). Hooks for batches are not called, because steps
+    run in one compiled loop. The model is not compiled; `stop_training` is reported but ignored. A
+    phase that was interrupted calls them again when it is resumed, with the epoch's number. Of several
+    processes the first one's are called.
 
     Args:
       model: of tf_keras or Keras 3, functional or Sequential, nested or not. It stays as it is. What it

@@ -1,11 +1,12 @@
-"""Where a training step's time goes: by kind of operation, and as a share of the peak of products.
+"""Where a training step's time goes: by kind of operation, and as a fraction of the peak of products.
 
 Usage: python scripts/bench_step.py [--batch 128] [--rounds 5] [--steps 4]
 
-ResNet-20 on random 32x32 images, one thread. Printed are the step's arithmetic as a share of what one
-large matrix product reaches, milliseconds by kind of operation, and, interleaved, a step with the fused
-batch normalisation against one with the products that are used on processors without AVX-512
-(`utils.training.models.norm_kernels`). ONEDNN_MAX_CPU_ISA=AVX2 has oneDNN work as on such a processor.
+ResNet-20 on random 32x32 images, one thread. It prints the step's arithmetic as a fraction of what one
+large matrix product reaches, and milliseconds by kind of operation. It also times, interleaved, a step
+with the fused batch normalisation against one with the products that are used on processors without
+AVX-512 (`utils.training.models.norm_kernels`). ONEDNN_MAX_CPU_ISA=AVX2 has oneDNN work as on such a
+processor.
 Times are the process's own, so that other work on the machine matters little.
 """
 

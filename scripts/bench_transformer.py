@@ -1,8 +1,8 @@
 """Cuts a small ViT with its norms kept and cut: python scripts/bench_transformer.py [SEED ...].
 
 A ViT of two blocks (16 tokens, a stream of 32, four heads of 8) is trained on 1,300 handwritten digits
-for 60 epochs and cut to half of its MACs by chn-pruned (auto) and filter-pruned (L1, uniform), trunk
-coupled and whole heads, with --<prefix>norms keep and cut, and fine-tuned for 10 epochs.
+for 60 epochs. It is cut to half of its MACs by chn-pruned (auto) and filter-pruned (L1, uniform), trunk
+coupled and whole heads, with --<prefix>norms keep and cut. Then it is fine-tuned for 10 epochs.
 Prints accuracies on the other 497 digits: of the original, after the cut, and after fine-tuning.
 """
 

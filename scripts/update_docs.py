@@ -3,8 +3,8 @@
 Usage: python scripts/update_docs.py [--check]
 
 It writes docs/flags.md (from the config classes), docs/methods.md (from the table of methods),
-docs/results.md (from the reports below docs/results/), the table of results in README.md, and, once
-docs/results/leaderboard/ has reports, docs/leaderboard.md (see leaderboard_page.py). With
+docs/results.md (from the reports below docs/results/) and the table of results in README.md. Once
+docs/results/leaderboard/ has reports it writes docs/leaderboard.md, too (see leaderboard_page.py). With
 --check nothing is written, and the exit code is 1 if one of them is out of date.
 """
 

@@ -15,7 +15,7 @@ from secateurs.utils.errors import UserError
 
 
 class Default(str):
-  """A default text, which can be told from the same text where a user gave it."""
+  """A default text, which differs in type from the same text where a user gave it."""
 
   __slots__ = ()
 

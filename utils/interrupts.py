@@ -2,8 +2,8 @@
 
 Python raises KeyboardInterrupt wherever the main thread happens to be. In a destructor or in a callback
 of the garbage collector it is printed with a traceback and ignored, and a program that makes many
-short-lived objects would go on as if nothing had been pressed. `check` asks again at moments where it
-is heard, and nothing is printed until then.
+short-lived objects would continue as if nothing had been pressed. `check` raises it again at moments
+where nothing catches it, and nothing is printed until then.
 """
 
 from __future__ import annotations

@@ -44,7 +44,7 @@ SCHEDULES = _registry(
     'each block is trained, then its layers are cut one channel after the other',
     'Zhuang et al. 2018',
   ),
-  ('gradual', 'channels go, and some come back, again and again while training', 'Hou et al. 2022'),
+  ('gradual', 'channels go, and some regrow, again and again while training', 'Hou et al. 2022'),
 )
 PRESSURES = _registry(
   'pressure',
@@ -57,7 +57,7 @@ PRESSURES = _registry(
   ('sparsity', 'a penalty on norms or scales pulls all channels to zero', 'Liu et al. 2017'),
   ('growing', 'a penalty that grows pulls the channels that go to zero', 'Wang et al. 2021'),
   ('gates', 'gates that grow harder multiply the channels', 'Luo & Wu 2018'),
-  ('regrowing', 'pruned channels come back by chance, and compete again', 'Hou et al. 2022'),
+  ('regrowing', 'pruned channels regrow by chance, and compete again', 'Hou et al. 2022'),
 )
 REPAIRS = _registry(
   'repair',

@@ -18,7 +18,7 @@ def by_counts(
 ) -> dict[str, np.ndarray]:
   """The highest channels of each unit, bool array [unit.size] by unit name.
 
-  Channels that have gone already do not come back.
+  Channels that have gone already do not regrow.
 
   Args:
     ranked: the channels' keys.

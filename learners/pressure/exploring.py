@@ -63,7 +63,7 @@ def changed(
 def regrown(
   gram: np.ndarray, kept: np.ndarray, number: int, rng: np.random.Generator
 ) -> np.ndarray:
-  """Pruned channels that come back, bool array [channels]: drawn by what the others cannot express."""
+  """Pruned channels that regrow, bool array [channels]: drawn by what the others cannot express."""
   weights = np.where(kept, -np.inf, regrowth.residuals(gram, kept))
   found = np.zeros(len(kept), bool)
   found[regrowth.sampled(weights, number, rng)] = True

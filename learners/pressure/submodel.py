@@ -53,7 +53,7 @@ class _Weight:
     return found
 
   def last(self, gone: np.ndarray) -> np.ndarray:
-    """The values with which gone channels would come back, and those of today of the others.
+    """The values with which gone channels would regrow, and the present values of the others.
 
     What is read of gone channels is zero. `gone` has an entry after its last, as in `along`.
     """
@@ -68,7 +68,7 @@ class _Weight:
 
 
 class ChangingMasks(RowMasks):
-  """Masks over what layers read of pruned channels, which may come back while the network trains."""
+  """Masks over what layers read of pruned channels, which may regrow while the network trains."""
 
   changes = True
 
@@ -111,7 +111,7 @@ class SubModel:
       one.backup.assign(one.variable)
 
   def change(self, before: Mapping[str, np.ndarray], after: Mapping[str, np.ndarray]) -> None:
-    """Prunes and regrows channels: these come back with the weights and statistics that they had.
+    """Prunes and regrows channels; these get the weights and statistics back that they had.
 
     Args:
       before: the channels that were there, bool array [unit.size] by unit name.
@@ -144,7 +144,7 @@ class SubModel:
     Args:
       unit: of this network.
       present: the channels that are there, bool array [unit.size] by unit name; of others W has the
-        weights with which they would come back. Default: all are there.
+        weights with which they would regrow. Default: all are there.
     """
     place = self._places[unit.name]
     gram, sums, fan_in = np.zeros((unit.size, unit.size)), np.zeros(unit.size), 0

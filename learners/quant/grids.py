@@ -19,7 +19,7 @@ from secateurs.utils.training.models.uniform_grids import (
 class GridProjection:
   """The nearest point of a kernel's grids, which are fit once, when the training starts.
 
-  The shadow is held inside the grid, so that a weight at its end comes back as soon as its gradient
+  The shadow is held inside the grid, so that a weight at its end leaves it as soon as its gradient
   turns.
 
   Attributes:

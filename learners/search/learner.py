@@ -66,7 +66,7 @@ class SearchLearner(NetworkLearner):
     return ''
 
   def _finish(self, tried: Try) -> None:
-    """Trains and judges the candidate, and decides whether the search goes on from it."""
+    """Trains and judges the candidate, and decides whether the search continues from it."""
     state, config, began = self.state, self.config, time.perf_counter()
     self._train(*self._lesson(tried))
     if state.file == 'packed':

@@ -37,6 +37,6 @@ class Reach:
   def units(self, graph: ChannelGraph) -> list[Unit]:
     """The units of channels that may lose some; none where a network has none."""
     names = list(graph.traced.flat.layers())
-    # A pattern may name what an earlier try took away.
+    # A pattern may name what an earlier try removed.
     present = [pattern for pattern in self.skip if fnmatch.filter(names, pattern)]
     return find_units(graph, self.trunk, present, prefix='js_', dense=True, attentions=True).units

@@ -40,7 +40,7 @@ class Try:
     score: value of the score on the held-out samples.
     drop: of the score, in its unit, from the reference's.
     most: what the drop does not exceed with 95 % confidence.
-    accepted: whether the search goes on from it.
+    accepted: whether the search continues from it.
     longer: whether it was trained once more, because it was near.
     seconds: that it took.
     bits: by kernel name, where weights share values.

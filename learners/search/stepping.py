@@ -77,7 +77,7 @@ def over(
   most_seconds: float,
   last_seconds: Sequence[float] = (),
 ) -> str | None:
-  """Why the search ends, as a sentence for the user; None while it goes on.
+  """Why the search ends, as a sentence for the user; None while it continues.
 
   Args:
     stand: of the search.

@@ -73,7 +73,7 @@ def beginning(config: JsConfig, tried: Try, stand: Stand) -> str:
 def ending(config: JsConfig, state: JsState, tried: Try) -> str:
   """What came of a try."""
   share, drop = tried.cost / state.cost, points(state, tried.drop)
-  verdict = 'goes on from here' if tried.accepted else 'too much'
+  verdict = 'the search continues from here' if tried.accepted else 'too much'
   return (
     f'try {tried.number}  {amount(config.cost, tried.cost)} ({share:.3f}x), drop {drop}'
     f', at most {points(state, tried.most)} with 95 % confidence: {verdict}'

@@ -13,7 +13,7 @@ import numpy as np
 from secateurs.learners.run.training.divergence import Curve, losses_at
 from secateurs.utils.training.engine.masks import nb_kept
 
-_LEAST_DENSITY = 0.1  # Of a kernel, as a share of that of all.
+_LEAST_DENSITY = 0.1  # Of a kernel, as a fraction of that of all.
 _LEAST_OF_LARGE = 0.8  # The same where its size alone decides.
 _GRID = 400
 

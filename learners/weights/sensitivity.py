@@ -1,9 +1,11 @@
 """How much each kernel can lose: the scan that Han et al. choose their thresholds from.
 
 One kernel at a time is pruned by magnitude while all others stay whole, and the loss on some images is
-taken, without any training (Han, Pool, Tran & Dally 2015, "Learning both Weights and Connections for
-Efficient Neural Networks", arXiv:1506.02626, section 5 and figure 6). Then every kernel may lose as
-much as raises the loss by the same amount, and that amount is what meets the total.
+measured, without any training. Then every kernel may lose as much as raises the loss by the same
+amount, and that amount is what meets the total.
+
+Han, Pool, Tran & Dally 2015, "Learning both Weights and Connections for Efficient Neural Networks"
+(arXiv:1506.02626), section 5 and figure 6.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ QUALITIES = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0)
 
 
 def sigma_ratio(weights: np.ndarray, quality: float) -> float:
-  """The share of weights below `quality` standard deviations of the kernel: Han's threshold."""
+  """The fraction of weights below `quality` standard deviations of the kernel: Han's threshold."""
   return float(np.mean(np.abs(weights) < quality * weights.std()))
 
 

@@ -23,9 +23,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     'model', help='a .keras or .h5 file (tf_keras or Keras 3, functional or Sequential)'
   )
   goal = parser.add_mutually_exclusive_group()
-  goal.add_argument('--ratio', type=float, help='share of channels to drop, in [0, 1]')
-  goal.add_argument('--macs', type=float, help='target in MACs; below 1 a share of the original')
-  goal.add_argument('--params', type=float, help='target in parameters; below 1 a share')
+  goal.add_argument('--ratio', type=float, help='fraction of channels to drop, in [0, 1]')
+  goal.add_argument(
+    '--macs', type=float, help="target in MACs; below 1, a fraction of the original's"
+  )
+  goal.add_argument(
+    '--params', type=float, help="target in parameters; below 1, a fraction of the original's"
+  )
   parser.add_argument('--criterion', default='l1', help='l1 (default), l2 or bn_gamma')
   parser.add_argument('--scope', default='local', help='local (default) or global ranking')
   parser.add_argument('--min-channels', type=int, default=1, help='least width of a layer')

@@ -1,4 +1,4 @@
-"""Tells models of Keras 3 from others, without loading Keras 3."""
+"""Distinguishes models of Keras 3 from others, without loading Keras 3."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def traced(model: Any) -> Any:
   """A subclassed model as the functional model that its call amounts to; any other as it is.
 
   The layers are those of the model. A call that needs numbers, or something else than keras.layers and
-  keras.ops, cannot be traced: then the model comes back, and is refused where it is opened up.
+  keras.ops, cannot be traced: then the model itself is returned, and is refused where it is opened up.
   """
   import keras
 

@@ -25,11 +25,11 @@ def search(
   site: Site,
   budget: float,
 ) -> None:
-  """Searches the shares of channels that stay, and leaves them in the state.
+  """Searches the fractions of channels that stay, and writes them into the state.
 
   Args:
     config: constants of the colony.
-    state: gets shares by unit, fitness over the cycles, and a summary.
+    state: gets fractions by unit, fitness over the cycles, and a summary.
     choices: widths and what they cost.
     ranked: the network.
     site: what judging candidates takes.

@@ -237,7 +237,7 @@ class UnitPruning:
     return np.concatenate(order)[:size].reshape(nb_batches, -1).astype(np.int32)
 
   def _apply(self) -> None:
-    """Puts the mask into the kernels; channels that come back have the weights they had."""
+    """Puts the mask into the kernels; channels that return have the weights they had."""
     dropped = dropped_inputs([self._unit], {self._unit.name: self.mask})
     for i, name in enumerate(self._unit.readers):
       gone = by_last_rows(self._layers[i], dropped[name] | self._dropped.get(name, False))

@@ -198,9 +198,9 @@ def rank_stability(by_batch: Mapping[str, np.ndarray]) -> dict[str, Any]:
     by_batch: mean rank over each batch of all processes, [batches, channels] by layer name.
 
   Returns:
-    `rank_stability`: for each layer the mean rank over channels, the mean over channels of the
-    standard deviation over batches, and Spearman's correlation between the channels' ranks over the
-    two halves of the batches (None where all ranks are equal, or for a single batch);
+    `rank_stability`: for each layer the mean rank over channels; the mean over channels of the standard
+    deviation over batches; Spearman's correlation between the channels' ranks over the two halves of
+    the batches (None where all ranks are equal, or for a single batch);
     `rank_by_channel`: for each layer (place among the channels, mean rank), sorted by rank;
     `rank_spread`: the standard deviations in the same order.
   """

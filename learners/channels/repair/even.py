@@ -62,7 +62,7 @@ def prune_evenly(
   """As `prune`, and once more with equal parts where the choice makes parts of a split unequal.
 
   The second pass begins with the weights before the first one. Where these were scaled with the
-  choice (LASSO without a refit), it goes on from the first, and channels can only go.
+  choice (LASSO without a refit), it continues from the first, and channels can only go.
 
   Args:
     original: see `prune`.

@@ -52,13 +52,16 @@ def nb_images(helper: Helper) -> int:
 def reestimate_where_better(
   settings: Settings, model: keras.Model, batch_size: int
 ) -> BatchNormState | None:
-  """Re-estimates a network's statistics, and takes back what does not score better.
+  """Re-estimates a network's statistics, and undoes what does not score better.
 
   Args:
     settings: data and task.
-    model: changed in place; None comes back, and nothing is done, where it has no batch normalisation
-      that moves.
+    model: changed in place.
     batch_size: samples of a batch of one process.
+
+  Returns:
+    What was decided; None, where nothing was done, for a network without batch normalisation that
+    moves.
   """
   moving = [weight for layer in batch_norms(model) for weight in layer.non_trainable_weights]
   if not moving:

@@ -66,8 +66,8 @@ def require_alike(jobs: int, flag: str, model: keras.Model | None) -> None:
     model: the network, where candidates are trained; None where they are only judged.
 
   Raises:
-    UserError: there are several processes, too, or layers draw numbers while they train, which go on
-      from one candidate of a network to the next.
+    UserError: there are several processes, too, or layers draw numbers while they train, which
+      continue from one candidate of a network to the next.
   """
   require_one_process(jobs, flag)
   layers = [] if model is None else leaf_layers(model)

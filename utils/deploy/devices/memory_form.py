@@ -61,7 +61,7 @@ class MemoryForm:
       if _form(other) != form:
         raise UserError(
           'Files with fewer channels have other operators than the whole one, so that the memory of '
-          'their activations cannot be told beforehand: give a target in MACs or latency.'
+          'their activations cannot be computed beforehand: give a target in MACs or latency.'
         )
       slopes.append((self._sizes - _sizes(other, spans_of(other))) / max(gone, 1))
     self._slopes = np.array(slopes[1:]).reshape(len(less), len(self._sizes))

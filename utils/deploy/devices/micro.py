@@ -1,7 +1,6 @@
 """The memory that a .tflite file really takes in TensorFlow Lite for Microcontrollers.
 
-tflite-micro runs in a separate process: it prints what it finds, and ends the process where it
-cannot go on.
+tflite-micro runs in a separate process: it prints what it finds, and ends the process at an error.
 """
 
 from __future__ import annotations

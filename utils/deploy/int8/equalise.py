@@ -1,16 +1,16 @@
 """Cross-layer equalisation: channels of one size, with equal outputs (Nagel et al. 2019).
 
 "Data-Free Quantization Through Weight Equalization and Bias Correction" (arXiv:1906.04721), section
-4.1. A channel that nothing but ReLUs, poolings and additions of its like lies upon between the layers
-that make it and those that take it can be divided by any s > 0 where it is made and multiplied by s
-where it is taken. With r1 its range where it is made, r2 that of the weights that take it,
+4.1. A channel can be divided by any s > 0 where it is made and multiplied by s where it is read, if
+only ReLUs, poolings and additions of such channels lie between. With r1 its range where it is made, r2
+that of the weights that read it,
 
   s = sqrt(r1 r2) / r2,
 
-until s is 1. As published r1 is the range of the weights that make the channel ('weights'), which is
-what kernels with one step need. TensorFlow Lite's kernels have a step for each output channel, its maps
-one for all channels: so r1 may be the range of the channel itself ('activations'), and r2 is 1 where a
-depthwise layer takes it.
+again and again until s is 1. As published r1 is the range of the weights that make the channel
+('weights'), which is what kernels with one step need. TensorFlow Lite's kernels have a step for each
+output channel, its maps one for all channels: so r1 may be the range of the channel itself
+('activations'), and r2 is 1 where a depthwise layer reads it.
 """
 
 from __future__ import annotations

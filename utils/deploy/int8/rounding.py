@@ -6,10 +6,11 @@ grid of step s, h(v) = clip(1.2 sigmoid(v) - 0.1, 0, 1) says how far a weight is
   w_q = s clip(floor(w / s) + h(v), -127, 127),
   minimise ||Y - X_q W_q||^2 / ||Y||^2 + lambda sum(1 - |2 h - 1|^beta),  beta falling from 20 to 2,
 
-with Y the float layer's outputs and X_q the inputs that the quantised network before it gives. What
-differs from the paper: the squared error is computed from the moments X_q^T X_q and X_q^T Y over all
-samples rather than from batches (one layer takes a second), without the layer's activation, and an
-output channel keeps the rounding to the nearest where that fits no worse.
+with Y the float layer's outputs and X_q the inputs that the quantised network before it gives.
+
+Deviations. The squared error is computed from the moments X_q^T X_q and X_q^T Y over all samples rather
+than from batches (one layer takes a second), without the layer's activation. An output channel keeps
+the rounding to the nearest where that fits no worse.
 """
 
 from __future__ import annotations

@@ -77,7 +77,7 @@ def time_interleaved(
   Args:
     runs: what to time, by name.
     nb_frames: calls of each function that are counted at least, where medians do not settle.
-    seconds: for how long to go on then, for each function.
+    seconds: how much longer each function is timed then.
     clock: gives ns.
   """
   found = {name: Timing() for name in runs}

@@ -34,10 +34,10 @@ def choose_channels(
   Args:
     graph: the channel graph.
     scores: what `channel_scores` gave.
-    ratio: share of elements to drop, in [0, 1]; of every group (local) or of all (global).
-    macs: the sliced model has at most this many MACs; below 1, a share of the original's.
+    ratio: fraction of elements to drop, in [0, 1]; of every group (local) or of all (global).
+    macs: the sliced model has at most this many MACs; below 1, a fraction of the original's.
     params: the same for parameters.
-    scope: 'local': groups lose equal shares; 'global': scores are compared across groups, each
+    scope: 'local': groups lose equal fractions; 'global': scores are compared across groups, each
       group's divided by its mean.
     min_channels: every layer keeps at least this many of the channels that it makes and of those
       that it reads, and every other tensor at least one. With 0 whole branches may go, as far as the
@@ -59,7 +59,7 @@ def choose_channels(
   if scope not in ('local', 'global'):
     raise UserError(f"Unknown scope {scope!r}, expected 'local' or 'global'.")
   if ratio is not None and not 0 <= ratio <= 1:
-    raise UserError(f'ratio must lie in [0, 1], the share of channels to drop, got {ratio}.')
+    raise UserError(f'ratio must lie in [0, 1], the fraction of channels to drop, got {ratio}.')
   groups = [g for g in graph.groups if g.prunable and g.index not in skip]
   order = _Order(graph, groups, scores, scope, min_channels, round_to)
   if ratio is not None:
@@ -115,7 +115,7 @@ class _Order:
     self.owner, self.element = self.owner[first], self.element[first]
 
   def by_ratio(self, ratio: float) -> dict[int, np.ndarray]:
-    """Drops the share of each group, or of all elements."""
+    """Drops the fraction of each group, or of all elements."""
     if self.scope == 'global':
       total = sum(group.size for group in self.groups)
       return self.keep(round(ratio * total))
@@ -196,7 +196,7 @@ class _Order:
     return (index, element) if element in self.removable.get(index, ()) else None
 
   def _relative(self, index: int, element: int) -> float:
-    """An element's score as a share of its group's mean."""
+    """An element's score as a multiple of its group's mean."""
     score = self.scores[index]
     return float(score[element] / (np.abs(score).mean() or 1.0))
 

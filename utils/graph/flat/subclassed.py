@@ -14,7 +14,7 @@ from secateurs.utils.graph.flat.walk import is_graph
 
 
 def as_functional(model: Any, shapes: Sequence[Sequence[int | None]] | None = None) -> Any:
-  """A functional model that shares its layers with a subclassed one; others come back as they are.
+  """A functional model that shares its layers with a subclassed one; others are returned as they are.
 
   Models inside it are traced, too. Branches in Python are taken as for inference.
 

@@ -143,9 +143,9 @@ def spread(trace: Trace, given: Constant, number: int = 0) -> Constant:
 def reshaped(view: View, channels: Channels, shape: tuple, target: tuple) -> Channels:
   """Channels of a row-major reshape from `shape` to `target`, batch first.
 
-  Where the channels come to lie across several axes of the target, the atoms that share an entry
-  of the longest of these axes (or of the heads, where whole heads go) are tied, so that what is
-  dropped is a slice of the tensor.
+  The channels may come to lie across several axes of the target. Then the atoms that share an entry of
+  the longest of these axes (or of the heads, where whole heads go) are tied, so that what is dropped is
+  a slice of the tensor.
   """
   reason = f'{view.title()} moves the channels to positions that are not known in advance'
   if channels.axis is None or None in shape[1:] or None in target[1:] or channels.axis == 0:

@@ -48,9 +48,9 @@ def slice_model(
   """Returns a new model with the kept channels only.
 
   The result equals the model whose dropped channels were masked, that is, whose consumers' kernel
-  slices for them are zero. Where instead a producer was zeroed (a filter, a BatchNorm gamma), the
-  constant that it still emits is folded into the consumers' biases if that is exact, and the
-  channel stays otherwise, with a log line that says why (`plan_slice` has the list).
+  slices for them are zero. Where instead a producer was zeroed (a filter, a BatchNorm gamma), it still
+  emits a constant. That is folded into the consumers' biases if this is exact; otherwise the channel
+  stays, with a log line that says why (`Plan.held_back` has the list).
 
   Args:
     model: a functional or Sequential tf_keras model, which is left as it is, or its ChannelGraph,

@@ -145,7 +145,7 @@ def joins(trace: Trace) -> str | None:
 
 
 def can_merge(plan: Plan, trace: Trace, given: list[Lost | None]) -> bool:
-  """Whether a call can go on with the inputs that carry a signal (where `given` is None)."""
+  """Whether a call can do with the inputs that carry a signal (where `given` is None)."""
   live = [number for number, one in enumerate(given) if one is None]
   gone = [(one, trace.ins[number]) for number, one in enumerate(given) if one is not None]
   how = joins(trace)

@@ -130,7 +130,7 @@ def alone() -> Iterator[None]:
 
 @contextlib.contextmanager
 def explained() -> Iterator[None]:
-  """Tells a peer that has gone from other errors."""
+  """Distinguishes a peer that has gone from other errors."""
   try:
     yield
   except tf.errors.OpError as error:

@@ -42,7 +42,7 @@ class DivergenceError(UserError):
 
 
 def way_on(phase: str) -> str:
-  """How a run goes on with another learning rate, which a checkpoint of this one would refuse."""
+  """How a run continues with another learning rate, which a checkpoint of this one would refuse."""
   if phase == 'train':
     return 'with --lrn_rate_init, in another --run_dir, as this one has a run at the old rate'
   return (

@@ -102,9 +102,8 @@ class MaskSet(Masks):
   def update(self, sparsities: Sequence[float], *, revive: bool = True) -> None:
     """Chooses new masks by magnitude, one sparsity in [0, 1] per variable, and applies them.
 
-    Weights are compared by the values that they last had while unpruned, and so may come back; unless
-    `revive` is unset: then what has gone counts as zero. With several processes all take the chief's
-    choice.
+    Weights are compared by the values that they last had while unpruned, so that pruned ones may
+    regrow. If `revive` is unset they count as zero. With several processes all take the chief's choice.
     """
     for variable, mask, backup, sparsity, allowed in zip(
       self.variables, self.masks, self.backups, sparsities, self._allowed, strict=True

@@ -47,11 +47,11 @@ class Muon(keras.optimizers.SGD):
   slowly. All other variables (normalisation, biases, dense and depthwise kernels, which have no
   directions to even out) step as SGD does.
 
-  Deviation: the published step has the norm sqrt(rank) times a shape factor; here it is a share of the
-  kernel's own norm, so that one rate suits layers of any width and pruned ones, and no weight decay is
-  needed to hold the norm. Pruned weights take no part: their gradients count as zero, and it is the
-  step of the others that has the length (without, one twentieth of the weights would take little
-  more than a fifth of it).
+  Deviation: the published step has the norm sqrt(rank) times a shape factor; here it is a fraction of
+  the kernel's own norm, so that one rate suits layers of any width and pruned ones, and no weight decay
+  is needed to hold the norm. Pruned weights take no part: their gradients count as zero, and the length
+  is that of the other weights' step (otherwise one twentieth of the weights would take little more than
+  a fifth of it).
   """
 
   def __init__(
@@ -65,7 +65,7 @@ class Muon(keras.optimizers.SGD):
   ) -> None:
     """`kernel_factor` times the learning rate is a kernel's relative step: ||dW|| / ||W||.
 
-    `masks` tell which weights are pruned; they may change between steps.
+    `masks` hold which weights are pruned; they may change between steps.
     """
     super().__init__(learning_rate, momentum=momentum, nesterov=True, jit_compile=False, name=name)
     self.kernel_factor = kernel_factor

@@ -165,7 +165,7 @@ class MByN:
 
   @property
   def ratio(self) -> float:
-    """The share of zeros that the pattern has in the end."""
+    """The fraction of zeros that the pattern has in the end."""
     return self.m / self.n
 
   def mask(self, weights: np.ndarray, nb_keep: int) -> np.ndarray:

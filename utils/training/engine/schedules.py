@@ -32,7 +32,7 @@ class PiecewiseConstant(keras.optimizers.schedules.LearningRateSchedule):
 
 
 class GradualWarmUp(keras.optimizers.schedules.LearningRateSchedule):
-  """Another schedule, whose rate rises linearly from a share of itself to all of it.
+  """Another schedule, whose rate rises linearly from a fraction of itself to all of it.
 
   rate(t) = schedule(t) * (share + (1 - share) * min(t / steps, 1))
 

@@ -80,7 +80,7 @@ class _Elimination:
     self._start(np.arange(nb_channels))
 
   def _start(self, channels: np.ndarray) -> None:
-    """Goes on with these channels, for whose rows the matrices stand."""
+    """Continues with these channels, for whose rows the matrices stand."""
     k, size = self._k, len(self._inverse)
     self._place = {channel: i for i, channel in enumerate(channels)}
     self._channels = channels

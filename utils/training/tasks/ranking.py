@@ -54,11 +54,14 @@ def mean_average_precision(wanted: np.ndarray, found: np.ndarray) -> tuple[float
   """Mean of `average_precision` over labels with a positive sample, and its standard error.
 
   The error is the jackknife's over ten groups of samples (Efron & Tibshirani 1993, section 11.5), each
-  left out once; None comes back where no label has a positive sample.
+  left out once.
 
   Args:
     wanted: 0 and 1, [n, labels].
     found: [n, labels].
+
+  Returns:
+    Mean and standard error; None where no label has a positive sample.
   """
   value = _mean_over_labels(wanted, found)
   if value is None:

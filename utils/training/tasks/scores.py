@@ -55,7 +55,7 @@ class Score:
 
 
 def binomial_noise(share: float, nb_samples: float) -> float | None:
-  """Standard error of a share of samples: sqrt(p (1 - p) / n); None without samples."""
+  """Standard error of a fraction p of n samples: sqrt(p (1 - p) / n); None without samples."""
   return math.sqrt(max(share * (1 - share), 0.0) / nb_samples) if nb_samples else None
 
 

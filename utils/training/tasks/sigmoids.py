@@ -58,7 +58,7 @@ class Sigmoids(SingleTask):
   def metrics(
     self, targets: tf.Tensor, outputs: tf.Tensor, weights: tf.Tensor | None = None
   ) -> dict[str, tf.Tensor]:
-    """The share of right answers, and the user's metrics."""
+    """The fraction of right answers, and the user's metrics."""
     each = self.weights_of(targets, weights)
     right = tf.reduce_mean(self._right(targets, outputs), -1)
     own = self.criteria.metrics(targets, outputs, each)
@@ -159,7 +159,7 @@ class MultiLabel(Sigmoids):
   def sums(
     self, targets: tf.Tensor, outputs: tf.Tensor, weights: tf.Tensor
   ) -> dict[str, tf.Tensor]:
-    """Of the share of right answers of each sample."""
+    """Of the fraction of right answers of each sample."""
     share = tf.cast(tf.reduce_mean(self._right(targets, outputs), -1), tf.float64)
     weights = tf.cast(weights, tf.float64)
     exact = tf.cast(share >= 1, tf.float64)
@@ -169,7 +169,7 @@ class MultiLabel(Sigmoids):
   def judged(
     self, totals: Mapping[str, float], records: Mapping[str, np.ndarray]
   ) -> tuple[Score, tuple[Score, ...]]:
-    """Mean average precision; label accuracy and the share of samples that are all right beside it."""
+    """Mean average precision, with label accuracy and the fraction of samples that are all right."""
     weight, count = totals['weight'], totals['samples']
     mean = totals['correct'] / weight
     spread = max(totals['correct_squared'] / weight - mean**2, 0.0)
