@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from secateurs.utils.deploy.files.export_files import ENDINGS
 from secateurs.utils.errors import UserError
 from secateurs.utils.files import atomic_path, explain_os_errors
 
@@ -63,11 +64,13 @@ class Result:
   """What a finished run gives.
 
   Attributes:
-    model: the compressed model, float32, of Keras 3 if the network came so.
-    report: content of report.json.
-    files: the exported files by format: keras, pb, tflite, keras3 if the network came as a model of
-      Keras 3, and, if asked for, tflite_int8.
-    plan: plan.json, what was cut.
+    model: the compressed model, float32, of Keras 3 if the network came so; with a softmax or sigmoid
+      at its end where the given model had one.
+    report: content of report.json, see `utils.deploy.reports.schema`.
+    files: paths of the exported files by format. `keras` and `tflite` are always asked for; others are
+      tflite_int8, tflite_sparse, tflite_quant, tflite_fp16, tflite_dynamic, tflite_nms, keras3, dc, pb,
+      saved_model and onnx. A file that could not be made is not there, and the report says why.
+    plan: path of plan.json, what was cut.
   """
 
   model: Any
@@ -76,26 +79,33 @@ class Result:
   plan: Path
 
   def export(self, path: str | Path) -> Path:
-    """Copies the exported file of the path's ending: .tflite, .keras or .pb.
+    """Copies the exported file that the end of the path names.
 
-    `<name>_int8.tflite` and `<name>_sparse.tflite` mean those files; .keras is the file of Keras 3
-    where the network came so (the one of tf_keras is `files['keras']`).
+    `small.tflite` is the float file, `small_int8.tflite` the full-integer one, likewise with `_sparse`,
+    `_quant`, `_fp16`, `_dynamic` and `_nms`. `small.keras` is the file of Keras 3 where the network
+    came so (that of tf_keras is `files['keras']`). `small.dc`, `small.onnx`, `small.pb` and
+    `small_saved_model`, a folder, are the others.
+
+    Args:
+      path: where to write; folders are made.
+
+    Returns:
+      The path.
 
     Raises:
-      UserError: there is no such file.
+      UserError: the run has made no such file, or the folder cannot be written.
     """
     path = Path(path).expanduser()
-    kind = path.suffix.removeprefix('.')
-    for other in ('int8', 'sparse', 'quant'):
-      if path.stem.endswith(f'_{other}'):
-        kind = f'{kind}_{other}'
+    fitting = [kind for kind, ending in ENDINGS.items() if path.name.endswith(ending)]
+    kind = max(fitting, key=lambda one: len(ENDINGS[one]), default='')
     if kind == 'keras' and 'keras3' in self.files:
       kind = 'keras3'
     if kind not in self.files:
       raise UserError(
-        f'{path} cannot be exported: the run has made {", ".join(self.files)}; take an ending of '
-        'these, or set export_int8 for int8.'
+        f'{path} cannot be exported: the run has made {", ".join(self.files)}; take a name that ends '
+        f'in {" or ".join(ENDINGS[one] for one in self.files)}, or set export_int8 or export_formats.'
       )
+    source = self.files[kind]
     with explain_os_errors(path.parent), atomic_path(path) as partial:
-      shutil.copyfile(self.files[kind], partial)
+      (shutil.copytree if source.is_dir() else shutil.copyfile)(source, partial)
     return path
