@@ -29,10 +29,17 @@ L = TypeVar('L', bound=type)
 
 
 def register(learner: L) -> L:
-  """Makes a learner known under its `name` and its `aliases`.
+  """Makes a learner known under its `name` and its `aliases`; a decorator of its class.
+
+  Args:
+    learner: a class with `name`, `aliases` and `Config`, whose flags the command line then has; see
+      `run.compression.CompressionLearner` and docs/extend.md.
+
+  Returns:
+    The class itself.
 
   Raises:
-    ValueError: the name is taken.
+    ValueError: another learner has the name.
   """
   for name in (learner.name, *learner.aliases):
     if _LEARNERS.get(name, learner) is not learner:
@@ -57,7 +64,7 @@ def get_learner(name: str) -> type:
   """Finds a learner class by name or alias.
 
   Raises:
-    UserError: no learner has that name; the nearest one is suggested.
+    UserError: no learner has that name; the message suggests the most similar one.
   """
   known = learners()
   if name in _LEARNERS:

@@ -44,17 +44,20 @@ def compress(
   """Compresses a trained model, evaluates, exports and reports it, as the command line does.
 
   Without a learner it searches for the smallest or fastest file within a loss, as `secateurs compress`
-  does: `max_drop=0.01, minimise='latency'`, or `max_bytes='200kB'` with the least loss.
+  does: `max_drop=0.01, minimise='latency'`, or `max_bytes='200kB'` with the least loss. A call that was
+  stopped is resumed by the same call with the same `run_dir`.
 
   Args:
-    model: see `ModelHelper.from_model`, as for the data; it stays as it is.
-    train: training data; inputs alone, as an array, where there are no labels: then the original's
-      decisions stand in for them.
-    test: evaluation data.
+    model: functional or Sequential, of tf_keras or Keras 3; it stays as it is.
+    train: (inputs, targets) or (inputs, targets, weights of samples) as arrays [n, ...], or a finite
+      `tf.data.Dataset` of such, as the model takes them; see `ModelHelper.from_model`. Inputs alone,
+      as an array, where there are no labels: the decisions of the model then take their place.
+    test: the same for evaluation. Inputs alone need none: every fifth is taken.
     learner: name of a learner or of a published method, such as 'chn-pruned' or 'agp'; default: the
       search, whose flags need no prefix here.
-    **flags: any flag by its name: run_dir='./runs/mine', nb_epochs_ft=3, cp_prune_option='auto'; and
-      any option of `ModelHelper.from_model`: task='regression', class_weight={0: 2.0}, loss=my_loss.
+    **flags: any flag of docs/flags.md by its name: run_dir='./runs/mine' (default:
+      ./runs/<model>_at_given), nb_epochs_ft=3, cp_prune_option='auto'; and any option of
+      `ModelHelper.from_model`: task='regression', class_weight={0: 2.0}, loss=my_loss.
 
   Returns:
     The compressed model, the content of report.json, and the exported files.

@@ -58,7 +58,11 @@ class ImagenetResNetConfig(Config):
 
 
 def cifar_network(config: ResNetConfig) -> Network:
-  """Returns the configured ResNet for 32x32 images."""
+  """Returns the configured ResNet for 32x32 images.
+
+  Raises:
+    UserError: a shortcut without weights was asked for where the network has none.
+  """
   size, shortcut = config.resnet_size, config.resnet_shortcut
   suffix = '' if shortcut == 'projection' else '_zero'
   if size in PREACTIVATION_SIZES:

@@ -47,7 +47,16 @@ def container(bits: int, symmetric: bool, holds_4_bits: bool) -> float:
 def losses_of(
   curves: Mapping[str, Sequence[tuple[float, float]]], names: Sequence[str], options: Sequence[int]
 ) -> np.ndarray:
-  """Losses [kernels, options] of curves with the points (1 - bits / 32, loss), fewer bits later."""
+  """Losses [kernels, options] of curves with the points (1 - bits / 32, loss), fewer bits later.
+
+  Args:
+    curves: by kernel name; the first point is that of the kernel as it is, and is left out.
+    names: of the kernels, the rows.
+    options: numbers of bits in rising order, the columns.
+
+  Raises:
+    ValueError: the curves have another number of points.
+  """
   table = []
   for name in names:
     values = np.maximum.accumulate([loss for _, loss in curves[name][1:]])

@@ -30,7 +30,7 @@ class Split:
     return len(self.labels)
 
   def take(self, indices: np.ndarray) -> Split:
-    """Returns the samples at the given indices, in that order."""
+    """Returns the samples at the given indices, int [n], in that order."""
     if isinstance(self.images, np.ndarray):
       return Split(self.images[indices], self.labels[indices])
     return Split(self.images.take(indices), self.labels[indices])
@@ -93,10 +93,10 @@ def _chosen(split: Split, nb_samples: int) -> Split:
 
 
 def fixed_order(nb_samples: int) -> np.ndarray:
-  """A random order of samples that is the same in every run."""
+  """A random order of samples that is the same in every run, int [nb_samples]."""
   return np.random.RandomState(_HOLD_OUT_SEED).permutation(nb_samples)
 
 
 def spread(nb_samples: int, nb_wanted: int) -> np.ndarray:
-  """Indices of at most `nb_wanted` evenly spaced samples, int64, so that all classes occur."""
+  """Indices of at most `nb_wanted` evenly spaced samples, int64 [n], so that all classes occur."""
   return np.linspace(0, nb_samples - 1, min(nb_samples, nb_wanted)).astype(np.int64)

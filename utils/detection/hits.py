@@ -106,6 +106,15 @@ def voc_pairs(
 
   It is a hit if the object was not found before, is ignored if that is a difficult one, and is wrong
   otherwise (Everingham et al. 2010, section 4.4).
+
+  Args:
+    found: detections [d, columns], in the order of falling scores.
+    given: objects [g, columns].
+    thresholds: of IoU.
+    areas: not used here.
+
+  Returns:
+    Hits and ignored detections, bool [thresholds, d] each, and the number of objects that count.
   """
   del areas
   hits = np.zeros((len(thresholds), len(found)), bool)
@@ -131,7 +140,8 @@ def coco_pairs(
   """As COCO's evaluation: a detection takes the object that it overlaps most of those still free.
 
   Objects that are ignored (crowds, other areas) are taken only where no other fits; a crowd any number
-  of times. Detections without an object are ignored where their own area is another.
+  of times. Detections without an object are ignored where their own area is another. Arguments and
+  result are those of `voc_pairs`; `areas` are the least and the largest area in pixels that count.
   """
   crowd = given[:, IGNORED] > 0
   low, high = areas

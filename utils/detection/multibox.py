@@ -29,7 +29,7 @@ class Losses(NamedTuple):
 
 
 def smooth_l1(differences: tf.Tensor) -> tf.Tensor:
-  """0.5 x^2 where |x| < 1, else |x| - 0.5 (Girshick 2015, equation 3)."""
+  """0.5 x^2 where |x| < 1, else |x| - 0.5, of each number (Girshick 2015, equation 3)."""
   size = tf.abs(differences)
   return tf.where(size < 1, 0.5 * size**2, size - 0.5)
 

@@ -21,20 +21,23 @@ Interpolation = Callable[[np.ndarray, np.ndarray], float]
 
 
 def voc2007(recall: np.ndarray, precision: np.ndarray) -> float:
-  """Mean over recalls of 0, 0.1, ..., 1 of the best precision at that recall or a greater one."""
+  """Mean over recalls of 0, 0.1, ..., 1 of the best precision at that recall or a greater one.
+
+  `recall` and `precision` are [detections], in the order of falling scores, each in [0, 1].
+  """
   levels = np.arange(11) / 10  # As fractions are, so that a recall of 3 / 10 counts as 0.3.
   return float(np.mean([precision[recall >= level].max(initial=0.0) for level in levels]))
 
 
 def voc2012(recall: np.ndarray, precision: np.ndarray) -> float:
-  """Area below the best precision at each recall or a greater one."""
+  """Area below the best precision at each recall or a greater one; arguments as of `voc2007`."""
   recall = np.concatenate([[0.0], recall, [1.0]])
   envelope = _envelope(np.concatenate([[0.0], precision, [0.0]]))
   return float(np.sum(np.diff(recall) * envelope[1:]))
 
 
 def coco(recall: np.ndarray, precision: np.ndarray) -> float:
-  """Mean over recalls of 0, 0.01, ..., 1 of the best precision at that recall or a greater one."""
+  """Mean over recalls of 0, 0.01, ..., 1 of the best precision there; arguments as of `voc2007`."""
   envelope = np.append(_envelope(precision), 0.0)
   return float(envelope[np.searchsorted(recall, _LEVELS, side='left')].mean())
 

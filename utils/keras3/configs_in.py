@@ -130,7 +130,11 @@ def _Named(layer: Any, kind: str) -> Any:
 
 
 def take_activation(config: dict[str, Any]) -> Callable[[Any], Any] | None:
-  """Replaces the names of activations; one that tf_keras lacks is taken out and returned."""
+  """Replaces the names of activations; one that tf_keras lacks is taken out and returned.
+
+  Raises:
+    ValueError: tf_keras has no such activation, and it cannot follow the layer.
+  """
   after = None
   for key in ('activation', 'recurrent_activation'):
     name = config.get(key)

@@ -50,6 +50,14 @@ def save_keras3(
 ) -> Path:
   """Writes a tf_keras model as a .keras file of Keras 3; whole or not at all.
 
+  Args:
+    model: as for `to_keras3`.
+    path: where to write, a name that ends in .keras; folders are made.
+    layers: as for `to_keras3`.
+
+  Returns:
+    The path.
+
   Raises:
     UserError: as of `to_keras3`, the name does not end in .keras, or it cannot be written.
   """

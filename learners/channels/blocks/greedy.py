@@ -184,9 +184,11 @@ class UnitPruning:
     """The channels' scores, [unit.size]: greater is better.
 
     `gradient`: Frobenius norms of the gradient of L^(R) + L_p by the kernel's rows of a channel that
-    is off, averaged over batches and processes: how much the loss asks for it. Channels that are on
-    are switched off for this, group by group, each in another batch. With `score` on, and channels
-    that go, the gradient is taken with all of them on, by all batches (the document's rule).
+    is off, means over batches and processes. Channels that are on are switched off for this, group by
+    group, each in another batch. With `score` on the gradient is taken with all of them on.
+
+    Raises:
+      DivergenceError: a gradient is not finite.
     """
     method, unit = self._method, self._unit
     if method.select == 'random':

@@ -76,7 +76,25 @@ CRITERIA: Registry[Criterion] = Registry('criterion')
 def layer_criterion(
   name: str, *, summary: str, source: str, normalization: str = 'mean', needs: str = ''
 ) -> Callable[[LayerCriterion], LayerCriterion]:
-  """Registers a criterion of one layer: one number for each output channel, or None."""
+  """Registers a function as a criterion of one layer, by which `--cp_select` and `--fp_criterion` rank.
+
+  The function takes a layer and returns one number for each of its output channels, float [channels],
+  higher being worth more; or None for layers that it does not judge.
+
+  Args:
+    name: what flags call it.
+    summary: what it looks at, in a few words.
+    source: where it comes from.
+    normalization: how scores of different layers are made comparable, a name in
+      `ranking.NORMALIZATIONS`.
+    needs: what a network must have for it, to be named where it has not.
+
+  Returns:
+    A decorator that returns the function itself.
+
+  Raises:
+    ValueError: the name is taken.
+  """
 
   def register(function: LayerCriterion) -> LayerCriterion:
     CRITERIA.add(

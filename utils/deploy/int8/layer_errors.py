@@ -207,9 +207,14 @@ def relative_error(original: Any, changed: Any) -> np.ndarray:
 
 
 def snr_db(original: np.ndarray | None, changed: np.ndarray | None) -> float | None:
-  """10 log10 of the signal's power over the error's; 120 where there is no error to speak of.
+  """10 log10 of the signal's power over the error's, in dB; at most 120, at least -120.
 
-  None where one of them is not known.
+  Args:
+    original: values of any shape.
+    changed: values of the same shape; their differences are the error.
+
+  Returns:
+    The ratio; None where one of them is not known.
   """
   if original is None or changed is None:
     return None

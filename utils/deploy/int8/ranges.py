@@ -54,7 +54,7 @@ def percentile_range(counts: np.ndarray, low: float, high: float) -> tuple[float
   """The range without 0.01 % of the values at each end; zero stays in it.
 
   Args:
-    counts: of values in bins of one width between low and high.
+    counts: of values in bins of one width between low and high, [bins].
     low: start of the first bin.
     high: end of the last bin.
   """

@@ -29,6 +29,15 @@ def scale_and_zero_point(
 
   Zero then lies on the grid: quantising it gives Z, and Z gives exactly zero back.
 
+  Args:
+    low: r_min.
+    high: r_max.
+    q_min: the least integer.
+    q_max: the greatest integer.
+
+  Returns:
+    (S, Z).
+
   Raises:
     ValueError: the range is empty or not finite.
   """
@@ -40,7 +49,7 @@ def scale_and_zero_point(
 
 
 def quantize(values: np.ndarray, scale: float, zero: int, q_min: int, q_max: int) -> np.ndarray:
-  """q = clip(round(r / S) + Z), halves away from zero, as int64."""
+  """q = clip(round(r / S) + Z) of real numbers of any shape, halves away from zero, as int64."""
   steps = np.asarray(values, np.float64) / scale
   rounded = np.sign(steps) * np.floor(np.abs(steps) + 0.5)
   return np.clip(rounded + zero, q_min, q_max).astype(np.int64)
@@ -60,7 +69,7 @@ class Multiplier:
 
   @staticmethod
   def of(real: np.ndarray | float) -> Multiplier:
-    """The multiplier of positive real numbers M."""
+    """The multiplier of positive real numbers M: one, or [channels]."""
     fraction, exponent = np.frexp(np.atleast_1d(np.asarray(real, np.float64)))
     m0 = np.floor(fraction * _ONE + 0.5).astype(np.int64)
     over = m0 == _ONE  # Rounded up to 1: halved, and one shift less.
@@ -81,7 +90,7 @@ class Multiplier:
 
 
 def rounded_shift(values: np.ndarray, places: np.ndarray | int) -> np.ndarray:
-  """Whole numbers divided by 2^places, halves away from zero."""
+  """Whole numbers [..., channels] divided by 2^places, one or [channels], halves away from zero."""
   mask = (1 << np.asarray(places, np.int64)) - 1
   threshold = (mask >> 1) + (values < 0)
   return (values >> places) + ((values & mask) > threshold)

@@ -70,6 +70,15 @@ def quantize(values: np.ndarray, scale: float, zero_point: int, dtype: np.dtype)
   """Maps real values to integers: round(values / scale) + zero_point, held to the dtype's range.
 
   Halves are rounded away from zero, as TensorFlow Lite does.
+
+  Args:
+    values: real numbers of any shape.
+    scale: the real value of one step.
+    zero_point: the integer that stands for zero.
+    dtype: of the integers, such as int8.
+
+  Returns:
+    Integers of the same shape.
   """
   limits = np.iinfo(dtype)
   steps = nearest_whole(np.asarray(values, np.float64) / scale) + zero_point
@@ -77,7 +86,7 @@ def quantize(values: np.ndarray, scale: float, zero_point: int, dtype: np.dtype)
 
 
 def dequantize(steps: np.ndarray, scale: float, zero_point: int) -> np.ndarray:
-  """Maps integers to real values (float32): (steps - zero_point) * scale."""
+  """Maps integers of any shape to real values, float32: (steps - zero_point) * scale."""
   return ((steps.astype(np.float64) - zero_point) * scale).astype(np.float32)
 
 
@@ -100,6 +109,10 @@ class TFLiteModel:
   Args:
     path: the file.
     nb_threads: threads of the interpreter, at least 1.
+
+  Raises:
+    ValueError: nb_threads is below 1.
+    UserError: at first use: there is no such file, or it is no TensorFlow Lite model.
   """
 
   def __init__(self, path: str | os.PathLike, nb_threads: int = 1):
@@ -239,7 +252,7 @@ class TFLiteModel:
     return found
 
   def set_single(self, images: Any) -> None:
-    """Puts one sample, without the axis of samples, in place for `invoke_once`."""
+    """Puts one sample, [...] without the axis of samples, in place for `invoke_once`."""
     self._resize(1)
     self._set([np.asarray(one)[np.newaxis] for one in nested.parts(images)])
 

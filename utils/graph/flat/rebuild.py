@@ -105,7 +105,11 @@ class Recipe:
           config[key] = _Given(by_name[weight])
 
   def finish(self, layer: keras.layers.Layer) -> None:
-    """After the first call: puts the initialisers back and sets weights they did not make."""
+    """After the first call: puts the initialisers back and sets weights they did not make.
+
+    Raises:
+      UserError: the layer that its config makes has another number of weights.
+    """
     for key, own in self._initializers.items():
       setattr(layer, key, own)
     made = {_WEIGHT_OF.get(k, k.removesuffix('_initializer')) for k in self._initializers}

@@ -109,11 +109,19 @@ class ChannelGraph:
     return self.groups[found.pop()]
 
   def outputs(self, layer: str) -> ChannelMap:
-    """Returns where the channels of a layer's (first) output belong."""
+    """Returns where the channels of a layer's (first) output belong.
+
+    Raises:
+      UserError: if there is no such layer.
+    """
     return self._map(self.made(layer))
 
   def inputs(self, layer: str, number: int = 0) -> ChannelMap:
-    """Returns where the channels of a layer's input belong."""
+    """Returns where the channels of a layer's input belong; of several inputs that of a number.
+
+    Raises:
+      UserError: if there is no such layer.
+    """
     return self._map(self._trace(layer).ins[number].labels)
 
   def inside(self, layer: str, part: str) -> ChannelMap:
@@ -125,10 +133,10 @@ class ChannelGraph:
     return self._map(self.made(layer, part))
 
   def made(self, layer: str, part: str | None = None) -> np.ndarray:
-    """Returns the elements of the channels that a layer makes, or keeps inside as `part`.
+    """Returns the elements, int [n], of the channels that a layer makes, or keeps inside as `part`.
 
     Raises:
-      UserError: if the layer has no such part.
+      UserError: if there is no such layer, or it has no such part.
     """
     trace = self._trace(layer)
     if part is None:
@@ -139,7 +147,7 @@ class ChannelGraph:
     return trace.inside[part]
 
   def protection(self, roots: np.ndarray) -> str | None:
-    """Returns why one of these elements may not be dropped, or None if all may."""
+    """Returns why one of these elements, int [n], may not be dropped, or None if all may."""
     why = self.traced.why[roots]
     hit = why[why >= 0]
     return self.traced.reasons[hit[0]] if len(hit) else None

@@ -188,11 +188,11 @@ class Rule:
     return view.fixed_outputs(reason)
 
   def config(self, cut: Cut) -> dict[str, Any]:
-    """Returns the entries of the layer's config that change."""
+    """Returns the entries of the layer's config that change, by name."""
     return {}
 
   def axes(self, cut: Cut) -> Axes:
-    """Returns for each weight that shrinks pairs (axis, bool array of what stays)."""
+    """Returns for each weight that shrinks, by name, pairs (axis, bool [size] of what stays)."""
     return {}
 
   def values(self, cut: Cut) -> list[np.ndarray]:
@@ -229,7 +229,7 @@ class Rule:
     return None
 
   def made(self, trace: Trace, part: str | None = None) -> np.ndarray | None:
-    """Returns the weights of each channel that a call makes, or keeps inside as `part`."""
+    """Returns the weights [n, channels] of each channel that a call makes or keeps inside, or None."""
     return self.filters(trace.call.layer)
 
   def rows_are_own(self, layer: keras.layers.Layer) -> bool:
@@ -237,7 +237,7 @@ class Rule:
     return False
 
   def masks(self, cut: Cut) -> list[tuple[str, int, np.ndarray]]:
-    """Returns the weight slices that see dropped channels: (weight, axis, bool array of the rest)."""
+    """Returns the weight slices that see dropped channels: (weight, axis, bool [size] of the rest)."""
     return []
 
   def masked_call(self, cut: Cut) -> Callable[..., Any] | None:

@@ -182,8 +182,8 @@ def register_layer_rule(kind: type | str, rule: Rule) -> None:
   """Teaches the graph how channels pass through a layer or an operation of yours.
 
   Args:
-    kind: a layer class (its subclasses are not meant), or the public name of a TensorFlow operation,
-      such as 'math.bessel_j0', which is the `symbol` of its layer.
+    kind: a tf_keras layer class (the rule does not apply to its subclasses), or the public name of a
+      TensorFlow operation, such as 'math.bessel_j0', which is the `symbol` of its layer.
     rule: a `PassThrough`, a `PerChannel`, or a `Rule` of yours.
 
   Raises:

@@ -87,7 +87,14 @@ def slice_model(
 
 
 def apply_plan(plan: Plan) -> keras.Model:
-  """Builds the model of a plan."""
+  """Builds the model of a plan, as `plan_slice` gives it.
+
+  Returns:
+    An uncompiled functional model with the kept channels only; the plan's model stays as it is.
+
+  Raises:
+    UserError: a layer cannot be made again from its config, or an output would lose its signal.
+  """
   return _Builder(plan).build()
 
 

@@ -17,7 +17,20 @@ from secateurs.utils.graph.slicing.wishes import Wishes
 def plan_slice(
   graph: ChannelGraph, keep: Keep, *, min_channels: int = 1, round_to: int = 1
 ) -> Plan:
-  """Settles what `slice_model` will do; see there for the arguments and errors."""
+  """Settles what `slice_model` will do, without building it: `apply_plan` does, `masked` masks by it.
+
+  Args:
+    graph: the model's channel graph.
+    keep: as for `slice_model`.
+    min_channels: as for `slice_model`.
+    round_to: as for `slice_model`.
+
+  Returns:
+    The plan; `held_back` lists the channels that stay against the wish, with the reason.
+
+  Raises:
+    UserError: as of `slice_model`.
+  """
   if round_to < 1 or min_channels < 0:
     raise UserError(
       f'round_to must be at least 1 and min_channels at least 0, got {round_to} and {min_channels}.'

@@ -54,7 +54,11 @@ class Wishes:
     self._titles: list[str] = []
 
   def add(self, key: KeepKey, value: Any) -> None:
-    """Takes one entry of `keep`."""
+    """Takes one entry of `keep`.
+
+    Raises:
+      UserError: there is no such group, layer or part, or the value does not fit its channels.
+    """
     graph = self.graph
     if isinstance(key, (Group, int, np.integer)):
       group = graph.group(key)

@@ -113,7 +113,7 @@ def _bfloat16_mean(hvd: ModuleType, flat: tf.Tensor, name: str) -> tf.Tensor:
 
 
 def mean_variables(variables: Iterable[tf.Variable], weight: float = 1.0) -> None:
-  """Sets float variables to their means over the ranks, `weight` being this rank's share.
+  """Sets float variables to their means over the ranks, each counting by its `weight`.
 
   Such are the moving statistics of batch normalisation, which every rank takes from its own data.
   """

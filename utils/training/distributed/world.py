@@ -130,7 +130,11 @@ def alone() -> Iterator[None]:
 
 @contextlib.contextmanager
 def explained() -> Iterator[None]:
-  """Distinguishes a peer that has gone from other errors."""
+  """Distinguishes a peer that has gone from other errors.
+
+  Raises:
+    LostPeerError: another process of the job has ended.
+  """
   try:
     yield
   except tf.errors.OpError as error:

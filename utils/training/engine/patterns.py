@@ -41,6 +41,9 @@ def top_k_mask(scores: np.ndarray, nb_keep: int) -> np.ndarray:
   Returns:
     Boolean array of the same shape with exactly `nb_keep` true entries.
 
+  Raises:
+    ValueError: nb_keep is out of range, or a score is NaN.
+
   Linear in the number of scores (introselect for the threshold, no sort).
   """
   flat = np.ascontiguousarray(scores).reshape(-1)

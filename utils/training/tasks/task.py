@@ -70,7 +70,7 @@ class Task(abc.ABC):
   # Targets as users have them.
 
   def canonical(self, targets: Tensors) -> Tensors:
-    """Targets of a batch in the form that `loss` takes; runs in graph mode.
+    """Targets of a batch [n, ...] in the form that `loss` takes; runs in graph mode.
 
     Raises:
       UserError: their shape is not that of the outputs.
@@ -105,13 +105,22 @@ class Task(abc.ABC):
 
   @abc.abstractmethod
   def loss(self, targets: Tensors, outputs: Tensors, weights: tf.Tensor | None = None) -> tf.Tensor:
-    """Mean loss of a batch, scalar float32; runs in graph mode."""
+    """Mean loss of a batch, scalar float32; runs in graph mode.
+
+    Args:
+      targets: canonical ones, [n, ...].
+      outputs: the network's, [n, ...].
+      weights: how much each sample counts, float [n]; None: all alike.
+    """
 
   @abc.abstractmethod
   def metrics(
     self, targets: Tensors, outputs: Tensors, weights: tf.Tensor | None = None
   ) -> dict[str, tf.Tensor]:
-    """Means over a batch that training shows, scalars float32; runs in graph mode."""
+    """Means over a batch that training shows, scalars float32 by name; arguments as of `loss`.
+
+    It runs in graph mode.
+    """
 
   @abc.abstractmethod
   def distillation(self, taught: Tensors, outputs: Tensors, temperature: float) -> tf.Tensor:
@@ -137,7 +146,10 @@ class Task(abc.ABC):
   def totals(
     self, targets: Tensors, outputs: Tensors, weights: tf.Tensor | None = None
   ) -> dict[str, tf.Tensor]:
-    """Sums over a batch, of `total_types`; they are added up over batches and processes."""
+    """Sums over a batch, of `total_types`; they are added up over batches and processes.
+
+    Arguments are those of `loss`.
+    """
 
   def records(self, targets: Tensors, outputs: Tensors) -> dict[str, tf.Tensor]:
     """What must be kept of every sample, [n, ...] each, of equal shapes in all batches."""
@@ -152,11 +164,16 @@ class Task(abc.ABC):
   def evaluation(
     self, totals: Mapping[str, float | np.ndarray], records: Mapping[str, np.ndarray]
   ) -> Evaluation:
-    """Score, loss and figures from the sums, and from the records of all samples."""
+    """Score, loss and figures of a data set.
+
+    Args:
+      totals: the sums of `totals` over all batches, by name.
+      records: what `records` gave, of all samples, [n, ...] by name; empty if `collects` is false.
+    """
 
   @abc.abstractmethod
   def divergence(self, original: np.ndarray, changed: np.ndarray) -> np.ndarray:
-    """How far a changed network's outputs are from the original's, for each sample, float [n].
+    """How far a changed network's outputs [n, ...] are from the original's, for each sample, float [n].
 
     Zero where they are equal, positive elsewhere; needs no targets.
     """
@@ -172,11 +189,11 @@ class Task(abc.ABC):
     return model
 
   def trained(self, model: keras.Model) -> keras.Model:
-    """A model of this task from a file, as it is trained; `deployable` turned round."""
+    """A model of this task from a file, as it is trained; the inverse of `deployable`."""
     return model
 
   def trained_outputs(self, outputs: np.ndarray) -> np.ndarray:
-    """What the trained network would have given, from what an exported file gives."""
+    """What the trained network would have given, from what an exported file gives, [n, ...] each."""
     return outputs
 
   def agreement(self, reference: Any, outputs: Any) -> float | None:
