@@ -51,7 +51,7 @@ def register(learner: L) -> L:
 def learners() -> dict[str, type]:
   """All learner classes by their names, aliases left out; this package's come first, in a fixed order.
 
-  The order is the same whoever imported which learner's module before.
+  The order does not depend on which modules were imported before.
   """
   modules = [importlib.import_module(f'{__name__}.{module}').__name__ for module in _MODULES]
   own = [learner for learner in _LEARNERS.values() if learner.__module__ in modules]

@@ -180,7 +180,7 @@ class GatePrunedLearner(FilterLearner):
       )
 
   def _cut(self, number: int) -> None:
-    """Closes the gates of a group for good, proves them equal to masks, and repairs the others."""
+    """Closes the gates of a group permanently, proves them equal to masks, and repairs the others."""
     gates, state, config = self._gates, self.state, self.config
     group = gates.groups[number - 1]
     means = {unit.name: gates.means(unit) for unit in group}

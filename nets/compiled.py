@@ -23,7 +23,7 @@ class CompiledOptimizer:
 
   Attributes:
     kind: class in tf_keras.optimizers.
-    config: its settings but for the rate.
+    config: its settings except for the rate.
     lrn_rate: its rate, the first one of a schedule.
   """
 
@@ -93,7 +93,7 @@ def compiled_settings(model: Any) -> Compiled:
   ]
   if left:
     notes.append(
-      f'Of the compiled model, {", ".join(left)} says only what is learned: hand over functions with '
+      f'Of the compiled model, {", ".join(left)} says only what is learned: pass functions as '
       '`loss` and `metrics` where training should use them.'
     )
   return Compiled(found, metrics, tuple(notes))

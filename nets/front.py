@@ -1,6 +1,6 @@
 """The command `secateurs`, for a pip installation without a checkout: one word for each thing to do.
 
-Thin: each sub-command hands over to what the scripts of a checkout run, with the same flags.
+Thin: each sub-command calls what the scripts of a checkout run, with the same flags.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ DEFAULTS = {'enbl_dst': True, 'enbl_bf16': True}
 _ARRAYS = ('.npy', '.npz')
 _IMAGES = ('.jpg', '.jpeg', '.png')
 
-# The fields of JsConfig but for its paths, which are those of --run_dir. They stand here so that the
+# The fields of JsConfig except for its paths, which are those of --run_dir. They stand here so that the
 # command is there at once: JsConfig takes TensorFlow along.
 _SHORT = (
   'max_drop',

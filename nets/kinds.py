@@ -1,4 +1,4 @@
-"""A model of either Keras that a user hands over, as a tf_keras model with what it brings."""
+"""A model of either Keras that a user gives, as a tf_keras model with what it brings."""
 
 from __future__ import annotations
 

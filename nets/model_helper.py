@@ -99,7 +99,7 @@ class ModelHelper:
     one number for each sample, or one for the batch, which counts as the mean over its samples. Outputs
     are those before a softmax or sigmoid at the model's end: int32 [n] and float32 logits [n, c] for
     classification. Where the model ends in a softmax, its exported .tflite files are measured with the
-    logarithms of their outputs: the logits but for a constant for each sample.
+    logarithms of their outputs: the logits except for a constant for each sample.
 
     `callbacks` are called in each phase that trains the network (full-prec's training, fine-tuning,
     pruning during training, block-wise training, quantisation-aware training): set_params with the name

@@ -21,7 +21,7 @@ class Kind:
   Attributes:
     make: writes a good one into a folder and returns the path of the file that is damaged.
     read: what the project reads it with; its result is compared.
-    sums: whether the format has checksums, so that nothing else may come of a damaged file.
+    sums: whether the format has checksums, so that a damaged file may give nothing else.
     refusals: what else counts as a refusal, where the caller turns it into a sentence.
   """
 

@@ -2,8 +2,8 @@
 
 Usage: python scripts/keep_report.py RUN_DIR docs/results/<group>/<name>.json
 
-Layers and the algorithm's further figures are left out, but for what re-estimated batch-norm statistics
-gave and bytes by stage, and so are paths: what is kept has a few kB.
+Paths, layers and the algorithm's further figures are left out, except for what re-estimated batch-norm
+statistics gave and bytes by stage: what is kept has a few kB.
 """
 
 from __future__ import annotations

@@ -69,7 +69,7 @@ class Buckets:
     return tf.gather(flat, np.where(self.filled, self.places, int(np.prod(self.shape))))
 
   def kernel(self, rows: Any) -> Any:
-    """The kernel of a table; `rows` turned round."""
+    """The kernel of a table; the inverse of `rows`."""
     if isinstance(rows, np.ndarray):
       return rows.reshape(-1)[self._order].reshape(self.shape)
     import tensorflow as tf

@@ -41,7 +41,7 @@ def read_config(config_class: type[Config], values: flags.FlagValues) -> Config:
 def apply_settings(
   settings: Mapping[str, Any], config_class: type[Config], values: flags.FlagValues
 ) -> None:
-  """Sets flags to a method's settings, but for those that were given or have no effect beside them."""
+  """Sets flags to a method's settings, except those that were given or have no effect beside them."""
   prefix = config_class.prefix
   names = [config_class.flag_name(field) for field in dataclasses.fields(config_class)]
   given = {n.removeprefix(prefix): values[n].value for n in names if values[n].present}

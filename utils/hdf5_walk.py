@@ -1,6 +1,6 @@
 """Reads through an HDF5 file, as a separate program: `python hdf5_walk.py FILE BYTES [FOLDER ...]`.
 
-The HDF5 library can run for ever in a damaged file. What happens here happens in a process that can
+The HDF5 library can run without end in a damaged file. What happens here happens in a process that can
 be ended. Packages are looked for in the folders: those of the process that asks.
 """
 

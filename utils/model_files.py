@@ -43,7 +43,7 @@ def load_given(path: str | os.PathLike, name: str | os.PathLike | None = None) -
   """Loads a whole model as a model of the Keras that wrote it, compiled as it was where that works.
 
   Raises:
-    UserError: as of `load_model`, but for what has no counterpart in the other Keras.
+    UserError: as of `load_model`, except for what has no counterpart in the other Keras.
   """
   return _loaded(path, name or path, with_training=True)
 

@@ -140,7 +140,7 @@ def inflated(data: bytes, limit: int) -> bytes:
 
   Args:
     data: compressed.
-    limit: the most bytes that may come of it.
+    limit: the most bytes that it may give.
 
   Raises:
     ValueError: more come, or the limit is below zero.

@@ -60,7 +60,7 @@ FILTER_METHODS = (
     2019,
     'fpgm',
     (
-      'Filters go once and for good; the paper zeroes them after each epoch and lets them grow back.',
+      'Filters go once and stay away; the paper zeroes them after each epoch and lets them regrow.',
     ),
   ),
   _filters(

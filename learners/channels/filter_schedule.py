@@ -1,4 +1,4 @@
-"""When filters go: the stages of a schedule, each a cut and, but for the last, a training after it."""
+"""When filters go: the stages of a schedule, each a cut and, unless it is the last, a training."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ _LEAST = 1e-8  # Of the largest eigenvalue: what is below it is numerical noise.
 
 
 def leverage_scores(gram: np.ndarray, rank: int) -> np.ndarray:
-  """Statistical leverage of each column, [channels]: how much of W's main directions hangs on it.
+  """Statistical leverage of each column, [channels]: how much of W's main directions depends on it.
 
   psi_j = ||[V_k]_j||^2 with V_k the first k right singular vectors of W (section 3.1, eq. 3).
 

@@ -129,7 +129,7 @@ class SubModel:
     distributed.broadcast_variables([one.variable for one in self._weights])
 
   def zero(self, kept: Mapping[str, np.ndarray]) -> None:
-    """Sets everything that belongs to pruned channels to zero, but for variances."""
+    """Sets everything that belongs to pruned channels to zero, except for variances."""
     gone = np.append(~self._joined(kept), False)
     for one in self._weights:
       if 'variance' not in one.name:

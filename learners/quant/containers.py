@@ -15,7 +15,7 @@ from secateurs.utils.buckets import buckets_of
 from secateurs.utils.training.models.weights import layer_kernels
 
 L = keras.layers
-# Layers whose operators `utils.deploy.lowbits.writer` gives weights of few bits, but for subclasses.
+# Layers whose operators `utils.deploy.lowbits.writer` gives weights of few bits, except for subclasses.
 _FEW_BITS = (
   L.Conv1D,
   L.Conv2D,

@@ -55,7 +55,7 @@ def baseline_weights(
 
 
 def has_baseline(settings: Settings, config: FullPrecConfig) -> bool:
-  """Whether trained weights are at hand: given, or of a finished full-precision run."""
+  """Whether there are trained weights: given, or of a finished full-precision run."""
   if settings.run.warm_start_path or settings.helper.given_weights() is not None:
     return True
   saved = CheckpointStore(settings.path(config, 'save_path')).latest()

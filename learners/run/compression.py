@@ -200,7 +200,7 @@ class CompressionLearner(MeasuredLearner):
     if wanted != 'all' and not self.helper.dataset.augments:
       raise UserError(
         f'--augment_ft {wanted} was asked for, but images of your own pipeline come as you augmented '
-        'them: set --augment_ft all, and hand over less augmented images.'
+        'them: set --augment_ft all, and give less augmented images.'
       )
 
   def _guess_notes(self) -> list[str]:

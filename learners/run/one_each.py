@@ -3,8 +3,8 @@
   min  sum_p loss[p, l_p]   subject to   sum_p saving[p, l_p] >= need
 
 over one level l_p of each part, with savings and needs for each of one or several places. It is an
-integer linear program, which HiGHS solves exactly but for its tolerances: losses are scaled so that its
-absolute gap (1e-6) lies below the weight of ties, and the relative one is zero.
+integer linear program, which HiGHS solves exactly except for its tolerances: losses are scaled so that
+its absolute gap (1e-6) lies below the weight of ties, and the relative one is zero.
 """
 
 from __future__ import annotations

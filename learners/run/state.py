@@ -45,7 +45,7 @@ class PhaseTime:
 
 @dataclasses.dataclass
 class BatchNormState:
-  """What came of re-estimating batch-norm statistics.
+  """The outcome of re-estimating batch-norm statistics.
 
   Attributes:
     before: value of the score with the statistics of the training.
@@ -82,7 +82,7 @@ class RunState:
     quantized_with: flags that training in 8 bits began with; None where it has not begun.
     input_zeros: fraction of zeros in the kernels of the network that was given.
     batch_norms: what re-estimating batch-norm statistics gave, where there are any.
-    report: the content of report.json but for the times, once the result was measured.
+    report: the content of report.json except for the times, once the result was measured.
   """
 
   identity: dict[str, Any]

@@ -55,14 +55,16 @@ class JsConfig(ChannelConfig):
     used_with={'limited': False},
   )
   max_bytes: str | None = option(
-    None, 'The other way round: the least loss in a file of so many bytes, such as 200kB.'
+    None, 'A limit of the cost: the least loss in a file of at most so many bytes, such as 200kB.'
   )
   max_latency: str | None = option(
-    None, 'The least loss in so much time for one sample here, such as 3ms.'
+    None, 'The least loss in at most so much time for one sample, on this machine, such as 3ms.'
   )
-  max_macs: str | None = option(None, 'The least loss in so many multiply-adds, such as 20M.')
+  max_macs: str | None = option(
+    None, 'The least loss in at most so many multiply-adds, such as 20M.'
+  )
   max_ram: str | None = option(
-    None, 'The least loss where feature maps take so much at once, such as 64kB.'
+    None, 'The least loss where feature maps take at most so much at once, such as 64kB.'
   )
   take: str = option(
     'channels,blocks,zeros,bits',

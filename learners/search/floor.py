@@ -61,7 +61,7 @@ def require_reachable(
 
 
 def everything(scene: Scene) -> list[Taken]:
-  """All that may go: residual blocks, and the channels that are left but for the last ones."""
+  """All that may go: residual blocks, and the channels that are left, except for the last ones."""
   found: list[Taken] = []
   net = scene.model
   while 'blocks' in scene.kinds:

@@ -167,7 +167,7 @@ def pick_reference(
 ) -> tuple[str, list[float], float]:
   """What tries are compared with, from (goodness, goodness by part) of both.
 
-  A network that came trained may have seen the samples that are held out now, and know them by heart.
+  A network that came trained may have seen the samples that are held out now.
   The same network after the short training of a try, from which they are held out, has forgotten as
   much as a try has: where it is worse, it is the fair reference. What it lost on samples that it
   trained on (`harm`, at least 0) is not forgotten but spoiled by the training, as by a rate that is too

@@ -71,7 +71,7 @@ def beginning(config: JsConfig, tried: Try, stand: Stand) -> str:
 
 
 def ending(config: JsConfig, state: JsState, tried: Try) -> str:
-  """What came of a try."""
+  """The outcome of a try."""
   share, drop = tried.cost / state.cost, points(state, tried.drop)
   verdict = 'the search continues from here' if tried.accepted else 'too much'
   return (

@@ -21,7 +21,7 @@ _GRID = 400
 def dense_kernels(sizes: Mapping[str, int], share: float) -> set[str]:
   """Names of the smallest kernels that together hold at most `share` of all weights.
 
-  Kernels of one size all stay dense or none does, so that nothing hangs on their order.
+  Kernels of one size all stay dense or none does, so that their order does not matter.
 
   Args:
     sizes: number of weights by kernel name.

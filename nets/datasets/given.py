@@ -1,4 +1,4 @@
-"""Data that the user hands over in Python: arrays, or tf.data pipelines."""
+"""Data that the user gives in Python: arrays, or tf.data pipelines."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ def check_images(paths: list[str]) -> None:
 def _problem(path: str) -> str | None:
   from PIL import Image, UnidentifiedImageError
 
-  if not os.path.isfile(path):  # Reading a pipe would wait for ever.
+  if not os.path.isfile(path):  # Reading a pipe would never end.
     return 'it is no file' if os.path.lexists(path) else 'it is gone'
   try:
     with Image.open(path) as image:

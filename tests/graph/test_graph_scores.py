@@ -117,7 +117,7 @@ def test_every_sample_counts_alike(kind):
 
 
 def test_entropy_goes_over_the_batches_twice():
-  with pytest.raises(UserError, match='goes over the batches twice, got an iterator'):
+  with pytest.raises(UserError, match='reads the batches twice, got an iterator'):
     activation_scores(ChannelGraph(net()), 'entropy', iter([np.ones((2, 8, 8, 3), 'f')]))
 
 

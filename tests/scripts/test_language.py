@@ -34,6 +34,17 @@ WORDS = {
   r'com(?:e|es|ing) back': 'regrow, is returned',
   r'(?:a|the|prunable) shares? of': 'fraction, ratio',
   r'so (?:many|much) as harms': 'until the loss rises equally',
+  r'but for': 'except for',
+  r'turned round': 'the inverse of, negated',
+  r'other way round': 'in reverse',
+  r'for ever': 'without end',
+  r'for good': 'permanently',
+  r'by heart': 'exactly',
+  r'next to nothing': 'almost nothing',
+  r'(?<!by )hands? over': 'pass, give',
+  r'what c[ao]me of': 'the outcome of',
+  r'hangs? on': 'depends on',
+  r'g(?:o|oes|one) over the': 'read, run over',
 }
 LONGEST = 40
 """Words of a sentence, or of a part of one up to a colon or semicolon; code does not count."""

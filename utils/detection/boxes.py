@@ -61,7 +61,7 @@ def encode(boxes: tf.Tensor, anchors: tf.Tensor) -> tf.Tensor:
 
 
 def decode(offsets: tf.Tensor, anchors: tf.Tensor) -> tf.Tensor:
-  """Boxes from offsets; `encode` turned round.
+  """Boxes from offsets; the inverse of `encode`.
 
   Deviation: sides are at most 62.5 times those of the default box, so that an untrained network gives
   finite boxes.

@@ -177,6 +177,6 @@ def _registered(layer: Any, name: str) -> keras.layers.Layer:
   raise UserError(
     f'Layer {layer.name!r} is a {kind.__name__}, a class of your own for Keras 3, and no tf_keras '
     'class is known for it: register one under the same name with tf_keras '
-    '(tf_keras.utils.register_keras_serializable), or hand over a mapping, '
+    '(tf_keras.utils.register_keras_serializable), or give a mapping, '
     f'layers={{{kind.__name__}: TfKerasClass}}.'
   )

@@ -125,5 +125,5 @@ def _registered(layer: keras.layers.Layer, name: str) -> Any:
   raise UserError(
     f'Layer {layer.name!r} is a {kind.__name__}, a class of your own for tf_keras, and no class of '
     'Keras 3 is known for it: register one under the same name with keras '
-    '(keras.saving.register_keras_serializable), or hand over a mapping.'
+    '(keras.saving.register_keras_serializable), or give a mapping.'
   )

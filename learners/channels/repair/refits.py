@@ -99,7 +99,7 @@ class LayerRefits:
     return choose_channels(unit, self._readers[unit.name], nb_keep, self._method)
 
   def apply(self, layers: Mapping[str, keras.layers.Layer], counts: Mapping[str, int]) -> None:
-    """Gives a network the original's weights, but for the layers that read units of `counts`.
+    """Gives a network the original's weights, except for the layers that read units of `counts`.
 
     Args:
       layers: of a network of the original's structure, by name; those that read no unit, and the

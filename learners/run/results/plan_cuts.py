@@ -41,7 +41,7 @@ def channel_cuts(graph: ChannelGraph, keep: Keep) -> list[ChannelCut]:
 
 
 def keep_of_plan(plan: CutPlan | CutStep, graph: ChannelGraph) -> Keep:
-  """What `slice_model` keeps by a plan's channels; `channel_cuts` turned round.
+  """What `slice_model` keeps by a plan's channels; the inverse of `channel_cuts`.
 
   Raises:
     UserError: the network has no such channels, or another number of them.

@@ -64,7 +64,7 @@ def build_report(
   layer_sparsities: Mapping[str, float],
   parity: Mapping[str, float],
 ) -> dict[str, Any]:
-  """The content of report.json, but for the phases' times.
+  """The content of report.json, except for the phases' times.
 
   Args:
     settings: those of the run.

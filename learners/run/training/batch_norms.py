@@ -31,7 +31,7 @@ def note(found: BatchNormState, score: Score) -> str:
   """A sentence for the reader of the report.
 
   Args:
-    found: what came of it.
+    found: the outcome.
     score: any score of the network, for its name and unit.
   """
   before, after = (dataclasses.replace(score, value=v) for v in (found.before, found.after))

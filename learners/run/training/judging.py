@@ -87,7 +87,7 @@ class Judge:
     return self._task.evaluation(summed(self._totals()), {})
 
   def goodness(self) -> float:
-    """The score's value, turned round where lower is better: greater is better."""
+    """The score's value, negated where lower is better: greater is better."""
     return self().score.goodness
 
   def loss(self) -> float:

@@ -142,7 +142,7 @@ class Trainer:
     return found
 
   def _zeros(self, network: keras.Model, hooks: Hooks) -> list[Constraint]:
-    """What keeps the zeros that the network came with, but for kernels whose masks may change."""
+    """What keeps the zeros that the network came with, except for kernels whose masks may change."""
     if not (self._settings.training.keep_zeros and self._session.state.input_zeros):
       return []
     masks = zero_masks(network, [c for c in hooks.constraints if getattr(c, 'changes', False)])

@@ -75,7 +75,7 @@ def test_a_perfect_network_has_the_best_score(metric, targets, perfect):
   worst[..., 4] = 30
   worst = judged(task, targets, worst)
   assert worst.score.value == 0
-  assert 'next to nothing' in task.guess_note(worst)
+  assert 'almost nothing' in task.guess_note(worst)
   assert worst.loss > evaluation.loss
 
 

@@ -8,7 +8,7 @@ from secateurs.utils.deploy.reports import units
 from secateurs.utils.deploy.reports.float_file import PACKED, QUANT, SPARSE
 from secateurs.utils.deploy.reports.scores import STANDARD_ERRORS
 
-STAR = '* nothing compared is smaller or faster and has at least as good a score'
+STAR = '* no other row is smaller or faster and has at least as good a score'
 STATISTICS = 're-estimated statistics'
 IMAGES = 'images trained / scored'
 _MARKS = {SPARSE: 'sparse', QUANT: 'quant', PACKED: 'packed'}

@@ -27,7 +27,7 @@ _EXACT = 1e-5  # Difference in Keras, as a fraction of the range: another order 
 
 @dataclasses.dataclass(frozen=True)
 class Repair:
-  """What came of a search for the layers that a runtime computes wrongly.
+  """The outcome of a search for the layers that a runtime computes wrongly.
 
   Attributes:
     calls: by layer the call that files are made with in its place.

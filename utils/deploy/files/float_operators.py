@@ -9,7 +9,7 @@ _CONVERSIONS = ('QUANTIZE', 'DEQUANTIZE')
 
 
 def float_operators(content: bytes) -> str | None:
-  """Names the operators of a .tflite file whose results are float32, but for conversions to it.
+  """Names the operators of a .tflite file whose results are float32, except for conversions to it.
 
   Args:
     content: of the file.

@@ -46,7 +46,7 @@ class Equalised:
 
 
 def equalised(content: bytes, images: Any, by: str) -> Equalised:
-  """Scales the channels of a float file; its outputs stay what they were, but for float rounding.
+  """Scales the channels of a float file; its outputs stay what they were, except for float rounding.
 
   Args:
     content: of the file.

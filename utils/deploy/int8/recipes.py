@@ -21,7 +21,7 @@ _NOT_ALONE = ('INPUT', 'OUTPUT', 'CUSTOM_OP', 'STABLEHLO_COMPOSITE')
 
 
 def quantized(content: bytes, ranges: Ranges, bits: Mapping[str, int] | None = None) -> bytes:
-  """A float file in 8 bits, but for some operators.
+  """A float file in 8 bits, except for some operators.
 
   Args:
     content: of the float file.

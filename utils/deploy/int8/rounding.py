@@ -108,7 +108,7 @@ def _rounded(
 
 
 def _errors(weights: np.ndarray, squares: Squares, products: np.ndarray) -> np.ndarray:
-  """Squared error of each output but for a constant, [groups, 1, outputs]."""
+  """Squared error of each output except for a constant, [groups, 1, outputs]."""
   return np.sum(weights * (squares.times(weights) - 2 * products), axis=1, keepdims=True)
 
 

@@ -8,8 +8,8 @@ and a layer that sums products of two such numbers gives
 
   q3 = Z3 + M sum (q1 - Z1) (q2 - Z2),   M = S1 S2 / S3 = 2^-n M0,   M0 in [0.5, 1),
 
-so that but for M all is whole numbers; M0 is held as round(2^31 M0), an int32, and the product with it
-is a multiplication and shifts. `integers` runs a whole network that way.
+so that all numbers except for M are whole; M0 is held as round(2^31 M0), an int32, and the product with
+it is a multiplication and shifts. `integers` runs a whole network that way.
 """
 
 from __future__ import annotations

@@ -79,7 +79,7 @@ def segment_content(segment: Segment, point: Point, kind: str) -> bytes:
 
 
 def empty_content(kind: str) -> bytes:
-  """A file that computes next to nothing: what it takes is the cost of a call."""
+  """A file that computes almost nothing: what it takes is the cost of a call."""
   inputs = keras.Input((1, 1, 1))
   return content_of(keras.Model(inputs, keras.layers.ReLU()(inputs)), kind)
 

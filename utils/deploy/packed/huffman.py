@@ -97,7 +97,7 @@ def _bits(codes: np.ndarray, width: np.ndarray) -> np.ndarray:
 
 
 def decode(data: bytes, blocks: np.ndarray, lengths: np.ndarray, count: int) -> np.ndarray:
-  """`count` symbols again, uint16; `encode` turned round.
+  """`count` symbols again, uint16; the inverse of `encode`.
 
   Raises:
     ValueError: the bits are not those of so many symbols.

@@ -114,7 +114,7 @@ def _stream(symbols: np.ndarray, size: int, coder: int) -> _Part:
 
 
 def read(data: bytes, buckets: Buckets) -> np.ndarray:
-  """The kernel, float32; `write` turned round.
+  """The kernel, float32; the inverse of `write`.
 
   Raises:
     ValueError: the bytes are damaged.

@@ -20,7 +20,7 @@ _DRAWN = (
   (
     'filter_sensitivity',
     'Sensitivity',
-    'Drop of the score on the judging samples when the channels of one layer alone go, before any '
+    'Drop of the score on the judging samples when channels of one layer alone are removed, before any '
     'training.',
     'removed from the layer, %',
   ),
@@ -40,8 +40,8 @@ _DRAWN = (
   (
     'norms',
     'Norms under pressure',
-    'Fraction of the penalised groups whose norm is at most so large, before and after each training '
-    'under the penalty.',
+    'Fraction of the penalised groups whose norm is at most the value on the axis, before and after '
+    'each training under the penalty.',
     'of the largest norm at the start, %',
   ),
   (

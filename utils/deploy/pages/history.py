@@ -1,4 +1,4 @@
-"""How an exported model came about: its report lies beside it, for whoever compresses it further."""
+"""How an exported model was made: its report lies beside it, for those who compress it further."""
 
 from pathlib import Path
 from typing import Any

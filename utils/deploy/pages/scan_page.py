@@ -9,7 +9,7 @@ from typing import Any
 from secateurs.utils.deploy.pages.page import environment
 from secateurs.utils.files import atomic_path
 
-_CAPTION = 'Drop of the score when the channels of one layer alone go, without training.'
+_CAPTION = 'Drop of the score when channels of one layer alone are removed, without training.'
 _LABEL = 'removed from the layer, %'
 
 

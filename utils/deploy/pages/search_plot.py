@@ -11,10 +11,10 @@ if TYPE_CHECKING:
 
 TITLE = 'Path of the search'
 CAPTION = (
-  'Each try: what its file costs, as a percentage of the original float file, and the drop of the '
-  'score on held-out samples; a stroke leads to what it does not exceed with 95 % confidence. Filled: '
-  'the search went on from there. The square is the original in the same kind of file, the line the '
-  'limit, the ring the network that was chosen, before its last training.'
+  'Each try: the cost of its file, as a percentage of the original float file, and the drop of the '
+  'score on held-out samples. The stroke ends at what the drop does not exceed with 95 % confidence. '
+  'Filled: the search continued from there. The square is the original in the same kind of file, the '
+  'line the limit, the ring the chosen network before its last training.'
 )
 
 

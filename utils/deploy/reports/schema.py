@@ -171,7 +171,7 @@ class Block(Evaluated, total=False):
 
 
 class Achieved(_Closed, total=False):
-  """What came of the request; ratios are compressed / original."""
+  """What was reached of the request; ratios are compressed / original."""
 
   prune_ratio: Number  # removed part of the MACs if channels were removed, else the sparsity
   channels_ratio: Number

@@ -20,7 +20,7 @@ _known: set[tuple[str, int, int, bool]] = set()  # Found well by this process, o
 
 
 def require_sound(paths: Iterable[str | os.PathLike], *, every_kernel: bool = False) -> None:
-  """Runs .tflite files in a separate process, each once, but for those that have run.
+  """Runs .tflite files in a separate process, each once, except for those that have run.
 
   Args:
     paths: files; those that are not there pass.

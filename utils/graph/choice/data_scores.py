@@ -75,7 +75,7 @@ def activation_scores(
   Args:
     graph: the channel graph.
     kind: 'nonzero_share', 'entropy' or 'derivative'.
-    batches: images [batch, ...], or pairs (images, labels) for 'derivative'; gone over twice for
+    batches: images [batch, ...], or pairs (images, labels) for 'derivative'; read twice for
       'entropy', first for each channel's least and largest value.
     loss: for 'derivative', a function (labels, outputs) -> mean loss.
     bins: for 'entropy', how many lie between these two values.
@@ -96,7 +96,7 @@ def activation_scores(
     raise UserError("Kind 'derivative' needs a loss(labels, outputs), got none.")
   if kind == 'entropy' and iter(batches) is batches:
     raise UserError(
-      "Kind 'entropy' goes over the batches twice, got an iterator, which ends after once: give a "
+      "Kind 'entropy' reads the batches twice, got an iterator, which ends after once: give a "
       'list or a tf.data.Dataset.'
     )
   probe = Probe(graph, side, layers, additions=additions)

@@ -31,7 +31,7 @@ def correct_norms(plan: Plan, small: keras.Model, batches: Iterable[Any]) -> lis
   Args:
     plan: the plan, of a graph with norms='cut'.
     small: the model that it gave; its gamma and beta are set.
-    batches: inputs, gone over once for each layer: a list of arrays, for instance.
+    batches: inputs, read once for each layer: a list of arrays, for instance.
 
   Returns:
     Names of the corrected layers.
@@ -40,7 +40,7 @@ def correct_norms(plan: Plan, small: keras.Model, batches: Iterable[Any]) -> lis
     UserError: if `batches` is empty or ends after one pass.
   """
   if iter(batches) is batches:
-    raise UserError('correct_norms goes over the batches several times: give a list or a Dataset.')
+    raise UserError('correct_norms reads the batches several times: give a list or a Dataset.')
   done, left = [], {layer.name: layer for layer in small.layers}
   traces = plan.graph.traced.first_traces()
   for name in cut_norms(plan):

@@ -90,7 +90,7 @@ class Muon(keras.optimizers.SGD):
     variable.assign_sub(rate * size * step)
 
   def get_config(self) -> dict:
-    """Constructor arguments but for the masks, which belong to the run."""
+    """Constructor arguments except for the masks, which belong to the run."""
     config = super().get_config()
     names = ('learning_rate', 'momentum', 'name')
     return {**{name: config[name] for name in names}, 'kernel_factor': self.kernel_factor}

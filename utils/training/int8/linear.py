@@ -115,7 +115,7 @@ class Linear:
     """The result.
 
     Args:
-      operands: what goes into the step, but for the kernel, which is not read.
+      operands: what goes into the step, except for the kernel, which is not read.
       kernel: [rows, width], rounded.
       offset: [width], or None.
       shape: of the kernel as the step has it.

@@ -36,7 +36,7 @@ def add_graph(
   Args:
     builder: of the program.
     graph: a FuncGraph.
-    inputs: numbers of its inputs, but for what it captures of its surroundings.
+    inputs: numbers of its inputs, except for what it captures of its surroundings.
     layer: whose call it is.
     unit: name of the one operator that TensorFlow Lite makes of it, if it does.
 

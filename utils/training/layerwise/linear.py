@@ -62,7 +62,7 @@ def kernel_matrix(layer: keras.layers.Layer) -> np.ndarray:
 def by_last_rows(layer: keras.layers.Layer, by_channel: np.ndarray) -> np.ndarray:
   """Values of a layer's input channels, [inputs], for the last axis of rows of its kernel.
 
-  They are the same, but for separable convolutions, where each channel has as many rows as the
+  They are the same, except for separable convolutions, where each channel has as many rows as the
   depthwise kernel makes of it.
   """
   if not is_separable(layer):

@@ -203,7 +203,7 @@ class Classification(Task):
     return without_endings(flat, [SOFTMAX]) if ending_of(flat) == SOFTMAX else flat
 
   def trained_outputs(self, outputs: np.ndarray) -> np.ndarray:
-    """The logits but for a constant for each sample: logarithms, where files give probabilities."""
+    """The logits except for a constant for each sample: logarithms, where files give probabilities."""
     return np.log(np.maximum(outputs, _TINY)) if self._probabilities else outputs
 
   def agreement(self, reference: np.ndarray, outputs: np.ndarray) -> float | None:

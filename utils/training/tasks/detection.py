@@ -226,12 +226,12 @@ class Detection(Task):
     return float(np.mean((classes[0] == classes[1])[seen])) if seen.any() else None
 
   def guess_note(self, evaluation: Evaluation) -> str | None:
-    """Whether next to nothing is found."""
+    """Whether almost nothing is found."""
     value = evaluation.score.value
     if value > _LEAST_SCORE:
       return None
     return (
-      f'The baseline finds next to nothing: its mAP is {100 * value:.2f} %; are the weights trained, '
+      f'The baseline finds almost nothing: its mAP is {100 * value:.2f} %; are the weights trained, '
       'the classes in the order of the training, and the pixels normalised as then (--preprocess)?'
     )
 

@@ -42,7 +42,7 @@ class Score:
 
   @property
   def goodness(self) -> float:
-    """The value, turned round where lower is better: greater is better in any case."""
+    """The value, negated where lower is better: greater is better in any case."""
     return self.value if self.higher_is_better else -self.value
 
   def as_json(self) -> dict[str, Any]:
