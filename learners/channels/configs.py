@@ -57,19 +57,19 @@ class ChannelConfig(Config):
   )
   norms: str = option(
     'keep',
-    'Channels that a LayerNormalization or the like runs over: keep all, or cut, which changes the '
-    'statistics over those that are left, and so the outputs; scale and offset are fitted to make up.',
+    'Channels that a LayerNormalization or the like runs over: keep all, or cut. A cut changes the '
+    'statistics, and so the outputs; scale and offset are fitted to reduce this.',
     choices=NORMS,
   )
   heads: str = option(
     'width',
-    'What goes inside an attention: width (the same channels of every head) or whole (heads).',
+    'What is removed inside an attention: width (the same channels of every head) or whole (heads).',
     choices=HEADS,
   )
   even_splits: bool = option(
     True,
-    'Keep the parts of a split equally wide where they were, so that the runtime has its fast '
-    'operator: up to an eighth of the channels of a layer may go beyond those that were to go.',
+    'Keep the parts of a split equally wide where they were, so that the runtime can use its fast '
+    'operator; for this up to an eighth of the channels of a layer may be removed in addition.',
   )
 
   @property
@@ -195,7 +195,7 @@ class RefitConfig(Config):
     'images would take more than 1 GiB.',
     low=1,
   )
-  batch_size: int = option(64, 'Images of one of these batches.', low=1)
+  batch_size: int = option(64, 'Images in each of the nb_batches batches.', low=1)
   ridge: float = option(
     1e-4, 'Penalty of least squares, relative to the mean energy of an input.', low=0.0, high=1.0
   )

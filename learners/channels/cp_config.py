@@ -62,7 +62,9 @@ class CpConfig(WidthConfig, RefitConfig):
     used_with={'select': 'lasso'},
   )
   finetune: bool = option(False, 'Fine-tune after every group of layers.')
-  list_group: int = option(1000, 'Layers of a group.', low=1, used_with={'finetune': True})
+  list_group: int = option(
+    1000, 'Number of layers in a group, for cp_finetune.', low=1, used_with={'finetune': True}
+  )
   nb_iters_ft_ratio: float = option(
     0.2,
     'Steps after one group, as a fraction of those of the final fine-tuning.',

@@ -162,7 +162,7 @@ class FpConfig(ChannelConfig, AmcConfig):
     'fewer where a feature map of all their images would take more than 1 GiB.',
     low=1,
   )
-  batch_size: int = option(64, 'Images of one of these batches.', low=1)
+  batch_size: int = option(64, 'Images in each of the nb_batches batches.', low=1)
   nb_smpls_reward: int = option(
     1000, 'Images that sensitivity and candidates of abc are judged on.', low=1
   )

@@ -92,7 +92,7 @@ class GpConfig(BudgetConfig):
     'would take more than 1 GiB.',
     low=1,
   )
-  batch_size: int = option(64, 'Images of one of these batches.', low=1)
+  batch_size: int = option(64, 'Images in each of the nb_batches batches.', low=1)
 
   def __post_init__(self) -> None:
     super().__post_init__()

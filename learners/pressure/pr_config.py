@@ -87,7 +87,7 @@ class PrConfig(BudgetConfig):
   nb_batches: int | None = option(
     None, 'Batches of training images that auto measures on; default: 10.', low=1
   )
-  batch_size: int = option(64, 'Images of one of these batches.', low=1)
+  batch_size: int = option(64, 'Images in each of the nb_batches batches.', low=1)
 
   @property
   def begins_anew(self) -> bool:

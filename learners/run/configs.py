@@ -38,8 +38,8 @@ class RunConfig(Config):
   )
   restart: str = option(
     'none',
-    'Where the folder holds a compression with other flags: compression starts it again from the same '
-    'baseline, and keeps the old one beside it.',
+    'What to do if the folder holds a compression with other flags: none (refuse), or compression '
+    '(start it again from the same baseline, and keep the old one beside it).',
     choices=('none', 'compression'),
     affects_result=False,
   )
@@ -61,7 +61,9 @@ class RunConfig(Config):
     'With enbl_bf16, on any processor, however slow; --enbl_bf16 force sets both.',
     used_with={'enbl_bf16': True},
   )
-  summ_step: int = option(100, 'Steps between two summaries.', low=1, affects_result=False)
+  summ_step: int = option(
+    100, 'Steps between two summaries of metrics.', low=1, affects_result=False
+  )
   save_step: int = option(500, 'Steps between two checkpoints.', low=1, affects_result=False)
   export_int8: bool = option(
     False, 'Also export a full-integer .tflite and measure it.', affects_result=False
@@ -81,8 +83,8 @@ class RunConfig(Config):
   )
   max_drop: float = option(
     0.005,
-    "What repairing the full-integer file may leave of a drop of the score from the float file's: of "
-    'a score in percent a fraction of 1, of another one a fraction of its value.',
+    "Drop of the score from the float file's at which the full-integer file needs no further repair: "
+    'for scores in percent 0.01 is one point, for others it is a fraction of the value.',
     low=0.0,
     used_with={'wants_int8': True},
     affects_result=False,
@@ -92,8 +94,8 @@ class RunConfig(Config):
   )
   bench_frames: int = option(
     200,
-    'Frames timed per file and number of threads: fewer where the median is known within 3 % before, '
-    'more, for up to 20 ms a frame, where it is not.',
+    'Frames timed per file and number of threads; fewer if the median is known within 3 % before, more '
+    '(for up to 20 ms a frame) if it is not.',
     low=1,
     affects_result=False,
   )
@@ -110,8 +112,8 @@ class RunConfig(Config):
   )
   bench_streams: int | None = option(
     None,
-    'Measure throughput, too: frames per second of so many interpreters of one thread each that work '
-    'at the same time.',
+    'Also measure throughput: frames per second of this many interpreters with one thread each, which '
+    'work at the same time.',
     low=1,
     affects_result=False,
   )
@@ -249,8 +251,8 @@ class TrainConfig(Config):
   )
   warm_up_ratio: float = option(
     0.05,
-    "Fraction of a training's steps over which the learning rate rises, where a batch greater than the "
-    "recipe's (of all processes together) has raised it.",
+    "Fraction of a training's steps over which the learning rate rises, if the batch of all processes "
+    "together is larger than the recipe's.",
     low=0.0,
     high=1.0,
   )
@@ -266,7 +268,7 @@ class TrainConfig(Config):
   )
   grad_compression: str = option(
     'none',
-    'How gradients travel between processes: as they are, as fp16, or as bf16.',
+    'Data type of gradients between processes: none (as they are), fp16, or bf16.',
     choices=('none', 'fp16', 'bf16'),
   )
 
@@ -296,10 +298,12 @@ class QuantConfig(Config):
   enbl_qat: bool = option(
     False, 'Train a twin that computes in simulated 8 bits, which gives the full-integer .tflite.'
   )
-  nb_epochs_qat: float = option(1.0, 'Epochs of it.', low=0.0, used_with={'enbl_qat': True})
+  nb_epochs_qat: float = option(
+    1.0, 'Epochs of this training in 8 bits.', low=0.0, used_with={'enbl_qat': True}
+  )
   lrn_rate_qat: float | None = option(
     None,
-    'Its peak learning rate; default: a hundredth of lrn_rate_init.',
+    'Peak learning rate of this training in 8 bits; default: a hundredth of lrn_rate_init.',
     low=0.0,
     used_with={'enbl_qat': True},
   )

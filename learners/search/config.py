@@ -49,8 +49,8 @@ class JsConfig(ChannelConfig):
   )
   minimise: str = option(
     'bytes',
-    'What is to be small: bytes of the file, its latency, macs, or ram (the most that feature maps '
-    'take at once).',
+    'What is minimised: bytes of the file, its latency, macs, or ram (the most that feature maps take '
+    'at once).',
     choices=COSTS,
     used_with={'limited': False},
   )
@@ -68,7 +68,7 @@ class JsConfig(ChannelConfig):
   )
   take: str = option(
     'channels,blocks,zeros,bits',
-    'What may go, separated by commas; zeros and bits count in packed files.',
+    'What may be removed, separated by commas; zeros and bits only in packed files.',
   )
   file: str = option(
     'auto',
@@ -86,8 +86,8 @@ class JsConfig(ChannelConfig):
   )
   judge: str = option(
     'held-out',
-    'What judges tries: held-out samples of training (--nb_smpls_val), or half: every second '
-    'evaluation sample, the others being the evaluation set. A trained network knows the former.',
+    'What judges tries: held-out samples of training (--nb_smpls_val), which a trained network may '
+    'have seen, or half: every second evaluation sample, the others being the evaluation set.',
     choices=('held-out', 'half'),
   )
   nb_smpls_judge: int = option(10_000, 'Held-out samples that tries are judged on.', low=10)
@@ -96,7 +96,7 @@ class JsConfig(ChannelConfig):
   )
   weight_bits: int = option(
     4,
-    'Bits of a weight in a packed file before some layers lose more.',
+    'Bits of a weight in a packed file at the start; the search may give some layers fewer.',
     low=2,
     high=8,
     used_with={'file': 'packed'},

@@ -24,7 +24,8 @@ class AmcConfig(Config):
   )
   amc_nb_random: int | None = option(
     None,
-    'Of these, the first, in which actions are drawn; default: an eighth of them, at most 100.',
+    'Number of first episodes, whose actions are drawn at random; default: an eighth of all, at most '
+    '100.',
     low=0,
     used_with=_AMC,
   )

@@ -51,7 +51,7 @@ class BlockConfig(WidthConfig):
   )
   cache_mb: int = option(
     1024,
-    'Size of these feature maps, in memory and on disk, in megabytes; fewer images are sampled if need '
+    'Size of kept feature maps, in memory and on disk, in megabytes; fewer images are sampled if need '
     'be.',
     low=1,
   )

@@ -20,7 +20,9 @@ class DcpConfig(BlockConfig):
 
   prefix = 'dcp_'
 
-  save_path: str = option('./models_dcp/model.ckpt', 'Checkpoints.', affects_result=False)
+  save_path: str = option(
+    './models_dcp/model.ckpt', 'Checkpoints of the pruned model.', affects_result=False
+  )
   save_path_eval: str = option(
     './models_dcp_eval/model', 'Exported slim model, without ending.', affects_result=False
   )
@@ -66,8 +68,8 @@ class DcpConfig(BlockConfig):
   )
   epsilon: float | None = option(
     None,
-    'Each layer decides by itself how many channels come: as many as it takes until another one '
-    'changes its loss by no more than this fraction of the loss without any; replaces ratios.',
+    'Each layer takes channels until another one changes its loss by no more than this fraction of '
+    'the loss without any channel; replaces ratios.',
     low=0.0,
     used_with={'greedy': 'add'},
   )

@@ -17,8 +17,8 @@ def jobs_option(search: str, used_with: Mapping[str, Any]) -> Any:
   """
   return option(
     1,
-    f'Candidates of {search} that are judged at the same time, each on its own network: those that are '
-    'drawn without looking at others. The results are the same.',
+    f'Candidates of {search} that are judged at the same time, each on its own network, as far as they '
+    'do not depend on each other; the results are the same.',
     low=1,
     used_with=used_with,
     affects_result=False,
