@@ -73,10 +73,10 @@ def value_of(score: Mapping | None) -> float | None:
 def noise_of_difference(before: Mapping, after: Mapping) -> float | None:
   """Standard error of the difference of two scores, None if that of one is unknown.
 
-  Where it is known which samples each has right, the n samples are paired: with b that only the first
-  has right and c that only the second has, the standard error is sqrt(b + c - (b - c)^2 / n) / n, with
-  half a sample added to b, c and both other cells (Agresti & Min, Statistics in Medicine 24, 2005).
-  Else the scores count as independent, and the verdict errs on the side of 'within the noise'.
+  Where it is known which samples each has right, the n samples are paired: only the first has b of them
+  right, only the second c. The standard error is sqrt(b + c - (b - c)^2 / n) / n, with half a sample
+  added to b, c and both other cells (Agresti & Min, Statistics in Medicine 24, 2005). Else the scores
+  count as independent, and the verdict errs on the side of 'within the noise'.
   """
   apart = disagreements(before.get('hits'), after.get('hits'))
   if apart is not None:
