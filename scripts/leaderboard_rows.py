@@ -76,7 +76,7 @@ def rows_of(
         raise UserError(f'{name} needs the MACs of the network: give --whole.')
       return '--js_max_macs', str(int(value * whole))
     # A learner by itself measures its layers; a method allocates as published.
-    auto = (f'--{prefix}prune_option', 'auto') if method is None and _has_auto(learner) else ()
+    auto = (f'--{prefix}prune_option', 'auto') if method is None else ()
     return *auto, f'--{prefix}preserve_ratio', f'{value:g}'
 
   return [Row(name, f'{kind}{value:g}', flags(value)) for value in budgets[kind]]
@@ -94,10 +94,6 @@ def _kind(learner: str, config: object) -> str:
   if getattr(config, 'prune_ratio', 0):
     return 'zeros'
   return 'bits' if hasattr(config, 'weight_bits') else OWN
-
-
-def _has_auto(learner: type) -> bool:
-  return learner.name in ('chn-pruned', 'dis-chn-pruned', 'filter-pruned')
 
 
 def _numbers(text: str) -> list[float]:
