@@ -101,8 +101,8 @@ def mcnemar(mine: Mapping[int, Hits | None], others: Mapping[int, Hits | None]) 
   return float(stats.binomtest(only_mine, together).pvalue) if together else 1.0
 
 
-def page(runs: Sequence[Run]) -> str:
-  """The Markdown of the page: a table for each network and budget, the best score first."""
+def page(runs: Sequence[Run], note: str = '') -> str:
+  """The Markdown of the page: a note, and a table for each network and budget, the best score first."""
   parts = [
     '# Leaderboard',
     '',
@@ -110,7 +110,8 @@ def page(runs: Sequence[Run]) -> str:
     '`docs/results/leaderboard/`. Scores are means over seeds, with their standard deviation; the last',
     f'column is the difference from `{CONTROL}` at the same budget over the same seeds, with p values:',
     "over samples by McNemar's exact test (do these networks differ?), over seeds by a t-test (do the",
-    'the methods?). Images scored were run forward to choose.',
+    'methods?). Images scored were run forward to choose.',
+    *(['', note.strip()] if note else []),
   ]
   tables: dict[tuple[str, str], list[Run]] = {}
   for run in runs:

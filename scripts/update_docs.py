@@ -174,9 +174,11 @@ def pages() -> dict[Path, str]:
   sys.path.append(str(ROOT / 'scripts'))  # It may have been loaded by its path.
   import leaderboard_page
 
-  board = leaderboard_page.read(RESULTS / 'leaderboard')
+  folder = RESULTS / 'leaderboard'
+  board, note = leaderboard_page.read(folder), folder / 'note.md'
+  said = note.read_text(encoding='utf-8') if note.is_file() else ''
   return {
-    **({ROOT / 'docs' / 'leaderboard.md': leaderboard_page.page(board)} if board else {}),
+    **({ROOT / 'docs' / 'leaderboard.md': leaderboard_page.page(board, said)} if board else {}),
     ROOT / 'docs' / 'flags.md': flags_page(),
     ROOT / 'docs' / 'methods.md': methods_page(),
     ROOT / 'docs' / 'results.md': results_page(),
