@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import io
 import os
 import subprocess
 import sys
@@ -56,7 +57,8 @@ def check_archived(path: str | os.PathLike, name: str | os.PathLike | None = Non
     for entry in archive.namelist():
       if not entry.endswith('.h5'):
         continue
-      with archive.open(entry) as content, h5py.File(content) as file:
+      # From memory: to go back in an entry of an archive, Python reads it again from its start.
+      with h5py.File(io.BytesIO(archive.read(entry))) as file:
         try:
           hdf5_walk.require_all_own(file)
         except ValueError as error:
