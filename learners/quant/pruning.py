@@ -45,7 +45,7 @@ def allocate(
 
 
 def quality(weights: np.ndarray, kept: int) -> float:
-  """The threshold that leaves so many weights, in standard deviations of the weights."""
+  """The threshold that leaves so many weights (of any shape), in standard deviations of the weights."""
   sizes = np.sort(np.abs(weights), axis=None)
   gone = sizes.size - kept
   threshold = float(sizes[gone - 1]) if gone else 0.0

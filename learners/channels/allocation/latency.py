@@ -109,7 +109,7 @@ def fraction_of_time(
     config: has `target_latency`, `prefix` and `even_splits`.
     graph: the channel graph.
     units: what may be cut.
-    masks: bool arrays of all units, of a network of which a fraction stays.
+    masks: gives the masks of all units, bool [unit.size], of a network of which a fraction stays.
     original: the original's .tflite file.
     least: the lowest fraction that can be built.
     nb_threads: of the timing.

@@ -141,6 +141,12 @@ def within_memory(
 ) -> dict[str, int]:
   """Numbers of channels of the least sum of losses whose planned arena is within the budget.
 
+  Args:
+    form: bytes that are held, by what is gone.
+    choices: the table.
+    budget: bytes.
+    losses: by unit name, [size + 1], after so many channels have gone.
+
   Raises:
     ValueError: not even the lowest levels meet the budget.
   """

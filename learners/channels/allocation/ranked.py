@@ -37,7 +37,7 @@ class Ranked:
   stays: Mapping[str, np.ndarray]
 
   def masks(self, counts: Mapping[str, int]) -> list[np.ndarray]:
-    """The channels that stay when units keep so many, in the order of the units."""
+    """The channels that stay when units keep so many, bool [unit.size], in the order of the units."""
     return [best(self.keys[unit.name], counts[unit.name]) for unit in self.units]
 
 

@@ -25,7 +25,7 @@ def by_price(
   Args:
     choices: the table.
     budget: cost that may stay.
-    prices: what `Choices.prices` gives.
+    prices: what `Choices.prices` gives, [steps] by unit name.
     factors: of prices, by unit name; default: one.
 
   Returns:
@@ -89,6 +89,11 @@ def lowest(choices: Choices, number: int, keys: Mapping[str, np.ndarray]) -> dic
   """Numbers of channels when the `number` channels of the lowest keys in the network go.
 
   Fewer go where units are at their lowest levels, or levels are more than one channel apart.
+
+  Args:
+    choices: the table.
+    number: of channels that go.
+    keys: [unit.size] by unit name; the lowest go first.
   """
   places, gone = np.zeros(len(choices.units), int), 0
   for unit in _by_keys(choices, keys):
@@ -122,7 +127,10 @@ def by_losses(choices: Choices, budget: float, losses: Mapping[str, np.ndarray])
 
 
 def within_loss(choices: Choices, limit: float, losses: Mapping[str, np.ndarray]) -> dict[str, int]:
-  """The least numbers of channels at which every unit alone loses at most `limit`."""
+  """The least numbers of channels at which every unit alone loses at most `limit`.
+
+  `losses`: by unit name, [size + 1], after so many channels have gone.
+  """
   return {
     unit.name: min(n for n in kept if n == kept[0] or losses[unit.name][unit.size - n] <= limit)
     for unit, kept in zip(choices.units, choices.levels, strict=True)

@@ -43,7 +43,7 @@ def _steps(graph: ChannelGraph, units: Sequence[Unit]) -> tuple[Plan, list[Plan]
 
 
 def plan_of(graph: ChannelGraph, units: Sequence[Unit], masks: Sequence[np.ndarray]) -> Plan:
-  """The slicing that some masks over the units' channels stand for."""
+  """The slicing that masks over the units' channels stand for: bool [unit.size] each, True stays."""
   alive = np.ones(len(graph.traced.why), bool)
   rows = {}
   for unit, mask in zip(units, masks, strict=True):
@@ -60,7 +60,12 @@ def keep_of(units: Sequence[Unit], kept: Mapping[str, Sequence[int]]) -> dict:
 
 
 def dropped_inputs(units: Sequence[Unit], kept: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-  """Which input channels of each layer are dropped, from masks over the units' channels."""
+  """Which input channels of each layer are dropped, bool [input channels] by layer name.
+
+  Args:
+    units: what may be dropped.
+    kept: bool array [unit.size] by unit name, True for channels that stay; other units are whole.
+  """
   dropped: dict[str, np.ndarray] = {}
   for unit in units:
     if unit.name not in kept:
@@ -107,7 +112,7 @@ def mask_attentions(
 
 
 def unit_masks(units: Sequence[Unit], kept: Mapping[str, list[int]]) -> dict[str, np.ndarray]:
-  """Bool arrays over the units' channels, from lists of the kept ones."""
+  """Bool arrays [unit.size] by unit name, True for channels that stay, from lists of the kept ones."""
   return {
     unit.name: np.isin(np.arange(unit.size), kept[unit.name]) for unit in units if unit.name in kept
   }
@@ -162,5 +167,8 @@ class RowMasks(Masks):
 def first_channels(
   units: Sequence[Unit],
 ) -> Callable[[Mapping[str, int]], list[np.ndarray]]:
-  """Masks from counts: the first stay, where which ones do does not matter, as for time and memory."""
+  """Makes masks, bool [unit.size], from counts by unit name: the first channels stay.
+
+  For time and memory, where it does not matter which channels stay.
+  """
   return lambda counts: [np.arange(unit.size) < counts[unit.name] for unit in units]

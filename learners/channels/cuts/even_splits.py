@@ -77,7 +77,7 @@ def evened(
 def uneven(
   graph: ChannelGraph, units: Sequence[Unit], masks: Mapping[str, np.ndarray]
 ) -> list[list[np.ndarray]]:
-  """Those of `equal_splits` whose parts a choice makes unequally wide; see `evened`."""
+  """Those of `equal_splits` whose parts a choice makes unequally wide; `masks` are as of `evened`."""
   splits = equal_splits(graph)
   if not splits:
     return []
@@ -109,7 +109,7 @@ def evened_choice(
 def joined(
   units: Sequence[Unit], kept: Mapping[str, Sequence[int]], chosen: Mapping[str, np.ndarray]
 ) -> dict[str, np.ndarray]:
-  """Masks of all units, of what was chosen before and now; the others are whole."""
+  """Masks, bool [unit.size], of all units: chosen before (lists) and now (masks); others are whole."""
   whole = {unit.name: np.ones(unit.size, bool) for unit in units}
   return whole | unit_masks(units, kept) | dict(chosen)
 

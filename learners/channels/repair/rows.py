@@ -62,7 +62,19 @@ def assign(
   rows: np.ndarray,
   method: Method,
 ) -> dict[str, Any]:
-  """Puts the masked or refit weights into the pruned network; returns the errors."""
+  """Puts the masked or refit weights into the pruned network.
+
+  Args:
+    features: of both networks.
+    target: the layer, and what its outputs should be.
+    moments: of its inputs and outputs.
+    weights: its kernel as a matrix, [rows, outputs].
+    rows: which rows stay, bool [rows].
+    method: how they are refit.
+
+  Returns:
+    The layer's name and its errors before and after, as fractions of the outputs' variance.
+  """
   name = target.call.name
   layer = features.pruned.layers()[name]
   squares = features.scale(target) ** 2

@@ -29,10 +29,10 @@ class Projection(Protocol):
     """Fits grid or codebook to a kernel; both arrays have its shape, `mask` is true for what stays."""
 
   def project(self) -> tf.Tensor:
-    """The rounded kernel as it follows from the variables; runs in graph mode."""
+    """The rounded kernel, of its shape, as it follows from the variables; runs in graph mode."""
 
   def move(self, change: tf.Tensor) -> None:
-    """Takes in the change that an optimizer made to the rounded kernel; runs in graph mode."""
+    """Applies the change, of the kernel's shape, that an optimizer made to it; runs in graph mode."""
 
   def variables(self) -> Mapping[str, tf.Variable]:
     """What a checkpoint must hold, by name."""
