@@ -104,6 +104,13 @@ def test_networks_whose_files_have_one_name_are_no_seeds(tmp_path):
   }
 
 
+def test_names_have_the_flags_that_differ_and_are_set(tmp_path):
+  run(tmp_path / 'a', 'uniform-quant', 0, 0.88, 40e6, flags={'bits': 8, 'mean': 4.0, 'tune': True})
+  run(tmp_path / 'b', 'uniform-quant', 0, 0.87, 40e6, flags={'bits': 4, 'mean': None, 'tune': True})
+  names = {entry.name for entry in entries(find_reports([tmp_path])) if not entry.original}
+  assert names == {'uniform-quant, bits=8, mean=4', 'uniform-quant, bits=4'}
+
+
 def test_runs_of_one_seed_are_no_seeds(tmp_path):
   for name in 'ab':
     run(tmp_path / name, 'weight-sparse', 0, 0.86, 40e6)

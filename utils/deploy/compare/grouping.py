@@ -139,7 +139,8 @@ def _own_flags(report: Mapping) -> dict[str, Any]:
 def _names(reports: Sequence[Mapping]) -> list[str]:
   """Learner names, with the flags in which runs of one learner on one network differ.
 
-  Flags that not all of these runs know, because some are of another version, are not named.
+  Flags that are not set are not named, nor those that not all of these runs know, because some are of
+  another version.
   """
   names = []
   for report in reports:
@@ -149,9 +150,11 @@ def _names(reports: Sequence[Mapping]) -> list[str]:
       if (_learner(other), _net(other)) == (_learner(report), _net(report))
     ]
     differing = [
-      f'{name}={value}'
+      f'{name}={value:g}' if isinstance(value, float) else f'{name}={value}'
       for name, value in _own_flags(report).items()
-      if all(name in other for other in alike) and any(other[name] != value for other in alike)
+      if value is not None
+      and all(name in other for other in alike)
+      and any(other[name] != value for other in alike)
     ]
     names.append(', '.join([_learner(report), *differing]))
   return names
