@@ -33,7 +33,12 @@ from secateurs.learners.channels.allocation.ratios import nb_kept
 from secateurs.learners.channels.allocation.selection_curves import selection_curves
 from secateurs.learners.channels.comparison import compare_selections
 from secateurs.learners.channels.cp_config import CpConfig
-from secateurs.learners.channels.cuts.cutting import dropped_inputs, mask_attentions, unit_masks
+from secateurs.learners.channels.cuts.cutting import (
+  dropped_inputs,
+  input_masks,
+  mask_attentions,
+  unit_masks,
+)
 from secateurs.learners.channels.cuts.units import Unit
 from secateurs.learners.channels.repair.even import prune_evenly
 from secateurs.learners.channels.repair.method import NB_BATCHES, Method
@@ -198,14 +203,14 @@ class ChannelPrunedLearner(WidthLearner):
     nb_steps = max(round(config.nb_iters_ft_ratio * rates.fine_tune_steps()), 0)
     if not nb_steps or name in self.state.groups_tuned:
       return
+    masks = unit_masks(units, self.state.kept)
     self.fit(
       name,
       self.objective(),
       rates.sgd(Cosine(rates.scaled(config.lrn_rate_ft), nb_steps)),
       nb_steps=nb_steps,
-      hooks=Hooks(constraints=[self.kernel_masks(units)]),
+      hooks=Hooks(constraints=[input_masks(self.model, units, masks)]),
     )
-    masks = unit_masks(units, self.state.kept)
     mask_attentions(self.model, self.graph(self.settings.in_float32(self.model)), units, masks)
     self.state.groups_tuned.append(name)
     self.save('prune', 0)

@@ -69,7 +69,7 @@ class ChannelConfig(Config):
   even_splits: bool = option(
     True,
     'Keep the parts of a split equally wide where they were, so that the runtime can use its fast '
-    'operator; for this up to an eighth of the channels of a layer may be removed in addition.',
+    'operator; for this up to an eighth of the channels of a layer may be removed in addition, or kept.',
   )
 
   @property
@@ -96,7 +96,10 @@ class WidthConfig(ChannelConfig, AmcConfig):
   A subclass has `prune_option`, `preserve_ratio` and `prune_list_file` with its own defaults.
   """
 
-  settled_by: ClassVar[Mapping[str, str]] = {'searches': '--{prefix}nb_rlouts above 1'}
+  settled_by: ClassVar[Mapping[str, str]] = {
+    'searches': '--{prefix}nb_rlouts above 1',
+    'scans': '--{prefix}prune_option auto, --{prefix}latency_table or --{prefix}target_ram',
+  }
 
   prune_option: str = option(
     'uniform',
@@ -126,7 +129,7 @@ class WidthConfig(ChannelConfig, AmcConfig):
     low=1,
     used_with={'prune_option': 'auto', 'searches': True},
   )
-  jobs: int = jobs_option('auto', {'prune_option': 'auto', 'searches': True})
+  jobs: int = jobs_option('Candidates of auto, and layers of scans,', {'scans': True})
   nb_smpls_reward: int = option(
     2000, 'Images that candidates are judged on.', low=1, used_with={'prune_option': ('auto', AMC)}
   )
@@ -153,6 +156,11 @@ class WidthConfig(ChannelConfig, AmcConfig):
     """Whether widths follow from what each layer loses, or from candidates that are judged."""
     tables = self.latency_table, self.target_ram
     return tables != (None, None) or ALLOCATIONS.find(self.prune_option).by_budget
+
+  @property
+  def scans(self) -> bool:
+    """Whether each layer is pruned alone, to measure what it loses."""
+    return self.measures and self.prune_option != AMC
 
   @property
   def step(self) -> int:

@@ -167,7 +167,7 @@ class FpConfig(ChannelConfig, AmcConfig):
     1000, 'Images that sensitivity and candidates of abc are judged on.', low=1
   )
   jobs: int = jobs_option(
-    'abc, and layers of the scans of sensitivity and auto,',
+    'Candidates of abc, and layers of the scans of sensitivity and auto,',
     {'prune_option': ('sensitivity', 'auto', 'abc')},
   )
   abc_nb_sources: int = option(10, 'Food sources of the bee colony.', low=1, used_with=_ABC)

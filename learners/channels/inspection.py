@@ -7,6 +7,7 @@ from typing import Any
 
 from secateurs.learners.channels.cuts.chosen_layers import chosen, makers, table
 from secateurs.learners.channels.cuts.filter_units import filter_units
+from secateurs.learners.channels.cuts.split_notes import before_note
 from secateurs.learners.run.console import say
 from secateurs.learners.run.learner import Learner
 from secateurs.utils.files import atomic_path
@@ -44,6 +45,9 @@ def inspect(learner: Learner) -> dict[str, Any]:
   say(count_table(counts, counts))
   say(f'\n{graph}')
   say(f'\nWhat {learner.name} may cut\n{table(graph, found)}')
+  splits = before_note(graph, found.units)
+  if splits is not None:
+    say(f'\n{splits}')
   result = {
     'net': settings.helper.net,
     'macs': counts.macs,
@@ -58,6 +62,7 @@ def inspect(learner: Learner) -> dict[str, Any]:
       for unit in found.units
     ],
     'stays_whole': found.left,
+    'splits': splits,
     'groups': [
       {
         'name': group.name,

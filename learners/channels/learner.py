@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import numpy as np
@@ -13,8 +13,10 @@ from secateurs.learners.channels.allocation.ram import note as ram_note
 from secateurs.learners.channels.configs import ChannelConfig
 from secateurs.learners.channels.cuts import reach, slimming
 from secateurs.learners.channels.cuts.chosen_layers import chosen, table
-from secateurs.learners.channels.cuts.cutting import dropped_inputs, keep_of, unit_masks
-from secateurs.learners.channels.cuts.units import Unit, Units, find_units
+from secateurs.learners.channels.cuts.cutting import keep_of
+from secateurs.learners.channels.cuts.even_splits import joined
+from secateurs.learners.channels.cuts.split_notes import after_note
+from secateurs.learners.channels.cuts.units import Units, find_units
 from secateurs.learners.channels.sampling import SamplingLearner
 from secateurs.learners.channels.state import ChannelState
 from secateurs.learners.run.compression import extended
@@ -27,8 +29,6 @@ from secateurs.learners.run.results.reporting import Findings
 from secateurs.utils.errors import UserError
 from secateurs.utils.graph import ChannelGraph
 from secateurs.utils.graph.slicing.planning import Keep
-from secateurs.utils.training.engine.masks import Masks
-from secateurs.utils.training.layerwise.linear import by_last_rows, kernel_of
 
 
 class ChannelLearner(SamplingLearner):
@@ -106,6 +106,8 @@ class ChannelLearner(SamplingLearner):
     notes = [state.reach] if state.reach else []
     if state.widths.ram is not None:
       notes.append(ram_note(state.widths.ram))
+    if state.uneven is not None:
+      notes.append(state.uneven)
     if state.left_whole:
       notes.append(f'Channels that stayed whole: {"; ".join(state.left_whole)}.')
     if state.cut_norms:
@@ -211,17 +213,6 @@ class ChannelLearner(SamplingLearner):
     chosen = self.planned(graph)
     self.state.kept = {name: np.flatnonzero(mask).tolist() for name, mask in chosen.items()}
 
-  def kernel_masks(self, units: Sequence[Unit]) -> Masks:
-    """Masks that keep the kernel rows of the model's dropped input channels at zero."""
-    dropped = dropped_inputs(units, unit_masks(units, self.state.kept))
-    layers = [layer for layer in self.model.layers if layer.name in dropped]
-    kernels = [kernel_of(layer) for layer in layers]
-    rows = [by_last_rows(layer, ~dropped[layer.name]) for layer in layers]
-    return Masks(
-      kernels,
-      [np.broadcast_to(r[:, None], k.shape).astype(np.float32) for r, k in zip(rows, kernels)],
-    )
-
   # Phases.
 
   def slice(self) -> None:
@@ -229,6 +220,9 @@ class ChannelLearner(SamplingLearner):
     state = self.state
     graph = self.graph(self.settings.in_float32(self.model))
     keep = self.keep(graph)
+    if self.config.even_splits:
+      units = self.units(graph).units
+      state.uneven = after_note(graph, units, joined(units, state.kept, {}))
     slim, state.slim_vs_masked, state.cut_norms = slimming.sliced(graph, keep, self.settings)
     state.channels_ratio = slimming.kept_fraction(graph, keep)
     state.channels = [dataclasses.asdict(cut) for cut in channel_cuts(graph, keep)]

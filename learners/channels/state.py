@@ -57,6 +57,7 @@ class ChannelState(LearnerState):
     cut_norms: names of the normalisations that lost channels which their statistics run over.
     pruned: report block of the slim network before its training.
     channels: what slicing kept, as plan.json has it.
+    uneven: which splits have parts of unequal width, in one sentence; None if none has.
     comparison: scores of other selections at the same numbers of channels, by title, if asked for.
   """
 
@@ -71,6 +72,7 @@ class ChannelState(LearnerState):
   cut_norms: list[str] = dataclasses.field(default_factory=list)
   pruned: dict[str, Any] | None = None
   channels: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+  uneven: str | None = None
   comparison: dict[str, dict[str, Any]] | None = None
 
   def note_layers(self, records: Sequence[dict[str, Any]]) -> None:

@@ -148,8 +148,11 @@ def _scan(
   refits = LayerRefits(original, units, readers, method)
   if widths.state.divergence is None:
     images, _ = judging_samples(site.helper, divergence.NB_IMAGES)
-    parts = unit_parts(working, units, refits)
-    widths.state.divergence = divergence.scan(working, parts, images, site.helper.task, say_curve)
+    networks = [working, *(site.original() for _ in range(site.jobs - 1))]
+    scanned, *further = [(network, unit_parts(network, units, refits)) for network in networks]
+    widths.state.divergence = divergence.scan(
+      *scanned, images, site.helper.task, say_curve, further=further
+    )
   return refits
 
 

@@ -15,6 +15,7 @@ from secateurs.learners.channels.targets import (
   refuse_two_targets,
   require_target,
 )
+from secateurs.learners.run.training.jobs import jobs_option
 from secateurs.utils.config import option
 
 
@@ -29,7 +30,6 @@ class BudgetConfig(ChannelConfig):
   normalize: ClassVar[str] = 'source'
   list_layout: ClassVar[str] = 'units'
   max_drop: ClassVar[float] = 0.0
-  jobs: ClassVar[int] = 1
 
   preserve_ratio: float | None = option(
     None, 'Fraction of all MACs that stays; replaces the ratio of channels.', low=0.0, high=1.0
@@ -43,6 +43,7 @@ class BudgetConfig(ChannelConfig):
   latency_table: str | None = latency_table_option()
   target_ram: float | None = target_ram_option()
   quadruple: bool = option(False, 'Round numbers of kept channels up to multiples of four.')
+  jobs: int = jobs_option('Layers of the scan of auto', {'prune_option': 'auto'})
   floor: float = option(
     0.1, 'Fraction of its channels that each layer keeps at least.', low=0.0, high=1.0
   )

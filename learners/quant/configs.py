@@ -86,7 +86,7 @@ class UqlConfig(Config):
     low=1,
     used_with=_SEARCH,
   )
-  jobs: int = jobs_option('the search, and kernels of the scan,', _BUDGET)
+  jobs: int = jobs_option('Candidates of the search, and kernels of the scan,', _BUDGET)
   nb_iters_ft: int = option(50, 'Steps of training in a trial.', low=0, used_with=_SEARCH)
   lrn_rate_ft: float = option(
     0.01,

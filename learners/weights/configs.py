@@ -139,7 +139,7 @@ class WsConfig(Config):
     used_with=_SEARCH,
   )
   jobs: int = jobs_option(
-    'optimal, and kernels of scans,', {'protocol': ('sensitivity', 'optimal')}
+    'Candidates of optimal, and kernels of scans,', {'protocol': ('sensitivity', 'optimal')}
   )
   nb_iters_rg: int = option(
     20, 'Steps of layer-wise regression in a trial.', low=0, used_with=_SEARCH

@@ -1,5 +1,7 @@
 """Small networks with residual additions, bottlenecks, depthwise layers and branches, and images."""
 
+import functools
+
 import numpy as np
 import tensorflow as tf
 import tf_keras as keras
@@ -115,6 +117,20 @@ NETS = {
 def images(nb_batches=2, seed=3, size=8):
   rng = np.random.default_rng(seed)
   return [rng.normal(size=(24, size, size, 3)).astype(np.float32) for _ in range(nb_batches)]
+
+
+def tied_net():
+  """Four branches of four channels, shuffled and split twice: all channels of a branch are tied."""
+  x = inputs = L.Input((32, 32, 3))
+  branch = functools.partial(L.Conv2D, 4, 3, padding='same', activation='relu')
+  x = L.Concatenate()([branch(strides=4, name=f'stem{number}')(x) for number in range(4)])
+  for unit in range(2):
+    x = tf.reshape(x, [-1, 8, 8, 4, 4])
+    x = tf.reshape(tf.transpose(x, [0, 1, 2, 4, 3]), [-1, 8, 8, 16])
+    first, *parts = tf.split(x, 4, axis=-1)
+    parts = [branch(name=f'unit{unit}_{number}')(part) for number, part in enumerate(parts)]
+    x = L.Concatenate()([first, *parts])
+  return keras.Model(inputs, L.Dense(10, name='logits')(L.GlobalAveragePooling2D()(x)))
 
 
 def split_net():

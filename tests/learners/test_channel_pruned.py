@@ -186,8 +186,8 @@ def test_candidates_that_are_judged_at_the_same_time_give_the_same_search(make, 
   for jobs in (1, 3):
     learner = learn(make, baseline, f'jobs{jobs}', jobs=jobs, **config)
     learner.run_phases(until='allocate')
-    trials = learner.files.save_path.with_name('search.jsonl').read_text()
-    found.append((trials, learner.state.widths.counts))
+    trials, widths = learner.files.save_path.with_name('search.jsonl'), learner.state.widths
+    found.append((trials.read_text(), widths.counts, widths.divergence))
   assert found[0] == found[1]
   assert len(found[0][0].splitlines()) == 6
 

@@ -126,15 +126,29 @@ def test_each_method_prunes_the_digits(name, run):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('option', ['abc', 'auto', *alike('sensitivity')])
-def test_what_two_networks_measure_is_what_one_does(option, make, baseline):
-  given = {'prune_option': option, 'preserve_ratio': 0.5} | SHORT
+@pytest.mark.parametrize(
+  'case',
+  [
+    ('filter-pruned', 'abc'),
+    ('reg-pruned', 'auto'),
+    *alike(
+      ('filter-pruned', 'sensitivity'),
+      ('filter-pruned', 'auto'),
+      ('gate-pruned', 'auto'),
+      ('prune-regrow', 'auto'),
+    ),
+  ],
+)
+def test_what_two_networks_measure_is_what_one_does(case, make, baseline):
+  name, option = case
+  given = {'prune_option': option, 'preserve_ratio': 0.5}
+  given |= SHORT if name == 'filter-pruned' else {}
   if option == 'abc':
     given |= {'repair': 'none', **QUICK}
   found = []
   for jobs in (1, 2):
     run = {'warm_start_path': baseline}
-    learner = make('filter-pruned', f'jobs{jobs}', run=run, jobs=jobs, **given)
+    learner = make(name, f'jobs{jobs}', run=run, jobs=jobs, **given)
     learner.run_phases(until='allocate')
     widths, file = learner.state.widths, learner.files.trials
     text = file.read_text() if option == 'abc' else ''

@@ -4,9 +4,10 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from networks import split_net
+from networks import split_net, tied_net
 
 from secateurs.learners.channels.cuts.even_splits import equal_splits
+from secateurs.learners.channels.inspection import inspect
 from secateurs.learners.channels.repair.method import Method
 from secateurs.learners.search.building import Repair, repaired, rough
 from secateurs.learners.search.reach import Reach
@@ -54,6 +55,17 @@ def test_parts_of_a_split_stay_equally_wide(name, even, make, helper):
   assert report['compressed']['macs'] < report['original']['macs']
   kinds = report['compressed']['operators']
   assert ('SPLIT_V' in kinds) != even
+
+
+def test_a_split_that_no_cut_leaves_equal_is_said_before_and_after(make, helper):
+  network = type(helper)('tied_net', tied_net, helper.dataset, helper.recipe)
+  learner = make(
+    'filter-pruned', training={'nb_epochs_ft': 0.0}, helper=network, **CONFIGS['filter-pruned']
+  )
+  assert 'stem0 keeps all 4 channels' in inspect(learner)['splits']
+  report = learner.train().report
+  assert 'SPLIT_V' in report['compressed']['operators']
+  assert 'TensorFlow Lite takes a slower operator for' in ' '.join(report['notes'])
 
 
 @pytest.mark.parametrize('even', [True, False])

@@ -30,7 +30,7 @@ class Site:
     seed: of the search.
     trials: the file of the search.
     save: writes a checkpoint in the middle of it.
-    jobs: candidates of a search that are judged at the same time.
+    jobs: candidates of a search, or units of a scan, that are judged at the same time.
   """
 
   helper: Helper

@@ -13,6 +13,7 @@ import tf_keras as keras
 
 from secateurs.learners.channels.blocks.discrimination import Block, BlockObjective, find_blocks
 from secateurs.learners.channels.configs import WidthConfig
+from secateurs.learners.channels.cuts.cutting import input_masks, unit_masks
 from secateurs.learners.channels.cuts.layer_samples import images_within
 from secateurs.learners.channels.cuts.units import Units
 from secateurs.learners.channels.width_learner import WidthLearner
@@ -142,13 +143,14 @@ class BlockLearner(WidthLearner):
       if self.session.starts_over(name):
         self._start_head(block, head)
     nb_iters = self.per_rank(config.nb_iters_block)
+    masks = input_masks(self.model, units, unit_masks(units, self.state.kept))
     self.fit(
       name,
       BlockObjective(flatten_model(self.model), block, head, self.objective()),
       keras.optimizers.Adam(Cosine(config.lrn_rate_adam, nb_iters), jit_compile=False),
       nb_steps=nb_iters,
       variables=variables,
-      hooks=Hooks(constraints=[self.kernel_masks(units)]),
+      hooks=Hooks(constraints=[masks]),
     )
 
   def _start_head(self, block: Block, head: keras.Model) -> None:

@@ -84,6 +84,17 @@ def zero_inputs(model: keras.Model, dropped: Mapping[str, np.ndarray]) -> None:
     kernel.assign(np.where(rows[:, None], 0, kernel.numpy()))
 
 
+def input_masks(model: keras.Model, units: Sequence[Unit], kept: Mapping[str, np.ndarray]) -> Masks:
+  """Masks that keep a model's kernel rows for dropped input channels at zero."""
+  layers, dropped = flatten_model(model).layers(), dropped_inputs(units, kept)
+  kernels = [kernel_of(layers[name]) for name in dropped]
+  rows = [by_last_rows(layers[name], ~gone) for name, gone in dropped.items()]
+  return Masks(
+    kernels,
+    [np.broadcast_to(r[:, None], k.shape).astype(np.float32) for r, k in zip(rows, kernels)],
+  )
+
+
 def mask_attentions(
   model: keras.Model,
   graph: ChannelGraph,

@@ -6,7 +6,8 @@ run, so that the network falls into more pieces and can get slower than it was.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
 from scipy.optimize import Bounds, LinearConstraint, milp
@@ -15,9 +16,12 @@ from secateurs.learners.channels.cuts.cutting import plan_of, unit_masks
 from secateurs.learners.channels.cuts.units import Unit
 from secateurs.utils.graph import ChannelGraph
 
-# Channels of a unit that may go beyond those that were to go: a fraction of all, and at least some.
+# Channels of a unit that may go, or stay, beyond those that were to: a fraction, and at least some.
 _FURTHER_SHARE, _FURTHER = 1 / 8, 3
 _SECONDS = 20.0
+_EXCESS = 3.0  # What a channel costs that was to go and stays; keeping one is worth at most 2.
+
+Masks = Mapping[str, np.ndarray]
 
 
 def equal_splits(graph: ChannelGraph) -> list[list[np.ndarray]]:
@@ -34,16 +38,14 @@ def equal_splits(graph: ChannelGraph) -> list[list[np.ndarray]]:
 
 
 def evened(
-  graph: ChannelGraph,
-  units: Sequence[Unit],
-  masks: Mapping[str, np.ndarray],
-  keys: Mapping[str, np.ndarray],
+  graph: ChannelGraph, units: Sequence[Unit], masks: Masks, keys: Masks
 ) -> dict[str, np.ndarray]:
   """A choice in which all parts of each split that was into equal parts are equally wide again.
 
   Of all choices with as many channels of each unit as were chosen, or up to an eighth of all (three
-  of a narrow unit) fewer, that which keeps most of what was chosen, and then the highest ranks: an
-  integer program. Where there is none, the choice stays as it is.
+  of a narrow unit) fewer, that which keeps most of what was chosen, and then the highest ranks. Where
+  there is none, as many more may stay of a unit that is cut: channels that shuffles tie go several at
+  a time. Where there is none of these either, the choice stays as it is (see `split_notes`).
 
   Args:
     graph: the channel graph.
@@ -54,29 +56,73 @@ def evened(
   """
   if not uneven(graph, units, masks):
     return dict(masks)
-  splits = equal_splits(graph)
-  free = [unit for unit in units if unit.name in keys and isinstance(unit.key, int)]
-  roots = [graph.groups[unit.key].roots for unit in free]
-  touched = np.zeros(len(graph.traced.why), bool)
-  for parts in splits:
-    touched[np.concatenate(parts)] = True
-  chosen = [i for i, own in enumerate(roots) if touched[own].any()]
-  free, roots = [free[i] for i in chosen], [roots[i] for i in chosen]
-  alive = plan_of(graph, units, [masks[unit.name] for unit in units]).alive
-  if not free:
-    return dict(masks)
-  place = np.full(len(alive), -1)
-  place[np.concatenate(roots)] = np.arange(sum(map(len, roots)))
-  found = _solved(splits, free, place, alive, masks, keys)
+
+  def more(unit: Unit) -> int:
+    gone = int((~masks[unit.name]).sum())
+    return min(further(unit), max(gone - 1, 0))
+
+  found = nearest_even(graph, units, masks, keys, fewer=further)
   if found is None:
-    return dict(masks)
+    found = nearest_even(graph, units, masks, keys, fewer=further, more=more)
+  return dict(masks) if found is None else found
+
+
+def further(unit: Unit) -> int:
+  """How many channels of a unit `evened` may drop, or keep, beyond what was chosen."""
+  return max(int(_FURTHER_SHARE * unit.size), _FURTHER)
+
+
+def nearest_even(
+  graph: ChannelGraph,
+  units: Sequence[Unit],
+  masks: Masks,
+  keys: Masks,
+  *,
+  fewer: Callable[[Unit], int],
+  more: Callable[[Unit], int] = lambda unit: 0,
+  worth: Mapping[str, float] = MappingProxyType({}),
+) -> dict[str, np.ndarray] | None:
+  """The choice nearest to one that makes the parts of all splits equally wide: an integer program.
+
+  Args:
+    graph: the channel graph.
+    units: see `evened`.
+    masks: see `evened`.
+    keys: see `evened`.
+    fewer: how many channels of a unit may go beyond those that were to.
+    more: how many may stay of those that were to go.
+    worth: what a channel of a unit counts against those of others, by unit name; default: 1.
+
+  Returns:
+    Bool array [unit.size] by the name of every unit; None if there is no such choice.
+  """
+  free = touched(graph, [unit for unit in units if unit.name in keys])
+  if not free:
+    return None
+  alive = plan_of(graph, units, [masks[unit.name] for unit in units]).alive
+  limits = [_limits(unit, int(masks[unit.name].sum()), fewer, more) for unit in free]
+  gains = [worth.get(unit.name, 1.0) * _gains(keys[unit.name], masks[unit.name]) for unit in free]
+  every = np.concatenate([keys[unit.name] for unit in free])
+  found = _solved(graph, free, alive, limits, np.concatenate(gains), every)
+  if found is None:
+    return None
   ends = np.cumsum([unit.size for unit in free])[:-1]
   return {**masks, **dict(zip((u.name for u in free), np.split(found, ends), strict=True))}
 
 
-def uneven(
-  graph: ChannelGraph, units: Sequence[Unit], masks: Mapping[str, np.ndarray]
-) -> list[list[np.ndarray]]:
+def touched(graph: ChannelGraph, units: Sequence[Unit]) -> list[Unit]:
+  """Those units of which channels lie in a split into equal parts."""
+  inside = np.zeros(len(graph.traced.why), bool)
+  for parts in equal_splits(graph):
+    inside[np.concatenate(parts)] = True
+  return [
+    unit
+    for unit in units
+    if isinstance(unit.key, int) and inside[graph.groups[unit.key].roots].any()
+  ]
+
+
+def uneven(graph: ChannelGraph, units: Sequence[Unit], masks: Masks) -> list[list[np.ndarray]]:
   """Those of `equal_splits` whose parts a choice makes unequally wide; `masks` are as of `evened`."""
   splits = equal_splits(graph)
   if not splits:
@@ -121,51 +167,64 @@ def even_masks(
   if not even:
     return list(masks)
   given = {unit.name: mask for unit, mask in zip(units, masks, strict=True)}
-  keys = {name: mask.astype(float) for name, mask in given.items()}
-  for unit in units:
-    if isinstance(unit.key, int):
-      keys[unit.name][~graph.groups[unit.key].free] = np.inf
-  found = evened(graph, units, given, keys)
+  found = evened(graph, units, given, plain_keys(graph, units, given))
   return [found[unit.name] for unit in units]
 
 
+def plain_keys(graph: ChannelGraph, units: Sequence[Unit], masks: Masks) -> dict[str, np.ndarray]:
+  """Keys for `evened` where it does not matter which channels stay, but protected ones must."""
+  keys = {unit.name: masks[unit.name].astype(float) for unit in units}
+  for unit in units:
+    if isinstance(unit.key, int):
+      keys[unit.name][~graph.groups[unit.key].free] = np.inf
+  return keys
+
+
+def _limits(
+  unit: Unit, stays: int, fewer: Callable[[Unit], int], more: Callable[[Unit], int]
+) -> tuple[int, int, int]:
+  """Of a unit's channels the least that stay, those that were to stay, and the most."""
+  least = min(unit.rule.count(unit.size, max(stays - fewer(unit), 1)), stays)
+  most = max(unit.rule.count(unit.size, min(stays + more(unit), unit.size)), stays)
+  return least, stays, most
+
+
 def _solved(
-  splits: Sequence[Sequence[np.ndarray]],
+  graph: ChannelGraph,
   free: Sequence[Unit],
-  place: np.ndarray,
   alive: np.ndarray,
-  masks: Mapping[str, np.ndarray],
-  keys: Mapping[str, np.ndarray],
+  limits: Sequence[tuple[int, int, int]],
+  gains: np.ndarray,
+  keys: np.ndarray,
 ) -> np.ndarray | None:
-  """Bool array over the free units' channels, one after the other; None if there is no choice."""
-  size = sum(unit.size for unit in free)
-  rows, low, high = [], [], []
-  first = 0
-  for unit in free:
-    row = np.zeros(size)
-    row[first : first + unit.size] = 1
-    stays = int(masks[unit.name].sum())
-    rows.append(row)
-    least = max(stays - max(int(_FURTHER_SHARE * unit.size), _FURTHER), 1)
-    low.append(min(unit.rule.count(unit.size, least), stays))
-    high.append(stays)
-    first += unit.size
-  for parts in splits:
-    counted = [_row(part, place, alive, size) for part in parts]
-    for row, fixed in counted[1:]:
-      rows.append(counted[0][0] - row)
-      low.append(fixed - counted[0][1])
-      high.append(low[-1])
-  gains = np.concatenate([_gains(keys[unit.name], masks[unit.name]) for unit in free])
-  every = np.concatenate([keys[unit.name] for unit in free])
+  """Bool array over the free units' channels, one after the other; None if there is no choice.
+
+  The program has a column for each channel, and one for each unit: how many more stay than were to.
+  """
+  roots = np.concatenate([graph.groups[unit.key].roots for unit in free])
+  size = len(roots)
+  place = np.full(len(alive), -1)
+  place[roots] = np.arange(size)
+  owners = np.repeat(np.arange(len(free)), [unit.size for unit in free])
+  mine = (owners == np.arange(len(free))[:, None]).astype(float)
+  least, stays, most = np.array(limits).T
+  rows, low, high = [np.hstack([mine, -np.eye(len(free))])], [*least], [*stays]
+  for parts in equal_splits(graph):
+    (first, there), *others = [_row(part, place, alive, size) for part in parts]
+    for row, fixed in others:
+      rows.append(np.append(first - row, np.zeros(len(free)))[None])
+      low.append(fixed - there)
+      high.append(fixed - there)
   solution = milp(
-    -gains,
-    integrality=np.ones(size),
-    bounds=Bounds(every == np.inf, every > -np.inf),
-    constraints=LinearConstraint(np.array(rows), low, high),
+    np.append(-gains, np.full(len(free), _EXCESS)),
+    integrality=np.ones(size + len(free)),
+    bounds=Bounds(
+      np.append(keys == np.inf, np.zeros(len(free))), np.append(keys > -np.inf, most - stays)
+    ),
+    constraints=LinearConstraint(np.vstack(rows), low, high),
     options={'time_limit': _SECONDS},
   )
-  return None if solution.x is None else solution.x > 0.5
+  return None if solution.x is None else solution.x[:size] > 0.5
 
 
 def _row(

@@ -12,12 +12,21 @@ from secateurs.utils.errors import UserError
 
 
 @pytest.mark.parametrize('config', [CpConfig, DcpConfig])
-@pytest.mark.parametrize('name', ['jobs', 'nb_rlouts_min'])
-def test_flags_of_a_search_need_one(config, name):
-  values = {'prune_option': 'auto', name: 4}
+def test_flags_of_a_search_need_one(config):
+  values = {'prune_option': 'auto', 'nb_rlouts_min': 4}
   with pytest.raises(UserError, match=rf'only with --{config.prefix}nb_rlouts above 1: give that'):
     config(**values)
-  assert getattr(config(**values, nb_rlouts=8), name) == 4
+  assert config(**values, nb_rlouts=8).nb_rlouts_min == 4
+
+
+@pytest.mark.parametrize('config', [CpConfig, DcpConfig])
+def test_layers_at_the_same_time_need_a_scan(config):
+  with pytest.raises(UserError, match=rf'only with --{config.prefix}prune_option auto, --'):
+    config(jobs=2)
+  with pytest.raises(UserError, match='jobs 2 has an effect only with'):
+    config(jobs=2, prune_option='amc')
+  assert config(jobs=2, prune_option='auto').scans
+  assert config(jobs=2, target_ram=0.5).scans
 
 
 @pytest.mark.parametrize(
