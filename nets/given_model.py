@@ -11,7 +11,7 @@ from typing import Any
 
 import tf_keras as keras
 
-from secateurs.utils.errors import UserError
+from secateurs.utils.errors import UserError, first_line
 from secateurs.utils.training.models.weights import load_given
 
 # Messages of tf_keras for an unknown class, in functional, Sequential and HDF5 files.
@@ -36,7 +36,7 @@ def use_custom_objects(module: str) -> None:
     else:
       loaded = importlib.import_module(module)
   except Exception as error:  # Whatever the user's code raises.
-    reason = (str(error).strip().splitlines() or ['no reason given'])[0]
+    reason = first_line(error)
     raise UserError(
       f'--custom_objects {module} cannot be imported ({type(error).__name__}: {reason}): give a '
       'module on the Python path, or the path of a .py file.'

@@ -69,7 +69,7 @@ class ChannelConfig(Config):
   even_splits: bool = option(
     True,
     'Keep the parts of a split equally wide where they were, so that the runtime can use its fast '
-    'operator; for this up to an eighth of the channels of a layer may be removed in addition, or kept.',
+    'operator; for this up to an eighth of the channels of a layer may go, or stay, in addition.',
   )
 
   @property

@@ -10,7 +10,7 @@ from collections.abc import Collection
 
 import tf_keras as keras
 
-from secateurs.utils.errors import UserError
+from secateurs.utils.errors import UserError, first_line
 
 XNNPACK_NOTE = (
   'XNNPACK takes its sparse kernels on ARM, and on x86 where there is no AVX. On x86 with AVX it runs '
@@ -44,7 +44,7 @@ def xnnpack_kernels(model: keras.Model, names: Collection[str]) -> set[str]:
   except ValueError as error:
     layer = policy.blocking
     if layer is None:
-      reason = str(error).strip().splitlines()[0].rstrip('.')
+      reason = first_line(error)
     else:
       reason = f'layer {layer.name} ({type(layer).__name__}) has no sparse kernel'
     raise UserError(

@@ -7,6 +7,7 @@ from typing import Any
 
 import tf_keras as keras
 
+from secateurs.utils.errors import first_line
 from secateurs.utils.keras3.kinds import is_keras3
 
 _ONLY_IN_KERAS3 = ('loss_scale_factor', 'gradient_accumulation_steps')
@@ -36,7 +37,7 @@ def _tried(convert: Any, value: Any, what: str, notes: list[str]) -> Any:
   try:
     return convert(value)
   except Exception as error:  # Whatever a constructor of tf_keras raises.
-    reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:120].rstrip('.')
+    reason = first_line(error)
     notes.append(f'The {what} that the model was compiled with is not taken over ({reason}).')
     return None
 

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
-from secateurs.utils.errors import UserError
+from secateurs.utils.errors import UserError, first_line
 from secateurs.utils.keras3 import layers_in
 from secateurs.utils.keras3.compiled import compile_like
 from secateurs.utils.keras3.kinds import load_keras3, require_layers, traced
@@ -154,7 +154,7 @@ class _Import:
     except (TypeError, ValueError) as error:
       raise UserError(
         f'Layer {operation.name!r} ({type(operation).__name__}) of Keras 3 is called in a way that '
-        f'tf_keras does not have ({str(error).splitlines()[0][:200].rstrip(".")}): put a layer that '
+        f'tf_keras does not have ({first_line(error)}): put a layer that '
         'both have in its place.'
       ) from error
     copy_weights(operation, made.layer)
@@ -187,7 +187,7 @@ class _Import:
     except (NotImplementedError, TypeError, ValueError) as error:
       raise UserError(
         f'Operation {operation.name!r} (keras.ops, {kind}) cannot be written in TensorFlow with these '
-        f'arguments ({str(error).splitlines()[0][:200].rstrip(".")}): write it with others.'
+        f'arguments ({first_line(error)}): write it with others.'
       ) from error
 
   def _function(self, function: Any, args: list) -> Any:

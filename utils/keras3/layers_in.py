@@ -8,7 +8,7 @@ from typing import Any
 
 import tf_keras as keras
 
-from secateurs.utils.errors import UserError
+from secateurs.utils.errors import UserError, first_line
 from secateurs.utils.keras3.configs_in import config_in, dtype_in, initializer_in, take_activation
 
 Custom = Mapping[Any, Any]
@@ -68,7 +68,7 @@ def make_layer(layer: Any, custom: Custom, name: str) -> Made:
   except UserError:
     raise
   except Exception as error:  # Whatever a constructor raises on settings that it does not know.
-    reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:160].rstrip('.')
+    reason = first_line(error)
     raise UserError(
       f'Layer {layer.name!r} ({kind.__name__}) of Keras 3 cannot be made as a tf_keras layer '
       f'({reason}): put a layer that both have in its place, or map its class to a tf_keras one.'

@@ -9,7 +9,7 @@ from typing import Any
 import keras as keras3
 import tf_keras as keras
 
-from secateurs.utils.errors import UserError
+from secateurs.utils.errors import UserError, first_line
 from secateurs.utils.keras3.activations import SAME
 
 _SPELLED = {'swish': 'silu'}
@@ -50,7 +50,7 @@ def make_layer(layer: keras.layers.Layer, name: str) -> tuple[Any, Callable[[Any
     after = _take_activation(config)
     return target.from_config(config), after
   except Exception as error:  # Whatever a constructor raises on settings that it does not know.
-    reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:160].rstrip('.')
+    reason = first_line(error)
     raise UserError(
       f'Layer {layer.name!r} ({kind.__name__}) of tf_keras cannot be made as a layer of Keras 3 '
       f'({reason}): put a layer that both have in its place.'

@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
-from secateurs.utils.errors import UserError
+from secateurs.utils.errors import UserError, first_line
 from secateurs.utils.files import atomic_path
 from secateurs.utils.graph.flat.selection import ChannelSelection
 from secateurs.utils.graph.flat.walk import Call, FlatModel, Ref, flatten_model
@@ -129,7 +129,7 @@ class _Export:
     except (TypeError, ValueError) as error:
       raise UserError(
         f'Layer {call.name!r} ({type(layer).__name__}) of tf_keras is called in a way that Keras 3 '
-        f'does not have ({str(error).splitlines()[0][:200].rstrip(".")}): put a layer that both have '
+        f'does not have ({first_line(error)}): put a layer that both have '
         'in its place.'
       ) from error
     copy_weights(layer, made)
@@ -172,5 +172,5 @@ def _operation(call: Call, args: list, kwargs: dict[str, Any]) -> Any:
   except (NotImplementedError, TypeError, ValueError) as error:
     raise UserError(
       f'Operation {symbol} ({call.name!r}) cannot be written with keras.ops with these arguments '
-      f'({str(error).splitlines()[0][:200].rstrip(".")}): its other files are as good.'
+      f'({first_line(error)}): its other files are as good.'
     ) from error

@@ -17,6 +17,7 @@ from secateurs.utils.deploy.int8.layer_errors import Divergence, Errors, layer_e
 from secateurs.utils.deploy.int8.repair import Repairer
 from secateurs.utils.deploy.lowbits.ranges import activation_ranges
 from secateurs.utils.deploy.runtime.interpreter import TFLiteModel
+from secateurs.utils.errors import first_line
 from secateurs.utils.graph.flat.walk import flatten_model
 from secateurs.utils.training import distributed
 
@@ -73,7 +74,7 @@ def measure(
     try:
       errors = errors_of()
     except Exception as error:  # Whatever the library raises: all work of the run is done by now.
-      reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+      reason = first_line(error)
       sentence = f'What each layer costs in 8 bits was not measured: {reason}'
       say(sentence)
       return None, sentence

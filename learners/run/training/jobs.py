@@ -17,8 +17,8 @@ def jobs_option(judged: str, used_with: Mapping[str, Any]) -> Any:
   """
   return option(
     1,
-    f'{judged} that are judged at the same time, each on its own network, as far as they do not depend on '
-    'each other; the results are the same.',
+    f'{judged} that are judged at the same time, each on its own network, as far as they do not '
+    'depend on each other; the results are the same.',
     low=1,
     used_with=used_with,
     affects_result=False,

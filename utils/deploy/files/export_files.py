@@ -33,6 +33,7 @@ from secateurs.utils.deploy.files.parity import (
   top1_agreement,
 )
 from secateurs.utils.deploy.int8.repair import Repairer
+from secateurs.utils.errors import first_line
 from secateurs.utils.training.int8.simulation import deployed
 
 
@@ -200,7 +201,7 @@ def _repaired(job: Job, repair: Repairer, plain: bytes) -> bytes:
     whole = job.float_content if same else convert(job.loopless, job.model.name)
     content = repair(whole, plain, job.calibration)
   except Exception as error:  # Whatever the library raises: there is a plain file.
-    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    reason = first_line(error)
     job.notes.append(f'The int8 file was not repaired: {reason}')
     return plain
   return content

@@ -10,7 +10,7 @@ import numpy as np
 
 from secateurs.utils.deploy.int8.opened import OpenFile, within_flatbuffer
 from secateurs.utils.deploy.lowbits.writer import require_library
-from secateurs.utils.errors import UserError
+from secateurs.utils.errors import UserError, first_line
 from secateurs.utils.quiet import quiet_native
 
 Ranges = Mapping[str, Mapping[str, np.ndarray]]
@@ -110,7 +110,7 @@ def _made(content: bytes, ranges: Ranges, everything: bool, bits: Mapping[str, i
         dict(ranges), enable_progress_bar=False, enable_progress_report=False
       )
     except (RuntimeError, ValueError, KeyError, NotImplementedError) as error:
-      reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+      reason = first_line(error)
       raise UserError(
         f'ai-edge-quantizer refuses the network ({reason}): export without --export_int8 auto, or '
         'replace that layer.'

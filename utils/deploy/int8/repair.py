@@ -31,7 +31,7 @@ from secateurs.utils.deploy.int8.repair_steps import Step, holds, rows_of, sente
 from secateurs.utils.deploy.int8.running import Runner
 from secateurs.utils.deploy.int8.steps import AUTO, HOWS, STEPS
 from secateurs.utils.deploy.lowbits.ranges import activation_ranges
-from secateurs.utils.errors import UserError
+from secateurs.utils.errors import UserError, first_line
 
 _EQUAL = 1e-6  # Relative squared error of the outputs that float rounding may leave.
 _NB_JUDGED = 64
@@ -124,7 +124,7 @@ class Repairer:
         made = self._build(state)
         candidates.append((self._apart(made), made, state, detail))
       except (UserError, RuntimeError, ValueError) as error:
-        self._note(name, False, float('nan'), None, str(error).splitlines()[0])
+        self._note(name, False, float('nan'), None, first_line(error))
     if not candidates:
       return
     apart, made, state, detail = min(candidates, key=lambda one: one[0])
@@ -171,7 +171,7 @@ class Repairer:
         made = self._build(changed)
         apart = self._apart(made)
       except (UserError, RuntimeError, ValueError) as error:
-        self._note(name, False, float('nan'), None, str(error).splitlines()[0])
+        self._note(name, False, float('nan'), None, first_line(error))
         return
       drop = self._drop(made)
       enough = holds(drop, self._max_drop)

@@ -21,7 +21,7 @@ from secateurs.utils.deploy.latency_table.measure import FRACTIONS, distinct, pl
 from secateurs.utils.deploy.latency_table.prediction import segment_sum
 from secateurs.utils.deploy.latency_table.segments import network_key, segments_of
 from secateurs.utils.deploy.latency_table.table import LatencyTable, SegmentTimes
-from secateurs.utils.errors import UserError
+from secateurs.utils.errors import UserError, first_line
 from secateurs.utils.graph import ChannelGraph, apply_plan
 
 INDEX, RESULTS = 'index.json', 'results'
@@ -84,7 +84,7 @@ def emit(
           (folder / _name(segment.key, taken, made)).write_bytes(content)
           nb_files += 1
     except (RuntimeError, ValueError) as error:
-      say(f'{segment.text}: left out ({str(error).splitlines()[0][:100]})')
+      say(f'{segment.text}: left out ({first_line(error)})')
       continue
     index['segments'][segment.key] = [segment.text, inputs, outputs]
   (folder / INDEX).write_text(json.dumps(index, indent=1) + '\n', encoding='utf-8')

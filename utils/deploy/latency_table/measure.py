@@ -22,6 +22,7 @@ from secateurs.utils.deploy.latency_table.prediction import segment_sum
 from secateurs.utils.deploy.latency_table.segments import Segment, network_key, segments_of
 from secateurs.utils.deploy.latency_table.table import LatencyTable, Scale, SegmentTimes
 from secateurs.utils.deploy.runtime.timing import time_interleaved
+from secateurs.utils.errors import first_line
 from secateurs.utils.graph import ChannelGraph, Plan, apply_plan
 from secateurs.utils.graph.flat.walk import FlatModel
 from secateurs.utils.training.engine.progress import format_seconds
@@ -81,7 +82,7 @@ def make_table(
     try:
       table.segments[segment.key] = _times(table, segment, *axes)
     except (RuntimeError, ValueError) as error:
-      say(f'{segment.text}: cannot be timed alone ({str(error).splitlines()[0][:100]})')
+      say(f'{segment.text}: cannot be timed alone ({first_line(error)})')
       continue
     done += math.prod(map(len, axes))
     left = (time.perf_counter() - began) / done * (total - done)

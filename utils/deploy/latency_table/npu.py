@@ -20,7 +20,7 @@ from secateurs.utils.deploy.latency_table.measure import (
 from secateurs.utils.deploy.latency_table.prediction import segment_sum
 from secateurs.utils.deploy.latency_table.segments import network_key, segments_of
 from secateurs.utils.deploy.latency_table.table import LatencyTable, SegmentTimes
-from secateurs.utils.errors import UserError
+from secateurs.utils.errors import UserError, first_line
 from secateurs.utils.graph import ChannelGraph, apply_plan
 
 KIND = 'int8'
@@ -58,7 +58,7 @@ def make_npu_table(
         for taken in inputs
       ]
     except (RuntimeError, ValueError) as error:
-      say(f'{segment.text}: cannot be compiled alone ({str(error).splitlines()[0][:100]})')
+      say(f'{segment.text}: cannot be compiled alone ({first_line(error)})')
       continue
     made = outputs if segment.makes else [1]
     table.segments[segment.key] = SegmentTimes(segment.text, inputs, made, ms)
@@ -87,7 +87,7 @@ def whole_ms(model: keras.Model, table: LatencyTable) -> float:
   except (RuntimeError, ValueError) as error:
     raise UserError(
       f'The full-integer file of {model.name} cannot be compiled for {table.device} '
-      f'({str(error).splitlines()[0][:200]}): give a target in MACs or memory.'
+      f'({first_line(error)}): give a target in MACs or memory.'
     ) from error
 
 

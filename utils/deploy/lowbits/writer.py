@@ -18,7 +18,7 @@ import numpy as np
 from secateurs.utils.deploy.int8.opened import within_flatbuffer
 from secateurs.utils.deploy.lowbits.grids import recover_steps
 from secateurs.utils.deploy.lowbits.ranges import activation_ranges
-from secateurs.utils.errors import UserError
+from secateurs.utils.errors import UserError, first_line
 from secateurs.utils.quiet import quiet_native
 
 _MOST = {4: 7, 8: 127}
@@ -63,7 +63,7 @@ def quantized_bytes(
       result = quantizer.quantize(ranges, enable_progress_bar=False, enable_progress_report=False)
     except (RuntimeError, ValueError) as error:
       raise UserError(
-        f'ai-edge-quantizer refuses the network ({str(error).splitlines()[0][:200]}): leave '
+        f'ai-edge-quantizer refuses the network ({first_line(error)}): leave '
         'activations in float with --uql_activation_bits 32, or replace that layer.'
       ) from error
   return within_flatbuffer(bytes(result.quantized_model)), bits

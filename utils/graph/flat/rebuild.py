@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
-from secateurs.utils.errors import UserError
+from secateurs.utils.errors import UserError, first_line
 from secateurs.utils.graph.flat.state import copy_state, held_state
 from secateurs.utils.graph.flat.walk import FlatModel, Ref
 
@@ -84,7 +84,7 @@ class Recipe:
       config.update(self._held | self._changes)
       return type(layer).from_config(config)
     except Exception as error:
-      reason = (str(error).strip().splitlines() or [''])[0].rstrip('.')
+      reason = first_line(error)
       raise UserError(
         f'Layer {layer.name!r} ({type(layer).__name__}) cannot be made again from its config, as'
         f' slicing needs ({type(error).__name__}: {reason}): give the class a get_config() that'

@@ -9,7 +9,7 @@ from typing import Any
 import tensorflow as tf
 import tf_keras as keras
 
-from secateurs.utils.errors import UserError
+from secateurs.utils.errors import UserError, first_line
 from secateurs.utils.graph.flat.walk import is_graph
 
 
@@ -41,7 +41,7 @@ def as_functional(model: Any, shapes: Sequence[Sequence[int | None]] | None = No
       outputs = model.call(inputs)
     return keras.Model(inputs, outputs, name=model.name)
   except Exception as error:  # Whatever the user's code raises.
-    reason = (str(error).strip().splitlines() or ['no reason given'])[0][:200]
+    reason = first_line(error)
     raise UserError(
       f'Subclassed model {model.name} cannot be followed on symbolic tensors '
       f'({type(error).__name__}: {reason}): write it as keras.Model(inputs, outputs), without '

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 import tf_keras as keras
 
-from secateurs.utils.errors import UserError
+from secateurs.utils.errors import UserError, first_line
 from secateurs.utils.graph.slicing.endings import (
   SOFTMAX,
   ending_of,
@@ -147,7 +147,7 @@ def at_shapes(model: keras.Model, shapes: Sequence[tuple[int, ...]]) -> keras.Mo
   except ValueError as error:
     shown = ' and '.join(map(str, shapes))
     raise UserError(
-      f'Model {model.name} does not work on images of {shown} ({str(error).splitlines()[0]}): give '
+      f'Model {model.name} does not work on images of {shown} ({first_line(error)}): give '
       'another --image_size.'
     ) from error
   return twin

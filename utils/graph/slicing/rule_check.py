@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
-from secateurs.utils.errors import UserError
+from secateurs.utils.errors import UserError, first_line
 from secateurs.utils.graph.groups.channel_graph import ChannelGraph
 from secateurs.utils.graph.slicing.builder import apply_plan
 from secateurs.utils.graph.slicing.masking import masked
@@ -59,7 +59,7 @@ def check_layer_rule(layer: keras.layers.Layer, shape: Sequence[int]) -> float:
     except (ValueError, tf.errors.OpError) as error:
       raise UserError(
         f'The rule of {kind} makes a layer that does not fit its weights '
-        f'({str(error).strip().splitlines()[0][:200]}): name all weights along the channels in axes.'
+        f'({first_line(error)}): name all weights along the channels in axes.'
       ) from error
     if small.count_params() >= model.count_params():
       raise UserError(f'The rule of {kind} cuts nothing: every weight has the size that it had.')

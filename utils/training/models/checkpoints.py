@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from secateurs.utils.errors import UserError
+from secateurs.utils.errors import UserError, first_line
 from secateurs.utils.files import atomic_path
 from secateurs.utils.training import distributed
 from secateurs.utils.training.models.weights import assign_weights
@@ -216,7 +216,7 @@ def _read_record(prefix: Path) -> dict[str, Any] | None:
 def _reason(error: Exception) -> str:
   if isinstance(error, OSError) and error.strerror:
     return error.strerror
-  return str(error).splitlines()[0][:200]
+  return first_line(error)
 
 
 def checkpoint_values(prefix: str | Path, group: str) -> dict[str, np.ndarray]:

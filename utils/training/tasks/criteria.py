@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
-from secateurs.utils.errors import UserError
+from secateurs.utils.errors import UserError, first_line
 
 Measure = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 
@@ -176,7 +176,7 @@ def _tried(measure: Measure, what: str, labels: tf.Tensor, logits: tf.Tensor) ->
   try:
     found = tf.convert_to_tensor(measure(labels, logits))
   except Exception as error:  # Whatever the user's code raises.
-    reason = (str(error).strip().splitlines() or ['no reason given'])[0]
+    reason = first_line(error)
     raise UserError(
       f'{what} failed on {labels.dtype.name} {shapes} ({type(error).__name__}: {reason}): give a '
       'function of such.'
