@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -88,12 +87,3 @@ class WeightGroups:
       key = id(part.variable)
       found[key] = found[key] + term if key in found else term
     return [found.get(id(variable)) for variable in variables]
-
-  def nb_weights(self) -> np.ndarray:
-    """Number of weights of each group, int [size]."""
-    total = np.zeros(self.size + 1, int)
-    for part in self.parts:
-      shape = part.variable.shape.as_list()
-      others = [n for axis, n in enumerate(shape) if axis not in part.axes]
-      np.add.at(total, part.owners, math.prod(others))
-    return total[:-1]

@@ -29,7 +29,6 @@ from secateurs.utils.training.models.weights import kernels_by_name
 
 _FEW_IMAGES = 8  # Calibrate a file that is only weighed and timed.
 _FRAMES = 100
-_FILE_BATCH = 64
 ENDINGS = {'float': '.tflite', 'int8': '_int8.tflite', 'packed': '.dc'}
 
 

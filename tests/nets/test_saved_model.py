@@ -20,10 +20,11 @@ from secateurs.nets.datasets import cifar10
 from secateurs.nets.datasets.images import ImageDataset
 from secateurs.nets.datasets.pixels import Augmentation
 from secateurs.nets.datasets.splits import Split
+from secateurs.nets.given_task import network_and_task
 from secateurs.nets.model_helper import ModelHelper
 from secateurs.nets.saved_model import SAVED_MODEL, SavedModelConfig
 from secateurs.utils.errors import UserError
-from secateurs.utils.graph.slicing.classifier import as_classifier, at_size, with_softmax
+from secateurs.utils.graph.slicing.classifier import at_shapes
 
 ROOT = Path(__file__).parents[2]
 layers = keras.layers
@@ -81,14 +82,12 @@ def short(tmp_path, **options):
 @pytest.mark.parametrize('last', ['softmax', None])
 def test_a_softmax_is_taken_off_and_put_on_again(last):
   model = net(last=last)
-  classifier, had = as_classifier(model)
-  assert had is (last == 'softmax')
+  classifier, task = network_and_task(model, arrays())
+  assert task.ending == last
   x = arrays(8)[0]
   expected = model(x).numpy()
-  np.testing.assert_allclose(
-    (with_softmax(classifier) if had else classifier)(x).numpy(), expected, atol=1e-6
-  )
-  if had:
+  np.testing.assert_allclose(task.deployable(classifier)(x).numpy(), expected, atol=1e-6)
+  if last is not None:
     np.testing.assert_allclose(tf.nn.softmax(classifier(x)).numpy(), expected, atol=1e-6)
 
 
@@ -98,8 +97,8 @@ def test_a_softmax_is_taken_off_and_put_on_again(last):
 def test_a_softmax_layer_is_taken_off(end):
   inner = net(last=None)
   model = keras.Model(inner.inputs, end(inner.outputs[0]))
-  classifier, had = as_classifier(model)
-  assert had
+  classifier, task = network_and_task(model, arrays())
+  assert task.ending == 'softmax'
   x = arrays(8)[0]
   np.testing.assert_allclose(classifier(x).numpy(), inner(x).numpy(), atol=1e-5)
 
@@ -109,14 +108,14 @@ def test_probabilities_of_another_kind_are_rejected():
   powers = tf.exp(inner.outputs[0])
   powers /= tf.reduce_sum(powers, -1, keepdims=True)
   with pytest.raises(UserError, match=r'gives probabilities, but not by a softmax'):
-    as_classifier(keras.Model(inner.inputs, powers))
+    network_and_task(keras.Model(inner.inputs, powers), arrays())
 
 
 def test_logarithms_of_a_softmax_are_logits():
   inner = net(last=None)
   model = keras.Model(inner.inputs, tf.nn.log_softmax(inner.outputs[0]))
-  classifier, had = as_classifier(model)
-  assert not had
+  classifier, task = network_and_task(model, arrays())
+  assert task.ending is None
   x = arrays(8)[0]
   np.testing.assert_allclose(classifier(x).numpy(), model(x).numpy(), atol=1e-6)
 
@@ -126,11 +125,11 @@ def test_inputs_and_outputs_in_dicts(last):
   inner = net(last=last)
   model = keras.Model({'image': inner.inputs[0]}, {'class': inner.outputs[0]})
   helper = helper_of(model)
-  classifier, had = as_classifier(model)
-  assert had is (last == 'softmax')
-  assert helper.build_model(0).input_shape == classifier.input_shape == (None, 16, 16, 3)
+  assert helper.task.ending == last
+  network = helper.build_model(0)
+  assert network.input_shape == (None, 16, 16, 3)
   x = arrays(8)[0]
-  found = helper.task.deployable(classifier)(x).numpy()
+  found = helper.task.deployable(network)(x).numpy()
   np.testing.assert_allclose(found, inner(x).numpy(), atol=1e-6)
 
 
@@ -142,21 +141,16 @@ def test_a_lambda_is_refused():
     helper_of(model)
 
 
-def test_what_is_no_classifier():
-  with pytest.raises(UserError, match=r'at least two classes was expected'):
-    as_classifier(net(classes=1, last='sigmoid'))
-  two = keras.Input((4, 4, 3))
-  with pytest.raises(UserError, match=r'has 1 inputs and 2 outputs'):
-    as_classifier(keras.Model(two, [layers.Flatten()(two), layers.Flatten()(two)]))
+def test_what_is_no_model():
   with pytest.raises(UserError, match=r'A tf_keras model was expected, but a builtins.str'):
-    as_classifier('model')
+    network_and_task('model', arrays())
 
 
 def test_models_of_any_size():
   x = keras.Input((None, None, 3))
   pooled = layers.GlobalAveragePooling2D()(layers.Conv2D(4, 3, name='c')(x))
   model = keras.Model(x, layers.Dense(3, name='d')(pooled))
-  fixed = at_size(model, (16, 20, 3))
+  fixed = at_shapes(model, [(16, 20, 3)])
   assert fixed.input_shape == (None, 16, 20, 3)
   x = np.ones((2, 16, 20, 3), np.float32)
   np.testing.assert_allclose(fixed(x), model(x), atol=1e-6)

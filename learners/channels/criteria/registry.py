@@ -18,7 +18,7 @@ A criterion of one layer is a function with a decorator:
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -39,9 +39,6 @@ from secateurs.utils.graph.choice.scores import LayerCriterion, bn_gamma, l1, l2
 from secateurs.utils.registry import Registry
 from secateurs.utils.training import distributed
 from secateurs.utils.training.layerwise.channel_choice import SELECTIONS
-
-Scores = Mapping[str, np.ndarray]
-"""One number for each channel of a unit, by unit name."""
 
 
 @dataclasses.dataclass(frozen=True)

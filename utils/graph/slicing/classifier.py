@@ -1,8 +1,4 @@
-"""Classifiers as flat functional models that give logits, and parts of models.
-
-Networks are trained and cut as functional models that give logits. A given model is opened up into one
-(nested and Sequential models become flat), and a softmax at its end is taken off and put on again.
-"""
+"""Parts of models by output, models at other sizes, and probabilities that are no softmax."""
 
 from __future__ import annotations
 
@@ -12,47 +8,8 @@ import numpy as np
 import tf_keras as keras
 
 from secateurs.utils.errors import UserError, first_line
-from secateurs.utils.graph.slicing.endings import (
-  SOFTMAX,
-  ending_of,
-  opened,
-  with_endings,
-  without_endings,
-)
 
 _NB_PROBES = 4
-
-
-def as_classifier(model: keras.Model) -> tuple[keras.Model, bool]:
-  """A flat functional model that gives logits, with the weights of a given one.
-
-  Returns:
-    (classifier, whether a softmax was taken off its end).
-
-  Raises:
-    UserError: the model is no image classifier that can be opened up.
-  """
-  if not isinstance(model, keras.Model):
-    raise UserError(
-      f'A tf_keras model was expected, but a {type(model).__module__}.{type(model).__name__} came: '
-      'build or load it with tf_keras (import tf_keras as keras).'
-    )
-  outputs = model.outputs or ()
-  if len(model.inputs or ()) != 1 or len(outputs) != 1:
-    raise UserError(
-      f'Model {model.name} has {len(model.inputs or ())} inputs and {len(outputs)} outputs, but an '
-      'image classifier with one of each was expected: give the part of it that classifies.'
-    )
-  if len(outputs[0].shape) != 2 or (outputs[0].shape[-1] or 0) < 2:
-    raise UserError(
-      f'Model {model.name} gives {tuple(outputs[0].shape)}, but one number for each of at least '
-      'two classes was expected, (None, classes): give a classifier.'
-    )
-  flat = opened(model)
-  if ending_of(flat) == SOFTMAX:
-    return without_endings(flat, [SOFTMAX]), True
-  refuse_other_probabilities(flat)
-  return flat, False
 
 
 def classifying_part(model: keras.Model, output: str | None) -> keras.Model:
@@ -67,7 +24,7 @@ def classifying_part(model: keras.Model, output: str | None) -> keras.Model:
     UserError: there is no output of that name.
   """
   if not isinstance(model, keras.Model) or not model.outputs:
-    return model  # Refused by `as_classifier`.
+    return model  # Refused by `opened`.
   outputs = dict(zip(model.output_names, model.outputs, strict=True))
   if isinstance(model.output, dict):
     outputs |= model.output
@@ -81,11 +38,6 @@ def classifying_part(model: keras.Model, output: str | None) -> keras.Model:
   if len(model.outputs) == 1:
     return model
   return keras.Model(model.inputs, outputs[output], name=model.name)
-
-
-def with_softmax(model: keras.Model) -> keras.Model:
-  """The model with a softmax after it; layers and weights are shared."""
-  return with_endings(model, [SOFTMAX])
 
 
 def refuse_other_probabilities(model: keras.Model, ending: str | None = None) -> None:
@@ -116,15 +68,6 @@ def refuse_other_probabilities(model: keras.Model, ending: str | None = None) ->
       f'last layer is {last.name}, a {type(last).__name__}): end it in logits, or in a Softmax '
       'layer.'
     )
-
-
-def at_size(model: keras.Model, shape: tuple[int, ...]) -> keras.Model:
-  """A model that takes images of any size, for one of them; the weights are copied.
-
-  Raises:
-    UserError: it does not work at that size.
-  """
-  return at_shapes(model, [shape])
 
 
 def at_shapes(model: keras.Model, shapes: Sequence[tuple[int, ...]]) -> keras.Model:

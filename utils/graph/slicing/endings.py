@@ -22,7 +22,6 @@ PROBABILITIES = 'probabilities'
 Ending = str | None
 """`softmax`, `sigmoid` or None."""
 
-_LAYERS = {SOFTMAX: keras.layers.Softmax}
 _FUNCTIONS = {keras.activations.softmax: SOFTMAX, keras.activations.sigmoid: SIGMOID}
 _SYMBOLS = {'nn.softmax': SOFTMAX, 'math.sigmoid': SIGMOID, 'nn.sigmoid': SIGMOID}
 

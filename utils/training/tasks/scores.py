@@ -8,7 +8,6 @@ from typing import Any
 
 from secateurs.utils.hits import Hits
 
-UNITS = ('percent', 'number')
 _BY_NAME = ('accuracy', 'accuracy_top5')
 
 
