@@ -45,13 +45,13 @@ def refuse_beside_targets(config: Config, names: Sequence[str]) -> None:
     )
 
 
-def refuse_two_targets(config: Config, names: Sequence[str] = TARGETS) -> None:
-  """Checks that no more than one of some targets is given.
+def refuse_two_targets(config: Config) -> None:
+  """Checks that no more than one target is given.
 
   Raises:
     UserError: two are.
   """
-  given = [name for name in names if getattr(config, name) is not None]
+  given = [name for name in TARGETS if getattr(config, name) is not None]
   if len(given) > 1:
     raise UserError(
       f'--{config.prefix}{given[0]} and --{config.prefix}{given[1]} both say how much stays: '

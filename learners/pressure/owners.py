@@ -71,7 +71,7 @@ def weight_owners(graph: ChannelGraph, units: Sequence[Unit]) -> list[Owned]:
     numbers = np.arange(1, total + 1)
     stays = (numbers >> bit) & 1 == 0
     plan = plan_of(graph, units, [stays[places[unit.name]] for unit in units])
-    for name, trace in graph.traced.first_traces().items():
+    for name, trace in graph.first_traces.items():
       cut = plan.cut(trace)
       ranks = {weight: len(shape) for weight, shape in graph.weight_shapes(name)}
       read |= {(name, w, axis % ranks[w]) for w, axis, _ in trace.rule.masks(cut)}

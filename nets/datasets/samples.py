@@ -13,6 +13,7 @@ import tf_keras as keras
 from secateurs.utils.errors import UserError
 
 _SEQUENCES = (tuple, list)
+_NB_TARGETS = 1000  # Of which the first decide over a task.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -154,18 +155,18 @@ def labels_of(data: Any, output: str | None) -> Any:
   return data.map(chosen) if isinstance(data, tf.data.Dataset) else chosen(*data)
 
 
-def some_targets(data: Any, nb_outputs: int = 1, nb_samples: int = 1000) -> Any:
+def some_targets(data: Any, nb_outputs: int = 1) -> Any:
   """Targets of the first samples of arrays or of a pipeline, as arrays; None for a whole data set.
 
   Raises:
     UserError: see `parts_of`.
   """
   if isinstance(data, tf.data.Dataset):
-    return _of_pipeline(data, nb_samples)
+    return _of_pipeline(data)
   if data is None or hasattr(data, 'train_batches'):
     return None
   _, targets, _ = parts_of(data, 'training')
-  return tf.nest.map_structure(lambda one: one[:nb_samples], as_arrays(targets, nb_outputs))
+  return tf.nest.map_structure(lambda one: one[:_NB_TARGETS], as_arrays(targets, nb_outputs))
 
 
 def some_shapes(data: Any, specs: Sequence[InputSpec]) -> list[tuple[int | None, ...]] | None:
@@ -184,7 +185,7 @@ def some_shapes(data: Any, specs: Sequence[InputSpec]) -> list[tuple[int | None,
   ]
 
 
-def _of_pipeline(data: tf.data.Dataset, nb_samples: int) -> Any:
+def _of_pipeline(data: tf.data.Dataset) -> Any:
   inputs, targets, _ = parts_of(require_pairs(data.element_spec, 'training'), 'training')
   if not all(isinstance(one, tf.TensorSpec) for one in tf.nest.flatten((inputs, targets))):
     raise UserError(
@@ -194,7 +195,7 @@ def _of_pipeline(data: tf.data.Dataset, nb_samples: int) -> Any:
   first = next(iter(data.take(1)), None)
   if first is None:
     raise UserError('The training pipeline is empty.')
-  return tf.nest.map_structure(lambda one: np.atleast_1d(one.numpy())[:nb_samples], first[1])
+  return tf.nest.map_structure(lambda one: np.atleast_1d(one.numpy())[:_NB_TARGETS], first[1])
 
 
 def class_notes(train: np.ndarray | None, evaluation: np.ndarray | None) -> list[str]:

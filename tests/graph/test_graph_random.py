@@ -106,7 +106,7 @@ def _choice(graph, rng):
       for member in group.members:  # at least one channel in every layer
         mask[member.elements[rng.integers(len(member.elements))]] = True
       keep[group.index] = mask
-  for name, trace in graph.traced.first_traces().items():
+  for name, trace in graph.first_traces.items():
     if trace.consumed is not None and rng.random() < 0.2:
       roots = trace.ins[0].labels
       mask = rng.random(len(roots)) < 0.6

@@ -73,7 +73,7 @@ def test_a_wrong_permutation_is_refused_and_taken_back():
   model = chain()
   weights = model.get_weights()
   graph = ChannelGraph(model)
-  del graph.traced.traces[1]  # As if the normalisation were not known.
+  del graph.first_traces['norm']  # As if the normalisation were not known.
   with pytest.raises(UserError, match='since its outputs change'):
     rearrange(graph, {0: np.array([2, 0, 3, 1])})
   for one, other in zip(weights, model.get_weights(), strict=True):

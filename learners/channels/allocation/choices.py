@@ -15,13 +15,9 @@ from secateurs.learners.channels.cuts.cutting import macs_form
 from secateurs.learners.channels.cuts.units import Unit
 from secateurs.utils.errors import UserError
 from secateurs.utils.graph import ChannelGraph
-from secateurs.utils.registry import Registry
 
 CostForm = Callable[[np.ndarray], float]
 """The cost of a network when `gone[u]` channels of unit u have gone."""
-
-COSTS: Registry[Callable[[ChannelGraph, Sequence[Unit]], CostForm]] = Registry('cost')
-COSTS.add('macs', macs_form)
 
 
 class Choices:
@@ -37,7 +33,7 @@ class Choices:
     graph: ChannelGraph,
     units: Sequence[Unit],
     step: int = 1,
-    cost: str | CostForm = 'macs',
+    cost: CostForm | None = None,
     least: Mapping[str, int] | None = None,
     grid: Callable[[int], Sequence[int]] | None = None,
   ) -> None:
@@ -47,7 +43,7 @@ class Choices:
       graph: the network's channel graph.
       units: what is chosen for.
       step: numbers of channels, where not all stay, are multiples of it.
-      cost: name in COSTS, or the cost itself.
+      cost: what is limited; default: MACs.
       least: numbers of channels that stay at least, by unit name; default: one, or more by the unit's
         rule.
       grid: the numbers of channels that may stay, from a unit's size, in place of `step`.
@@ -65,7 +61,7 @@ class Choices:
     for i, unit in enumerate(self.units):
       if unit.rule.ratio is not None:  # There is no choice.
         self.levels[i] = [unit.rule.count(unit.size, 0)]
-    self._cost_without = COSTS.find(cost)(graph, units) if isinstance(cost, str) else cost
+    self._cost_without = macs_form(graph, units) if cost is None else cost
 
   def cost(self, counts: Mapping[str, int]) -> float:
     """Cost when units keep so many channels, by unit name."""

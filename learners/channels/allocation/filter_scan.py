@@ -125,13 +125,13 @@ def table(curves: Mapping[str, Curve]) -> dict[str, dict[str, float | None]]:
   return rows
 
 
-def as_text(curves: Mapping[str, Curve], unit: float = 100.0) -> str:
+def as_text(curves: Mapping[str, Curve]) -> str:
   """The table as lines of text, drops in hundredths of the score."""
   rows = table(curves)
   width = max(map(len, rows), default=0)
   lines = [' ' * width + ''.join(f'{share:>8.0%}' for share in TENTHS)]
   for name, row in rows.items():
-    lines.append(f'{name:<{width}}' + ''.join(f'{unit * value:8.2f}' for value in row.values()))
+    lines.append(f'{name:<{width}}' + ''.join(f'{100 * value:8.2f}' for value in row.values()))
   return '\n'.join(lines)
 
 

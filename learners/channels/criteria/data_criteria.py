@@ -118,7 +118,7 @@ def taylor_scores(graph: ChannelGraph, samples: Samples) -> dict[str, np.ndarray
   Returns:
     By name of a layer that makes channels: float [channels].
   """
-  traces = {n: t for n, t in graph.traced.first_traces().items() if t.produced is not None}
+  traces = {n: t for n, t in graph.first_traces.items() if t.produced is not None}
   norms = {name: _norm_after(graph, name) for name in traces}
   weights = {variable.ref(): variable for variable in graph.model.trainable_variables}
 

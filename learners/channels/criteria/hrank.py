@@ -101,7 +101,7 @@ def convolutions(graph: ChannelGraph, blocks: Sequence[Block], projections: bool
   projected = {name for block in blocks for name in block.shortcut}
   after = {block.branch[-1]: block.shortcut for block in blocks}
   names = []
-  for name, trace in graph.traced.first_traces().items():
+  for name, trace in graph.first_traces.items():
     makes = trace.produced is not None and 'Conv' in type(trace.call.layer).__name__
     if makes and name not in projected:
       names += [name, *(after.get(name, ()) if projections else ())]

@@ -111,7 +111,7 @@ def mask_attentions(
   """
   chosen = [unit for unit in units if unit.attentions and unit.name in kept]
   plan = plan_of(graph, chosen, [kept[unit.name] for unit in chosen])
-  traces, layers = graph.traced.first_traces(), flatten_model(model).layers()
+  traces, layers = graph.first_traces, flatten_model(model).layers()
   names = dict.fromkeys(name for unit in chosen for name in unit.attentions)
   for name in names:
     weights = dict(zip(weight_names(layers[name]), variables(layers[name])))
@@ -166,7 +166,7 @@ class RowMasks(Masks):
   def _arrays(self, masks: Sequence[np.ndarray]) -> dict[tuple[str, str], np.ndarray]:
     """Bool arrays that spread over the weights, by layer and weight, where not all stays."""
     plan, found = plan_of(self._graph, self._units, masks), {}
-    for name, trace in self._graph.traced.first_traces().items():
+    for name, trace in self._graph.first_traces.items():
       for weight, axis, kept in trace.rule.masks(plan.cut(trace)):
         shape = [1] * len(dict(self._graph.weight_shapes(name))[weight])
         shape[axis] = len(kept)

@@ -77,7 +77,7 @@ def _unit(graph: ChannelGraph, group: Group) -> Unit:
 
 def _gathered(graph: ChannelGraph, group: Group) -> list[Unit]:
   """The choices of the layers that read nothing but channels of a trunk, each for itself."""
-  found, traces = [], graph.traced.first_traces()
+  found, traces = [], graph.first_traces
   calls = graph.traced.flat.calls_by_layer()
   for name in dict.fromkeys(group.layers(CONSUMES)):
     layer = calls[name][0].layer

@@ -32,7 +32,7 @@ class Block:
 def residual_additions(graph: ChannelGraph) -> list[Block]:
   """The additions of two tensors that come from one, in order."""
   flat = graph.traced.flat
-  makers = {n for n, t in graph.traced.first_traces().items() if t.produced is not None}
+  makers = {n for n, t in graph.first_traces.items() if t.produced is not None}
   above = _ancestors(flat)
   found = []
   for call in flat.calls:

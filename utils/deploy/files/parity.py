@@ -179,7 +179,6 @@ def check_tflite(
   images: Any,
   *,
   name: str | None = None,
-  tolerance: float | None = FLOAT_TOLERANCE,
   agreement: Agreement = top1_agreement,
 ) -> Parity:
   """Compares a `.tflite` file with the model's outputs.
@@ -192,17 +191,16 @@ def check_tflite(
     reference: the Keras model's outputs for `images`, [n, ...].
     images: inputs [n, ...].
     name: what the error calls the file; its own name by default.
-    tolerance: largest difference of a float file as a fraction of the output's range.
     agreement: see `compare_outputs`.
 
   Raises:
-    ParityError: a float file differs by more than `tolerance`.
+    ParityError: a float file differs by more than FLOAT_TOLERANCE of the output's range.
   """
   model = TFLiteModel(path)
   parity = compare_outputs(reference, model.predict(images), model.output_steps, agreement)
   if model.is_quantized:
     return parity
-  return require_parity(name or Path(path).name, parity, tolerance)
+  return require_parity(name or Path(path).name, parity)
 
 
 def check_graph_def(

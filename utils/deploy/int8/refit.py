@@ -77,17 +77,18 @@ def _refit_layer(
   kernel = product.weights(real.constant(before.inputs[slots.kernel]))
   outputs = np.einsum('pgk,gko->pgo', targets, kernel, optimize=True)
   step = product.per_output(np.broadcast_to(made.scales(number), product.per_output_shape()))
-  chosen = product.weights(integers.astype(np.int64))
+  chosen = product.weights(integers)
   if rounding:
     centred = patches - patches.mean(axis=0) if corrects else patches
     aims = outputs - outputs.mean(axis=0) if corrects else outputs
     squares = squares_of(centred)
     products = np.einsum('pgk,pgo->gko', centred, aims, optimize=True) / len(patches)
     chosen = adaptive_rounding(kernel, step, squares, products)
-    made.set_input(after, slots.kernel, product.kernel(chosen).astype(np.int8))
+    made.set_input(after, slots.kernel, product.kernel(chosen))
   if corrects:
-    now = np.einsum('gk,gko->go', patches.mean(axis=0), chosen * step).reshape(-1)
-    missing = outputs.mean(axis=0).reshape(-1) - now
+    # Kernels stay in 8 bits: einsum takes them to float64 piece by piece.
+    now = np.einsum('gk,gko->go', patches.mean(axis=0), chosen, dtype=np.float64)
+    missing = outputs.mean(axis=0).reshape(-1) - (now * step[:, 0]).reshape(-1)
     real_bias = _bias(before, slots.bias)
     missing = missing + (0 if real_bias is None else real.constant(real_bias))
     scale = step.reshape(-1) * made.scales(data)[0]

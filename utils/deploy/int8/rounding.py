@@ -82,12 +82,12 @@ def adaptive_rounding(
     products: X_q^T Y / samples, float [groups, values, outputs].
 
   Returns:
-    int64, shaped as the weights, within -127 to 127; each is the weight's floor or ceiling in steps.
+    int8, shaped as the weights, within -127 to 127; each is the weight's floor or ceiling in steps.
   """
   steps = int(np.clip(_BUDGET / (weights.size * squares.rows), _LEAST_STEPS, _STEPS))
   step = np.broadcast_to(step, (len(weights), 1, weights.shape[2]))
   most = max(_AT_ONCE * weights.shape[2] // weights.size, 1)
-  found = np.empty(weights.shape, np.int64)
+  found = np.empty(weights.shape, np.int8)
   for start in range(0, weights.shape[2], most):
     some = np.s_[:, :, start : start + most]
     found[some] = _rounded(weights[some], step[some], squares, products[some], steps)
@@ -104,7 +104,7 @@ def _rounded(
   found = np.clip(floor + up, -_MOST, _MOST)
   before = _errors(nearest * step, squares, products)
   after = _errors(found * step, squares, products)
-  return np.where(after < before, found, nearest).astype(np.int64)
+  return np.where(after < before, found, nearest).astype(np.int8)
 
 
 def _errors(weights: np.ndarray, squares: Squares, products: np.ndarray) -> np.ndarray:

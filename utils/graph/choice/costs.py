@@ -60,7 +60,7 @@ def layer_costs(plan: Plan) -> list[LayerCost]:
   costs = []
   rows = {row.name: row for row in plan.graph.counts().layers}
   left = _layers_left(plan)
-  for name, trace in plan.graph.traced.first_traces().items():
+  for name, trace in plan.graph.first_traces.items():
     row = rows.get(name)
     if row is None or name not in left:
       continue

@@ -158,7 +158,7 @@ def _member_scores(
   graph: ChannelGraph, member: Member, criterion: str | LayerCriterion | GivenScores
 ) -> np.ndarray | None:
   """Scores for all channels on the member's side of the layer, or None."""
-  trace = graph._trace(member.layer)
+  trace = graph.trace(member.layer)
   if member.part is not None:
     return _norms(trace.rule.made(trace, member.part), _ORDERS.get(str(criterion), 1))
   if isinstance(criterion, Mapping):

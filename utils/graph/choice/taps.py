@@ -77,7 +77,7 @@ class Probe:
       layers: names of layers; default: all that sum over channels, or all that make some.
       additions: see `made_by`.
     """
-    traces = graph.traced.first_traces().items()
+    traces = graph.first_traces.items()
     of = 'consumed' if side == INPUT else 'produced'
     self.names = [
       name
@@ -86,11 +86,11 @@ class Probe:
     ]
     copy = apply_plan(plan_slice(graph, {}))
     if side == INPUT:
-      self._axes = [graph._trace(name).ins[0].axis for name in self.names]
+      self._axes = [graph.trace(name).ins[0].axis for name in self.names]
       taps = [copy.get_layer(name).get_input_at(0) for name in self.names]
     else:
       flat = graph.traced.flat
-      self._axes = [graph._trace(name).outs[0].axis for name in self.names]
+      self._axes = [graph.trace(name).outs[0].axis for name in self.names]
       ends = [made_by(flat, name, additions=additions) for name in self.names]
       taps = [copy.get_layer(name).get_output_at(0) for name in ends]
     self._model = keras.Model(copy.inputs, [*taps, *copy.outputs])

@@ -192,7 +192,8 @@ class _Order:
 
   def _place(self, root: int) -> tuple[int, int] | None:
     """(group, element) of a graph-wide number, if it may go."""
-    index, element = int(self.graph._group_of[root]), int(self.graph._element_of[root])
+    place = self.graph.where(root)
+    index, element = int(place.group), int(place.element)
     return (index, element) if element in self.removable.get(index, ()) else None
 
   def _relative(self, index: int, element: int) -> float:

@@ -13,18 +13,11 @@ from secateurs.utils.errors import UserError
 from secateurs.utils.graph.counts.counting import ModelCount, count
 from secateurs.utils.graph.flat.rebuild import variables, weight_names
 from secateurs.utils.graph.groups.chains import own_chains
-from secateurs.utils.graph.groups.members import (
-  CONSUMES,
-  FOLLOWS,
-  PRODUCES,
-  ChannelMap,
-  Group,
-  Member,
-)
+from secateurs.utils.graph.groups.collecting import collect
+from secateurs.utils.graph.groups.members import ChannelMap, Group
 from secateurs.utils.graph.groups.table import group_table
 from secateurs.utils.graph.groups.tracing import Traced, trace_model
 from secateurs.utils.graph.rules.base import Trace
-from secateurs.utils.graph.rules.channels import components
 
 NORMS, HEADS = ('keep', 'cut'), ('width', 'whole')
 
@@ -38,6 +31,7 @@ class ChannelGraph:
     model: the model.
     groups: list of `Group`, in topological order of their first producer.
     traced: the channels of every tensor.
+    first_traces: layer name -> the trace of its first call, in topological order.
     norms: 'keep' or 'cut'.
     heads: 'width' or 'whole'.
   """
@@ -66,12 +60,8 @@ class ChannelGraph:
     self.norms = norms
     self.heads = heads
     self.traced: Traced = trace_model(model, norms == 'cut', heads == 'whole')
-    self.groups: list[Group] = []
-    size = len(self.traced.why)
-    self._group_of = np.full(size, -1)
-    self._element_of = np.full(size, -1)
-    self._first = self.traced.first_traces()
-    self._collect()
+    self.first_traces = self.traced.first_traces()
+    self.groups, self._group_of, self._element_of = collect(self.traced, self.first_traces)
     self._counts: ModelCount | None = None
     self._shapes: dict[str, list[tuple[str, tuple[int, ...]]]] = {}
 
@@ -108,13 +98,29 @@ class ChannelGraph:
       )
     return self.groups[found.pop()]
 
+  def trace(self, layer: str) -> Trace:
+    """Returns the trace of a layer's first call.
+
+    Raises:
+      UserError: the model has no such layer.
+    """
+    if layer not in self.first_traces:
+      near = difflib.get_close_matches(str(layer), self.first_traces, 1)
+      hint = f'did you mean {near[0]!r}?' if near else 'see model.summary() for the names.'
+      raise UserError(f'Model {self.model.name!r} has no layer {layer!r}: {hint}')
+    return self.first_traces[layer]
+
+  def where(self, labels: np.ndarray) -> ChannelMap:
+    """Returns the groups of some graph-wide element numbers, int [n], and their elements there."""
+    return ChannelMap(self._group_of[labels], self._element_of[labels], labels)
+
   def outputs(self, layer: str) -> ChannelMap:
     """Returns where the channels of a layer's (first) output belong.
 
     Raises:
       UserError: if there is no such layer.
     """
-    return self._map(self.made(layer))
+    return self.where(self.made(layer))
 
   def inputs(self, layer: str, number: int = 0) -> ChannelMap:
     """Returns where the channels of a layer's input belong; of several inputs that of a number.
@@ -122,7 +128,7 @@ class ChannelGraph:
     Raises:
       UserError: if there is no such layer.
     """
-    return self._map(self._trace(layer).ins[number].labels)
+    return self.where(self.trace(layer).ins[number].labels)
 
   def inside(self, layer: str, part: str) -> ChannelMap:
     """Returns where the channels that a layer keeps inside belong.
@@ -130,7 +136,7 @@ class ChannelGraph:
     Raises:
       UserError: if the layer has no such part.
     """
-    return self._map(self.made(layer, part))
+    return self.where(self.made(layer, part))
 
   def made(self, layer: str, part: str | None = None) -> np.ndarray:
     """Returns the elements, int [n], of the channels that a layer makes, or keeps inside as `part`.
@@ -138,7 +144,7 @@ class ChannelGraph:
     Raises:
       UserError: if there is no such layer, or it has no such part.
     """
-    trace = self._trace(layer)
+    trace = self.trace(layer)
     if part is None:
       return trace.outs[0].labels if trace.produced is None else trace.produced
     if part not in trace.inside:
@@ -155,7 +161,7 @@ class ChannelGraph:
   @functools.cached_property
   def own_chains(self) -> dict[str, str]:
     """Layers before one that may choose its inputs, by the name of that one; see `chains`."""
-    return own_chains(self.traced.flat, self._first)
+    return own_chains(self.traced.flat, self.first_traces)
 
   def counts(self) -> ModelCount:
     """Returns the model's MACs and parameters, counted once."""
@@ -166,7 +172,7 @@ class ChannelGraph:
   def weight_shapes(self, layer: str) -> list[tuple[str, tuple[int, ...]]]:
     """Returns names (without scope) and shapes of a layer's weights, found once."""
     if layer not in self._shapes:
-      own = self._trace(layer).call.layer
+      own = self.trace(layer).call.layer
       shapes = [tuple(one.shape) for one in variables(own)]
       self._shapes[layer] = list(zip(weight_names(own), shapes))
     return self._shapes[layer]
@@ -187,7 +193,7 @@ class ChannelGraph:
     for row in (counts or self.counts()).layers:
       if not row.macs:
         continue
-      trace = self._first[row.name]
+      trace = self.first_traces[row.name]
       stuck = 1.0
       for labels in (trace.ins[0].labels, trace.outs[0].labels, *trace.inside.values()):
         if len(labels):
@@ -202,65 +208,3 @@ class ChannelGraph:
 
   def __str__(self) -> str:
     return self.table()
-
-  def _trace(self, layer: str) -> Trace:
-    if layer not in self._first:
-      near = difflib.get_close_matches(str(layer), self._first, 1)
-      hint = f'did you mean {near[0]!r}?' if near else 'see model.summary() for the names.'
-      raise UserError(f'Model {self.model.name!r} has no layer {layer!r}: {hint}')
-    return self._first[layer]
-
-  def _map(self, labels: np.ndarray) -> ChannelMap:
-    return ChannelMap(self._group_of[labels], self._element_of[labels], labels)
-
-  def _collect(self) -> None:
-    """Joins producers that share an element into groups, and lists the members."""
-    producers: list[tuple[str, np.ndarray]] = []
-    for name, trace in self._first.items():
-      producers += [(f'{name}.{part}', labels) for part, labels in trace.inside.items()]
-      if trace.produced is not None:
-        producers.append((name, trace.produced))
-    if not producers:
-      return
-    roots = np.concatenate([labels for _, labels in producers])
-    owner = np.repeat(np.arange(len(producers)), [len(labels) for _, labels in producers])
-    size = len(producers)
-    owners = components(size + len(self._group_of), owner, roots + size)[:size]
-    for index, first in enumerate(np.unique(owners)):
-      mine = roots[owners[owner] == first]
-      unique, appearance = np.unique(mine, return_index=True)
-      elements = unique[np.argsort(appearance)]
-      self._group_of[elements] = index
-      self._element_of[elements] = np.arange(len(elements))
-      why, reasons = self._why(elements)
-      name = producers[first][0]
-      self.groups.append(Group(index, name, elements, [], why, reasons))
-    for name, trace in self._first.items():
-      self._add_members(name, trace)
-
-  def _why(self, elements: np.ndarray) -> tuple[np.ndarray, list[str]]:
-    why = self.traced.why[elements]
-    numbers = np.unique(why[why >= 0])
-    place = np.full(len(self.traced.reasons) + 1, -1)
-    place[numbers] = np.arange(len(numbers))
-    return place[why], [self.traced.reasons[number] for number in numbers]
-
-  def _add_members(self, name: str, trace: Trace) -> None:
-    kind = type(trace.call.layer).__name__
-    for part, labels in trace.inside.items():
-      self._add(name, kind, PRODUCES, labels, part)
-    if trace.consumed is not None:
-      self._add(name, kind, CONSUMES, trace.consumed)
-    if trace.produced is not None:
-      self._add(name, kind, PRODUCES, trace.produced)
-    elif trace.call.layer.weights and trace.consumed is None and trace.ins:
-      self._add(name, kind, FOLLOWS, trace.outs[0].labels)
-
-  def _add(
-    self, name: str, kind: str, role: str, labels: np.ndarray, part: str | None = None
-  ) -> None:
-    groups = self._group_of[labels]
-    for index in np.unique(groups[groups >= 0]):
-      positions = np.flatnonzero(groups == index)
-      elements = self._element_of[labels[positions]]
-      self.groups[index].members.append(Member(name, kind, role, positions, elements, part))

@@ -42,7 +42,7 @@ def correct_norms(plan: Plan, small: keras.Model, batches: Iterable[Any]) -> lis
   if iter(batches) is batches:
     raise UserError('correct_norms reads the batches several times: give a list or a Dataset.')
   done, left = [], {layer.name: layer for layer in small.layers}
-  traces = plan.graph.traced.first_traces()
+  traces = plan.graph.first_traces
   for name in cut_norms(plan):
     trace = traces[name]
     layer = trace.call.layer
@@ -58,7 +58,7 @@ def cut_norms(plan: Plan) -> list[str]:
   """Names of the layers whose statistics run over fewer channels than before, in order."""
   return [
     name
-    for name, trace in plan.graph.traced.first_traces().items()
+    for name, trace in plan.graph.first_traces.items()
     if trace.rule.normalises and trace.rule.masked_call(plan.cut(trace)) is not None
   ]
 

@@ -54,10 +54,10 @@ def fold_constants(plan: Plan, explicit: dict[str, np.ndarray]) -> None:
       folds.setdefault(name, []).append((labels, np.where(loud, given.value, 0.0)))
   for root, reason in held.items():
     plan.alive[root] = True
-    group, element = plan.graph._group_of[root], plan.graph._element_of[root]
-    plan.held_back.append(HeldBack(int(group), int(element), reason))
+    place = plan.graph.where(root)
+    plan.held_back.append(HeldBack(int(place.group), int(place.element), reason))
   for name, parts in folds.items():
-    trace = plan.graph._trace(name)
+    trace = plan.graph.trace(name)
     values = sum(np.where(plan.alive[labels], 0.0, value) for labels, value in parts)
     plan.added_bias[name] = trace.rule.response(trace.call.layer, values)
 
@@ -76,7 +76,7 @@ def _lost_in_sums(plan: Plan, trace: Trace, constants: list[Constant]) -> list[i
 
 def _any_silent(plan: Plan) -> bool:
   """True if some dropped channel comes from a zero filter or a zero gamma."""
-  for trace in plan.graph._first.values():
+  for trace in plan.graph.first_traces.values():
     outs = trace.outs[0].labels if trace.outs else np.zeros(0, int)
     gone = ~plan.alive[outs]
     if not gone.any():

@@ -26,7 +26,7 @@ def masked(plan: Plan) -> Iterator[None]:
   within the block: `predict` may run a function that was traced before.
   """
   with contextlib.ExitStack() as stack:
-    for trace in plan.graph.traced.first_traces().values():
+    for trace in plan.graph.first_traces.values():
       cut = plan.cut(trace)
       for name, axis, kept in trace.rule.masks(cut):
         stack.enter_context(_masked_weight(trace, name, axis, kept))

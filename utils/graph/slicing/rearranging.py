@@ -50,7 +50,7 @@ def by_norm(graph: ChannelGraph) -> dict[int, np.ndarray]:
   """
   orders = {}
   layers = graph.traced.flat.layers()
-  traces = graph.traced.first_traces()
+  traces = graph.first_traces
   for group in movable(graph):
     norms = np.zeros(group.size)
     for member in group.members:
@@ -79,7 +79,7 @@ def rearrange(graph: ChannelGraph, orders: Mapping[int, np.ndarray]) -> None:
     partner.update(zip(map(int, roots), map(int, roots[order]), strict=True))
   inputs = _random_inputs(model)
   before, weights = model(inputs, training=False), model.get_weights()
-  for trace in graph.traced.first_traces().values():
+  for trace in graph.first_traces.values():
     _permute(trace, partner, len(graph.traced.why))
   after = model(inputs, training=False)
   for old, new in zip(tf.nest.flatten(before), tf.nest.flatten(after), strict=True):

@@ -70,7 +70,7 @@ def _round_groups(plan: Plan, round_to: int) -> None:
     norms = np.zeros(group.size)
     for member in group.members:
       if member.role == PRODUCES:
-        weights = _filter_norms(plan.graph._trace(member.layer), member.part)
+        weights = _filter_norms(plan.graph.trace(member.layer), member.part)
         np.add.at(norms, member.elements, weights[member.positions])
     for element in gone[np.argsort(-norms[gone], kind='stable')]:
       plan.alive[group.roots[element]] = True
@@ -86,7 +86,7 @@ def _filter_norms(trace: Trace, part: str | None) -> np.ndarray:
 def _settle_rows(plan: Plan, round_to: int) -> None:
   """Rounds up the rows that consumers keep, and forgets choices that change nothing."""
   for name, mask in list(plan.rows.items()):
-    trace = plan.graph._trace(name)
+    trace = plan.graph.trace(name)
     alive = plan.alive[trace.ins[0].labels]
     kept = mask & alive
     missing = -int(kept.sum()) % round_to if kept.any() else 0
@@ -102,7 +102,7 @@ def _settle_rows(plan: Plan, round_to: int) -> None:
 
 def _check_floor(plan: Plan, min_channels: int) -> None:
   """Raises if a layer loses channels and keeps fewer than `min_channels`."""
-  for name, trace in plan.graph._first.items():
+  for name, trace in plan.graph.first_traces.items():
     if not trace.call.layer.weights:
       continue
     cut = plan.cut(trace)
@@ -136,8 +136,9 @@ def _check_signals(plan: Plan) -> None:
   if signals.problem is None:
     return
   graph = plan.graph
-  groups = sorted({int(graph._group_of[root]) for root in signals.cause} - {-1})
+  places = graph.where(np.asarray(signals.cause, int))
+  groups = sorted({*places.group.tolist()} - {-1})
   names = ' or '.join(f'group {index} ({graph.groups[index].name})' for index in groups[:3])
-  elements = [int(graph._element_of[root]) for root in signals.cause[:8]]
-  which = f' (one of its elements {sorted(set(elements))})' if len(groups) == 1 else ''
+  elements = sorted({*places.element[:8].tolist()})
+  which = f' (one of its elements {elements})' if len(groups) == 1 else ''
   raise UserError(f'{signals.problem}: keep at least one channel of {names}{which}.')

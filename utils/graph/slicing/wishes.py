@@ -74,7 +74,7 @@ class Wishes:
     if not len(channels.roots):
       raise UserError(f'The {what} has no channels of known number, so none can be chosen.')
     mask = as_mask(value, len(channels.roots), what)
-    trace = graph._trace(name)
+    trace = graph.trace(name)
     own = trace.consumed is not None and trace.rule.rows_are_own(trace.call.layer)
     if side == 'input' and own:
       self.rows[name] = mask
@@ -108,7 +108,7 @@ class Wishes:
       return alive
     needed = np.zeros(len(alive), bool)
     offered = np.zeros(len(alive), bool)
-    for name, trace in self.graph._first.items():
+    for name, trace in self.graph.first_traces.items():
       if trace.consumed is None:
         continue
       labels = trace.ins[0].labels

@@ -31,7 +31,7 @@ def macs(sizes):
 @pytest.fixture
 def make(monkeypatch):
   form = lambda graph, units: lambda gone: macs(np.array(SIZES) - np.array(gone))  # noqa: E731
-  monkeypatch.setattr(choices, 'COSTS', SimpleNamespace(find=lambda name: form))
+  monkeypatch.setattr(choices, 'macs_form', form)
   graph = SimpleNamespace(counts=lambda: SimpleNamespace(macs=macs(SIZES)))
   site = SimpleNamespace(
     original=lambda: None, graph=lambda model: graph, units=lambda graph: UNITS
