@@ -15,12 +15,14 @@ Whatever makes channels is pruned: convolutions of any kind and Dense layers, wi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import tf_keras as keras
 
 from secateurs.learners import register
+from secateurs.learners.channels.allocation.fitness import Fitness, Training
 from secateurs.learners.channels.allocation.ranked import Ranked
 from secateurs.learners.channels.criteria.ranking import best
 from secateurs.learners.channels.cuts.cutting import RowMasks, unit_masks
@@ -32,8 +34,15 @@ from secateurs.learners.channels.filter_state import FpState
 from secateurs.learners.channels.repair.filter_repair import repair
 from secateurs.learners.run.console import say
 from secateurs.learners.run.phases import Phase
-from secateurs.learners.run.training.workers import require_alike
+from secateurs.learners.run.training.judging import Judge, judging_samples
+from secateurs.learners.run.training.trainer import weight_decay
+from secateurs.learners.run.training.trials import Candidate
+from secateurs.learners.run.training.workers import Workers, require_alike
+from secateurs.utils.training import distributed
 from secateurs.utils.training.engine.hooks import Hooks
+from secateurs.utils.training.engine.loop import TrainStep
+
+_NB_BN_BATCHES = 5  # Over which a candidate's batch normalisation is re-estimated.
 
 
 @register
@@ -151,3 +160,40 @@ class FilterPrunedLearner(FilterLearner):
     optimizer = self.rates.fine_tune_optimizer(nb_steps, masks)
     hooks = Hooks(constraints=[masks])
     self.fit(stage.name, self.objective(), optimizer, nb_steps=nb_steps, hooks=hooks)
+
+  def judges_of(self, ranked: Ranked) -> Workers[Candidate, float]:
+    """What judges candidates of a search, each on a separate network."""
+    config = self.config
+    samples = judging_samples(self.helper, config.nb_smpls_reward)
+    bn_images = self.images('batch_norm', _NB_BN_BATCHES, config.batch_size)
+    return Workers([self._fitness(ranked, samples, bn_images) for _ in range(config.jobs)])
+
+  def _fitness(
+    self, ranked: Ranked, samples: tuple[Any, Any], bn_images: Sequence[np.ndarray]
+  ) -> Fitness:
+    config, settings, rates = self.config, self.settings, self.rates
+    quick = config.abc_fitness == 'quick'
+    nb_steps = config.abc_nb_steps if quick else rates.nb_steps(config.abc_nb_epochs)
+    network = settings.in_training_precision(self.working_model())
+    masks = RowMasks(network, ranked.graph, ranked.units)
+    step = TrainStep(
+      self.objective(network),
+      network.trainable_variables,
+      rates.fine_tune_optimizer(max(nb_steps, 1), masks),
+      penalties=weight_decay(rates, network),
+      constraints=[masks],
+      batch_size=rates.batch_size_total,
+    )
+    batches = self.helper.train_batches(
+      rates.batch_size,
+      settings.stream_seed('fitness'),
+      augment=self.augmentation,
+      shard=distributed.shard(),
+    ).take(nb_steps)
+    return Fitness(
+      network,
+      masks,
+      ranked.keys,
+      Training(step, batches.cache() if quick else batches, nb_steps, bn_images),
+      Judge(network, *samples, self.helper.task),
+    )

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from secateurs.learners.channels.allocation import filter_scan
-from secateurs.learners.channels.allocation.fitness import Fitness, Training
 from secateurs.learners.channels.allocation.ranked import Ranked, Site
 from secateurs.learners.channels.allocation.registry import ALLOCATIONS, SCORE
 from secateurs.learners.channels.criteria.judged import batches_of_all, rank_stability
 from secateurs.learners.channels.criteria.registry import CRITERIA
 from secateurs.learners.channels.criteria.unit_ranking import Ranking
 from secateurs.learners.channels.cuts.chosen_layers import chosen
-from secateurs.learners.channels.cuts.cutting import RowMasks
 from secateurs.learners.channels.cuts.filter_units import filter_units
 from secateurs.learners.channels.cuts.units import Units
 from secateurs.learners.channels.filter_config import FpConfig
@@ -29,16 +26,14 @@ from secateurs.learners.run.compression import extended
 from secateurs.learners.run.files import with_ending
 from secateurs.learners.run.preflight.work import Work
 from secateurs.learners.run.results.reporting import Findings
-from secateurs.learners.run.training.judging import Judge, judging_notes, judging_samples
-from secateurs.learners.run.training.trainer import weight_decay
+from secateurs.learners.run.training.judging import judging_notes
 from secateurs.learners.run.training.trials import Candidate
-from secateurs.learners.run.training.workers import Workers
+from secateurs.learners.run.training.workers import Workers, require_one_process
 from secateurs.utils.errors import UserError
 from secateurs.utils.graph import ChannelGraph
 from secateurs.utils.training import distributed
-from secateurs.utils.training.engine.loop import TrainStep
 
-_NB_SCORE_BATCHES, _NB_FITNESS_BN_BATCHES = 10, 5
+_NB_SCORE_BATCHES = 10
 
 
 class FilterLearner(ChannelLearner):
@@ -51,6 +46,12 @@ class FilterLearner(ChannelLearner):
   by_inputs = False
   config: FpConfig
   state: FpState
+
+  def prepare(self) -> None:
+    """Checks that layers are not scanned at the same time by several processes, too."""
+    super().prepare()
+    if self.settings.run.plan is None:
+      require_one_process(self.config.jobs, f'{self.config.prefix}jobs')
 
   def units(self, graph: ChannelGraph) -> Units:
     """All groups of channels that may be cut.
@@ -193,6 +194,10 @@ class FilterLearner(ChannelLearner):
       store=self.map_store,
     )
 
+  def judges_of(self, ranked: Ranked) -> Workers[Candidate, float]:
+    """What judges candidates, for a learner whose allocations search."""
+    raise NotImplementedError
+
   def allocate(self) -> None:
     """The phase that measures what the allocation needs."""
     if self.judges:
@@ -203,7 +208,7 @@ class FilterLearner(ChannelLearner):
       self.original,
       self.refit_images if refits else None,
       self.refit_method(),
-      self._judges_of,
+      self.judges_of,
       with_ending(self.files.original_prefix, '.tflite'),
       min(self.settings.run.threads),
       self.settings.run.seed,
@@ -220,40 +225,3 @@ class FilterLearner(ChannelLearner):
       widths.search_began = True
       self.save_search()
     return path
-
-  def _judges_of(self, ranked: Ranked) -> Workers[Candidate, float]:
-    """What judges candidates of a search, each on a separate network."""
-    config = self.config
-    samples = judging_samples(self.helper, config.nb_smpls_reward)
-    bn_images = self.images('batch_norm', _NB_FITNESS_BN_BATCHES, config.batch_size)
-    return Workers([self._fitness(ranked, samples, bn_images) for _ in range(config.jobs)])
-
-  def _fitness(
-    self, ranked: Ranked, samples: tuple[Any, Any], bn_images: Sequence[np.ndarray]
-  ) -> Fitness:
-    config, settings, rates = self.config, self.settings, self.rates
-    quick = config.abc_fitness == 'quick'
-    nb_steps = config.abc_nb_steps if quick else rates.nb_steps(config.abc_nb_epochs)
-    network = settings.in_training_precision(self.working_model())
-    masks = RowMasks(network, ranked.graph, ranked.units)
-    step = TrainStep(
-      self.objective(network),
-      network.trainable_variables,
-      rates.fine_tune_optimizer(max(nb_steps, 1), masks),
-      penalties=weight_decay(rates, network),
-      constraints=[masks],
-      batch_size=rates.batch_size_total,
-    )
-    batches = self.helper.train_batches(
-      rates.batch_size,
-      settings.stream_seed('fitness'),
-      augment=self.augmentation,
-      shard=distributed.shard(),
-    ).take(nb_steps)
-    return Fitness(
-      network,
-      masks,
-      ranked.keys,
-      Training(step, batches.cache() if quick else batches, nb_steps, bn_images),
-      Judge(network, *samples, self.helper.task),
-    )

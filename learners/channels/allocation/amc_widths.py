@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -13,12 +12,10 @@ from secateurs.learners.channels.allocation import solvers
 from secateurs.learners.channels.allocation.amc import Episode, Search, best_episode
 from secateurs.learners.channels.allocation.amc_config import AmcConfig
 from secateurs.learners.channels.allocation.choices import Choices
-from secateurs.learners.channels.allocation.ranked import Ranked, Site
+from secateurs.learners.channels.allocation.ranked import Ranked, Site, refits_of
 from secateurs.learners.channels.criteria.ranking import best
 from secateurs.learners.channels.cuts.cutting import RowMasks
 from secateurs.learners.channels.cuts.units import Unit
-from secateurs.learners.channels.repair.reconstruct import statistics
-from secateurs.learners.channels.repair.refits import LayerRefits
 from secateurs.learners.channels.state import WidthState
 from secateurs.learners.run.console import say
 from secateurs.learners.run.helper import Helper
@@ -91,14 +88,9 @@ def reward_of_filters(ranked: Ranked, site: Site, nb_samples: int) -> Reward:
   Layers that read channels are refit one by one where cuts are; other channels are masked.
   """
   working = site.original()
-  images = None if site.images is None else site.images()
-  refit = [] if images is None else [unit for unit in ranked.units if unit.readers]
-  rest = [unit for unit in ranked.units if unit not in refit]
-  layers, refits = flatten_model(working).layers(), None
-  if refit:
-    method = dataclasses.replace(site.method, scores=ranked.keys)
-    readers = statistics(site.original(), working, refit, images, method)
-    refits = LayerRefits(site.original(), refit, readers, method)
+  layers = flatten_model(working).layers()
+  refits, refit, rest = refits_of(ranked, site, working)
+  if refits is not None:
     refits.remember()
   masks = RowMasks(working, ranked.graph.again(working), rest)
   weights = working.get_weights()

@@ -7,21 +7,18 @@ filters has gone, layer by layer.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 import tf_keras as keras
 
-from secateurs.learners.channels.allocation.ranked import Ranked, Site
+from secateurs.learners.channels.allocation.ranked import Ranked, Site, refits_of
 from secateurs.learners.channels.allocation.registry import DIVERGENCE, SCORE
 from secateurs.learners.channels.allocation.sensitivity import say_curve, unit_parts
 from secateurs.learners.channels.criteria.ranking import best
 from secateurs.learners.channels.cuts.cutting import plan_of
 from secateurs.learners.channels.cuts.units import Unit
-from secateurs.learners.channels.repair.reconstruct import statistics
-from secateurs.learners.channels.repair.refits import LayerRefits
 from secateurs.learners.run.console import say
 from secateurs.learners.run.helper import Helper
 from secateurs.learners.run.training import divergence
@@ -142,15 +139,9 @@ def _say(number: int, total: int, name: str, curve: Curve) -> None:
 
 def scan(ranked: Ranked, site: Site) -> dict[str, Curve]:
   """The divergence of each unit pruned alone, and refit where cuts are; curves by unit name."""
-  images, networks = None if site.images is None else site.images(), site.networks()
-  refit = [] if images is None else [unit for unit in ranked.units if unit.readers]
+  networks = site.networks()
   samples, _ = judging_samples(site.helper, divergence.NB_IMAGES)
-  rest = [unit for unit in ranked.units if unit not in refit]
-  refits: LayerRefits | None = None
-  if refit:
-    method = dataclasses.replace(site.method, scores=ranked.keys)
-    readers = statistics(site.original(), networks[0], refit, images, method)
-    refits = LayerRefits(site.original(), refit, readers, method)
+  refits, refit, rest = refits_of(ranked, site, networks[0])
 
   def parts_of(network: keras.Model) -> list[Part]:
     parts = masked_parts(ranked.graph.again(network), rest, ranked.keys, _CURVE_SHARES)

@@ -14,6 +14,8 @@ from secateurs.learners.channels.criteria.ranking import best
 from secateurs.learners.channels.cuts.cutting import plan_of
 from secateurs.learners.channels.cuts.units import Unit
 from secateurs.learners.channels.repair.method import Method
+from secateurs.learners.channels.repair.reconstruct import statistics
+from secateurs.learners.channels.repair.refits import LayerRefits
 from secateurs.learners.run.helper import Helper
 from secateurs.learners.run.training.trials import Candidate
 from secateurs.learners.run.training.workers import Workers
@@ -74,6 +76,29 @@ class Site:
   def networks(self) -> list[keras.Model]:
     """As many networks before compression as are measured at the same time."""
     return [self.original() for _ in range(self.jobs)]
+
+
+def refits_of(
+  ranked: Ranked, site: Site, working: keras.Model
+) -> tuple[LayerRefits | None, list[Unit], list[Unit]]:
+  """Refits of layers at any widths, where cuts are refit, whose choices are those of the ranking.
+
+  Args:
+    ranked: the network.
+    site: says whether cuts are refit, how, and over what.
+    working: with the weights of the original; it stays as it is.
+
+  Returns:
+    The refits, or None if there are none; the units that they are of; and the other units.
+  """
+  images = None if site.images is None else site.images()
+  refit = [] if images is None else [unit for unit in ranked.units if unit.readers]
+  rest = [unit for unit in ranked.units if unit not in refit]
+  if not refit:
+    return None, refit, rest
+  original, method = site.original(), dataclasses.replace(site.method, scores=ranked.keys)
+  readers = statistics(original, working, refit, images, method)
+  return LayerRefits(original, refit, readers, method), refit, rest
 
 
 def exact_cost(ranked: Ranked) -> CostForm:
