@@ -236,6 +236,10 @@ class Rule:
     """Returns whether input rows can be cut for this layer alone."""
     return False
 
+  def ignores_borders(self, layer: keras.layers.Layer) -> bool:
+    """Returns whether constants of the input stay constants, and so fold into the layer's bias."""
+    return False
+
   def masks(self, cut: Cut) -> list[tuple[str, int, np.ndarray]]:
     """Returns the weight slices that see dropped channels: (weight, axis, bool [size] of the rest)."""
     return []

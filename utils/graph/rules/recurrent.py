@@ -218,14 +218,6 @@ class Bidirectional(Rule):
     both = (layer.forward_layer, layer.backward_layer)
     return sum(self._inner.row_norms(one, count) for one in both)
 
-  def rows_are_own(self, layer: keras.layers.Layer) -> bool:
-    """Rows go with their channel."""
-    return False
-
-  def ignores_borders(self, layer: keras.layers.Layer) -> bool:
-    """Constants are not folded."""
-    return False
-
   def constant(self, trace: Trace, ins: list[Constant]) -> list[Constant]:
     """Not followed."""
     return [Constant.live(len(out.labels)) for out in trace.outs]

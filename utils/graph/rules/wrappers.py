@@ -93,14 +93,6 @@ class TimeDistributed(Rule):
     """Those of the layer inside."""
     return self._rule_of(layer.layer).row_norms(layer.layer, count)
 
-  def rows_are_own(self, layer: keras.layers.Layer) -> bool:
-    """Rows go with their channel."""
-    return False
-
-  def ignores_borders(self, layer: keras.layers.Layer) -> bool:
-    """Constants are not folded."""
-    return False
-
   def constant(self, trace: Trace, ins: list[Constant]) -> list[Constant]:
     """Not followed."""
     return [Constant.live(len(out.labels)) for out in trace.outs]
