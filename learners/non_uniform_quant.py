@@ -151,7 +151,7 @@ class NonUniformQuantLearner(CompressionLearner):
       self.model,
       lambda model: pruning.pruned_kernels(kernels_by_name(model)),
       self.objective,
-      self.trials_path,
+      lambda: self.files.trials,  # It only scans.
       self.augmentation,
       self.sample_augmentation,
     )

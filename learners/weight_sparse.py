@@ -180,7 +180,7 @@ class WeightSparseLearner(CompressionLearner):
       self.model,
       self.prunable,
       self.objective,
-      self.trials_path,
+      functools.partial(self.search_file, self.state),
       self.augmentation,
       self.sample_augmentation,
     )

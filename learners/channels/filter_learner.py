@@ -212,16 +212,8 @@ class FilterLearner(ChannelLearner):
       with_ending(self.files.original_prefix, '.tflite'),
       min(self.settings.run.threads),
       self.settings.run.seed,
-      self._candidates,
+      functools.partial(self.search_file, self.state.widths),
       self.save_search,
       self.config.jobs,
     )
     self.widths().measure(self.ranked(self.graph(self.original())), site)
-
-  def _candidates(self) -> Any:
-    widths = self.state.widths
-    path = self.trials_path(widths.search_began)
-    if not widths.search_began:
-      widths.search_began = True
-      self.save_search()
-    return path

@@ -132,7 +132,7 @@ class WidthLearner(ChannelLearner):
       with_ending(self.files.original_prefix, '.tflite'),
       min(self.settings.run.threads),
       self.settings.run.seed,
-      self._trials,
+      functools.partial(self.search_file, self.state.widths),
       self.save_search,
       self.config.jobs,
     )
@@ -158,11 +158,3 @@ class WidthLearner(ChannelLearner):
   def _allocate(self) -> None:
     self.say_judging()
     allocate(self.widths)
-
-  def _trials(self) -> Any:
-    widths = self.state.widths
-    path = self.trials_path(widths.search_began)
-    if not widths.search_began:
-      widths.search_began = True
-      self.save_search()
-    return path

@@ -87,10 +87,7 @@ class BitAllocation:
       UserError: the budget cannot be met.
     """
     config, state, settings = self._config, self._state, self._site.settings
-    path = self._site.trials_path(state.search_began)
-    if not state.search_began:
-      state.search_began = True
-      self._save()
+    path = self._site.trials()
     table = self._table()
     trials = search(
       list(table.names),

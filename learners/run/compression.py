@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import tf_keras as keras
 
@@ -25,6 +25,12 @@ from secateurs.utils.training import distributed
 from secateurs.utils.training.models import batch_norm
 from secateurs.utils.training.models.weights import assign_weights, named_weights
 from secateurs.utils.training.tasks.scores import Evaluation, Score
+
+
+class SearchState(Protocol):
+  """The part of a state that a search needs: whether trials of this run are on disk."""
+
+  search_began: bool
 
 
 class CompressionLearner(MeasuredLearner):
@@ -152,15 +158,17 @@ class CompressionLearner(MeasuredLearner):
 
   # Searches.
 
-  def trials_path(self, began: bool) -> Path:
-    """The file of this run's search; what another run left there is removed first.
+  def search_file(self, state: SearchState) -> Path:
+    """The file of this run's search; what another run left there is removed when the search begins.
 
     Args:
-      began: whether the search of this run has begun already.
+      state: remembers that it has begun.
     """
     path = self.files.trials
-    if not began:
+    if not state.search_began:
       distributed.from_chief(lambda: path.unlink(missing_ok=True))
+      state.search_began = True
+      self.save_search()
     return path
 
   def say_judging(self) -> None:

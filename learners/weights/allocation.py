@@ -47,7 +47,7 @@ class Site:
     model: the trained network, in the precision of the training.
     prunable: the kernels of a model that are made sparse, by name.
     objective: what training of a network minimises.
-    trials_path: the file of the search, given whether it has begun.
+    trials: the file of the search.
     augment: augmentation of training.
     sample_augment: augmentation of images that sums are taken of.
   """
@@ -57,7 +57,7 @@ class Site:
   model: keras.Model
   prunable: Callable[[keras.Model], Mapping[str, tf.Variable]]
   objective: Callable[[keras.Model], TaskObjective]
-  trials_path: Callable[[bool], Path]
+  trials: Callable[[], Path]
   augment: str
   sample_augment: str
 
@@ -88,10 +88,7 @@ class MeasuredAllocation:
   def by_search(self, sizes: Mapping[str, int]) -> dict[str, int]:
     """The best of some candidates, each pruned, regressed and trained shortly."""
     config, state, settings = self._config, self._state, self._site.settings
-    path = self._site.trials_path(state.search_began)
-    if not state.search_began:
-      state.search_began = True
-      self._save()
+    path = self._site.trials()
     # Trials run on separate networks, so that nothing of them is left in the run's.
     models = [self._copy() for _ in range(config.jobs)]
     regression = self._regression(models[0])
