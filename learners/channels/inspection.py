@@ -8,10 +8,12 @@ from typing import Any
 from secateurs.learners.channels.cuts.chosen_layers import chosen, makers, table
 from secateurs.learners.channels.cuts.filter_units import filter_units
 from secateurs.learners.channels.cuts.split_notes import before_note
+from secateurs.learners.channels.cuts.units import Units
 from secateurs.learners.run.console import say
 from secateurs.learners.run.learner import Learner
 from secateurs.utils.files import atomic_path
 from secateurs.utils.graph import ChannelGraph
+from secateurs.utils.graph.counts.counting import ModelCount
 from secateurs.utils.graph.show.plotting import plot_groups
 from secateurs.utils.graph.show.tables import count_table
 from secateurs.utils.training import distributed
@@ -48,8 +50,26 @@ def inspect(learner: Learner) -> dict[str, Any]:
   splits = before_note(graph, found.units)
   if splits is not None:
     say(f'\n{splits}')
-  result = {
-    'net': settings.helper.net,
+  result = _result(settings.helper.net, graph, counts, found, splits)
+  folder = learner.files.log_dir
+
+  def write() -> None:
+    with atomic_path(folder / 'inspection.json') as partial:
+      partial.write_text(json.dumps(result, indent=2) + '\n', encoding='utf-8')
+    plot_groups(graph, folder / 'channels.png')
+
+  distributed.from_chief(write)
+  for name in ('inspection.json', 'channels.png'):
+    say(str(folder / name))
+  return result
+
+
+def _result(
+  net: str, graph: ChannelGraph, counts: ModelCount, found: Units, splits: str | None
+) -> dict[str, Any]:
+  """The same as plain types."""
+  return {
+    'net': net,
     'macs': counts.macs,
     'params': counts.params,
     'units': [
@@ -73,14 +93,3 @@ def inspect(learner: Learner) -> dict[str, Any]:
       for group in graph.groups
     ],
   }
-  folder = learner.files.log_dir
-
-  def write() -> None:
-    with atomic_path(folder / 'inspection.json') as partial:
-      partial.write_text(json.dumps(result, indent=2) + '\n', encoding='utf-8')
-    plot_groups(graph, folder / 'channels.png')
-
-  distributed.from_chief(write)
-  for name in ('inspection.json', 'channels.png'):
-    say(str(folder / name))
-  return result
