@@ -96,8 +96,9 @@ class SubModel:
     found: dict[Any, _Weight] = {}
     for one in owned:
       variable = one.variable(layers)
-      made = found.setdefault(variable.ref(), _Weight(variable, one))
-      made.sides.append(one)
+      if variable.ref() not in found:
+        found[variable.ref()] = _Weight(variable, one)
+      found[variable.ref()].sides.append(one)
     self._weights = list(found.values())
     self.masks = ChangingMasks(model, graph, self.units)
 
