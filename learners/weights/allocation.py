@@ -19,14 +19,13 @@ from secateurs.learners.run.training.trainer import weight_decay
 from secateurs.learners.run.training.trials import Candidate, best_candidates, search
 from secateurs.learners.run.training.workers import Workers
 from secateurs.learners.weights.configs import WsConfig
+from secateurs.learners.weights.regression import Regression, regression_of
 from secateurs.learners.weights.search import (
   OBJECTIVES,
   TOTAL,
-  Regression,
   Reward,
   kernel_parts,
   propose,
-  regression_of,
   summary,
 )
 from secateurs.learners.weights.sensitivity import equal_harm, say_curve, scan

@@ -2,8 +2,7 @@
 
 First each kernel is pruned alone (`divergence`): candidates are factors on these curves. A trial starts
 from the trained network: masks by magnitude, layer-wise regression of each kernel on its original
-outputs, short training of the whole network, the score on held-out samples. The regression needs no
-images: the sums over them are taken once, and a trial's kernels follow from these.
+outputs (`regression`), short training of the whole network, the score on held-out samples.
 """
 
 from __future__ import annotations
@@ -13,7 +12,6 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
@@ -21,18 +19,13 @@ from secateurs.learners.run.training.divergence import Curve, Part
 from secateurs.learners.run.training.judging import Judge
 from secateurs.learners.run.training.trials import Candidate, Trial
 from secateurs.learners.weights.ratios import by_curves, most_zeros, uniform
+from secateurs.learners.weights.regression import Regression
 from secateurs.learners.weights.sensitivity import RATIOS
-from secateurs.utils import nested
 from secateurs.utils.graph.flat.walk import flatten_model
 from secateurs.utils.training import distributed
 from secateurs.utils.training.engine.loop import TrainStep
 from secateurs.utils.training.engine.masks import MaskSet, nb_kept
 from secateurs.utils.training.engine.patterns import Pattern
-from secateurs.utils.training.layerwise.features import Features
-from secateurs.utils.training.layerwise.linear import is_refittable, is_separable
-from secateurs.utils.training.layerwise.targets import find_target
-
-_GRAM_IMAGES, _GRAM_BATCH, _GRAM_POINTS = 1024, 64, 10
 
 _DIVERGED = -1e9  # Worse than any score, whatever its direction.
 
@@ -67,104 +60,6 @@ def multi_objective(goodness: float, kept: int) -> float:
 
 
 OBJECTIVES = {'single-obj': single_objective, 'multi-obj': multi_objective}
-
-
-def gram_matrices(
-  model: keras.Model, names: Sequence[str], batches: Sequence[np.ndarray], *, seed: int, points: int
-) -> dict[str, np.ndarray]:
-  """X^T X / n of the inputs of layers, [rows, rows], by layer name.
-
-  Layers for which there is no matrix (depthwise, grouped, called twice) are left out.
-  """
-  features = Features(model, model, batches, seed=seed, nb_points=points)
-  flat = features.original
-  calls = flat.calls_by_layer()
-  found = {}
-  for name in flat.layers():
-    if name not in names or len(calls[name]) > 1:
-      continue
-    call = calls[name][0]
-    if not is_separable(call.layer) and is_refittable(call.layer, len(flat.shapes[call.inputs[0]])):
-      # Not about the means: nothing makes up for them, so that their error counts.
-      found[name] = features.equations(find_target(flat, name), False).moments(False).gram
-  return found
-
-
-def regress(
-  gram: np.ndarray,
-  greatest: float,
-  weights: np.ndarray,
-  mask: np.ndarray,
-  nb_iters: int,
-  rate: float,
-) -> np.ndarray:
-  """Masked weights that give nearly the outputs of the whole ones.
-
-  Minimises tr((V - W)^T G (V - W)) over V with V = V * mask by Nesterov's accelerated gradient
-  descent, started at W * mask, with steps of rate / (greatest eigenvalue of G).
-
-  Args:
-    gram: G, [p, p].
-    greatest: its greatest eigenvalue.
-    weights: W, [p, q].
-    mask: bool array [p, q].
-    nb_iters: steps.
-    rate: in (0, 1]; above, the descent may diverge.
-  """
-  current = ahead = np.where(mask, weights, 0.0)
-  if greatest <= 0:
-    return current
-  momentum = 1.0
-  for _ in range(nb_iters):
-    before = current
-    current = np.where(mask, ahead - rate / greatest * (gram @ (ahead - weights)), 0.0)
-    following = (1 + math.sqrt(1 + 4 * momentum**2)) / 2
-    ahead = current + (momentum - 1) / following * (current - before)
-    momentum = following
-  return current
-
-
-class Regression:
-  """Kernels that give nearly the outputs of the whole ones, from sums that were taken once."""
-
-  def __init__(self, grams: Mapping[str, np.ndarray], nb_iters: int, rate: float) -> None:
-    """`grams`: from `gram_matrices`; kernels without one are only masked."""
-    self._grams, self._nb_iters, self._rate = grams, nb_iters, rate
-    self._greatest = {name: float(np.linalg.eigvalsh(gram)[-1]) for name, gram in grams.items()}
-
-  def __call__(self, name: str, weights: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """The kernel of a layer where `mask`, of the same shape, is not zero."""
-    if name not in self._grams or not self._nb_iters:
-      return weights * mask
-    rows = weights.reshape(-1, weights.shape[-1]).astype(np.float64)
-    given = self._grams[name], self._greatest[name], rows, mask.reshape(rows.shape) > 0
-    return regress(*given, self._nb_iters, self._rate).reshape(weights.shape)
-
-
-def regression_of(
-  model: keras.Model,
-  names: Sequence[str],
-  batches: Callable[[int], tf.data.Dataset],
-  *,
-  seed: int,
-  nb_iters: int,
-  rate: float,
-) -> Regression:
-  """The regression of kernels on their own outputs over some training images.
-
-  Args:
-    model: float32, with the trained weights.
-    names: of the kernels' layers.
-    batches: gives batches of a size, the same on all processes; each takes its part.
-    seed: of the sampled positions.
-    nb_iters: steps of the regression.
-    rate: their size, as a fraction of the largest stable one.
-  """
-  index, nb_ranks = distributed.shard()
-  mine = batches(_GRAM_BATCH).take(_GRAM_IMAGES // _GRAM_BATCH).shard(nb_ranks, index)
-  images = [nested.as_numpy(batch[0]) for batch in mine]
-  grams = gram_matrices(model, names, images, seed=seed, points=_GRAM_POINTS)
-  return Regression(grams, nb_iters, rate)
 
 
 def summary(trials: Sequence[Trial], best: Trial, split: str) -> dict[str, Any]:

@@ -10,8 +10,8 @@ from secateurs.learners.weights.allocation import MeasuredAllocation
 from secateurs.learners.weights.configs import WsConfig
 from secateurs.learners.weights.patterns import parse_pattern
 from secateurs.learners.weights.ratios import dense_kernels
+from secateurs.learners.weights.regression import Regression
 from secateurs.learners.weights.schedule import round_density
-from secateurs.learners.weights.search import Regression
 from secateurs.learners.weights.xnnpack import xnnpack_kernels
 from secateurs.nets import lstm
 from secateurs.nets.model_helper import ModelHelper

@@ -14,15 +14,13 @@ from secateurs.learners.run.training import divergence
 from secateurs.learners.run.training.judging import Judge
 from secateurs.learners.run.training.trials import Candidate
 from secateurs.learners.weights.ratios import by_curves, heuristic, meet_total, most_zeros, uniform
+from secateurs.learners.weights.regression import Regression, gram_matrices, regress
 from secateurs.learners.weights.search import (
   TOTAL,
-  Regression,
   Reward,
-  gram_matrices,
   kernel_parts,
   multi_objective,
   propose,
-  regress,
   single_objective,
 )
 from secateurs.learners.weights.sensitivity import equal_harm, scan, sigma_ratio
