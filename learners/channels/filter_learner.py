@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from secateurs.learners.channels.allocation import filter_scan
-from secateurs.learners.channels.allocation.ranked import Ranked, Site
+from secateurs.learners.channels.allocation.ranked import FilterSite, Ranked
 from secateurs.learners.channels.allocation.registry import ALLOCATIONS, SCORE
 from secateurs.learners.channels.criteria.judged import batches_of_all, rank_stability
 from secateurs.learners.channels.criteria.registry import CRITERIA
@@ -203,17 +203,17 @@ class FilterLearner(ChannelLearner):
     if self.judges:
       self.say_judging()
     refits = self.config.repair == 'least-squares'
-    site = Site(
-      self.helper,
-      self.original,
-      self.refit_images if refits else None,
-      self.refit_method(),
-      self.judges_of,
-      with_ending(self.files.original_prefix, '.tflite'),
-      min(self.settings.run.threads),
-      self.settings.run.seed,
-      functools.partial(self.search_file, self.state.widths),
-      self.save_search,
-      self.config.jobs,
+    site = FilterSite(
+      helper=self.helper,
+      original=self.original,
+      original_tflite=with_ending(self.files.original_prefix, '.tflite'),
+      nb_threads=min(self.settings.run.threads),
+      seed=self.settings.run.seed,
+      trials=functools.partial(self.search_file, self.state.widths),
+      save=self.save_search,
+      jobs=self.config.jobs,
+      images=self.refit_images if refits else None,
+      method=self.refit_method(),
+      fitness=self.judges_of,
     )
     self.widths().measure(self.ranked(self.graph(self.original())), site)

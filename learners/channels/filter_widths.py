@@ -11,7 +11,7 @@ from secateurs.learners.channels.allocation import (
 )
 from secateurs.learners.channels.allocation.filter_scan import scan, sensitivity
 from secateurs.learners.channels.allocation.latency import LITTLE, fraction_of_time
-from secateurs.learners.channels.allocation.ranked import Ranked, Site
+from secateurs.learners.channels.allocation.ranked import FilterSite, Ranked
 from secateurs.learners.channels.allocation.registry import (
   ALLOCATIONS,
   DIVERGENCE,
@@ -51,7 +51,7 @@ class FilterWidths:
 
   # What is measured once, on the original network.
 
-  def measure(self, ranked: Ranked, site: Site) -> None:
+  def measure(self, ranked: Ranked, site: FilterSite) -> None:
     """Scans, searches and times what the allocation needs.
 
     Raises:
@@ -79,10 +79,7 @@ class FilterWidths:
         table.choices,
         budget,
         amc_widths.reward_of_filters(ranked, site, config.nb_smpls_reward),
-        site.candidates(),
-        site.seed,
-        site.helper,
-        site.save,
+        site,
       )
     if measures == FITNESS and state.shares is None:
       filter_search.search(config, state, table.choices, ranked, site, budget)
@@ -90,7 +87,7 @@ class FilterWidths:
         state.latency = self._fraction_of_time(table, site)
         state.macs_ratio = state.latency['fraction']
 
-  def _scan(self, ranked: Ranked, site: Site) -> None:
+  def _scan(self, ranked: Ranked, site: FilterSite) -> None:
     """Measures what each unit alone loses, where the allocation needs it and has not got it."""
     state, measures = self._state, self._allocation.measures
     if measures == SCORE and state.drops is None:
@@ -117,7 +114,7 @@ class FilterWidths:
     )
     state.macs_ratio = state.ram['fraction']
 
-  def _allocate_time(self, table: FilterTable, site: Site) -> None:
+  def _allocate_time(self, table: FilterTable, site: FilterSite) -> None:
     state, ranked = self._state, table.ranked
     state.counts, state.latency = timed.allocate(
       timed.asked_by(self._config, site.original_tflite, site.nb_threads),
@@ -170,7 +167,7 @@ class FilterWidths:
       for unit in ranked.units
     }
 
-  def _fraction_of_time(self, table: FilterTable, site: Site) -> dict[str, float]:
+  def _fraction_of_time(self, table: FilterTable, site: FilterSite) -> dict[str, float]:
     ranked = table.ranked
     return fraction_of_time(
       self._config,

@@ -106,17 +106,7 @@ def _ask_agent(
   refits = LayerRefits(original, choices.units, readers, method)
   refits.remember()
   reward = Reward(working, refits, Judge(working, *samples, site.helper.task))
-  amc_widths.allocate(
-    config,
-    widths.state,
-    choices,
-    budget,
-    reward,
-    site.trials(),
-    site.seed,
-    site.helper,
-    site.save,
-  )
+  amc_widths.allocate(config, widths.state, choices, budget, reward, site)
 
 
 def _allocate_time(

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from secateurs.learners.channels.allocation.amc_config import AMC
 from secateurs.learners.channels.allocation.sensitivity import numbers_kept
-from secateurs.learners.channels.allocation.width_site import Site
+from secateurs.learners.channels.allocation.width_site import WidthSite
 from secateurs.learners.channels.configs import WidthConfig
 from secateurs.learners.channels.criteria.registry import CRITERIA, Samples, unit_scores
 from secateurs.learners.channels.cuts.units import Unit
@@ -122,19 +122,19 @@ class WidthLearner(ChannelLearner):
     self, *, width: Callable[[int, float], int], ratio: float, budget: float | None
   ) -> Widths:
     """The allocation by this learner's flags; see `Widths` for the arguments."""
-    site = Site(
-      self.helper,
-      self.original,
-      self.graph,
-      lambda graph: self.units(graph).units,
-      self.refit_batches,
-      lambda *found: self.with_scores(self.refit_method(), *found),
-      with_ending(self.files.original_prefix, '.tflite'),
-      min(self.settings.run.threads),
-      self.settings.run.seed,
-      functools.partial(self.search_file, self.state.widths),
-      self.save_search,
-      self.config.jobs,
+    site = WidthSite(
+      helper=self.helper,
+      original=self.original,
+      original_tflite=with_ending(self.files.original_prefix, '.tflite'),
+      nb_threads=min(self.settings.run.threads),
+      seed=self.settings.run.seed,
+      trials=functools.partial(self.search_file, self.state.widths),
+      save=self.save_search,
+      jobs=self.config.jobs,
+      graph=self.graph,
+      units=lambda graph: self.units(graph).units,
+      samples=self.refit_batches,
+      method=lambda *found: self.with_scores(self.refit_method(), *found),
     )
     return Widths(self.config, self.state.widths, site, width=width, ratio=ratio, budget=budget)
 

@@ -10,7 +10,7 @@ from secateurs.learners.channels.allocation.choices import Choices
 from secateurs.learners.channels.allocation.latency import LITTLE, fraction_of_time
 from secateurs.learners.channels.allocation.ratios import read_ratios
 from secateurs.learners.channels.allocation.registry import ALLOCATIONS, Request
-from secateurs.learners.channels.allocation.width_site import Site
+from secateurs.learners.channels.allocation.width_site import WidthSite
 from secateurs.learners.channels.configs import WidthConfig
 from secateurs.learners.channels.cuts.cutting import first_channels
 from secateurs.learners.channels.cuts.units import Unit
@@ -29,7 +29,7 @@ class Widths:
     self,
     config: WidthConfig,
     state: WidthState,
-    site: Site,
+    site: WidthSite,
     *,
     width: Callable[[int, float], int],
     ratio: float,

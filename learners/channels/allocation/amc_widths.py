@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 
@@ -12,13 +11,13 @@ from secateurs.learners.channels.allocation import solvers
 from secateurs.learners.channels.allocation.amc import Episode, Search, best_episode
 from secateurs.learners.channels.allocation.amc_config import AmcConfig
 from secateurs.learners.channels.allocation.choices import Choices
-from secateurs.learners.channels.allocation.ranked import Ranked, Site, refits_of
+from secateurs.learners.channels.allocation.ranked import FilterSite, Ranked, refits_of
+from secateurs.learners.channels.allocation.site import Site
 from secateurs.learners.channels.criteria.ranking import best
 from secateurs.learners.channels.cuts.cutting import RowMasks
 from secateurs.learners.channels.cuts.units import Unit
 from secateurs.learners.channels.state import WidthState
 from secateurs.learners.run.console import say
-from secateurs.learners.run.helper import Helper
 from secateurs.learners.run.training.judging import Judge, judging_samples, judging_split
 from secateurs.utils.graph.flat.walk import flatten_model
 
@@ -36,10 +35,7 @@ def allocate(
   choices: Choices,
   budget: float,
   reward: Reward,
-  path: Path,
-  seed: int,
-  helper: Helper,
-  save: Callable[[], None],
+  site: Site,
 ) -> None:
   """Searches, and leaves counts, the course of the rewards and a summary in the state.
 
@@ -49,14 +45,19 @@ def allocate(
     choices: the table, with what stays at least.
     budget: cost that may stay.
     reward: of numbers of channels.
-    path: of the episodes.
-    seed: of the agent.
-    helper: names the samples that were judged on.
-    save: writes a checkpoint in the middle of it.
+    site: of the search, whose trials are episodes.
   """
   constants = config.amc_constants(len(choices.units))
   episodes = Search(
-    choices, budget, config.amc_schedule, constants, reward, path, seed, say, save
+    choices,
+    budget,
+    config.amc_schedule,
+    constants,
+    reward,
+    site.trials(),
+    site.seed,
+    say,
+    site.save,
   ).run()
   winner = best_episode(episodes)
   equal = solvers.equal(choices, budget)
@@ -68,7 +69,7 @@ def allocate(
     'reward_equal_ratios': reward(equal),
     'macs': winner.cost,
     'counts': winner.counts,
-    'split': judging_split(helper),
+    'split': judging_split(site.helper),
   }
 
 
@@ -82,7 +83,7 @@ def _course(episodes: Sequence[Episode]) -> dict[str, list[tuple[float, float]]]
   }
 
 
-def reward_of_filters(ranked: Ranked, site: Site, nb_samples: int) -> Reward:
+def reward_of_filters(ranked: Ranked, site: FilterSite, nb_samples: int) -> Reward:
   """Goodness on held-out samples with the lowest keys gone.
 
   Layers that read channels are refit one by one where cuts are; other channels are masked.

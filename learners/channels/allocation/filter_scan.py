@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import tf_keras as keras
 
-from secateurs.learners.channels.allocation.ranked import Ranked, Site, refits_of
+from secateurs.learners.channels.allocation.ranked import FilterSite, Ranked, refits_of
 from secateurs.learners.channels.allocation.registry import DIVERGENCE, SCORE
 from secateurs.learners.channels.allocation.sensitivity import say_curve, unit_parts
 from secateurs.learners.channels.criteria.ranking import best
@@ -137,7 +137,7 @@ def _say(number: int, total: int, name: str, curve: Curve) -> None:
   say(f'scan  {number}/{total}  {name}: drop of the score with so many channels gone  {shown}')
 
 
-def scan(ranked: Ranked, site: Site) -> dict[str, Curve]:
+def scan(ranked: Ranked, site: FilterSite) -> dict[str, Curve]:
   """The divergence of each unit pruned alone, and refit where cuts are; curves by unit name."""
   networks = site.networks()
   samples, _ = judging_samples(site.helper, divergence.NB_IMAGES)

@@ -8,7 +8,7 @@ from typing import Any
 from secateurs.learners.channels.allocation import solvers
 from secateurs.learners.channels.allocation.choices import Choices
 from secateurs.learners.channels.allocation.colony import Colony, Found
-from secateurs.learners.channels.allocation.ranked import Ranked, Site
+from secateurs.learners.channels.allocation.ranked import FilterSite, Ranked
 from secateurs.learners.channels.filter_config import FpConfig
 from secateurs.learners.channels.state import WidthState
 from secateurs.learners.run.console import say
@@ -22,7 +22,7 @@ def search(
   state: WidthState,
   choices: Choices,
   ranked: Ranked,
-  site: Site,
+  site: FilterSite,
   budget: float,
 ) -> None:
   """Searches the fractions of channels that stay, and writes them into the state.
@@ -47,7 +47,7 @@ def search(
     config.constants,
     propose,
     site.fitness(ranked),
-    site.candidates(),
+    site.trials(),
     site.seed,
     say,
     site.save,

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 import tf_keras as keras
 
 from secateurs.learners.channels.allocation.choices import CostForm
+from secateurs.learners.channels.allocation.site import Site
 from secateurs.learners.channels.criteria.ranking import best
 from secateurs.learners.channels.cuts.cutting import plan_of
 from secateurs.learners.channels.cuts.units import Unit
 from secateurs.learners.channels.repair.method import Method
 from secateurs.learners.channels.repair.reconstruct import statistics
 from secateurs.learners.channels.repair.refits import LayerRefits
-from secateurs.learners.run.helper import Helper
 from secateurs.learners.run.training.trials import Candidate
 from secateurs.learners.run.training.workers import Workers
 from secateurs.utils.graph import ChannelGraph, plan_cost
@@ -43,43 +42,23 @@ class Ranked:
     return [best(self.keys[unit.name], counts[unit.name]) for unit in self.units]
 
 
-@dataclasses.dataclass(frozen=True)
-class Site:
-  """What measuring takes.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FilterSite(Site):
+  """What measuring a ranking takes; see `Site`.
 
   Attributes:
-    helper: data and task.
-    original: makes the network before compression, float32.
     images: gives batches that layers are refit over; None where cuts are not refit.
     method: how layers are refit.
     fitness: makes what judges candidates of a search: as many as are judged at the same time.
-    original_tflite: the original's file, for latencies.
-    nb_threads: of the timing.
-    seed: of the search.
-    candidates: the file of the search.
-    save: writes a checkpoint in the middle of it.
-    jobs: units that a scan measures at the same time.
   """
 
-  helper: Helper
-  original: Callable[[], keras.Model]
   images: Callable[[], list[np.ndarray]] | None
   method: Method
   fitness: Callable[[Ranked], Workers[Candidate, float]]
-  original_tflite: Path
-  nb_threads: int
-  seed: int
-  candidates: Callable[[], Path]
-  save: Callable[[], None]
-  jobs: int = 1
-
-  def networks(self) -> list[keras.Model]:
-    """As many networks before compression as are measured at the same time."""
-    return [self.original() for _ in range(self.jobs)]
 
 
 def refits_of(
-  ranked: Ranked, site: Site, working: keras.Model
+  ranked: Ranked, site: FilterSite, working: keras.Model
 ) -> tuple[LayerRefits | None, list[Unit], list[Unit]]:
   """Refits of layers at any widths, where cuts are refit, whose choices are those of the ranking.
 
