@@ -120,13 +120,13 @@ def images(nb_batches=2, seed=3, size=8):
 
 
 def tied_net():
-  """Four branches of four channels, shuffled and split twice: all channels of a branch are tied."""
+  """Four branches of eight channels, shuffled and split twice: all channels of a branch are tied."""
   x = inputs = L.Input((32, 32, 3))
-  branch = functools.partial(L.Conv2D, 4, 3, padding='same', activation='relu')
+  branch = functools.partial(L.Conv2D, 8, 3, padding='same', activation='relu')
   x = L.Concatenate()([branch(strides=4, name=f'stem{number}')(x) for number in range(4)])
   for unit in range(2):
-    x = tf.reshape(x, [-1, 8, 8, 4, 4])
-    x = tf.reshape(tf.transpose(x, [0, 1, 2, 4, 3]), [-1, 8, 8, 16])
+    x = tf.reshape(x, [-1, 8, 8, 4, 8])
+    x = tf.reshape(tf.transpose(x, [0, 1, 2, 4, 3]), [-1, 8, 8, 32])
     first, *parts = tf.split(x, 4, axis=-1)
     parts = [branch(name=f'unit{unit}_{number}')(part) for number, part in enumerate(parts)]
     x = L.Concatenate()([first, *parts])

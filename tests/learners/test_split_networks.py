@@ -62,7 +62,7 @@ def test_a_split_that_no_cut_leaves_equal_is_said_before_and_after(make, helper)
   learner = make(
     'filter-pruned', training={'nb_epochs_ft': 0.0}, helper=network, **CONFIGS['filter-pruned']
   )
-  assert 'stem0 keeps all 4 channels' in inspect(learner)['splits']
+  assert 'stem0 keeps all 8 channels' in inspect(learner)['splits']
   report = learner.train().report
   assert 'SPLIT_V' in report['compressed']['operators']
   assert 'TensorFlow Lite takes a slower operator for' in ' '.join(report['notes'])

@@ -33,7 +33,7 @@ def before_note(graph: ChannelGraph, units: Sequence[Unit]) -> str | None:
     least = least_even_cut(graph, units, unit)
     if least is None:
       steps.append(f'{unit.name} keeps all {unit.size} channels')
-    elif least > further(unit):
+    elif least > 2 * further(unit) + 1:  # Smaller steps always have one that `evened` takes.
       steps.append(f'{unit.name} loses none or at least {least} of {unit.size} channels')
   if not steps:
     return None

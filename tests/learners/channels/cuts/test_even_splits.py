@@ -89,19 +89,20 @@ def test_nothing_changes_where_nothing_may(split_network):
 @pytest.mark.parametrize(
   ('width', 'stays', 'before', 'after'),
   [
-    (16, 13, 'branch0 keeps all 16 channels', '16 of 16 channels of branch0'),
-    (32, 22, 'branch0 loses none or at least 16 of 32 channels', '16 of 32 channels of branch0'),
+    (16, 13, 'branch3 keeps all 16 channels', '16 of 16 channels of branch3'),
+    (32, 22, 'branch3 loses none or at least 16 of 32 channels', '16 of 32 channels of branch3'),
   ],
 )
 def test_what_shuffles_tie_is_said(width, stays, before, after):
   graph = ChannelGraph(shuffle_of_four(width=width, nb_units=2))
-  (unit,) = units = filter_units(graph, 'couple').units
+  units = filter_units(graph, 'couple').units
   assert f'only where {before}, since' in before_note(graph, units)
-  masks = {unit.name: np.arange(width) < stays}
-  found = evened(graph, units, masks, {unit.name: masks[unit.name].astype(float)})
-  np.testing.assert_array_equal(found[unit.name], masks[unit.name])
+  masks = {unit.name: np.ones(unit.size, bool) for unit in units}
+  assert after_note(graph, units, masks) is None
+  masks['branch3'][stays:] = False
+  found = evened(graph, units, masks, {name: mask.astype(float) for name, mask in masks.items()})
+  np.testing.assert_array_equal(found['branch3'], masks['branch3'])
   assert after_note(graph, units, found).endswith(f'the nearest equal parts have {after}.')
-  assert after_note(graph, units, {unit.name: np.ones(width, bool)}) is None
 
 
 def test_nothing_is_said_where_small_steps_are_even():
