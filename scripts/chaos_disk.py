@@ -94,9 +94,9 @@ def undisturbed(name: str, folder: Path) -> Found:
 
 
 def prefix_of(folder: Path) -> str:
-  """What a run's folders of models have after `models` in their names."""
-  (path,) = folder.glob('models*_eval')
-  return path.name.removeprefix('models').removesuffix('_eval')
+  """What a run's folders of models have after `models` in their names, a baseline's apart."""
+  name = max((path.name for path in folder.glob('models*_eval')), key=len)
+  return name.removeprefix('models').removesuffix('_eval')
 
 
 def folders_of(prefix: str) -> list[str]:

@@ -85,8 +85,9 @@ def test_how_a_run_without_a_disk_may_end(code, output, must_fail, fault):
 @pytest.mark.parametrize(
   ('prefix', 'folders'), [('_ws', ['models_ws', 'models_ws_eval']), ('', ['models_eval'])]
 )
-def test_the_folders_of_each_learner(tmp_path, prefix, folders):
-  for name in ('models', *folders):
+@pytest.mark.parametrize('baseline', [[], ['models_eval']])
+def test_the_folders_of_each_learner(tmp_path, prefix, folders, baseline):
+  for name in {'models', *folders, *baseline}:
     (tmp_path / name).mkdir()
   assert chaos_disk.prefix_of(tmp_path) == prefix
   assert chaos_disk.folders_of(prefix) == ['.', 'logs', 'models', *folders]
