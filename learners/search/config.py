@@ -23,7 +23,8 @@ OF_PACKED = ('zeros', 'bits')
 COSTS = ('bytes', 'latency', 'macs', 'ram')
 _USUAL_DROP = 0.01
 _TIMING = 0.01  # Latencies of one file differ by so much between measurements.
-FILES = ('auto', 'float', 'int8', 'packed')
+AUTO, HELD_OUT, HALF = 'auto', 'held-out', 'half'
+FILES = (AUTO, 'float', 'int8', 'packed')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,10 +86,11 @@ class JsConfig(ChannelConfig):
     None, 'Training epochs of a try; default: what js_time allows, at most one.', low=0.0
   )
   judge: str = option(
-    'held-out',
-    'What judges tries: held-out samples of training (--nb_smpls_val), which a trained network may '
-    'have seen, or half: every second evaluation sample, the others being the evaluation set.',
-    choices=('held-out', 'half'),
+    AUTO,
+    'What judges tries: held-out samples of training (--nb_smpls_val); half: every second evaluation '
+    'sample, the others being the evaluation set; auto: half, where the network came trained, so '
+    'that it knows the training samples, and a half has samples enough, else held-out.',
+    choices=(AUTO, HELD_OUT, HALF),
   )
   nb_smpls_judge: int = option(10_000, 'Held-out samples that tries are judged on.', low=10)
   nb_smpls_scan: int = option(
@@ -140,7 +142,7 @@ class JsConfig(ChannelConfig):
   @property
   def data_defaults(self) -> Mapping[str, Any]:
     """A fifth of the training samples is held out for tries, unless others judge them."""
-    return {'nb_smpls_val': -1} if self.judge == 'held-out' else {}
+    return {} if self.judge == HALF else {'nb_smpls_val': -1}
 
   @property
   def cost(self) -> str:

@@ -16,10 +16,10 @@ from secateurs.learners.run.files import with_ending
 from secateurs.learners.run.helper import Helper
 from secateurs.learners.run.results import plans
 from secateurs.learners.run.results.plans import CutPlan
-from secateurs.learners.search import planning
+from secateurs.learners.search import planning, samples
 from secateurs.learners.search.building import even_bits
 from secateurs.learners.search.choosing import Choice
-from secateurs.learners.search.config import JsConfig
+from secateurs.learners.search.config import HALF, JsConfig
 from secateurs.learners.search.files import (
   ENDINGS,
   Costs,
@@ -50,8 +50,10 @@ class NetworkLearner(CompressionLearner):
 
   def __init__(self, helper: Helper, config: JsConfig | None = None, **options: Any) -> None:
     """As of all learners; half of the evaluation set may be given away for judging."""
-    half = config is not None and config.judge == 'half'
-    super().__init__(HalfJudging(helper) if half else helper, config, **options)
+    config = JsConfig() if config is None else config
+    judge = samples.who_judges(helper, config, options.get('run'))
+    config = dataclasses.replace(config, judge=judge)
+    super().__init__(HalfJudging(helper) if judge == HALF else helper, config, **options)
 
   _candidate: keras.Model | None = None
   _shadows: ShadowWeights | None = None

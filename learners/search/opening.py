@@ -13,7 +13,7 @@ from secateurs.learners.run.settings import Settings
 from secateurs.learners.run.training.rates import Rates
 from secateurs.learners.search.building import even_bits
 from secateurs.learners.search.confidence import least_drop, least_samples
-from secateurs.learners.search.config import JsConfig
+from secateurs.learners.search.config import HALF, HELD_OUT, JsConfig
 from secateurs.learners.search.files import Costs
 from secateurs.learners.search.scene import Scene
 from secateurs.learners.search.state import Taken
@@ -35,7 +35,7 @@ _LOSS_OF_FILE = 0.5  # Fraction of the allowed drop that the kind of file alone 
 def may_have_seen(settings: Settings) -> bool:
   """Whether a network came trained, so that it may know the samples that are held out now."""
   trained = settings.run.warm_start_path or settings.helper.given_weights() is not None
-  return bool(trained) and settings.config.judge == 'held-out'
+  return bool(trained) and settings.config.judge == HELD_OUT
 
 
 def choose_file(
@@ -87,7 +87,7 @@ def require_tellable(config: JsConfig, nb_samples: int, percent: bool) -> None:
   if nb_samples >= least:
     return
   remedy = 'hold out at least {} (--nb_smpls_val -1 takes a fifth of the training samples)'
-  if config.judge == 'half':
+  if config.judge == HALF:
     remedy = 'give at least {} to each half of the evaluation set'
   raise UserError(
     f'--js_max_drop {config.drop:g} cannot be shown with 95 % confidence on {nb_samples} '

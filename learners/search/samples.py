@@ -10,9 +10,12 @@ import tensorflow as tf
 import tf_keras as keras
 
 from secateurs.learners.channels.repair.method import NB_BATCHES, Method, nb_points
+from secateurs.learners.run.configs import RunConfig
 from secateurs.learners.run.helper import Helper
 from secateurs.learners.run.settings import Settings
 from secateurs.learners.search.building import Repair
+from secateurs.learners.search.confidence import least_samples
+from secateurs.learners.search.config import AUTO, HALF, HELD_OUT, JsConfig
 from secateurs.utils.errors import UserError
 from secateurs.utils.graph.flat.walk import flatten_model
 from secateurs.utils.training import distributed
@@ -20,6 +23,7 @@ from secateurs.utils.training.layerwise.maps import MapStore
 from secateurs.utils.training.models.batch_norm import batches_for
 
 _BATCH = 64
+_ENOUGH, _ENOUGH_TIMES = 2000, 4
 _MAX_MAP_BYTES = 1 << 30
 
 
@@ -35,6 +39,21 @@ def require_held_out(helper: Helper) -> None:
       '--nb_smpls_val -1 (a fifth of them; a tf.data.Dataset holds out none), or --js_judge half, '
       'which takes half of the evaluation set.'
     )
+
+
+def who_judges(helper: Helper, config: JsConfig, run: RunConfig | None) -> str:
+  """What judges the tries: what the flag says, or for `auto` what suits the network and the data.
+
+  A network that came trained knows the samples that are held out now: to it they are no new ones, and
+  what its compressed form forgets of them counts as a loss. Every second evaluation sample judges it
+  where that leaves several times as many as the least that can show a drop.
+  """
+  if config.judge != AUTO:
+    return config.judge
+  trained = (run is not None and run.warm_start_path) or helper.given_weights() is not None
+  least = _ENOUGH_TIMES * least_samples(config.drop, config.nb_looks)
+  enough = max(0 if config.limited else least, _ENOUGH)
+  return HALF if trained and helper.nb_samples('eval') // 2 >= enough else HELD_OUT
 
 
 def bn_batches(settings: Settings, augment: str, model: keras.Model) -> Iterable[tf.Tensor]:
@@ -108,5 +127,6 @@ class HalfJudging:
     return [
       *self._helper.notes(),
       f'Every second evaluation sample ({self.nb_samples("val")}) judged the tries; the scores here '
-      f'are those of the other {self.nb_samples("eval")}, which were not searched on.',
+      f'are those of the other {self.nb_samples("eval")}, which were not searched on. --js_judge '
+      'held-out judges on samples held out of training.',
     ]

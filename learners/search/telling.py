@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from secateurs.learners.search.config import JsConfig
+from secateurs.learners.search.config import HALF, JsConfig
 from secateurs.learners.search.state import JsState, Try
 from secateurs.learners.search.stepping import Stand
 from secateurs.utils.deploy.reports.units import fmt_bytes, fmt_macs, fmt_ms
@@ -26,7 +26,7 @@ def a_file(kind: str) -> str:
 
 def judges(config: JsConfig) -> str:
   """What judges tries."""
-  return 'held-out samples' if config.judge == 'held-out' else 'evaluation samples that judge tries'
+  return 'evaluation samples that judge tries' if config.judge == HALF else 'held-out samples'
 
 
 def points(state: JsState, value: float) -> str:
