@@ -13,6 +13,7 @@ import tf_keras as keras
 from secateurs.utils.errors import UserError, first_line
 from secateurs.utils.hdf5_files import check_archived, check_hdf5
 from secateurs.utils.keras3.kinds import is_keras3, load_keras3
+from secateurs.utils.keras_archives import load_tf_keras
 from secateurs.utils.other_models import refuse_others
 from secateurs.utils.unpacking import check_model_archive, limited_variables
 from secateurs.utils.untrusted import refuse_code
@@ -53,7 +54,7 @@ def _loaded(path: str | os.PathLike, name: str | os.PathLike, with_training: boo
   if not path.exists():
     raise UserError(f'{name} does not exist: give the path of a model file.')
   refuse_others(path, name)
-  load = _load_tf_keras
+  load = load_tf_keras
   check_hdf5(path, name)
   try:
     check_model_archive(path, name)
@@ -73,10 +74,6 @@ def _loaded(path: str | os.PathLike, name: str | os.PathLike, with_training: boo
     raise
   except Exception as error:  # Keras, h5py and zipfile raise many types for what they cannot read.
     raise _explained(error, name) from error
-
-
-def _load_tf_keras(path: Path, *, with_training: bool = False) -> keras.Model:
-  return keras.models.load_model(path, compile=with_training)
 
 
 def saved_by_keras3(path: str | os.PathLike) -> bool:

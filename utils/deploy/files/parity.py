@@ -12,6 +12,7 @@ import tf_keras as keras
 
 from secateurs.utils import nested
 from secateurs.utils.deploy.runtime.interpreter import TFLiteModel
+from secateurs.utils.keras_archives import load_tf_keras
 from secateurs.utils.quiet import quiet_native
 
 FLOAT_TOLERANCE = 1e-3
@@ -237,7 +238,7 @@ def check_keras(
   Raises:
     ParityError: the file differs by more than FLOAT_TOLERANCE of the output's range.
   """
-  model = keras.models.load_model(path, compile=False)
+  model = load_tf_keras(path)
   parity = compare_outputs(reference, keras_outputs(model, images), None, agreement)
   return require_parity(name or Path(path).name, parity)
 
