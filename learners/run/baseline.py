@@ -12,7 +12,7 @@ from secateurs.learners.run import state
 from secateurs.learners.run.configs import OF_FINE_TUNING, FullPrecConfig, TrainConfig
 from secateurs.learners.run.console import say
 from secateurs.learners.run.full_training import TRAIN, FullTraining
-from secateurs.learners.run.given import given_weights
+from secateurs.learners.run.given import came_trained, given_weights
 from secateurs.learners.run.helper import Helper
 from secateurs.learners.run.settings import Settings
 from secateurs.learners.run.state import LearnerState
@@ -56,7 +56,7 @@ def baseline_weights(
 
 def has_baseline(settings: Settings, config: FullPrecConfig) -> bool:
   """Whether there are trained weights: given, or of a finished full-precision run."""
-  if settings.run.warm_start_path or settings.helper.given_weights() is not None:
+  if came_trained(settings.helper, settings.run):
     return True
   saved = CheckpointStore(settings.path(config, 'save_path')).latest()
   return saved is not None and TRAIN in saved.state.get('done', ())

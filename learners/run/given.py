@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
+from secateurs.learners.run.configs import RunConfig
+from secateurs.learners.run.helper import Helper
 from secateurs.learners.run.settings import Settings
 from secateurs.utils.errors import UserError
 from secateurs.utils.training.models.structured_weights import STRUCTURED, read_structured
@@ -23,6 +25,11 @@ def given_weights(settings: Settings) -> tuple[dict[str, np.ndarray], str] | Non
     return weights_of(settings, path), path
   weights, source = helper.given_weights(), f'the weights that {helper.net} came with'
   return None if weights is None else (_usable(weights, source), source)
+
+
+def came_trained(helper: Helper, run: RunConfig | None) -> bool:
+  """Whether the network has such weights; they are not read from --warm_start_path."""
+  return bool(run is not None and run.warm_start_path) or helper.given_weights() is not None
 
 
 def weights_of(settings: Settings, path: str | Path) -> dict[str, np.ndarray]:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import tf_keras as keras
 
 from secateurs.learners.run.console import say
+from secateurs.learners.run.given import came_trained
 from secateurs.learners.run.settings import Settings
 from secateurs.learners.run.training.rates import Rates
 from secateurs.learners.search.building import even_bits
@@ -34,8 +35,8 @@ _LOSS_OF_FILE = 0.5  # Fraction of the allowed drop that the kind of file alone 
 
 def may_have_seen(settings: Settings) -> bool:
   """Whether a network came trained, so that it may know the samples that are held out now."""
-  trained = settings.run.warm_start_path or settings.helper.given_weights() is not None
-  return bool(trained) and settings.config.judge == HELD_OUT
+  held_out = settings.config.judge == HELD_OUT
+  return held_out and came_trained(settings.helper, settings.run)
 
 
 def choose_file(

@@ -11,6 +11,7 @@ import tf_keras as keras
 
 from secateurs.learners.channels.repair.method import NB_BATCHES, Method, nb_points
 from secateurs.learners.run.configs import RunConfig
+from secateurs.learners.run.given import came_trained
 from secateurs.learners.run.helper import Helper
 from secateurs.learners.run.settings import Settings
 from secateurs.learners.search.building import Repair
@@ -50,10 +51,10 @@ def who_judges(helper: Helper, config: JsConfig, run: RunConfig | None) -> str:
   """
   if config.judge != AUTO:
     return config.judge
-  trained = (run is not None and run.warm_start_path) or helper.given_weights() is not None
   least = _ENOUGH_TIMES * least_samples(config.drop, config.nb_looks)
   enough = max(0 if config.limited else least, _ENOUGH)
-  return HALF if trained and helper.nb_samples('eval') // 2 >= enough else HELD_OUT
+  half = helper.nb_samples('eval') // 2 >= enough and came_trained(helper, run)
+  return HALF if half else HELD_OUT
 
 
 def bn_batches(settings: Settings, augment: str, model: keras.Model) -> Iterable[tf.Tensor]:

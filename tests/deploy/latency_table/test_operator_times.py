@@ -62,8 +62,11 @@ def test_what_cannot_run_alone_is_left_out():
     return tf.tanh(x)
 
   converter = tf.lite.TFLiteConverter.from_concrete_functions([looped.get_concrete_function()])
-  kinds = [one.kind for one in operator_times(converter.convert())]
+  content = converter.convert()
+  kinds = [one.kind for one in operator_times(content)]
   assert 'TANH' in kinds
+  assert 'WHILE' in [op.kind for op in OpenFile(content).operators]
+  assert 'WHILE' not in kinds
 
 
 def test_parts_of_the_sum():

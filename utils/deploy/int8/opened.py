@@ -227,10 +227,13 @@ class OpenFile:
     """A file of one operator, which reads what it reads here, and has its constants.
 
     Raises:
-      ValueError: it makes no tensor.
+      ValueError: it makes no tensor, or runs another graph of the file, such as a loop's body.
     """
-    if not op.outputs:
-      raise ValueError(f'Operator {op.number} ({op.kind}) makes no tensor.')
+    runs_graphs = any(
+      'subgraph' in name.lower() for name in (vars(op.options) if op.options else ())
+    )
+    if runs_graphs or not op.outputs:
+      raise ValueError(f'Operator {op.number} ({op.kind}) cannot run alone.')
     used = {number for number in (*op.inputs, *op.outputs) if number >= 0}
     graph = copy.copy(self._graph)
     graph.operators = [self._graph.operators[op.number]]
@@ -238,7 +241,7 @@ class OpenFile:
     graph.outputs = list(op.outputs)
     buffers = {self._graph.tensors[number].buffer for number in used}
     model = copy.copy(self.model)
-    model.subgraphs = [graph, *self.model.subgraphs[1:]]
+    model.subgraphs = [graph]
     model.signatureDefs = model.metadata = model.metadataBuffer = None
     model.buffers = [
       buffer if place in buffers else emptied(buffer)

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from secateurs.utils.deploy.int8.opened import OpenFile, layer_of
 from secateurs.utils.deploy.latency_table.files import empty_content, runner
-from secateurs.utils.deploy.pages.explorer import node_data
+from secateurs.utils.deploy.pages.explorer import node_data, write_series
 from secateurs.utils.deploy.runtime.timing import time_interleaved
-from secateurs.utils.files import atomic_path
 
 _NB_FRAMES, _SECONDS = 10, 0.1  # Of each operator; seconds where the medians do not settle.
 _EMPTY = 'empty'
@@ -36,8 +33,8 @@ class OperatorTime:
 def operator_times(content: bytes, nb_threads: int = 1) -> list[OperatorTime]:
   """Times the operators of a file alone, against each other, in the order in which they run.
 
-  Together they take longer than the file, whose operators a delegate runs without returning; what is
-  left out reads or makes no tensor, or does not run on made-up inputs.
+  Together they take longer than the file, whose operators a delegate runs without returning. Left out
+  is what makes no tensor, runs other graphs (a loop), or does not run on made-up inputs.
 
   Args:
     content: of a .tflite file.
@@ -47,7 +44,7 @@ def operator_times(content: bytes, nb_threads: int = 1) -> list[OperatorTime]:
   for op in file.operators:
     try:
       runs[str(op.number)] = runner(file.alone(op), nb_threads)
-    except (RuntimeError, ValueError):  # Such as a loop, whose body is another graph.
+    except (RuntimeError, ValueError):
       continue
     known[str(op.number)] = op
   timed = time_interleaved(runs, nb_frames=_NB_FRAMES, seconds=_SECONDS)
@@ -70,8 +67,6 @@ def slowest(times: Sequence[OperatorTime], most: int = 10) -> list[str]:
 
 def write_node_times(times: Sequence[OperatorTime], folder: Path) -> Path:
   """Writes `node_data_ms.json`, which colours the nodes of the file in Model Explorer."""
-  content: dict[str, Any] = node_data({one.tensor: one.ms for one in times}, high_is_bad=True)
-  path = folder / 'node_data_ms.json'
-  with atomic_path(path) as partial:
-    partial.write_text(json.dumps(content, indent=1) + '\n', encoding='utf-8')
-  return path
+  return write_series(
+    folder, 'ms', node_data({one.tensor: one.ms for one in times}, high_is_bad=True)
+  )

@@ -78,10 +78,12 @@ def write_node_data(report: Mapping[str, Any], tflite: Path, folder: Path) -> li
   if int8:
     values = {one['tensor']: one['alone'] or 0.0 for one in int8['layers']}
     series['int8'] = node_data(values, high_is_bad=True)
-  paths = []
-  for name, content in series.items():
-    path = folder / f'node_data_{name}.json'
-    with atomic_path(path) as partial:
-      partial.write_text(json.dumps(content, indent=1) + '\n', encoding='utf-8')
-    paths.append(path)
-  return paths
+  return [write_series(folder, name, content) for name, content in series.items()]
+
+
+def write_series(folder: Path, name: str, content: Mapping[str, Any]) -> Path:
+  """Writes one series, see `node_data`, to `node_data_<name>.json`."""
+  path = folder / f'node_data_{name}.json'
+  with atomic_path(path) as partial:
+    partial.write_text(json.dumps(content, indent=1) + '\n', encoding='utf-8')
+  return path
