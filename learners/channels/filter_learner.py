@@ -23,7 +23,6 @@ from secateurs.learners.channels.filter_widths import FilterWidths
 from secateurs.learners.channels.learner import ChannelLearner
 from secateurs.learners.channels.repair.method import NB_BATCHES, Method, nb_points
 from secateurs.learners.run.compression import extended
-from secateurs.learners.run.files import with_ending
 from secateurs.learners.run.preflight.work import Work
 from secateurs.learners.run.results.reporting import Findings
 from secateurs.learners.run.training.judging import judging_notes
@@ -203,15 +202,8 @@ class FilterLearner(ChannelLearner):
     if self.judges:
       self.say_judging()
     refits = self.config.repair == 'least-squares'
-    site = FilterSite(
-      helper=self.helper,
-      original=self.original,
-      original_tflite=with_ending(self.files.original_prefix, '.tflite'),
-      nb_threads=min(self.settings.run.threads),
-      seed=self.settings.run.seed,
-      trials=functools.partial(self.search_file, self.state.widths),
-      save=self.save_search,
-      jobs=self.config.jobs,
+    site = self.site(
+      FilterSite,
       images=self.refit_images if refits else None,
       method=self.refit_method(),
       fitness=self.judges_of,

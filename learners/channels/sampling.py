@@ -5,13 +5,16 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Iterable
+from typing import Any, TypeVar
 
 import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
+from secateurs.learners.channels.allocation.site import Site
 from secateurs.learners.channels.refit_memory import cache_bytes, refit_need
 from secateurs.learners.run.compression import CompressionLearner
+from secateurs.learners.run.files import with_ending
 from secateurs.learners.run.preflight import checks
 from secateurs.learners.run.preflight.estimate import Need
 from secateurs.learners.run.preflight.work import Work
@@ -27,6 +30,8 @@ from secateurs.utils.training.models.weights import (
   named_weights,
 )
 
+AnySite = TypeVar('AnySite', bound=Site)
+
 _MAX_MAP_BYTES, _FLOAT_BYTES = 1 << 30, 4
 
 
@@ -34,6 +39,25 @@ class SamplingLearner(CompressionLearner):
   """A learner that looks at samples before it compresses, and may refit layers over them."""
 
   max_rows: int | None = MAX_ROWS  # Of kernels that can be pruned by their inputs.
+
+  def site(self, kind: type[AnySite], **further: Any) -> AnySite:
+    """What measuring widths takes of this run.
+
+    Args:
+      kind: `Site`, or what has more fields.
+      further: these fields.
+    """
+    return kind(
+      helper=self.helper,
+      original=self.original,
+      original_tflite=with_ending(self.files.original_prefix, '.tflite'),
+      nb_threads=min(self.settings.run.threads),
+      seed=self.settings.run.seed,
+      trials=functools.partial(self.search_file, self.state.widths),
+      save=self.save_search,
+      jobs=self.config.jobs,
+      **further,
+    )
 
   def nb_refit_samples(self) -> int:
     """How many samples layers are refit over; 0 if none is."""

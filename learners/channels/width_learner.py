@@ -18,7 +18,6 @@ from secateurs.learners.channels.repair.method import NB_BATCHES, Method
 from secateurs.learners.channels.width_allocation import allocate
 from secateurs.learners.channels.widths import Widths
 from secateurs.learners.run.compression import extended
-from secateurs.learners.run.files import with_ending
 from secateurs.learners.run.phases import Phase
 from secateurs.learners.run.preflight.work import Work
 from secateurs.learners.run.results.reporting import Findings
@@ -122,15 +121,8 @@ class WidthLearner(ChannelLearner):
     self, *, width: Callable[[int, float], int], ratio: float, budget: float | None
   ) -> Widths:
     """The allocation by this learner's flags; see `Widths` for the arguments."""
-    site = WidthSite(
-      helper=self.helper,
-      original=self.original,
-      original_tflite=with_ending(self.files.original_prefix, '.tflite'),
-      nb_threads=min(self.settings.run.threads),
-      seed=self.settings.run.seed,
-      trials=functools.partial(self.search_file, self.state.widths),
-      save=self.save_search,
-      jobs=self.config.jobs,
+    site = self.site(
+      WidthSite,
       graph=self.graph,
       units=lambda graph: self.units(graph).units,
       samples=self.refit_batches,
