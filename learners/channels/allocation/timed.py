@@ -124,7 +124,8 @@ def allocate(
     ratio = _npu_ratio(table, cut({unit.name: unit.size for unit in units}))
   goal, tried, known = asked.target, [], {}
   for _ in range(1 if ratio is None else _MAX_ROUNDS):
-    counts = within_cost(choices, max(goal, lowest) * whole, losses)
+    goal = max(goal, lowest)
+    counts = within_cost(choices, goal * whole, losses)
     gone = tuple(unit.size - counts[unit.name] for unit in units)
     figures = {
       'fraction': macs(np.array(gone)) / graph.counts().macs,
@@ -138,7 +139,9 @@ def allocate(
       _say({**figures, 'measured': known[gone]})
     figures['measured'] = measured = known[gone]
     tried.append((goal, counts, figures))
-    if abs(measured / asked.target - 1) <= TOLERANCE or goal <= lowest < measured:
+    if abs(measured / asked.target - 1) <= TOLERANCE:
+      break
+    if goal <= lowest and measured > asked.target:  # Nothing is faster.
       break
     goal = next_goal([(one[0], one[2]['measured']) for one in tried], asked.target)
   return min(tried, key=lambda one: abs(one[2]['measured'] - asked.target))[1:]

@@ -10,12 +10,12 @@ import pytest
 from secateurs.learners.channels.allocation import timed
 from secateurs.learners.channels.allocation.choices import Choices
 from secateurs.learners.channels.allocation.knapsack import within_cost
-from secateurs.learners.channels.cuts.cutting import plan_of
+from secateurs.learners.channels.cuts.cutting import first_channels, plan_of
 from secateurs.learners.channels.cuts.units import Unit, find_units
 from secateurs.utils.deploy.latency_table import measure, npu
 from secateurs.utils.deploy.latency_table.table import LatencyTable, SegmentTimes, read_table
 from secateurs.utils.errors import UserError
-from secateurs.utils.graph import ChannelGraph, apply_plan
+from secateurs.utils.graph import ChannelGraph, apply_plan, count
 
 _CALL_MS = 3.2e4  # What the fake compiler adds to one for each parameter.
 
@@ -171,6 +171,24 @@ def test_a_target_for_an_npu_is_corrected_by_its_compiler(helper, npu_file, monk
   assert figures['measured'] == pytest.approx((_CALL_MS + params[0]) / (_CALL_MS + params[1]))
   assert figures['measured'] == pytest.approx(0.6, rel=timed.TOLERANCE)
   assert abs(figures['predicted'] - 0.6) > 0.05  # The table alone would have missed.
+
+
+def test_the_fastest_network_is_not_the_last_one_where_it_is_faster_than_asked(
+  helper, table_file, monkeypatch
+):
+  graph = ChannelGraph(helper.build_model(0))
+  units = find_units(graph, 'couple').units
+  losses = {unit.name: np.arange(unit.size + 1) / unit.size for unit in units}
+  least = {unit.name: unit.size // 2 for unit in units}
+  whole = graph.counts().macs
+
+  def ratio(asked, model):  # The table is wrong: its 0.8 is too slow, and its least faster than asked.
+    return max(asked.target + 3 * (count(model).macs / whole - 0.78), 0.65)
+
+  monkeypatch.setattr(timed, '_ratio', ratio)
+  asked = timed.Timed(0.8, table_file, 'cp_', Path('no.tflite'), 1)
+  _, figures = timed.allocate(asked, graph, units, losses, first_channels(units), least)
+  assert figures['measured'] == pytest.approx(0.8, rel=timed.TOLERANCE)
 
 
 def test_the_next_goal_is_in_proportion_then_between():
