@@ -5,7 +5,8 @@ is a code for each unit: so many tenths of its channels stay, from 1 to `max_ten
 
 - an employed bee for every source changes two of its codes towards or away from another source,
   c + R (c - c_k) with R in [-1, 1), and takes the new source if it is fitter;
-- as many onlookers do the same at sources drawn with probability 0.9 fitness / best + 0.1;
+- as many onlookers do the same at sources drawn with probability 0.9 fitness / best + 0.1 (where a
+  fitness is below zero, as of scores that are errors, all count from the least of the sources);
 - a source that was not improved `nb_failures` times in a row is drawn again by a scout.
 
 Deviation: codes are drawn from 1 to `max_tenths` and coordinates from all units; the official code
@@ -86,6 +87,11 @@ class Hive:
   fits: list[float]
   failures: list[int]
 
+  def chance(self, index: int) -> float:
+    """With which probability an onlooker goes to a source, in [0.1, 1]."""
+    least = min(0.0, *self.fits)
+    return 0.9 * (self.fits[index] - least) / ((max(self.fits) - least) or 1.0) + 0.1
+
   def take(self, index: int, codes: list[int], fitness: float) -> None:
     """Replaces a source by a fitter one, or counts a failure."""
     if fitness > self.fits[index]:
@@ -133,7 +139,7 @@ class Colony:
       nb_units: codes of a source.
       constants: of the search.
       propose: from codes to a candidate that meets the budget.
-      fitness: of a candidate; the greater the better, at least 0; or workers that give it.
+      fitness: of a candidate; the greater the better; or workers that give it.
       path: of the candidates, one JSON object a line.
       seed: of all draws.
       say: prints a line to the user.
@@ -189,8 +195,7 @@ class Colony:
   def _onlook(self, hive: Hive, cycle: int) -> None:
     index = done = 0
     while done < len(hive.sources):
-      chance = 0.9 * hive.fits[index] / (max(hive.fits) or 1.0) + 0.1
-      if self._rng.random() < chance:
+      if self._rng.random() < hive.chance(index):
         done += 1
         changed = self._mutated(hive.sources, index, self._move(index))
         (fitness,) = self._judge([changed], cycle, 'onlooker')

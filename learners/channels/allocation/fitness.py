@@ -17,7 +17,7 @@ from secateurs.utils.training import distributed
 from secateurs.utils.training.engine.loop import TrainStep
 from secateurs.utils.training.models.batch_norm import reestimate
 
-_DIVERGED = 0.0
+_DIVERGED = 0.0  # Of scores that are fractions, the least.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,16 +61,26 @@ class Fitness:
     self._slots = [variable.numpy() for variable in training.step.optimizer.variables]
 
   def __call__(self, candidate: Candidate) -> float:
-    """Goodness of the score after the training; 0 where the training diverges."""
+    """Goodness of the score after the training.
+
+    Where the training diverges 0, or what it was before the training if that is below zero: of scores
+    that are better the lower they are (an error, a loss) goodness is the negative.
+    """
     training = self._training
-    self._model.set_weights(self._weights)
-    for variable, value in zip(training.step.optimizer.variables, self._slots, strict=True):
-      variable.assign(value)
-    self._masks.keep({n: best(self._keys[n], count) for n, count in candidate.counts.items()})
-    reestimate(self._model, training.bn_images)
+    self._cut(candidate)
     if training.nb_steps:
       done, _ = training.step.run(iter(training.batches), training.nb_steps)
       if done < training.nb_steps:
-        return _DIVERGED
+        self._cut(candidate)
+        return min(self._judge.goodness(), _DIVERGED)
       distributed.mean_variables(self._model.non_trainable_weights)
-    return max(self._judge.goodness(), _DIVERGED)
+    return self._judge.goodness()
+
+  def _cut(self, candidate: Candidate) -> None:
+    """Sets the network back to its first weights, and masks it."""
+    optimizer = self._training.step.optimizer
+    self._model.set_weights(self._weights)
+    for variable, value in zip(optimizer.variables, self._slots, strict=True):
+      variable.assign(value)
+    self._masks.keep({n: best(self._keys[n], count) for n, count in candidate.counts.items()})
+    reestimate(self._model, self._training.bn_images)

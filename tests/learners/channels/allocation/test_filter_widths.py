@@ -3,14 +3,17 @@
 import dataclasses
 import json
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import tf_keras as keras
 from networks import branched_net, randomize, residual_net, twin
 
 from secateurs.learners.channels.allocation import filter_scan, solvers
 from secateurs.learners.channels.allocation.choices import Choices
-from secateurs.learners.channels.allocation.colony import Colony, Constants
+from secateurs.learners.channels.allocation.colony import Colony, Constants, Hive
+from secateurs.learners.channels.allocation.fitness import Fitness, Training
 from secateurs.learners.channels.allocation.ranked import Ranked
 from secateurs.learners.channels.criteria.ranking import best
 from secateurs.learners.channels.cuts.cutting import plan_of
@@ -256,6 +259,31 @@ def test_the_time_left_is_that_of_candidates_that_are_judged(tmp_path):
   (tmp_path / 'c').write_text(''.join(lines[:25]))  # Two of six cycles, and more.
   colony(tmp_path / 'c', [], say=half.append).run()
   assert ['ETA' in line for line in half] == [False] * 2 + [True] * 4
+
+
+def test_onlookers_prefer_the_fitter_source_whatever_the_sign_of_the_score():
+  hive = Hive([[1], [2], [3]], [0.4, 0.8, 0.0], [0] * 3)
+  assert [hive.chance(i) for i in range(3)] == pytest.approx([0.55, 1.0, 0.1])
+  hive.fits = [-0.5, -0.1, -0.9]
+  assert [hive.chance(i) for i in range(3)] == pytest.approx([0.55, 1.0, 0.1])
+
+
+@pytest.mark.parametrize(('value', 'after_divergence'), [(0.7, 0.0), (-0.7, -0.7)])
+def test_the_fitness_of_an_error_is_below_zero_and_that_of_a_divergence_is_no_gain(
+  value, after_divergence
+):
+  model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+  judge = SimpleNamespace(goodness=lambda: value)
+  masks = SimpleNamespace(keep=lambda kept: None)
+
+  def fitness(done):
+    step = SimpleNamespace(
+      optimizer=SimpleNamespace(variables=[]), run=lambda batches, number: (done, {})
+    )
+    return Fitness(model, masks, {}, Training(step, [], 2, []), judge)
+
+  assert fitness(2)(Candidate({}, 0)) == value
+  assert fitness(1)(Candidate({}, 0)) == after_divergence
 
 
 def test_employed_bees_change_two_codes(tmp_path):
