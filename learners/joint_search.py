@@ -144,7 +144,8 @@ class JointSearchLearner(SearchLearner):
 
   def _search(self) -> None:
     state, config = self.state, self.config
-    if state.candidate is None and not state.tries and opening.may_have_seen(self.settings):
+    asked = state.referred or state.candidate is not None or bool(state.tries)
+    if not asked and opening.may_have_seen(self.settings):
       self._begin(Try(0, 0, state.start), self._network(0))
     while not state.ended:
       if state.candidate is not None:

@@ -24,6 +24,7 @@ from secateurs.learners.channels.repair.refits import LayerRefits
 from secateurs.learners.channels.widths import Widths
 from secateurs.learners.run.training import divergence
 from secateurs.learners.run.training.judging import Judge, judging_samples, judging_split
+from secateurs.utils import nested
 from secateurs.utils.graph import ChannelGraph
 
 
@@ -88,7 +89,7 @@ def allocate(widths: Widths) -> None:
     further,
     site.jobs,
   )
-  _search(widths, search, graph, budget, total, len(targets))
+  _search(widths, search, graph, budget, total, nested.size(targets))
 
 
 def _ask_agent(

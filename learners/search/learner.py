@@ -103,6 +103,7 @@ class SearchLearner(NetworkLearner):
     original = state.reference_value, state.reference
     found = opening.pick_reference(original, (judged.score.goodness, judged.parts), harm)
     state.reference_is, state.reference, state.reference_value = found
+    state.referred = True
     say(
       f'reference  {state.reference_is}; after the training of a try: {judged.score}, and '
       f'{telling.points(state, 0.0 - harm)} on samples of that training'

@@ -33,6 +33,7 @@ from secateurs.learners.search.scene import Scene
 from secateurs.learners.search.state import JsState, Try
 from secateurs.utils.deploy.files.export_files import Writer
 from secateurs.utils.deploy.packed.export import write_packed
+from secateurs.utils.deploy.reports.blocks import median_latency
 from secateurs.utils.files import atomic_path
 from secateurs.utils.graph import save_model
 from secateurs.utils.training.engine.shadow import ShadowWeights
@@ -110,8 +111,7 @@ class NetworkLearner(CompressionLearner):
   @property
   def _costs(self) -> Costs:
     path = with_ending(self.files.original_prefix, '.tflite')
-    timed = self.session.state.original.get('latency')
-    ms = timed[0]['p50_ms'] if timed else self._original_ms(path)
+    ms = median_latency(self.session.state.original) or self._original_ms(path)
     return Costs(self.config.cost, self.state.file or 'float', self.settings, path, ms)
 
   def _original_ms(self, path: Path) -> float:

@@ -76,6 +76,7 @@ class JsState(LearnerState):
     reference: scores of the reference by part of the held-out samples, higher is better.
     reference_value: the score of it on all of them.
     reference_is: what it is: the original, or the original after the training of a try.
+    referred: whether the original was trained as a try is, to find out which of the two it is.
     nb_judged: held-out samples.
     percent: whether the score is a fraction that is read in percent.
     ms_by_part: for latency, milliseconds that each part is worth.
@@ -99,6 +100,7 @@ class JsState(LearnerState):
   reference: list[float] = dataclasses.field(default_factory=list)
   reference_value: float = 0.0
   reference_is: str = ''
+  referred: bool = False
   nb_judged: int = 0
   percent: bool = True
   ms_by_part: dict[str, float] = dataclasses.field(default_factory=dict)

@@ -1,11 +1,17 @@
-"""The end of a search, with fakes in place of networks: what was trained last stays, or gives way."""
+"""Begin and end of a search, with fakes in place of networks: what is trained, and what stays."""
 
+import functools
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from secateurs.learners.joint_search import JointSearchLearner
+from secateurs.learners.search import opening
 from secateurs.learners.search.config import JsConfig
+from secateurs.learners.search.files import Costs
+from secateurs.learners.search.learner import SearchLearner
+from secateurs.learners.search.networks import NetworkLearner
 from secateurs.learners.search.state import JsState, Try
 from secateurs.learners.search.trying import Judged
 from secateurs.utils.training.tasks.scores import Score
@@ -51,3 +57,49 @@ def test_the_network_before_stays_where_the_last_training_breaks_a_limit(
   final, weights = ended(weight, goodness, **limit)
   assert weights == ([] if stays else ['those before'])
   assert final['score'] == (goodness if stays else 0.89)
+
+
+def test_a_search_that_is_resumed_before_its_first_try_does_not_look_for_the_reference_again(
+  monkeypatch,
+):
+  monkeypatch.setattr(opening, 'may_have_seen', lambda settings: True)
+  state, trained = JsState(start=1.0, step=0.7, reference=[0.9] * 50, reference_value=0.9), []
+  learner = SimpleNamespace(
+    state=state,
+    config=JsConfig(),
+    settings=SimpleNamespace(in_float32=lambda model: model),
+    session=SimpleNamespace(times=SimpleNamespace(entries={})),
+    save=lambda *_: None,
+    _candidate=None,
+    _network=lambda _: None,
+    _cost_of=lambda _: 1.0,
+    _costs=Costs('bytes', 'float', None, None, 0.0),
+    _lesson=lambda tried: (f'try{tried.number}', None, 1),
+    _train=lambda name, *_: trained.append(name),
+    _judge=lambda _: Judged(Score('accuracy', 0.8), [0.8] * 50, NB_SAMPLES),
+    _harm=lambda *_: 0.0,
+    _try=lambda stand: 'It was stopped.',
+    _take=lambda number: None,
+    _begin=lambda tried, model: setattr(state, 'candidate', tried),
+  )
+  learner._finish, learner._refer = (
+    functools.partial(method, learner) for method in (SearchLearner._finish, SearchLearner._refer)
+  )
+  for _ in range(2):
+    state.ended = ''
+    JointSearchLearner._search(learner)
+  assert trained == ['try0']
+  assert state.reference_is == 'the original after the training of a try'
+  assert state.reference_value == 0.8
+
+
+def test_latencies_are_measured_against_the_original_at_as_many_threads():
+  timed = [{'threads': 4, 'p50_ms': 1.0}, {'threads': 1, 'p50_ms': 3.0}]
+  learner = SimpleNamespace(
+    state=JsState(),
+    config=JsConfig(minimise='latency'),
+    settings=None,
+    files=SimpleNamespace(original_prefix=Path('original')),
+    session=SimpleNamespace(state=SimpleNamespace(original={'latency': timed})),
+  )
+  assert NetworkLearner._costs.fget(learner).original_ms == 3.0

@@ -182,7 +182,9 @@ def test_the_fastest_network_is_not_the_last_one_where_it_is_faster_than_asked(
   least = {unit.name: unit.size // 2 for unit in units}
   whole = graph.counts().macs
 
-  def ratio(asked, model):  # The table is wrong: its 0.8 is too slow, and its least faster than asked.
+  def ratio(
+    asked, model
+  ):  # The table is wrong: its 0.8 is too slow, and its least faster than asked.
     return max(asked.target + 3 * (count(model).macs / whole - 0.78), 0.65)
 
   monkeypatch.setattr(timed, '_ratio', ratio)
