@@ -47,6 +47,7 @@ from secateurs.learners.channels.repair.reconstruct import prune
 from secateurs.learners.channels.state import ChannelState
 from secateurs.learners.channels.widths import Widths
 from secateurs.learners.run.phases import Phase
+from secateurs.utils import nested
 from secateurs.utils.training import distributed
 from secateurs.utils.training.layerwise.linear import MAX_ROWS
 
@@ -156,7 +157,7 @@ class DisChnPrunedLearner(BlockLearner):
     state, found, config = self.state, self.found_units, self.config
     state.left_whole, state.blocks = found.left, self.describe_blocks()
     inputs, targets = self.layer_samples
-    state.samples = len(targets) * distributed.size()
+    state.samples = nested.size(targets) * distributed.size()
     greedy = Greedy(
       config.select,
       config.greedy,

@@ -101,6 +101,8 @@ def test_a_kind_is_compressed_reloaded_and_checked(name, learner, tmp_path):
   else:
     assert report['achieved']['macs_ratio'] < 1
     assert count(result.model).params < count(helper.build_model(0)).params
+  if learner == 'dis-chn-pruned':  # Of samples, and not of outputs.
+    assert report['extra']['samples'] == 16
   inputs = helper.calibration_images(5)
   expected = nested.parts(result.model(inputs, training=False))
   reloaded = keras.models.load_model(result.files['keras'], compile=False)
@@ -110,3 +112,18 @@ def test_a_kind_is_compressed_reloaded_and_checked(name, learner, tmp_path):
       np.testing.assert_allclose(
         one, wanted, atol=1e-3 * float(tf.reduce_max(tf.abs(wanted))) + 1e-5
       )
+
+
+@pytest.mark.exhaustive
+@pytest.mark.slow
+def test_a_search_counts_the_samples_of_a_network_of_several_outputs(tmp_path):
+  given = KINDS['outputs_in_a_dictionary']()
+  helper = ModelHelper.from_model(given.model, given.train, given.test, **given.options)
+  cls = get_learner('chn-pruned')
+  config = cls.Config(
+    prune_option='auto', preserve_ratio=0.6, nb_batches=1, nb_rlouts=2, nb_smpls_reward=9
+  )
+  run = RunConfig(run_dir=str(tmp_path), bench_frames=1, bench_threads='1')
+  training = TrainConfig(nb_epochs_ft=0.0, batch_size=16, bn_reestimate=False)
+  report = cls(helper, config, run=run, training=training).train().report
+  assert report['extra']['search']['samples'] == 9
