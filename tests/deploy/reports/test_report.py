@@ -520,6 +520,17 @@ def test_a_better_score_than_the_original_gets_a_caveat(report):
   assert 'fair comparison' in render_html(report, [])
 
 
+def test_a_training_that_made_the_score_worse_is_named(report):
+  text = format_table(report).replace('\n     ', '')
+  assert 'training after the cut' not in text
+  report['pruned']['score'], report['compressed']['score'] = score(0.85), score(0.8)
+  text = format_table(report).replace('\n     ', '')
+  assert 'made accuracy worse, from 85.00 % to 80.00 %: --nb_epochs_ft 0' in text
+  assert 'from 85.00 % to 80.00 %' in render_html(report, [])
+  report['compressed']['score'] = score(0.845)  # Within the noise.
+  assert 'training after the cut' not in format_table(report).replace('\n     ', '')
+
+
 def test_a_score_of_which_less_is_better(report, tmp_path):
   report['task'] = 'regression'
   for name, value in (('original', 0.5), ('pruned', 0.9), ('compressed', 0.8)):

@@ -87,7 +87,7 @@ def render_html(report: Mapping, metrics: list[dict], pictures: Sequence['Pictur
       standard_errors=STANDARD_ERRORS,
       files=_files(report),
       show_score=kind_of(score).show if score else _short,
-      notes=[*(report.get('notes') or ()), *caveats(rows)],
+      notes=[*(report.get('notes') or ()), *caveats(report, rows)],
       rows=rows,
       int8_line=int8_line(report),
       tiles=_tiles(rows, report),

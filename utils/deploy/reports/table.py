@@ -39,7 +39,7 @@ def format_table(report: Mapping) -> str:
     lines += textwrap.wrap(text, WIDTH, subsequent_indent='      ')
   if (images := images_run(report)) is not None:
     lines.append(f'images trained / scored: {images[0]:,} / {images[1]:,}')
-  for note in (*(report.get('notes') or ()), *caveats(rows)):
+  for note in (*(report.get('notes') or ()), *caveats(report, rows)):
     lines += textwrap.wrap(f'note: {note}', WIDTH, subsequent_indent='      ')
   return '\n'.join(lines)
 

@@ -6,7 +6,7 @@ from typing import Any
 from secateurs.utils.deploy.reports import units
 from secateurs.utils.deploy.reports.float_file import INT8, PACKED, PLAIN, QUANT, SPARSE
 from secateurs.utils.deploy.reports.rows import DEPLOYED, FLOAT_TO_INT8, Row
-from secateurs.utils.deploy.reports.scores import kind_of, noise_of_difference
+from secateurs.utils.deploy.reports.scores import is_better, kind_of, noise_of_difference, value_of
 
 _NAMES = {
   'prune_ratio': 'removed part',
@@ -165,13 +165,23 @@ def int8_line(report: Mapping) -> str:
   return f'int8: original plain, compressed repaired ({", ".join(kept)})' if kept else ''
 
 
-def caveats(rows: Sequence[Row]) -> list[str]:
-  """Sentences about what a reader may conclude wrongly from the rows."""
+def caveats(report: Mapping, rows: Sequence[Row]) -> list[str]:
+  """Sentences about what a reader may conclude wrongly from a report and its rows."""
+  found = []
   score = next((row for row in rows if row.key == 'score'), None)
-  if score is None or not score.better:
-    return []
-  return [
-    f'The compressed model has a better {score.label} than the original, by more than the noise. '
-    'The original was probably still improving when its training ended. For a fair comparison, '
-    'train the original for as many further epochs as the compressed model.'
-  ]
+  if score is not None and score.better:
+    found.append(
+      f'The compressed model has a better {score.label} than the original, by more than the noise. '
+      'The original was probably still improving when its training ended. For a fair comparison, '
+      'train the original for as many further epochs as the compressed model.'
+    )
+  before, after = (report.get('pruned') or {}).get('score'), report['compressed'].get('score')
+  measured = value_of(before) is not None and value_of(after) is not None
+  if measured and is_better(before, after) is False:
+    kind = kind_of(after)
+    found.append(
+      f'The training after the cut made {kind.label} worse, from {kind.show(before["value"])} to '
+      f'{kind.show(after["value"])}: --nb_epochs_ft 0 keeps the network as it was before. A lower '
+      'rate, or more training, may do better.'
+    )
+  return found
