@@ -15,6 +15,7 @@ from secateurs.utils.deploy.files.parity import (
   compare_outputs,
   graph_def_outputs,
   keras_outputs,
+  require_parity,
 )
 from secateurs.utils.deploy.runtime.interpreter import TFLiteModel
 from secateurs.utils.deploy.runtime.latency import measure_latency
@@ -252,6 +253,15 @@ def test_compare_outputs_refuses_shapes_and_nan():
     compare_outputs(ones, np.ones((2, 4)))
   with pytest.raises(ParityError, match='not finite'):
     compare_outputs(np.full((2, 3), np.nan), ones)
+
+
+@pytest.mark.parametrize('place', [0, 1])
+def test_an_output_that_is_not_finite_counts_most_whichever_of_several_it_is(place):
+  ones, outputs = np.ones((2, 3)), [np.ones((2, 3)), np.ones((2, 3))]
+  outputs[place] = np.full((2, 3), np.nan)
+  parity = compare_outputs((ones, ones), tuple(outputs))
+  with pytest.raises(ParityError, match='differs'):
+    require_parity('a file', parity)
 
 
 def test_several_inputs_and_outputs_of_any_shape_and_type(tmp_path):

@@ -37,6 +37,20 @@ def test_each_layer_is_compared(tmp_path):
   assert far.integers_refusal is None
 
 
+def test_the_output_of_several_that_is_not_made_last_is_compared_with_its_own_layer(tmp_path):
+  inputs = L.Input((4, 4, 3))
+  maps = L.Conv2D(5, 3, padding='same', activation='relu', name='conv')(inputs)
+  first = L.Dense(3, name='first')(L.GlobalAveragePooling2D()(maps))
+  deeper = L.Conv2D(4, 3, activation='relu', name='deeper')(maps)
+  second = L.Dense(3, name='second')(L.GlobalMaxPooling2D()(deeper))
+  model = keras.Model(inputs, [first, second])
+  images = np.random.default_rng(0).standard_normal((4, 4, 4, 3)).astype(np.float32)
+  (tmp_path / 'm.tflite').write_bytes(tflite_bytes(model))
+  found = verify(model, {'tflite': tmp_path / 'm.tflite'}, images).layers['tflite']
+  assert 'first' in {one.layer for one in found}
+  assert max(one.share for one in found) < 1e-4
+
+
 def small_net():
   """Convolutions and a depthwise one whose kernel has the shape of its outputs, on grids of 4 bits."""
   x = inputs = L.Input((3, 3, 4))

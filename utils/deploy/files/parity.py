@@ -1,5 +1,6 @@
 """Does an exported file compute what the Keras model computes?"""
 
+import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -84,7 +85,8 @@ def compare_outputs(
     raise ParityError("the Keras model's outputs are not finite: train it again before exporting")
   steps = output_step if isinstance(output_step, (list, tuple)) else [output_step] * len(wanted)
   each = [_compared(a, b, step) for a, b, step in zip(wanted, found, steps, strict=True)]
-  worst = max(each, key=lambda one: one.max_rel_diff)
+  # A number counts for less than none at all (NaN), which no comparison of numbers would find.
+  worst = max(each, key=lambda one: (math.isnan(one.max_rel_diff), one.max_rel_diff))
   of_steps = [one.max_diff_steps for one in each if one.max_diff_steps is not None]
   return replace(
     worst,

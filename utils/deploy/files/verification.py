@@ -107,14 +107,15 @@ def _comparable(path: Path) -> Iterator[None]:
 
 
 def _layer_outputs(model: keras.Model, images: Any) -> dict[str, np.ndarray]:
-  """Outputs of all layers in the order of their calls, by name, that of the model at the end."""
+  """Outputs of all layers in the order of their calls, by name, the model's first one at the end."""
   flat = flatten_model(model)
   given = zip((number for number, _ in flat.inputs), nested.parts(images), strict=True)
   made = [call.outputs[0] for call in flat.calls]
   values = run_calls(flat.calls, {n: tf.constant(one) for n, one in given}, wanted=made)
   outputs = {call.name: values[call.outputs[0]].numpy() for call in flat.calls}
   (last,) = (call.name for call in flat.calls if flat.outputs[0] in call.outputs)
-  return {**outputs, last: outputs.pop(last)}
+  outputs[last] = outputs.pop(last)
+  return outputs
 
 
 def _compared(
