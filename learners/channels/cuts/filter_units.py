@@ -50,7 +50,8 @@ def filter_units(
     elif trunk == 'keep':
       left.append(f'{group.name}: residual additions join its channels and --{prefix}trunk is keep')
     else:
-      found = _gathered(graph, group)
+      known = {unit.key for unit in units}  # A layer that reads several trunks chooses once.
+      found = [unit for unit in _gathered(graph, group) if unit.key not in known]
       units += [unit for unit in found if not any(fnmatch.fnmatch(unit.key[0], p) for p in skip)]
   order = {name: number for number, name in enumerate(graph.traced.flat.layers())}
   units.sort(key=lambda unit: order[_layer(graph, unit)])
@@ -76,7 +77,7 @@ def _unit(graph: ChannelGraph, group: Group) -> Unit:
 
 
 def _gathered(graph: ChannelGraph, group: Group) -> list[Unit]:
-  """The choices of the layers that read nothing but channels of a trunk, each for itself."""
+  """The choices of the layers that read channels of a trunk, and no others that stay whole."""
   found, traces = [], graph.first_traces
   calls = graph.traced.flat.calls_by_layer()
   for name in dict.fromkeys(group.layers(CONSUMES)):

@@ -101,10 +101,14 @@ def find_units(
   require_layers(graph, skip, prefix)
   units: list[Unit] = []
   left: list[str] = []
+  known: set[int | tuple[str, str]] = set()
   makers = convolving(graph, dense=dense)
   for group in graph.groups:
     found, reason = _units_of(graph, group, makers, trunk, prefix, max_rows, attentions)
     for unit in found:
+      if unit.key in known:
+        continue  # A layer that reads several trunks chooses once.
+      known.add(unit.key)
       touched = {*unit.readers}
       if isinstance(unit.key, int):
         touched |= {*group.layers(PRODUCES)}

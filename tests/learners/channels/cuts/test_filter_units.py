@@ -22,10 +22,11 @@ from secateurs.learners.channels.criteria.judged import (
 )
 from secateurs.learners.channels.criteria.ranking import best
 from secateurs.learners.channels.criteria.registry import CRITERIA, of_filters, unit_scores
-from secateurs.learners.channels.cuts.cutting import RowMasks, keep_of, plan_of
+from secateurs.learners.channels.cuts.cutting import RowMasks, keep_of, macs_form, plan_of
 from secateurs.learners.channels.cuts.filter_units import FILTER_TRUNKS, filter_units
+from secateurs.learners.channels.cuts.units import find_units
 from secateurs.utils.errors import UserError
-from secateurs.utils.graph import ChannelGraph, masked, slice_model
+from secateurs.utils.graph import ChannelGraph, masked, plan_cost, slice_model
 from secateurs.utils.graph.choice.taps import OUTPUT, made_by
 from secateurs.utils.training import distributed
 from secateurs.utils.training.tasks.classification import Classification
@@ -53,6 +54,31 @@ def transposed_net():
   x = L.Conv2DTranspose(6, 3, strides=2, padding='same', activation='relu', name='up')(x)
   x = L.Conv2D(8, 3, padding='same', activation='relu', name='last')(x)
   return keras.Model(inputs, L.Dense(4, name='logits')(L.GlobalAveragePooling2D()(x)))
+
+
+def two_trunks_net():
+  inputs, trunks = L.Input((6, 6, 3)), []
+  for name, width in (('one', 6), ('two', 8)):
+    x = L.Conv2D(width, 3, padding='same', name=f'{name}_stem')(inputs)
+    y = L.Conv2D(width, 3, padding='same', activation='relu', name=f'{name}_conv1')(x)
+    trunks.append(L.Add()([x, L.Conv2D(width, 3, padding='same', name=f'{name}_conv2')(y)]))
+  x = L.Conv2D(5, 3, activation='relu', name='both')(L.Concatenate()(trunks))
+  return keras.Model(inputs, L.Dense(4, name='logits')(L.GlobalAveragePooling2D()(x)))
+
+
+@pytest.mark.parametrize('find', [find_units, filter_units])
+def test_a_layer_that_reads_two_trunks_chooses_once(find):
+  graph = ChannelGraph(two_trunks_net())
+  units = find(graph, 'gather').units
+  keys = [unit.key for unit in units]
+  assert keys.count(('both', 'input')) == 1
+  form, whole = macs_form(graph, units), np.zeros(len(units), int)
+  for number, unit in enumerate(units):
+    masks = [np.arange(one.size) < one.size - (one is unit) for one in units]
+    whole[number] = 1
+    assert form(whole) == plan_cost(plan_of(graph, units, masks))[0] < graph.counts().macs
+    whole[number] = 0
+  assert find(graph, 'gather', ['both']).left.count('both: named by --cp_skip') <= 1
 
 
 NETS = {
