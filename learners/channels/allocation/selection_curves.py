@@ -66,6 +66,7 @@ def selection_curves(
       title = f'{selection}, refit' if refit else selection
       chosen = dataclasses.replace(method(selection), refit=refit, scalar=False)
       refits = LayerRefits(original, units, readers, chosen)
+      refits.remember()  # Score and error are of the same weights.
       parts = [
         Part(
           unit.name,

@@ -139,14 +139,15 @@ class LayerRefits:
     found = None if self._solved is None else self._solved.get(key)
     if found is not None:
       return found
-    keep = self.keep(unit, nb_keep)
     if self._method.scales:
       scaled = scale_channels(unit, self._readers[unit.name], nb_keep, self._method)
-      return [(weights, np.zeros(weights.shape[1])) for weights in scaled]
-    found = [
-      self._solve(reader, keep[reader.owner], self._layers[name].trainable)
-      for name, reader in zip(unit.readers, self._readers[unit.name], strict=True)
-    ]
+      found = [(weights, np.zeros(weights.shape[1])) for weights in scaled]
+    else:
+      keep = self.keep(unit, nb_keep)
+      found = [
+        self._solve(reader, keep[reader.owner], self._layers[name].trainable)
+        for name, reader in zip(unit.readers, self._readers[unit.name], strict=True)
+      ]
     if self._solved is not None:
       self._solved.put(key, found)
     return found

@@ -12,6 +12,7 @@ from secateurs.learners.channels.allocation.sensitivity import losses_of, number
 from secateurs.learners.channels.allocation.solvers import by_price, equal
 from secateurs.learners.channels.cuts.cutting import plan_of
 from secateurs.learners.channels.cuts.units import find_units
+from secateurs.learners.channels.repair import refits as refits_module
 from secateurs.learners.channels.repair.method import Method
 from secateurs.learners.channels.repair.reconstruct import prune, statistics
 from secateurs.learners.channels.repair.refits import LayerRefits, Solutions
@@ -100,6 +101,25 @@ def test_candidates_that_are_judged_at_the_same_time_get_the_same_rewards():
   assert len(set(alone)) > 1
   assert list(Workers([reward(), reward()]).map(drawn)) == alone
   assert list(Workers([reward(tight), reward(tight)]).map(drawn)) == alone
+
+
+@pytest.mark.parametrize(('refit', 'name'), [(True, 'choose_channels'), (False, 'scale_channels')])
+def test_what_is_held_is_solved_once_refit_or_scaled(refit, name, monkeypatch):
+  model, solved = randomize(residual_net()), []
+  units = find_units(ChannelGraph(model), 'keep').units
+  method = Method('lasso', refit=refit, nb_points=5)
+  for each in ('choose_channels', 'scale_channels'):
+    function = getattr(refits_module, each)
+    monkeypatch.setattr(
+      refits_module,
+      each,
+      lambda *given, each=each, function=function: solved.append(each) or function(*given),
+    )
+  held = LayerRefits(model, units, statistics(model, twin(model), units, images(1), method), method)
+  held.remember()
+  errors = [held.error(units[0], 5) for _ in range(2)]
+  assert errors[0] == errors[1] > 0
+  assert solved == [name]
 
 
 def test_what_was_used_longest_ago_goes_where_memory_ends():
