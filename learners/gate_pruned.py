@@ -102,17 +102,24 @@ class GatePrunedLearner(FilterLearner):
 
   def compression_phases(self) -> list[Phase]:
     """Each group's training with gates and its cut; then slicing and fine-tuning."""
-    tune = self.rates.fine_tune_steps() - self._gate_steps()
     if self.settings.run.plan is not None:
       first = [Phase('cut', self.take_plan)]
-      tune = self.rates.fine_tune_steps()
     else:
       first = [Phase('allocate', self.allocate)] if self.widths().measures else []
       names = self._group_steps()
       for number, nb_steps in enumerate(names, 1):
         first.append(Phase(f'gate{number}', functools.partial(self._gate, number), nb_steps))
         first.append(Phase(f'cut{number}', functools.partial(self._cut, number)))
-    return [*first, Phase('slice', self.slice), Phase('finetune', self.finetune, tune)]
+    tuning = Phase('finetune', self.finetune, self.last_steps)
+    return [*first, Phase('slice', self.slice), tuning]
+
+  @property
+  def last_steps(self) -> int:
+    """Steps of the slim network: those that training with gates leaves."""
+    nb_steps = super().last_steps
+    if nb_steps and self.settings.run.plan is None:
+      nb_steps -= self._gate_steps()
+    return nb_steps
 
   def findings(self) -> Findings:
     """As of filter-pruned, with the proof of the gates."""
@@ -225,12 +232,3 @@ class GatePrunedLearner(FilterLearner):
     """Slices the channels of closed gates away; the gates are gone with them."""
     super().slice()
     self._gates = None
-
-  def finetune(self) -> None:
-    """Trains the slim network for the steps that are left."""
-    nb_steps = self.rates.fine_tune_steps()
-    if self.settings.run.plan is None:
-      nb_steps -= self._gate_steps()
-    if nb_steps:
-      optimizer = self.rates.fine_tune_optimizer(nb_steps)
-      self.fit('finetune', self.objective(), optimizer, nb_steps=nb_steps)

@@ -176,7 +176,7 @@ class NonUniformQuantLearner(CompressionLearner):
         [1 - round_density(number, self.config.nb_rounds, share) for share in shares],
         revive=False,
       )
-    self._train(phase, nb_steps, self._masks, self._masks)
+    self._train(phase, nb_steps, self._masks, self._masks, last=False)
 
   # Shared weights.
 
@@ -185,15 +185,18 @@ class NonUniformQuantLearner(CompressionLearner):
       self._shadows.start()
     nb_steps = self._steps()[1]
     if nb_steps:
-      self._train('share', nb_steps, self._shadows, self._shadows.masks)
+      self._train('share', nb_steps, self._shadows, self._shadows.masks, last=True)
 
-  def _train(self, phase: str, nb_steps: int, constraint: Constraint, masks: Masks) -> None:
+  def _train(
+    self, phase: str, nb_steps: int, constraint: Constraint, masks: Masks, *, last: bool
+  ) -> None:
     self.fit(
       phase,
       self.objective(),
       self.rates.fine_tune_optimizer(nb_steps, masks),
       nb_steps=nb_steps,
       hooks=Hooks(constraints=[constraint]),
+      averaged=last,
     )
 
   def _measure_stages(self) -> None:

@@ -97,6 +97,11 @@ class PruneRegrowLearner(FilterLearner):
     return [*measures, explore, end]
 
   @property
+  def last_steps(self) -> int:
+    """Those of the training in which the structure changes, or of the slim network of a plan."""
+    return self._nb_steps if self.settings.run.plan is None else super().last_steps
+
+  @property
   def augmentation(self) -> str:
     """That of a whole training, from random weights."""
     return 'all' if self._from_scratch else super().augmentation
@@ -164,6 +169,7 @@ class PruneRegrowLearner(FilterLearner):
         events=[Event(self._change, at=self._changes)],
         metrics=lambda: {'channels': sum(len(kept) for kept in self.state.kept.values())},
       ),
+      averaged=True,
     )
 
   def _ranked(self) -> Ranked:

@@ -44,6 +44,7 @@ from secateurs.learners.run.compression import extended
 from secateurs.learners.run.phases import Phase
 from secateurs.learners.run.results.reporting import Findings
 from secateurs.utils.training.engine.hooks import Hooks
+from secateurs.utils.training.engine.masks import Masks
 
 
 @register
@@ -90,7 +91,7 @@ class RegPrunedLearner(FilterLearner):
     config, steps = self.config, self._course.steps
     slim = [
       Phase('slice', self.slice),
-      Phase('finetune', self.finetune, self._course.last_steps),
+      Phase('finetune', self.finetune, self.last_steps),
     ]
     if self.settings.run.plan is not None:
       return [Phase('cut', self.take_plan), *slim]
@@ -103,6 +104,11 @@ class RegPrunedLearner(FilterLearner):
       if number < config.nb_passes:
         found.append(Phase(f'tune{number}', functools.partial(self._tune, number), tune))
     return found + slim
+
+  @property
+  def last_steps(self) -> int:
+    """Steps of the slim network."""
+    return 0 if self.keeps_all is not None else self._course.last_steps
 
   @property
   def augmentation(self) -> str:
@@ -237,12 +243,6 @@ class RegPrunedLearner(FilterLearner):
     zeros = places.zero_places(self.model, self.config.kinds)
     self.state.zero_shapes, self.state.zero_kernels = map(zeros.get, places.WITHIN)
 
-  def finetune(self) -> None:
-    """Trains the slim network; zeros of shapes and kernels stay zeros."""
-    nb_steps = self._course.last_steps
-    if not nb_steps:
-      return
-    masks = places.within_masks(self.model, self.config.kinds)
-    optimizer = self.rates.fine_tune_optimizer(nb_steps, masks)
-    hooks = Hooks(constraints=[masks] if masks else [])
-    self.fit('finetune', self.objective(), optimizer, nb_steps=nb_steps, hooks=hooks)
+  def slim_masks(self) -> Masks | None:
+    """Zeros of shapes and kernels stay zeros."""
+    return places.within_masks(self.model, self.config.kinds)

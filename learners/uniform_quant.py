@@ -190,6 +190,7 @@ class UniformQuantLearner(CompressionLearner):
         nb_steps=nb_steps,
         network=self._network,
         hooks=Hooks(constraints=[self._shadows]),
+        averaged=True,
       )
     if self._network is not self.model:
       self._copy_weights(self._network, self.model)

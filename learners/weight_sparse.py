@@ -222,9 +222,11 @@ class WeightSparseLearner(CompressionLearner):
         revive=False,
       )
     if nb_steps:
-      self._train(phase, nb_steps)
+      self._train(phase, nb_steps, last=number == config.nb_rounds)
 
-  def _train(self, phase: str, nb_steps: int, events: Sequence[Event] = ()) -> None:
+  def _train(
+    self, phase: str, nb_steps: int, events: Sequence[Event] = (), *, last: bool = True
+  ) -> None:
     self.fit(
       phase,
       self.objective(),
@@ -235,4 +237,5 @@ class WeightSparseLearner(CompressionLearner):
         events=events,
         metrics=lambda: {'sparsity': self._masks.sparsity()},
       ),
+      averaged=last,
     )

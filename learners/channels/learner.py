@@ -29,6 +29,8 @@ from secateurs.learners.run.results.reporting import Findings
 from secateurs.utils.errors import UserError
 from secateurs.utils.graph import ChannelGraph
 from secateurs.utils.graph.slicing.planning import Keep
+from secateurs.utils.training.engine.hooks import Hooks
+from secateurs.utils.training.engine.masks import Masks
 
 
 class ChannelLearner(SamplingLearner):
@@ -241,7 +243,14 @@ class ChannelLearner(SamplingLearner):
 
   def finetune(self) -> None:
     """The phase that trains the slim network."""
-    nb_steps = self.rates.fine_tune_steps()
+    nb_steps, masks = self.last_steps, self.slim_masks()
     if nb_steps:
-      optimizer = self.rates.fine_tune_optimizer(nb_steps)
-      self.fit('finetune', self.objective(), optimizer, nb_steps=nb_steps)
+      optimizer = self.rates.fine_tune_optimizer(nb_steps, masks)
+      hooks = Hooks(constraints=[masks] if masks else [])
+      self.fit(
+        'finetune', self.objective(), optimizer, nb_steps=nb_steps, hooks=hooks, averaged=True
+      )
+
+  def slim_masks(self) -> Masks | None:
+    """Masks of the slim network's zeros that the learner has made; none here."""
+    return None

@@ -70,6 +70,7 @@ class Algorithm:
     return [
       lambda: checks.require_batch(self.settings),
       lambda: checks.require_precision(self.settings),
+      lambda: checks.require_averages(self.settings, self.last_steps),
       lambda: checks.require_disk(self.model, self.files),
       lambda: checks.require_teacher(self.settings, self.model),
       lambda: estimate.require_fit(self.memory_needs(), self.budget.limit, self.asked_limit),
@@ -86,6 +87,7 @@ class Algorithm:
     maps = map_bytes(flatten_model(self.model))
     # About: it may be another network.
     also, held = (maps.inference, self.budget.weights) if teacher else (0, 0)
+    held += self.budget.weights if self.settings.training.average_ft != 'none' else 0
     return [estimate.of_training(self.budget, maps, self.rates.batch_size, also, held)]
 
   def extra_variables(self) -> Mapping[str, tf.Variable]:
@@ -106,6 +108,11 @@ class Algorithm:
   def baseline_file(self) -> Path | None:
     """The .keras file of the network before compression, the teacher if there is no other."""
     return None
+
+  @property
+  def last_steps(self) -> int:
+    """Steps of compression's last training in float32, which --average_ft is about; 0 without one."""
+    return 0
 
   @property
   def augmentation(self) -> str:

@@ -130,6 +130,11 @@ class CompressionLearner(MeasuredLearner):
     return self.settings.training.keep_zeros and self.session.state.input_zeros > 0
 
   @property
+  def last_steps(self) -> int:
+    """Those of `fine_tune_steps`, unless the network stays as it is; a subclass may have others."""
+    return 0 if self.keeps_all is not None else self.rates.fine_tune_steps()
+
+  @property
   def augmentation(self) -> str:
     """Augmentation policy of training after the baseline."""
     return self.settings.training.augment_ft

@@ -196,6 +196,9 @@ OF_FINE_TUNING = (
   'optimizer_ft',
   'lrn_rate_muon',
   'augment_ft',
+  'average_ft',
+  'ema_decay',
+  'swa_ratio',
   'bn_reestimate',
   'keep_zeros',
 )
@@ -242,6 +245,27 @@ class TrainConfig(Config):
     'Augmentation used while compressing: all (same as baseline training), mirror, or none; less '
     'augmentation helps short fine-tuning.',
     choices=('all', 'mirror', 'none'),
+  )
+  average_ft: str = option(
+    'none',
+    "What compression's last training ends in: none (the weights of its last step), ema (their "
+    'exponential moving average), or swa (their mean over the last steps).',
+    choices=('none', 'ema', 'swa'),
+  )
+  ema_decay: float = option(
+    0.999,
+    'What --average_ft ema keeps of the average at each step; in the first steps less, '
+    '(1 + t) / (10 + t) after t of them.',
+    low=1e-3,
+    high=1.0,
+    used_with={'average_ft': 'ema'},
+  )
+  swa_ratio: float = option(
+    0.25,
+    "Fraction of the training's steps, its last ones, that --average_ft swa averages.",
+    low=1e-3,
+    high=1.0,
+    used_with={'average_ft': 'swa'},
   )
   momentum: float | None = option(
     None, "Momentum of SGD and muon; default: the recipe's, mostly 0.9.", low=0.0, high=1.0

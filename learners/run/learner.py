@@ -19,12 +19,12 @@ from secateurs.learners.run.files import RunFiles
 from secateurs.learners.run.helper import Helper
 from secateurs.learners.run.preflight import checks, dry_run, estimate, identity, lock
 from secateurs.learners.run.preflight.budget import Budget, limit_of
-from secateurs.learners.run.session import Session, optimizer_variables
+from secateurs.learners.run.session import Groups, Session
 from secateurs.learners.run.settings import FLOAT32_NOTE, Settings
 from secateurs.learners.run.state import LearnerState
 from secateurs.learners.run.training import distillation
 from secateurs.learners.run.training.rates import Rates
-from secateurs.learners.run.training.trainer import Trainer
+from secateurs.learners.run.training.trainer import AVERAGES, Trainer
 from secateurs.utils import memory
 from secateurs.utils.config import Config
 from secateurs.utils.training import distributed
@@ -192,16 +192,19 @@ class Learner(Algorithm):
     self.session.restore({name: named_weights(net) for name, net in self.networks().items()})
     say(f'Resuming from {self.session.saved.prefix}: finished are {self.session.describe()}.')
 
-  def save(
-    self, phase: str, step: int, optimizer: keras.optimizers.Optimizer | None = None
-  ) -> None:
-    """Writes a checkpoint of this moment, and brings all processes to what it contains."""
-    extra = dict(self.extra_variables())
-    groups = {'model': named_weights(self.model), 'extra': extra}
-    if optimizer is not None:
-      groups['optimizer'] = optimizer_variables(optimizer)
+  def save(self, phase: str, step: int, inside: Groups | None = None) -> None:
+    """Writes a checkpoint of this moment, and brings all processes to what it contains.
+
+    Args:
+      phase: where the run is.
+      step: training steps done in it.
+      inside: variables of the training that runs, by group; see `Trainer`.
+    """
+    extra, inside = dict(self.extra_variables()), inside or {}
+    groups = {'model': named_weights(self.model), 'extra': extra, **inside}
     further = [variable for variable in extra.values() if not variable.trainable]
-    distributed.mean_variables([*self.model.non_trainable_weights, *further])
+    averages = inside.get(AVERAGES, {}).values()
+    distributed.mean_variables([*self.model.non_trainable_weights, *further, *averages])
     for name, network in self.networks().items():
       groups[name] = named_weights(network)
       distributed.mean_variables(network.non_trainable_weights)
@@ -217,6 +220,7 @@ class Learner(Algorithm):
     network: keras.Model | None = None,
     variables: Sequence[tf.Variable] | None = None,
     hooks: Hooks | None = None,
+    averaged: bool = False,
   ) -> None:
     """Trains for some steps, or for what is left of them after an interruption; see `Trainer.fit`.
 
@@ -231,6 +235,7 @@ class Learner(Algorithm):
       augment=self.augmentation,
       variables=variables,
       hooks=hooks,
+      averaged=averaged,
     )
 
   def objective(self, network: keras.Model | None = None) -> TaskObjective:

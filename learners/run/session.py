@@ -106,12 +106,12 @@ class Session:
     for name, variables in groups.items():
       self.saved.restore(variables, group=name)
 
-  def restore_optimizer(self, phase: str, optimizer: keras.optimizers.Optimizer) -> int:
-    """Restores the slots if the run was saved inside this phase; returns the steps done."""
+  def restore_inside(self, phase: str, groups: Groups) -> int:
+    """Restores what a training needs if the run was saved inside this phase; returns the steps done."""
     if self.saved is None or self.state.phase != phase or self.is_done(phase):
       return 0
     if self.state.step:
-      self.saved.restore(optimizer_variables(optimizer), group='optimizer')
+      self.restore(groups)
     return self.state.step
 
   def describe(self) -> str:

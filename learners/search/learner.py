@@ -150,6 +150,7 @@ class SearchLearner(NetworkLearner):
       nb_steps=nb_steps,
       network=network,
       hooks=Hooks(constraints=[] if constraint is None else [constraint]),
+      averaged=phase == 'finetune',
     )
     reestimate(network, self.bn_batches(network))  # After so short a training averages are late.
 

@@ -14,6 +14,7 @@ from secateurs.utils.training.engine import loop
 
 NB_CALLS, SAVE_STEP = 5, 3  # There is a checkpoint inside the training, if that is long enough.
 NAMES = os.environ.get('RANKS_LEARNERS', '').split()
+AVERAGED = ('uniform-quant', 'weight-sparse')
 
 
 def whole(folder):
@@ -37,8 +38,9 @@ def resumed(folder):
 
 def train(folder, name, runs):
   warm = None if name == 'full-prec' else str(folder / 'baseline' / 'models' / 'model.ckpt')
+  averages = {'average_ft': 'swa'} if name in AVERAGED else {}
   learner = jobs.make(
-    name, folder / runs / name, distributed.size(), save_step=SAVE_STEP, warm=warm
+    name, folder / runs / name, distributed.size(), save_step=SAVE_STEP, warm=warm, **averages
   )
   result = learner.train()
   return {

@@ -25,6 +25,7 @@ from secateurs.utils.deploy.reports.rows import report_rows
 from secateurs.utils.errors import UserError
 from secateurs.utils.hits import unpacked
 from secateurs.utils.training.engine import loop
+from secateurs.utils.training.engine.averages import Averages
 from secateurs.utils.training.engine.loop import DivergenceError
 from secateurs.utils.training.engine.muon import Muon
 from secateurs.utils.training.models.weights import named_weights
@@ -328,8 +329,52 @@ def test_muon_trains_what_is_left(name, make, warm, monkeypatch):
   assert set(used) == {2.0}
 
 
+AVERAGED = [
+  name for name in COMPRESSING if name != 'joint-search'
+]  # Its last training may not come.
+
+
+@pytest.mark.parametrize('name', few(AVERAGED, ('weight-sparse',)))
+def test_a_run_that_ends_in_averages_goes_on_to_the_same_end(name, make, warm, monkeypatch):
+  options = {'run': {**warm, 'save_step': 4}, 'training': {'average_ft': 'swa', 'swa_ratio': 0.5}}
+  plain = make(name, 'plain', run=warm).train()
+  whole = make(name, 'whole', **options).train()
+  learner = make(name, 'killed', **options)
+  with monkeypatch.context() as patch:
+    patch.setattr(Averages, 'take', _die)
+    with pytest.raises(Killed):
+      learner.train()
+  saved = learner.session.store.latest()
+  assert saved.state['step']
+  assert saved.values('averages')
+  resumed = make(name, 'killed', **options).train()
+  assert equal(whole.model.get_weights(), resumed.model.get_weights())
+  assert not equal(whole.model.get_weights(), plain.model.get_weights())
+  sparsity = plain.report['compressed']['sparsity']
+  assert whole.report['compressed']['sparsity'] == pytest.approx(sparsity, abs=0.02)
+
+
+def _die(averages):
+  raise Killed
+
+
+@pytest.mark.parametrize(
+  ('name', 'training', 'config'),
+  [
+    ('full-prec', {}, {}),
+    ('chn-pruned', {'nb_epochs_ft': 0.0}, {}),
+    ('weight-sparse', {}, {'prune_ratio': 0.0}),
+  ],
+)
+def test_averages_of_no_training_are_refused(name, training, config, make, warm):
+  learner = make(name, run=warm, training={'average_ft': 'ema', **training}, **config)
+  with pytest.raises(UserError, match=f'--average_ft ema averages .* but {name} has none'):
+    learner.train()
+
+
 def test_the_training_of_a_baseline_does_not_hang_on_how_compression_trains(make, monkeypatch):
-  learner = make('weight-sparse', training={'optimizer_ft': 'muon', 'augment_ft': 'none'})
+  training = {'optimizer_ft': 'muon', 'augment_ft': 'none', 'average_ft': 'ema', 'ema_decay': 0.9}
+  learner = make('weight-sparse', training=training)
   killed_at(monkeypatch, learner, 1)
   make('weight-sparse').train()
 

@@ -89,6 +89,24 @@ def require_precision(settings: Settings) -> None:
     check_bfloat16()
 
 
+def require_averages(settings: Settings, nb_steps: int) -> None:
+  """Checks that there is a training whose weights can be averaged, where that was asked for.
+
+  Args:
+    settings: of the run.
+    nb_steps: of compression's last training.
+
+  Raises:
+    UserError: there is none.
+  """
+  kind = settings.training.average_ft
+  if kind != 'none' and not nb_steps:
+    raise UserError(
+      f"--average_ft {kind} averages the weights of compression's last training, but "
+      f'{settings.learner} has none with these flags: leave it out, or train longer (--nb_epochs_ft).'
+    )
+
+
 def require_disk(model: keras.Model, files: RunFiles) -> None:
   """Checks that the disk has room for checkpoints and exported files.
 

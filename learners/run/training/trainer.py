@@ -10,13 +10,14 @@ import tf_keras as keras
 
 from secateurs.learners.run.console import say
 from secateurs.learners.run.preflight.budget import Budget, pieces_note
-from secateurs.learners.run.session import Session
+from secateurs.learners.run.session import Groups, Session, optimizer_variables
 from secateurs.learners.run.settings import Settings
 from secateurs.learners.run.training.rates import Rates
 from secateurs.utils.graph.counts.memory import map_bytes
 from secateurs.utils.graph.flat.walk import flatten_model
 from secateurs.utils.training import distributed
 from secateurs.utils.training.engine import loop
+from secateurs.utils.training.engine.averages import Averages, decay_of
 from secateurs.utils.training.engine.callbacks import PhaseCallbacks
 from secateurs.utils.training.engine.events import Event
 from secateurs.utils.training.engine.hooks import Constraint, Hooks, WeightDecay
@@ -24,9 +25,12 @@ from secateurs.utils.training.engine.progress import Progress
 from secateurs.utils.training.int8.simulation import simulated
 from secateurs.utils.training.models.batch_norm import averaging_slower, batch_norms
 from secateurs.utils.training.models.quantization import zero_masks
-from secateurs.utils.training.models.weights import leaf_layers
+from secateurs.utils.training.models.weights import leaf_layers, named_weights
 
-Save = Callable[[str, int, keras.optimizers.Optimizer], None]
+AVERAGES = 'averages'
+"""Group of a checkpoint that holds the averages of weights."""
+
+Save = Callable[[str, int, Groups], None]
 
 
 class Trainer:
@@ -47,7 +51,7 @@ class Trainer:
       settings: those of the run.
       rates: batch size, weight decay.
       session: what a training resumes from, times and metrics.
-      save: writes a checkpoint inside a phase, after so many steps.
+      save: writes a checkpoint inside a phase, after so many steps, with further variables by group.
       extra_variables: those that processes must agree in beside the network's.
       budget: of memory, from which follows in how many pieces a batch is run.
     """
@@ -66,6 +70,7 @@ class Trainer:
     augment: str = 'all',
     variables: Sequence[tf.Variable] | None = None,
     hooks: Hooks | None = None,
+    averaged: bool = False,
   ) -> None:
     """Trains for some steps, or for what is left of them after an interruption.
 
@@ -78,6 +83,7 @@ class Trainer:
       augment: what may happen to training images.
       variables: what is trained; default: all trainable variables of the network.
       hooks: what is added to the steps; the weight decay of the run comes first.
+      averaged: whether the network ends in averages of its weights, if --average_ft asks for them.
 
     Raises:
       DivergenceError: a loss that is not finite.
@@ -85,20 +91,28 @@ class Trainer:
     hooks = hooks or Hooks()
     nb_pieces = self._pieces(phase, objective, network)
     variables = list(network.trainable_variables if variables is None else variables)
+    constraints = [*hooks.constraints, *self._zeros(network, hooks)]
+    averages = self._averages(network, constraints, nb_steps) if averaged else None
     step = loop.TrainStep(
       objective,
       variables,
       optimizer,
       penalties=[*weight_decay(self._rates, network), *hooks.penalties],
-      constraints=[*hooks.constraints, *self._zeros(network, hooks)],
+      constraints=constraints,
       compression=self._settings.training.grad_compression,
       nb_pieces=nb_pieces,
       batch_size=self._rates.batch_size_total,
+      averages=averages,
     )
-    start = self._session.restore_optimizer(phase, optimizer)
+    inside = {'optimizer': optimizer_variables(optimizer)}
+    if averages is not None:
+      inside[AVERAGES] = averages.variables
+    start = self._session.restore_inside(phase, inside)
     distributed.broadcast_variables(
       [*network.weights, *self._extra_variables().values(), *optimizer.variables]
     )
+    if averages is not None and not start:
+      averages.begin()
     if distributed.is_chief():
       self._session.metrics.forget(phase, start)
     progress = self._progress(phase, start, nb_steps)
@@ -107,7 +121,7 @@ class Trainer:
       *hooks.events,
       self._summaries(phase, step, progress, hooks, nb_steps),
       *callbacks.events(),
-      self._checkpoints(phase, optimizer, progress),
+      self._checkpoints(phase, inside, progress),
     ]
     callbacks.begin()
     with (
@@ -124,6 +138,8 @@ class Trainer:
         events=events,
         progress=progress.update,
       )
+    if averages is not None:
+      averages.take()
     callbacks.end()
     distributed.mean_variables(network.non_trainable_weights)
     self._session.times.note_training(phase, nb_steps, progress.images_per_sec)
@@ -147,6 +163,15 @@ class Trainer:
       return []
     masks = zero_masks(network, [c for c in hooks.constraints if getattr(c, 'changes', False)])
     return [] if masks is None else [masks]
+
+  def _averages(
+    self, network: keras.Model, constraints: Sequence[Constraint], nb_steps: int
+  ) -> Averages | None:
+    config = self._settings.training
+    if config.average_ft == 'none':
+      return None
+    decay = decay_of(config.average_ft, nb_steps, most=config.ema_decay, ratio=config.swa_ratio)
+    return Averages(named_weights(network), constraints, decay)
 
   def _batches(self, phase: str, start: int, augment: str) -> tf.data.Dataset:
     return self._settings.helper.train_batches(
@@ -200,13 +225,11 @@ class Trainer:
 
     return Event(summary, every=self._settings.run.summ_step, at=[stop])
 
-  def _checkpoints(
-    self, phase: str, optimizer: keras.optimizers.Optimizer, progress: Progress
-  ) -> Event:
+  def _checkpoints(self, phase: str, inside: Groups, progress: Progress) -> Event:
     def checkpoint(done: int, means: dict[str, float]) -> None:
       del means
       self._session.times.note_training(phase, done, progress.images_per_sec)
-      self._save(phase, done, optimizer)
+      self._save(phase, done, inside)
 
     return Event(checkpoint, every=self._settings.run.save_step)
 

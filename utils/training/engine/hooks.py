@@ -6,12 +6,13 @@ One step, and what comes after it, in this order:
   2. penalty gradients: each `Penalty` adds its terms to the gradients;
   3. optimizer: steps on the variables;
   4. constraints: each `Constraint` changes variables after the optimizer (a proximal step, masks);
-  5. structural events: `loop.Event`s that are due after this step and may change masks or structure;
-  6. summary: metrics are written;
-  7. callbacks of the user, at the end of an epoch;
-  8. checkpoint: what is saved has seen all of the above.
+  5. averages of weights, where the training ends in them (`averages`);
+  6. structural events: `loop.Event`s that are due after this step and may change masks or structure;
+  7. summary: metrics are written;
+  8. callbacks of the user, at the end of an epoch;
+  9. checkpoint: what is saved has seen all of the above.
 
-1 to 4 run inside the compiled step, 5 to 8 in Python between two compiled calls.
+1 to 5 run inside the compiled step, 6 to 9 in Python between two compiled calls.
 """
 
 from __future__ import annotations

@@ -17,6 +17,7 @@ import tf_keras as keras
 from secateurs.utils import interrupts
 from secateurs.utils.errors import UserError
 from secateurs.utils.training import distributed, tally
+from secateurs.utils.training.engine.averages import Averages
 from secateurs.utils.training.engine.events import Event
 from secateurs.utils.training.engine.hooks import Constraint, Penalty
 from secateurs.utils.training.engine.pieces import value_and_gradients
@@ -69,6 +70,7 @@ class TrainStep:
     compression: str = 'none',
     nb_pieces: int = 1,
     batch_size: int = 0,
+    averages: Averages | None = None,
   ) -> None:
     """Sets up the step and the optimizer's slots.
 
@@ -81,13 +83,14 @@ class TrainStep:
       compression: how gradients travel between processes, see `distributed.mean`.
       nb_pieces: how many pieces a batch is run in, see `pieces`.
       batch_size: images of a batch of all processes, which are counted, see `tally`; 0 counts none.
+      averages: take in the weights after each step, if any do.
     """
     self.optimizer = optimizer
     self._objective = objective
     self._variables = list(variables)
     self._penalties, self._constraints = tuple(penalties), tuple(constraints)
     self._compression, self._nb_pieces = compression, nb_pieces
-    self._batch_size = batch_size
+    self._batch_size, self._averages = batch_size, averages
     optimizer.build(self._variables)
     self._run = tf.function(self._run_steps)
 
@@ -120,6 +123,8 @@ class TrainStep:
     rate = tf.convert_to_tensor(self.optimizer.learning_rate, tf.float32)
     for constraint in self._constraints:
       constraint.apply(rate)
+    if self._averages is not None:
+      self._averages.update(self.optimizer.iterations - 1)
     return values
 
   def _averaged(

@@ -61,6 +61,11 @@ class ShadowWeights:
       values = kernel.numpy()
       mask.assign((values != 0).astype(np.float32))
       self.projections[name].start(values, values != 0)
+    self.round()
+
+  def round(self) -> None:
+    """Rounds the kernels as the projections' variables are."""
+    for (name, kernel), mask in zip(self.kernels.items(), self.masks.masks, strict=True):
       kernel.assign(self._rounded(name, mask))
 
   def apply(self, learning_rate: tf.Tensor | None = None) -> None:
@@ -70,14 +75,18 @@ class ShadowWeights:
       self.projections[name].move((kernel - self._rounded(name, mask)) * mask)
       kernel.assign(self._rounded(name, mask))
 
+  def exact(self) -> dict[str, tf.Variable]:
+    """What the rounded kernels follow from."""
+    return {
+      f'{key}/{name}': value
+      for name, projection in self.projections.items()
+      for key, value in projection.variables().items()
+    }
+
   def tensors(self) -> dict[str, tf.Variable]:
     """Variables that a checkpoint must hold."""
-    found = {
-      f'stays/{name}': mask for name, mask in zip(self.kernels, self.masks.masks, strict=True)
-    }
-    for name, projection in self.projections.items():
-      found |= {f'{key}/{name}': value for key, value in projection.variables().items()}
-    return found
+    stays = zip(self.kernels, self.masks.masks, strict=True)
+    return {**{f'stays/{name}': mask for name, mask in stays}, **self.exact()}
 
   def _rounded(self, name: str, mask: tf.Variable) -> tf.Tensor:
     rounded = self.projections[name].project()
