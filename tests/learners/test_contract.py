@@ -336,8 +336,7 @@ AVERAGED = [
 
 @pytest.mark.parametrize('name', few(AVERAGED, ('weight-sparse',)))
 def test_a_run_that_ends_in_averages_goes_on_to_the_same_end(name, make, warm, monkeypatch):
-  options = {'run': {**warm, 'save_step': 4}, 'training': {'average_ft': 'swa', 'swa_ratio': 0.5}}
-  plain = make(name, 'plain', run=warm).train()
+  options = {'run': {**warm, 'save_step': 4}, 'training': {'average_ft': 'ema', 'ema_decay': 0.9}}
   whole = make(name, 'whole', **options).train()
   learner = make(name, 'killed', **options)
   with monkeypatch.context() as patch:
@@ -346,12 +345,12 @@ def test_a_run_that_ends_in_averages_goes_on_to_the_same_end(name, make, warm, m
       learner.train()
   saved = learner.session.store.latest()
   assert saved.state['step']
-  assert saved.values('averages')
+  averages, last = saved.values('averages'), saved.values('model')
+  assert not equal(averages.values(), [last.get(one, 0.0) for one in averages])
   resumed = make(name, 'killed', **options).train()
   assert equal(whole.model.get_weights(), resumed.model.get_weights())
-  assert not equal(whole.model.get_weights(), plain.model.get_weights())
-  sparsity = plain.report['compressed']['sparsity']
-  assert whole.report['compressed']['sparsity'] == pytest.approx(sparsity, abs=0.02)
+  asked, found = (whole.report[block].get('sparsity') for block in ('requested', 'achieved'))
+  assert asked is None or found == pytest.approx(asked, abs=0.01)
 
 
 def _die(averages):
