@@ -145,15 +145,10 @@ class NonUniformQuantLearner(CompressionLearner):
 
   def _allocate(self) -> None:
     self.say_judging()
-    site = Site(
-      self.settings,
-      self.rates,
-      self.model,
+    site = Site.of(
+      self,
       lambda model: pruning.pruned_kernels(kernels_by_name(model)),
-      self.objective,
       lambda: self.files.trials,  # It only scans.
-      self.augmentation,
-      self.sample_augmentation,
     )
     found = pruning.allocate(site, self.config, self.state, self.save_search)
     self.state.kept, self.state.quality = found

@@ -157,16 +157,7 @@ class UniformQuantLearner(CompressionLearner):
   def _allocate(self) -> None:
     config = self.config
     self.say_judging()
-    site = Site(
-      self.settings,
-      self.rates,
-      self.model,
-      self.prunable,
-      self.objective,
-      functools.partial(self.search_file, self.state),
-      self.augmentation,
-      self.sample_augmentation,
-    )
+    site = Site.of(self, self.prunable, functools.partial(self.search_file, self.state))
     allocation = BitAllocation(site, config, self.state, self.save_search)
     bits = allocation.by_search() if config.enbl_search else allocation.by_divergence()
     self.state.bits = bits

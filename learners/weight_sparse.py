@@ -168,22 +168,11 @@ class WeightSparseLearner(CompressionLearner):
       kept = heuristic(sizes, config.ratio)
     else:
       self.say_judging()
-      measured = MeasuredAllocation(self._site(), config, self.state, self.save_search)
+      site = Site.of(self, self.prunable, functools.partial(self.search_file, self.state))
+      measured = MeasuredAllocation(site, config, self.state, self.save_search)
       allocate = {'sensitivity': measured.by_sensitivity, 'optimal': measured.by_search}
       kept = allocate[config.protocol](sizes)
     self.state.kept = with_rules(self.settings, sizes, kept)
-
-  def _site(self) -> Site:
-    return Site(
-      self.settings,
-      self.rates,
-      self.model,
-      self.prunable,
-      self.objective,
-      functools.partial(self.search_file, self.state),
-      self.augmentation,
-      self.sample_augmentation,
-    )
 
   # Pruning and training.
 

@@ -14,6 +14,7 @@ from secateurs.utils.training.tasks.criteria import Measure
 _ACCURACIES = ('accuracy', 'acc', 'sparse_categorical_accuracy', 'categorical_accuracy')
 # Of optimizers before Keras 2.11, which old .h5 files hold: a schedule, which a new one replaces.
 _LEGACY_SCHEDULE = 'decay'
+_OF_AVERAGES = ('use_ema', 'ema_momentum', 'ema_overwrite_frequency')  # A run makes its own.
 _OF_CLASS_NUMBERS = ('sparse_top_k_categorical_accuracy',)
 
 
@@ -36,7 +37,8 @@ class CompiledOptimizer:
     """The settings of an optimizer."""
     config = dict(optimizer.get_config())
     rate = optimizer.learning_rate
-    for key in ('learning_rate', 'jit_compile', 'is_legacy_optimizer', _LEGACY_SCHEDULE):
+    left = ('learning_rate', 'jit_compile', 'is_legacy_optimizer', _LEGACY_SCHEDULE)
+    for key in (*left, *_OF_AVERAGES):
       config.pop(key, None)
     kind = type(optimizer).__name__
     return cls(kind, config, float(rate(0) if callable(rate) else rate))
@@ -91,6 +93,11 @@ def compiled_settings(model: Any) -> Compiled:
   notes = [
     f'Taken over from the compiled model for the training after compression: {", ".join(taken)}.'
   ]
+  if getattr(optimizer, 'use_ema', False):
+    notes.append(
+      'Moving averages of the compiled optimizer were left out: set --average_ft ema (or average_ft in '
+      f'Python), and --ema_decay {optimizer.ema_momentum:g}, to end in averages of weights.'
+    )
   if left:
     notes.append(
       f'Of the compiled model, {", ".join(left)} says only what is learned: pass functions as '

@@ -9,6 +9,7 @@ from pathlib import Path
 import tensorflow as tf
 import tf_keras as keras
 
+from secateurs.learners.run.compression import CompressionLearner
 from secateurs.learners.run.console import say
 from secateurs.learners.run.settings import Settings
 from secateurs.learners.run.training import divergence
@@ -59,6 +60,25 @@ class Site:
   trials: Callable[[], Path]
   augment: str
   sample_augment: str
+
+  @classmethod
+  def of(
+    cls,
+    learner: CompressionLearner,
+    prunable: Callable[[keras.Model], Mapping[str, tf.Variable]],
+    trials: Callable[[], Path],
+  ) -> Site:
+    """The run of a learner; `prunable` and `trials` as above."""
+    return cls(
+      learner.settings,
+      learner.rates,
+      learner.model,
+      prunable,
+      learner.objective,
+      trials,
+      learner.augmentation,
+      learner.sample_augmentation,
+    )
 
 
 class MeasuredAllocation:

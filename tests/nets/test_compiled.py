@@ -1,7 +1,7 @@
 import pytest
 import tf_keras as keras
 
-from secateurs.nets.compiled import CompiledOptimizer
+from secateurs.nets.compiled import CompiledOptimizer, compiled_settings
 
 
 @pytest.mark.parametrize(
@@ -22,3 +22,11 @@ def test_optimizers_of_old_files_are_made_again(kind, settings):
   assert float(made.learning_rate) == 0.5
   config = made.get_config()
   assert {name: config[name] for name in settings} == pytest.approx(settings)
+
+
+def test_averages_of_a_compiled_optimizer_are_left_to_the_flag():
+  model = keras.Sequential([keras.layers.Input((2,)), keras.layers.Dense(2)])
+  model.compile(keras.optimizers.Adam(use_ema=True, ema_momentum=0.95), 'mse')
+  found = compiled_settings(model)
+  assert not found.optimizer.make(0.1).use_ema
+  assert any('--average_ft ema' in note and '--ema_decay 0.95' in note for note in found.notes)

@@ -12,7 +12,8 @@ from secateurs.utils.deploy.int8.layer_errors import (
   relative_error,
   snr_db,
 )
-from secateurs.utils.deploy.int8.opened import OpenFile, layer_of, with_kernels
+from secateurs.utils.deploy.int8.opened import OpenFile, with_kernels
+from secateurs.utils.deploy.int8.operators import layer_of
 from secateurs.utils.deploy.int8.running import Runner
 from secateurs.utils.deploy.lowbits.ranges import activation_ranges
 from secateurs.utils.errors import UserError

@@ -8,7 +8,8 @@ from collections.abc import Collection, Sequence
 import numpy as np
 
 from secateurs.utils.deploy.devices.memory_plan import Life, aligned, bytes_of, plan, spans_of
-from secateurs.utils.deploy.int8.opened import OpenFile, layer_of
+from secateurs.utils.deploy.int8.opened import OpenFile
+from secateurs.utils.deploy.int8.operators import layer_of
 from secateurs.utils.errors import UserError
 
 

@@ -21,7 +21,8 @@ from typing import Any
 import numpy as np
 
 from secateurs.utils import nested
-from secateurs.utils.deploy.int8.opened import KERNELS, RELU, RELU6, OpenFile, Operator
+from secateurs.utils.deploy.int8.opened import OpenFile
+from secateurs.utils.deploy.int8.operators import KERNELS, RELU, RELU6, Operator
 from secateurs.utils.deploy.int8.running import Runner
 from secateurs.utils.deploy.int8.spaces import Space, spaces_of
 

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from secateurs.utils import nested
-from secateurs.utils.deploy.int8.opened import OpenFile, layer_of
+from secateurs.utils.deploy.int8.opened import OpenFile
+from secateurs.utils.deploy.int8.operators import layer_of
 from secateurs.utils.deploy.int8.recipes import (
   FLOAT,
   Ranges,

@@ -7,7 +7,8 @@ import math
 
 import numpy as np
 
-from secateurs.utils.deploy.int8.opened import KERNELS, OpenFile, Operator
+from secateurs.utils.deploy.int8.opened import OpenFile
+from secateurs.utils.deploy.int8.operators import KERNELS, Operator
 
 _PADDINGS = ('SAME', 'VALID')
 FITTED = ('CONV_2D', 'DEPTHWISE_CONV_2D', 'FULLY_CONNECTED')

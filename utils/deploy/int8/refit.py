@@ -13,7 +13,8 @@ import numpy as np
 
 from secateurs.utils import nested
 from secateurs.utils.deploy.int8.maths import Product, product_of
-from secateurs.utils.deploy.int8.opened import KERNELS, OpenFile, Operator, with_kernels
+from secateurs.utils.deploy.int8.opened import OpenFile, with_kernels
+from secateurs.utils.deploy.int8.operators import KERNELS, Operator
 from secateurs.utils.deploy.int8.rounding import adaptive_rounding, squares_of
 from secateurs.utils.deploy.int8.running import Runner
 

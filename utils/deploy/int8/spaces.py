@@ -5,14 +5,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 
-from secateurs.utils.deploy.int8.opened import (
-  KERNELS,
-  NONE,
-  RELU,
-  RELU6,
-  OpenFile,
-  Operator,
-)
+from secateurs.utils.deploy.int8.opened import OpenFile
+from secateurs.utils.deploy.int8.operators import KERNELS, NONE, RELU, RELU6, Operator
 
 _THROUGH = (
   'RELU',

@@ -6,7 +6,8 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
-from secateurs.utils.deploy.int8.opened import OpenFile, layer_of
+from secateurs.utils.deploy.int8.opened import OpenFile
+from secateurs.utils.deploy.int8.operators import layer_of
 from secateurs.utils.deploy.latency_table.files import empty_content, runner
 from secateurs.utils.deploy.pages.explorer import node_data, write_series
 from secateurs.utils.deploy.runtime.timing import time_interleaved
