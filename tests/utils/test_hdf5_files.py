@@ -1,6 +1,8 @@
 """HDF5 files are read by a process of their own before they are opened."""
 
+import subprocess
 import zipfile
+from unittest import mock
 
 import h5py
 import numpy as np
@@ -88,4 +90,13 @@ def test_a_file_that_keeps_the_library_busy_is_refused(whole, monkeypatch):
   hdf5_files._problem.cache_clear()
   with pytest.raises(UserError, match=r'within 0 s: it is damaged'):
     check_hdf5(whole)
+  hdf5_files._problem.cache_clear()
+
+
+def test_the_time_for_a_file_follows_from_its_size(monkeypatch):
+  run = mock.Mock(return_value=mock.Mock(returncode=0))
+  monkeypatch.setattr(subprocess, 'run', run)
+  for size in (0, 20_000_000, 2_000_000_000):
+    assert hdf5_files._problem('none.h5', size, 0) is None
+  assert [call.kwargs['timeout'] for call in run.call_args_list] == [20, 21, 120]
   hdf5_files._problem.cache_clear()

@@ -1,8 +1,10 @@
 """No code of a model file runs: refused from its config, before it is loaded."""
 
 import json
+import re
 import shutil
 import zipfile
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -15,6 +17,13 @@ from secateurs.utils.model_files import load_model
 from secateurs.utils.untrusted import refuse_config
 
 L = keras.layers
+ROOT = Path(__file__).parents[2]
+# What could run what a file holds.
+RISKS = re.compile(
+  r'^\s*(?:import|from) (pickle|dill|cloudpickle|joblib|marshal|shelve|runpy)\b|'
+  r'\b(?<!\.)(eval|exec)\(|(allow_pickle=True|safe_mode=False)|yaml\.(?!safe_)(\w*load)',
+  re.MULTILINE,
+)
 
 
 def touching(path):
@@ -166,3 +175,15 @@ def test_files_without_a_config_are_refused(tmp_path):
   for name in ('m.h5', 'n.keras'):
     with pytest.raises(UserError, match='holds weights alone, but a whole model was expected'):
       load_model(tmp_path / name)
+
+
+def test_pickles_are_read_in_one_place_and_nothing_else_runs_what_a_file_holds():
+  code = 'from joblib import load\nexec(a)\nload(f, allow_pickle=True)\nyaml.load(f)\nmodel.eval()'
+  assert len(RISKS.findall(code)) == 4
+  found = {
+    (str(path.relative_to(ROOT)), *filter(None, risk))
+    for room in ('learners', 'nets', 'utils')
+    for path in (ROOT / room).rglob('*.py')
+    for risk in RISKS.findall(path.read_text(encoding='utf-8'))
+  }
+  assert found == {('nets/datasets/cifar10.py', 'pickle')}

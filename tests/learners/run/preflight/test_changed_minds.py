@@ -7,12 +7,14 @@ import sys
 import filelock
 import numpy as np
 import pytest
+import tensorflow as tf
 import tf_keras as keras
 from sklearn.linear_model import Ridge
 
 from secateurs.learners.run.preflight import identity, lock
 from secateurs.learners.run.training import batch_norms
 from secateurs.utils.errors import UserError
+from secateurs.utils.training import distributed
 from secateurs.utils.training.engine import loop
 from secateurs.utils.training.tasks.scores import Score
 
@@ -66,6 +68,21 @@ def test_flags_of_a_later_version_may_have_their_defaults(make, monkeypatch):
   make('weight-sparse', **SHORT).train()
   with pytest.raises(UserError, match='--ws_pattern not given, now kernel'):
     make('weight-sparse', pattern='kernel', **SHORT).train()
+
+
+def test_a_run_is_of_its_processes_and_batches_and_of_no_version(make, monkeypatch):
+  settings = make('weight-sparse', training={'batch_size': 32}).settings
+  then = identity.identity(settings)
+  identity.require_same_run(then, settings, 'x')
+  assert tf.__version__ not in str(then)
+  other = make('weight-sparse', training={'batch_size': 16}).settings
+  with pytest.raises(
+    UserError, match=r'^x is a checkpoint of another run \(--batch_size 32, now 16\)'
+  ):
+    identity.require_same_run(then, other, 'x')
+  monkeypatch.setattr(distributed, 'size', lambda: 2)
+  with pytest.raises(UserError, match=r'of another run \(-n not given, now 2\)'):
+    identity.require_same_run(then, settings, 'x')
 
 
 def test_full_prec_takes_the_baseline_that_a_compression_trained(make, monkeypatch):
