@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import pickle
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -14,6 +15,16 @@ import numpy as np
 NB_RECORDS = 12
 _SIZE = 12
 _NB_A_FILE = 4
+
+
+def tried(read: Callable[[Path], Any], path: Path, content: bytes | None = None) -> Any:
+  """What a file is read as, with other content if that is given, or the exception that it ends in."""
+  if content is not None:
+    path.write_bytes(content)
+  try:
+    return read(path)
+  except Exception as error:
+    return error
 
 
 def image_file(ending: str) -> Any:
@@ -71,6 +82,48 @@ def read_records(path: Path) -> list[bytes]:
     UserError: some cannot be used. They are skipped, counted and named; this function says so.
     AssertionError: a record is not what was written, or is missing and not counted.
   """
+  from secateurs.utils.errors import UserError
+
+  shards, faults, found = _read(path.parent)
+  nb_indexed = sum(len(shard.lengths) for shard in shards)
+  written = iter(map(_record, range(NB_RECORDS)))
+  assert all(record in written for record in found), 'damaged records were read'
+  assert len(found) + len(faults) == nb_indexed, 'a record is missing that was not counted'
+  if faults.notes() or not all(shard.complete for shard in shards):
+    raise UserError('records are skipped, counted and named')
+  return found
+
+
+def read_shards(path: Path, contents: Sequence[bytes]) -> list[Any]:
+  """As `read_records` of each content; all but the first are shards of one folder.
+
+  The first is alone, since a folder can be without any good record.
+  """
+  from secateurs.utils.errors import UserError
+
+  first = tried(read_records, path, contents[0])
+  folder = path.parent / 'together'
+  folder.mkdir(exist_ok=True)
+  for number, content in enumerate(contents[1:]):
+    (folder / f'train-{number:05d}-of-{len(contents) - 1:05d}').write_bytes(content)
+  try:
+    shards, faults, records = _read(folder)
+    found, records = [first], iter(records)
+    for shard in shards:
+      skipped = {number for name, number in faults._reasons if name == shard.path}
+      numbers = [number for number in range(len(shard.lengths)) if number not in skipped]
+      mine = [next(records) for _ in numbers]
+      assert mine == list(map(_record, numbers))
+      whole = shard.complete and not skipped
+      found.append(mine if whole else UserError('records are skipped, counted and named'))
+    assert next(records, None) is None
+  except Exception:  # Each alone says of which file it was.
+    return [first, *(tried(read_records, path, content) for content in contents[1:])]
+  return found
+
+
+def _read(folder: Path) -> tuple[list[Any], Any, list[bytes]]:
+  """Shards of a folder, the records that were skipped, and the others."""
   import tensorflow as tf
 
   from secateurs.nets.datasets.record_index import find_shards, index_shards
@@ -78,29 +131,16 @@ def read_records(path: Path) -> list[bytes]:
   from secateurs.nets.datasets.record_stream import Faults, RecordStream
   from secateurs.utils.errors import UserError, told_in
 
-  shards = index_shards(find_shards(path.parent, 'train'))
-  faults = Faults(NB_RECORDS)
-  nb_indexed = sum(len(shard.lengths) for shard in shards)
-  if not nb_indexed:
+  shards = index_shards(find_shards(folder, 'train'))
+  faults = Faults(NB_RECORDS * len(shards))
+  if not any(len(shard.lengths) for shard in shards):
     raise UserError('no record is left')
-  stream = RecordStream(
-    chunks_of(shards, 4),
-    None,
-    _decoded,
-    lambda data: 'it is odd',
-    faults,
-  )
+  stream = RecordStream(chunks_of(shards, 4), None, _decoded, lambda data: 'it is odd', faults)
   with contextlib.redirect_stdout(io.StringIO()):
     try:
-      found = [row[0] for row in stream.once().as_numpy_iterator()]
+      return shards, faults, [row[0] for row in stream.once().as_numpy_iterator()]
     except tf.errors.OpError as error:  # What a reader says inside of a pipeline.
       raise told_in(error) or error from error
-  written = iter(map(_record, range(NB_RECORDS)))
-  assert all(record in written for record in found), 'damaged records were read'
-  assert len(found) + len(faults) == nb_indexed, 'a record is missing that was not counted'
-  if faults.notes() or not all(shard.complete for shard in shards):
-    raise UserError('records are skipped, counted and named')
-  return found
 
 
 def cifar10(folder: Path) -> Path:

@@ -72,31 +72,41 @@ def damaged(content: bytes, rng: np.random.Generator) -> bytes:
 
 def fuzz(kind: Kind, cases: Sequence[int]) -> Found:
   """Reads a damaged file for each seed."""
-  from secateurs.utils.errors import UserError
-
   found = Found()
   with tempfile.TemporaryDirectory() as folder:
     path = kind.make(Path(folder))
     content = path.read_bytes()
     expected = comparable(kind.read(path))
-    for seed in cases:
-      broken = damaged(content, np.random.default_rng(seed))
-      path.write_bytes(broken)
-      try:
-        same = comparable(kind.read(path)) == expected
-      except (UserError, *kind.refusals) as error:
-        outcome = 'refused' if '\n' not in str(error).strip() else 'fault'
-        note = f'a message of several lines: {str(error)[:200]!r}'
-      except Exception:
-        outcome, note = 'fault', traceback.format_exc().strip().splitlines()[-1][:200]
-      else:
-        outcome = 'same' if same else 'other'
-        if outcome == 'other' and kind.sums:
-          outcome, note = 'fault', 'damaged values were read'
-      found.counts[outcome] += 1
-      if outcome == 'fault':
-        found.faults.append((seed, note))
+    for start in range(0, len(cases), kind.together):
+      seeds = cases[start : start + kind.together]
+      broken = [damaged(content, np.random.default_rng(seed)) for seed in seeds]
+      for seed, value in zip(seeds, kind.read_all(path, broken), strict=True):
+        outcome, note = judged(value, expected, kind)
+        found.counts[outcome] += 1
+        if outcome == 'fault':
+          found.faults.append((seed, note))
   return found
+
+
+def judged(value: Any, expected: bytes, kind: Kind) -> tuple[str, str]:
+  """What has become of a case, and a note.
+
+  Args:
+    value: what was read, or the exception that it has ended in.
+    expected: what the file that is not damaged holds, as of `comparable`.
+    kind: of the file.
+  """
+  from secateurs.utils.errors import UserError
+
+  if isinstance(value, (UserError, *kind.refusals)):
+    if '\n' in str(value).strip():
+      return 'fault', f'a message of several lines: {str(value)[:200]!r}'
+    return 'refused', ''
+  if isinstance(value, Exception):
+    return 'fault', traceback.format_exception_only(value)[-1].strip()[:200]
+  if comparable(value) == expected:
+    return 'same', ''
+  return ('fault', 'damaged values were read') if kind.sums else ('other', '')
 
 
 def comparable(value: Any) -> bytes:

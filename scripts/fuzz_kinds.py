@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +23,22 @@ class Kind:
     read: what the project reads it with; its result is compared.
     sums: whether the format has checksums, so that a damaged file may give nothing else.
     refusals: what else counts as a refusal, where the caller turns it into a sentence.
+    together: how many damaged files are read at once.
+    read_together: reads so many, where a process or a pipeline for each would take most of the time.
   """
 
   make: Callable[[Path], Path]
   read: Callable[[Path], Any]
   sums: bool = False
   refusals: tuple[type[Exception], ...] = ()
+  together: int = 1
+  read_together: Callable[[Path, Sequence[bytes]], Sequence[Any]] | None = None
+
+  def read_all(self, path: Path, contents: Sequence[bytes]) -> Sequence[Any]:
+    """What each content is read as in the place of a file, or the exception that it ends in."""
+    if self.read_together is not None:
+      return self.read_together(path, contents)
+    return [fuzz_data.tried(self.read, path, content) for content in contents]
 
 
 def kinds() -> dict[str, Kind]:
@@ -49,15 +59,15 @@ def kinds() -> dict[str, Kind]:
     'npz': Kind(_npz, _into_variables, sums=True),
     'arrays': Kind(_arrays, lambda path: load_arrays(path.parent), sums=True),
     'keras': Kind(_keras, load_model, sums=True),
-    'h5': Kind(_h5, load_model),
+    'h5': Kind(_h5, fuzz_networks.load_h5),
     'checkpoint': Kind(_checkpoint('index'), _weights_of, sums=True),
     'checkpoint_data': Kind(_checkpoint('data*'), _weights_of, sums=True),
     'resumed_index': Kind(fuzz_networks.checkpoint('index'), fuzz_networks.resume, sums=True),
     'resumed_data': Kind(fuzz_networks.checkpoint('data*'), fuzz_networks.resume, sums=True),
     'resumed_json': Kind(fuzz_networks.checkpoint('json'), fuzz_networks.resume, sums=True),
-    'tflite': Kind(fuzz_networks.tflite(int8=False), fuzz_networks.run_tflite),
-    'tflite_int8': Kind(fuzz_networks.tflite(int8=True), fuzz_networks.run_tflite),
-    'tflite_verified': Kind(fuzz_networks.tflite(int8=True), fuzz_networks.verify_tflite),
+    'tflite': _tflite(fuzz_networks.run_tflite, int8=False),
+    'tflite_int8': _tflite(fuzz_networks.run_tflite, int8=True),
+    'tflite_verified': _tflite(fuzz_networks.verify_tflite, int8=True),
     'packed': Kind(_packed, read_packed, sums=True),
     'report': Kind(_report, read_report, refusals=(ValueError,)),
     'plan': Kind(_plan, read_plan),
@@ -68,16 +78,32 @@ def kinds() -> dict[str, Kind]:
     'chain': Kind(_text(_CHAIN), lambda path: read_chain(str(path))),
     'jpg': Kind(fuzz_data.image_file('jpg'), fuzz_data.images),
     'png': Kind(fuzz_data.image_file('png'), fuzz_data.images),
-    'records': Kind(fuzz_data.records, fuzz_data.read_records, sums=True),
+    'records': Kind(
+      fuzz_data.records,
+      fuzz_data.read_records,  # With sums, but one cut off between two records is whole again.
+      together=_TOGETHER,
+      read_together=fuzz_data.read_shards,
+    ),
     'cifar10': Kind(fuzz_data.cifar10, fuzz_data.read_cifar10),
     'cifar10_of_python': Kind(fuzz_data.cifar10_of_python, fuzz_data.read_cifar10),
   }
 
 
+_TOGETHER = 25
 _LAYERS = 'skip: [conv1, stage*]\nfloors:\n  conv2: 0.25\nratios: {conv3: 0.5}\n'
 _CHAIN = (
   'links:\n- learner: chn-pruned\n  epochs: 1\n  flags: {cp_preserve_ratio: 0.5}\n- weight-sparse\n'
 )
+
+
+def _tflite(read: Callable[[Path], Any], *, int8: bool) -> Kind:
+  """Files of which many are tried in one process, before they are opened here."""
+  return Kind(
+    fuzz_networks.tflite(int8=int8),
+    read,
+    together=_TOGETHER,
+    read_together=fuzz_networks.together(read),
+  )
 
 
 def _npz(folder: Path) -> Path:

@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
+import fuzz_data
 import numpy as np
 
+# A sound file takes a fifth of a second. One that never ends would cost a user's limit, 20 s or 15
+# minutes; one that asks for all memory would take it from whatever else runs here.
+_SECONDS, _ROOM = {'h5': 5.0, 'tflite': 30.0}, 2 << 30
 _IMAGES = np.random.default_rng(0).normal(size=(3, 8, 8, 3)).astype(np.float32)
 
 
 def tflite(*, int8: bool) -> Callable[[Path], Path]:
-  """A maker of the .tflite file of a small network, its .keras file beside it."""
+  """A maker of the .tflite file of a small network."""
 
   def make(folder: Path) -> Path:
     from secateurs.utils.deploy import int8_bytes, tflite_bytes
 
     model = _network()
-    model.save(folder / 'm.keras')
     path = folder / 'm.tflite'
     path.write_bytes(int8_bytes(model, _IMAGES) if int8 else tflite_bytes(model))
     return path
@@ -28,6 +33,7 @@ def tflite(*, int8: bool) -> Callable[[Path], Path]:
   return make
 
 
+@functools.cache
 def _network() -> Any:
   import tf_keras as keras
 
@@ -40,13 +46,53 @@ def _network() -> Any:
   return keras.Model(image, layers.Softmax()(layers.Dense(4)(x)))
 
 
+def load_h5(path: Path) -> Any:
+  """A model file of HDF5, given less time."""
+  from secateurs.utils import hdf5_files
+  from secateurs.utils.model_files import load_model
+
+  with mock.patch.object(hdf5_files, '_SECONDS', _SECONDS['h5']):
+    return load_model(path)
+
+
+def together(read: Callable[[Path], Any]) -> Callable[[Path, Sequence[bytes]], list[Any]]:
+  """A reader of many .tflite files: a process tries them all; those that pass are read one by one."""
+
+  def read_all(path: Path, contents: Sequence[bytes]) -> list[Any]:
+    from secateurs.utils.deploy.runtime import sound_files
+
+    paths = [path.with_name(f'{number}.tflite') for number in range(len(contents))]
+    for one, content in zip(paths, contents, strict=True):
+      one.write_bytes(content)
+    with _limited():
+      refused = dict(sound_files.refusals(paths, every_kernel=read is verify_tflite))
+    return [refused.get(one) or fuzz_data.tried(read, one) for one in paths]
+
+  return read_all
+
+
+@contextlib.contextmanager
+def _limited() -> Iterator[None]:
+  """Less time and memory for the process that tries .tflite files."""
+  from secateurs.utils import memory
+  from secateurs.utils.deploy.runtime import sound_files
+
+  room = min(memory.free(), _ROOM)
+  with (
+    mock.patch.object(sound_files, '_SECONDS', _SECONDS['tflite']),
+    mock.patch.object(memory, 'free', return_value=room),
+  ):
+    yield
+
+
 def run_tflite(path: Path) -> list[Any]:
   """What evaluating and timing find in a file: outputs, operators."""
   from secateurs.utils.deploy import TFLiteModel
   from secateurs.utils.deploy.runtime.operators import operators_of
   from secateurs.utils.deploy.runtime.sound_files import require_sound
 
-  require_sound([path])
+  with _limited():
+    require_sound([path])
   model = TFLiteModel(path)
   with np.errstate(all='ignore'):
     outputs = model.predict(_IMAGES)
@@ -59,11 +105,11 @@ def verify_tflite(path: Path) -> Any:
   """What a file's comparison with its network finds, layer by layer and in whole numbers."""
   from secateurs.utils.deploy.files.verification import verify
   from secateurs.utils.deploy.runtime.sound_files import require_sound
-  from secateurs.utils.model_files import load_model
 
-  require_sound([path], every_kernel=True)
+  with _limited():
+    require_sound([path], every_kernel=True)
   with np.errstate(all='ignore'):
-    return verify(load_model(path.with_suffix('.keras')), {'tflite_int8': path}, _IMAGES)
+    return verify(_network(), {'tflite_int8': path}, _IMAGES)
 
 
 def checkpoint(ending: str) -> Callable[[Path], Path]:

@@ -41,6 +41,17 @@ def test_classes_splits_and_pixels(root):
   np.testing.assert_array_equal(split.images[split.labels == 0][0, 5, 5], [0, 0, 255])
 
 
+def test_decoding_is_traced_once(root, monkeypatch):
+  traced, decode = [], image_folder.decode_image
+  monkeypatch.setattr(
+    image_folder, 'decode_image', lambda path, shape: traced.append(shape) or decode(path, shape)
+  )
+  for _ in range(2):
+    data = image_folder.load(ImageFolderConfig(data_dir_local=str(root)), (15, 17, 3))
+  assert traced == [(15, 17, 3)]
+  assert data.splits['eval'].images.shape == (2, 15, 17, 3)
+
+
 def test_adding_an_image_moves_no_other(root):
   before = load(root)
   fill(root / 'red', (250, 0, 0), nb=6, ending='jpg')

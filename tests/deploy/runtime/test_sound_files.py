@@ -10,7 +10,7 @@ from small_nets import flatten_net
 
 from secateurs.utils.deploy import export_model, tflite_bytes
 from secateurs.utils.deploy.runtime import sound_files, trial_run
-from secateurs.utils.deploy.runtime.sound_files import require_sound
+from secateurs.utils.deploy.runtime.sound_files import refusals, require_sound
 from secateurs.utils.errors import UserError
 
 
@@ -62,7 +62,7 @@ def test_the_damaged_one_of_several_is_named(tmp_path, content):
       'os.kill(os.getpid(), signal.SIGSEGV)',
       r'1\.tflite .*ends the process that runs it by SIGSEGV',
     ),
-    ('print("well", flush=True); os.abort()', r'2\.tflite .*by SIGABRT'),
+    ('print("ran: null", flush=True); os.abort()', r'2\.tflite .*by SIGABRT'),
     ('sys.exit("No room.\\nlast line.")', r'1\.tflite .*\(last line\): it is damaged'),
     ('time.sleep(60)', r'1\.tflite .*not at its end after 2 s'),
   ],
@@ -77,9 +77,27 @@ def test_whatever_ends_the_process_is_a_sentence(tmp_path, program, monkeypatch,
     require_sound(paths)
 
 
+def test_all_damaged_files_are_found_and_none_suffers_from_another(tmp_path, content, program):
+  paths = [tmp_path / f'{number}.tflite' for number in range(4)]
+  for path in paths:
+    path.write_bytes(content)
+  for path in paths[1:3]:
+    path.write_bytes(content[: len(content) // 2])
+  found = dict(refusals(paths))
+  assert list(found) == paths[1:3]
+  assert all(str(path) in str(error) for path, error in found.items())
+  # A process that ends after a damaged file: what it was at is tried once more.
+  program('import json\nnames = json.loads(sys.argv[1])["files"]\n'
+          'if "0.t" in names[0]: print(\'ran: "damaged"\'); os.abort()\n'
+          'print("ran: null\\nran: null", flush=True); os.abort()')  # fmt: skip
+  os.utime(paths[0], (1, 1))
+  os.utime(paths[3], (1, 1))
+  assert [path.name for path, _ in refusals(paths)] == ['0.tflite', '3.tflite']
+
+
 def test_where_nothing_can_be_tried_nothing_is_refused(tmp_path, program):
   (tmp_path / 'x.tflite').write_bytes(b'x')
-  program('print("well"); sys.exit(1)')
+  program('print("ran: null"); sys.exit(1)')
   require_sound([tmp_path / 'x.tflite'])
 
 

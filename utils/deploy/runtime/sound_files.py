@@ -7,14 +7,16 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from secateurs.utils import memory
 from secateurs.utils.deploy.runtime import trial_run
 from secateurs.utils.deploy.runtime.refusals import refused
+from secateurs.utils.errors import UserError
 
-_SECONDS = 900.0  # For all files: a large network takes its time on a busy machine.
+_SECONDS = 900.0  # For all files of a process: large networks take their time on a busy machine.
+_RAN = trial_run.RAN.encode()
 
 _known: set[tuple[str, int, int, bool]] = set()  # Found well by this process, or written by it.
 
@@ -29,12 +31,45 @@ def require_sound(paths: Iterable[str | os.PathLike], *, every_kernel: bool = Fa
   Raises:
     UserError: one cannot be run to its end.
   """
+  for _, error in refusals(paths, every_kernel=every_kernel):
+    raise error
+
+
+def refusals(
+  paths: Iterable[str | os.PathLike], *, every_kernel: bool = False
+) -> Iterator[tuple[Path, UserError]]:
+  """The files that cannot be run to their ends, in their order, each with its refusal.
+
+  Args:
+    paths: as of `require_sound`.
+    every_kernel: as there.
+  """
   states = {path: _state(path, every_kernel) for path in map(Path, paths) if path.is_file()}
-  unknown = [path for path, state in states.items() if state not in _known]
-  if not unknown:
-    return
+  pending = [path for path, state in states.items() if state not in _known]
+  while pending:
+    reasons, end = _tried(pending, every_kernel)
+    if reasons is None:  # Nothing can be tried here.
+      return
+    if len(reasons) < len(pending) and not any(reasons):
+      reasons.append(
+        end
+      )  # After a damaged one, a sound one could end the process: it is first next.
+    for path, reason in zip(pending, reasons, strict=False):
+      if reason is None:
+        _known.add(states[path])
+      else:
+        yield path, refused(path, reason)
+    pending = pending[len(reasons) :]
+
+
+def _tried(paths: Sequence[Path], every_kernel: bool) -> tuple[list[str | None] | None, str]:
+  """Why each of the first files is refused, None where it is not; and how the process has ended.
+
+  Returns:
+    The reasons are fewer than the files if one of them ends the process, and None without a runtime.
+  """
   job = {
-    'files': [str(path.resolve()) for path in unknown],
+    'files': [str(path.resolve()) for path in paths],
     'room': memory.free(),
     'every_kernel': every_kernel,
     'folders': sys.path,
@@ -47,11 +82,11 @@ def require_sound(paths: Iterable[str | os.PathLike], *, every_kernel: bool = Fa
     out, code, said = done.stdout, done.returncode, done.stderr
   except subprocess.TimeoutExpired as error:
     out, code, said = error.stdout or b'', None, b''
-  lines = out.split()
-  well = lines.count(b'well')
-  _known.update(states[path] for path in unknown[:well])
-  if b'ready' in lines and well < len(unknown):
-    raise refused(unknown[well], _reason(code, said))
+  lines = out.splitlines()
+  if b'ready' not in lines:
+    return None, ''
+  found = [line.removeprefix(_RAN) for line in lines if line.startswith(_RAN)]
+  return [json.loads(line) for line in found], _reason(code, said)
 
 
 def note_sound(path: str | os.PathLike) -> None:

@@ -3,7 +3,7 @@
 A damaged file can end the process that opens it, or ask for any amount of memory. What happens here
 happens in a process that may end. The job is JSON: `files`; `room`, the bytes of memory that may be
 taken; `every_kernel`; and `folders`, in which the process that asks looks for packages. A line is
-printed when the runtime is there, and one after each file that has run.
+printed when the runtime is there, and one for each file: null, or why the runtime refuses it.
 """
 
 from __future__ import annotations
@@ -15,28 +15,27 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
+RAN = 'ran: '
 _BATCHES = (1, 2)
 _RESERVED = 2 << 30  # Addresses that the runtime and its threads reserve, and never fill.
 
 
 def main(job: dict[str, Any]) -> None:
-  """Runs all files with inputs of zeros.
-
-  Raises:
-    Exception: of many types, where the runtime refuses one.
-  """
+  """Runs all files with inputs of zeros, and prints what has become of each."""
   sys.path[:] = job['folders'] or sys.path
   interpreter, kinds = _runtime()
   _limit_memory(job['room'])
   print('ready', flush=True)
   for path in job['files']:
-    _run(interpreter(path, num_threads=1))
-    for options in _further_ways(kinds) if job['every_kernel'] else ():
-      with contextlib.suppress(
-        ValueError, RuntimeError
-      ):  # Such kernels are not there for all files.
-        _run(interpreter(path, num_threads=1, **options))
-    print('well', flush=True)
+    reason = None
+    try:
+      _run(interpreter(path, num_threads=1))
+      for options in _further_ways(kinds) if job['every_kernel'] else ():
+        with contextlib.suppress(ValueError, RuntimeError):  # Not all files have such kernels.
+          _run(interpreter(path, num_threads=1, **options))
+    except Exception as error:  # Of many types.
+      reason = _first_line(error)
+    print(f'{RAN}{json.dumps(reason)}', flush=True)
 
 
 def _runtime() -> tuple[Any, Any]:
@@ -95,9 +94,13 @@ def _limit_memory(room: int) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 
 
+def _first_line(error: Exception) -> str:
+  lines = str(error).strip().splitlines()
+  return lines[0] if lines else type(error).__name__
+
+
 if __name__ == '__main__':
   try:
     main(json.loads(sys.argv[1]))
   except Exception as error:
-    lines = str(error).strip().splitlines()
-    sys.exit(lines[0] if lines else type(error).__name__)
+    sys.exit(_first_line(error))
