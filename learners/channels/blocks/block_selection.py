@@ -119,6 +119,7 @@ class BlockSelection:
       nb_pieces=self.budget.pieces(
         objective.maps, min(self.greedy.batch_size, nested.size(self.targets)), caches=True
       ),
+      part=objective.part,
     )
     target = self.counts[unit.name]
     if self.greedy.epsilon is not None:

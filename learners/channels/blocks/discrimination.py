@@ -10,6 +10,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 from secateurs.learners.channels.cuts.units import Unit
+from secateurs.utils.graph.counts.counting import part_of
 from secateurs.utils.graph.counts.memory import MapBytes, map_bytes
 from secateurs.utils.graph.flat.cuts import (
   calls_between,
@@ -145,6 +146,11 @@ class LayerObjective:
   def maps(self) -> MapBytes:
     """Feature maps of one sample in a step."""
     return map_bytes(self._flat, self._calls)
+
+  @property
+  def part(self) -> float:
+    """The fraction of the network's multiply-adds that a sample costs in a forward pass."""
+    return part_of(self._flat, self._calls)
 
   def __call__(self, batch: tf.Tensor) -> tuple[tf.Tensor, Mapping[str, tf.Tensor]]:
     """Loss, and its two parts."""

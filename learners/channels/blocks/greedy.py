@@ -14,6 +14,7 @@ import tf_keras as keras
 from secateurs.learners.channels.blocks.greedy_scores import Gradients, judged_where_off
 from secateurs.learners.channels.cuts.cutting import dropped_inputs
 from secateurs.learners.channels.cuts.units import Unit
+from secateurs.utils.training import distributed, tally
 from secateurs.utils.training.engine import loop
 from secateurs.utils.training.engine.loop import DivergenceError, Objective, way_on
 from secateurs.utils.training.engine.masks import MaskSet
@@ -94,6 +95,7 @@ class UnitPruning:
     dropped: Mapping[str, np.ndarray],
     phase: str,
     nb_pieces: int = 1,
+    part: float = 1.0,
   ) -> None:
     """Starts with all channels on (`remove`) or off (`add`).
 
@@ -106,8 +108,9 @@ class UnitPruning:
       dropped: input channels that other units have dropped already, by layer name.
       phase: name for error messages.
       nb_pieces: how many pieces a batch is run in, so that its feature maps fit into memory.
+      part: fraction of the network that a sample is run through, as which it is counted.
     """
-    self._nb_pieces = nb_pieces
+    self._nb_pieces, self._part = nb_pieces, part
     self._unit, self._method, self._phase = unit, method, phase
     self._nb_samples, self._dropped, self._objective = nb_samples, dropped, objective
     self._layers = [layers[name] for name in unit.readers]
@@ -124,6 +127,7 @@ class UnitPruning:
       self._optimizer,
       constraints=[self._masks],
       nb_pieces=nb_pieces,
+      batch_size=self._counted(min(method.batch_size, nb_samples)),
     )
     self._rng = np.random.default_rng([method.seed, zlib.crc32(unit.name.encode())])
     self._random = self._rng.random(unit.size)
@@ -164,13 +168,13 @@ class UnitPruning:
       DivergenceError: a loss or a score that is not finite.
     """
     batches = self._batches(self._method.nb_batches_score)
-    first = before = self._gradients.loss(batches)
+    first = before = self._loss(batches)
     while (count := int(self.mask.sum())) < high:
       pace = min(self._method.pace(self._unit.size, high), high - count)
       self.mask = next_mask(self.scores(), self.mask, pace, 'add')
       self._apply()
       self._train()
-      loss = self._gradients.loss(batches)
+      loss = self._loss(batches)
       if count + pace >= low and abs(before - loss) <= self._method.epsilon * first:
         return
       before = loss
@@ -201,6 +205,7 @@ class UnitPruning:
       return scores
     nb_batches = method.nb_batches_score
     batches = self._batches(nb_batches)
+    tally.scored(self._counted(batches.size))
     if method.score == 'on' and method.greedy == 'remove':
       judged = np.tile(self.mask.astype(np.float32), (nb_batches, 1))
       scores = self._gradients.norms(batches, np.zeros_like(judged), judged)
@@ -214,6 +219,14 @@ class UnitPruning:
         'checkpoint was kept.'
       )
     return scores
+
+  def _loss(self, batches: np.ndarray) -> float:
+    tally.scored(self._counted(batches.size))
+    return self._gradients.loss(batches)
+
+  def _counted(self, nb_samples: int) -> float:
+    """So many whole images are samples that each process runs through a part of the network."""
+    return nb_samples * self._part * distributed.size()
 
   def _train(self) -> None:
     def keep(done: int, means: dict[str, float]) -> None:

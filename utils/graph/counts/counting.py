@@ -19,7 +19,7 @@ from secateurs.utils.graph.counts.rows import rows_per_sample
 from secateurs.utils.graph.flat.attention import attention_inputs, attention_products
 from secateurs.utils.graph.flat.layouts import channel_axis
 from secateurs.utils.graph.flat.rebuild import variables
-from secateurs.utils.graph.flat.walk import Call, flatten_model
+from secateurs.utils.graph.flat.walk import Call, FlatModel, flatten_model
 from secateurs.utils.graph.rules.registry import rule_of
 
 _LAYERS = keras.layers
@@ -91,6 +91,22 @@ def count(model: keras.Model, input_shape: Sequence[int] | None = None) -> Model
       channels_out = _channels(layer, flat.shapes[first.outputs[0]])
       rows.append(LayerCount(name, type(layer).__name__, channels_in, channels_out, macs, params))
   return ModelCount(sum(r.macs for r in rows), sum(r.params for r in rows), rows)
+
+
+def part_of(flat: FlatModel, calls: Sequence[Call]) -> float:
+  """The fraction of a network's multiply-adds that some of its calls do, in (0, 1].
+
+  Of a network without any, or of which a layer's size is open, it is 1.
+  """
+  times = rows_per_sample(flat)
+
+  def macs(some: Sequence[Call]) -> int:
+    return sum(_macs(call, flat.shapes, call.layer.name) * _rows(call, times) for call in some)
+
+  try:
+    return max(macs(calls), 1) / max(macs(flat.calls), 1)
+  except UserError:
+    return 1.0
 
 
 def _macs(call: Call, shapes: list[tuple], name: str) -> int:

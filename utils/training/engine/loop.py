@@ -69,7 +69,7 @@ class TrainStep:
     constraints: Sequence[Constraint] = (),
     compression: str = 'none',
     nb_pieces: int = 1,
-    batch_size: int = 0,
+    batch_size: float = 0,
     averages: Averages | None = None,
   ) -> None:
     """Sets up the step and the optimizer's slots.

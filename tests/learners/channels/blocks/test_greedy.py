@@ -18,8 +18,10 @@ from secateurs.learners.channels.cuts.units import Unit, find_units
 from secateurs.learners.run.layer_choice import LayerRule
 from secateurs.nets.resnet import cifar_resnet
 from secateurs.utils.graph import ChannelGraph
+from secateurs.utils.graph.counts.counting import count
 from secateurs.utils.graph.flat.cuts import first_calls
 from secateurs.utils.graph.flat.walk import flatten_model
+from secateurs.utils.training import tally
 from secateurs.utils.training.layerwise.frontier import Frontier
 from secateurs.utils.training.layerwise.maps import MapStore
 from secateurs.utils.training.tasks.classification import Classification
@@ -184,7 +186,7 @@ def test_channels_that_are_on_are_dealt_to_the_batches_and_stay_as_they_are():
 # The greedy choice.
 
 
-def toy(drift, greedy):
+def toy(drift, greedy, nb_iters=0, part=1.0):
   """Six input channels that do not overlap, of different energies; the branch sees nothing."""
   x = inputs = L.Input((6, 6, 6))
   y = L.Conv2D(4, 1, use_bias=False, name='layer')(L.ReLU(name='maps')(x))
@@ -213,8 +215,10 @@ def toy(drift, greedy):
     np.zeros(32, int),
     Classification(10),
   )
-  method = Greedy(greedy=greedy, nb_iters=0, nb_batches_score=1, batch_size=32)
-  pruning = UnitPruning(unit, flat.layers(), objective, 32, method, dropped={}, phase='toy')
+  method = Greedy(greedy=greedy, nb_iters=nb_iters, nb_batches_score=1, batch_size=32)
+  pruning = UnitPruning(
+    unit, flat.layers(), objective, 32, method, dropped={}, phase='toy', part=part
+  )
   return pruning, images, kernel[0, 0], target
 
 
@@ -228,6 +232,25 @@ def test_greedy_is_brute_force_where_channels_do_not_overlap(greedy, drift, nb_k
     mask = np.isin(np.arange(6), kept)
     errors[kept] = np.square(images @ (drift * kernel * mask[:, None]) - target).sum()
   assert tuple(np.flatnonzero(pruning.mask)) == min(errors, key=errors.get)
+
+
+def test_images_count_as_the_part_of_the_network_that_they_run_through():
+  pruning, *_ = toy(1.0, 'remove', nb_iters=3, part=0.25)
+  before = tally.counted()
+  pruning.run(4)  # Two steps: each scores a batch of 32 and trains on three.
+  after = tally.counted()
+  assert (after.trained - before.trained, after.scored - before.scored) == (48, 16)
+
+
+def test_a_part_of_a_block_costs_its_multiply_adds():
+  model = residual_net()
+  flat = flatten_model(model)
+  layers = {row.name: row.macs for row in count(model).layers}
+  position = len(flat.calls) // 2
+  objective = LayerObjective(flat, position, None, None, {}, {}, np.zeros(1, int), None)
+  after = sum(layers.get(call.name, 0) for call in flat.calls[position:])
+  assert 0 < after < sum(layers.values())
+  assert objective.part == pytest.approx(after / sum(layers.values()))
 
 
 @pytest.mark.parametrize(
