@@ -102,6 +102,15 @@ def test_further_operators(tmp_path):
   assert max(one.steps for one in found) <= 1
 
 
+def test_grouped_convolutions(tmp_path):
+  inputs = L.Input((7, 6, 4))
+  x = L.Conv2D(6, 3, strides=2, padding='same', groups=2, activation='relu')(inputs)
+  model = keras.Model(inputs, L.Dense(3)(L.Flatten()(x)))
+  _, found = steps_apart(model, tmp_path, images_of((7, 6, 4)))
+  assert 'CONV_2D' in {one.kind for one in found}
+  assert max(one.steps for one in found) <= 1
+
+
 def test_what_the_model_lacks_is_named(tmp_path):
   inputs = L.Input((4, 4, 2))
   model = keras.Model(inputs, L.Dense(2)(L.Flatten()(L.Activation('tanh')(inputs))))

@@ -78,12 +78,19 @@ def _conv(op: Operator, tensors: Sequence[Tensor], ins: Sequence[np.ndarray]) ->
   data, weights, out = tensors[op.inputs[0]], tensors[op.inputs[1]], tensors[op.outputs[0]]
   filters = ins[1]  # [outputs, height, width, inputs]
   windows = _windows(ins[0] - data.zero, filters.shape[1:3], op.options, 0)
+  groups = windows.shape[3] // filters.shape[3]
+  pairs = zip(np.split(windows, groups, axis=3), np.split(filters, groups), strict=True)
+  sums = np.concatenate([_products(*pair) for pair in pairs], axis=-1) + _bias(op, ins, 2)
+  real = data.scale * weights.scales / out.scale
+  return _requantized(sums, real, out, op.options.fusedActivationFunction)
+
+
+def _products(windows: np.ndarray, filters: np.ndarray) -> np.ndarray:
+  """Sums of products, int64 [n, rows, columns, outputs], of a convolution or of one of its groups."""
   # Whole numbers far below 2^53 are exact in float64, whose products BLAS computes.
   flat = windows.reshape(*windows.shape[:3], -1).astype(np.float64)
   matrix = filters.transpose(3, 1, 2, 0).reshape(-1, len(filters)).astype(np.float64)
-  sums = (flat @ matrix).astype(np.int64) + _bias(op, ins, 2)
-  real = data.scale * weights.scales / out.scale
-  return _requantized(sums, real, out, op.options.fusedActivationFunction)
+  return (flat @ matrix).astype(np.int64)
 
 
 @_of('DEPTHWISE_CONV_2D')
