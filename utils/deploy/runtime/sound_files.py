@@ -51,9 +51,8 @@ def refusals(
     if reasons is None:  # Nothing can be tried here.
       return
     if len(reasons) < len(pending) and not any(reasons):
-      reasons.append(
-        end
-      )  # After a damaged one, a sound one could end the process: it is first next.
+      # After a damaged file a sound one could end the process: it is the first of the next.
+      reasons.append(end)
     for path, reason in zip(pending, reasons, strict=False):
       if reason is None:
         _known.add(states[path])
