@@ -32,6 +32,7 @@ from secateurs.learners import register
 from secateurs.learners.run.compression import CompressionLearner, extended
 from secateurs.learners.run.console import say
 from secateurs.learners.run.phases import Phase
+from secateurs.learners.run.preflight.estimate import Need
 from secateurs.learners.run.results.plans import CutPlan, ZeroCut
 from secateurs.learners.run.results.reporting import Findings
 from secateurs.learners.run.training.judging import judging_notes
@@ -44,6 +45,7 @@ from secateurs.learners.weights.configs import WsConfig
 from secateurs.learners.weights.planned import plan_to_apply
 from secateurs.learners.weights.ratios import heuristic, uniform
 from secateurs.learners.weights.rearranged import KERNELS_NOTE, sort_channels
+from secateurs.learners.weights.scan_memory import scan_needs
 from secateurs.learners.weights.schedule import round_density
 from secateurs.learners.weights.state import WsState
 from secateurs.learners.weights.xnnpack import XNNPACK_NOTE
@@ -107,6 +109,11 @@ class WeightSparseLearner(CompressionLearner):
   def prunable(self, model: keras.Model) -> dict[str, tf.Variable]:
     """The kernels that are made sparse: all that the pattern and the policy fit, but the smallest."""
     return prunable_kernels(self.settings, self.config, model)
+
+  def memory_needs(self) -> list[Need]:
+    """As of all learners, and what measuring the kernels takes."""
+    size, needs = self.rates.batch_size, super().memory_needs()
+    return [*needs, *scan_needs(self.budget, self.model, self._kernels, self.config, size)]
 
   def extra_variables(self) -> Mapping[str, tf.Variable]:
     """Masks, and the last values of masked weights."""

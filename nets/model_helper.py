@@ -239,6 +239,10 @@ class ModelHelper:
     """What the reader of a report must know of the data."""
     return [*self.dataset.notes(), *self.own_notes]
 
+  def held_bytes(self) -> int:
+    """What the samples take in memory; 0 where they are read when they are needed."""
+    return getattr(self.dataset, 'nb_bytes', 0)
+
   def nb_samples(self, split: str) -> int:
     """Number of samples of split `train`, `val` or `eval`."""
     return self.dataset.nb_samples(split)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import gc
+import os
 import resource
 import sys
 import threading
@@ -16,7 +17,10 @@ _CGROUP = Path('/sys/fs/cgroup')
 _SECONDS_BETWEEN_SAMPLES = 0.05
 _SMALL, _GROWTH = 1536 * MEGABYTE, 256 * MEGABYTE
 _IS_LINUX = sys.platform.startswith('linux')
-_M_MMAP_THRESHOLD, _USUAL_MMAP_THRESHOLD = -3, 32 * MEGABYTE  # Of glibc's mallopt.
+# Of glibc's mallopt; 32 MB is the most that the threshold of single mappings may be.
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
+_USUAL_MMAP_THRESHOLD, _NEVER = 32 * MEGABYTE, 2**31 - 1
+_SYSTEM_ALLOCATOR = 'TF_ONEDNN_USE_SYSTEM_ALLOCATOR'  # Read by TensorFlow at its first tensor.
 
 _after_release = 0  # What the process held after it gave back memory the last time; at most.
 
@@ -56,6 +60,21 @@ def _given_back() -> int:
     return 0
 
 
+def shared_with_tensorflow() -> None:
+  """Has TensorFlow take its memory from the C library; to be called before its first tensor.
+
+  Built with oneDNN it otherwise keeps what it has freed for itself, so that matrices of NumPy and files
+  that are made after a training come on top of what that training took. Here all threads share one
+  heap, which keeps blocks of up to 32 MB until `release`: otherwise each step would ask the system for
+  its memory again. A step takes 3 to 8 % longer (docs/scale.md); results are the same.
+  TF_ONEDNN_USE_SYSTEM_ALLOCATOR=0 leaves TensorFlow its own allocator.
+  """
+  if os.environ.setdefault(_SYSTEM_ALLOCATOR, '1') not in ('0', 'false'):
+    _set_option(_M_ARENA_MAX, 1)
+    _set_option(_M_TRIM_THRESHOLD, _NEVER)
+    _set_option(_M_MMAP_THRESHOLD, _USUAL_MMAP_THRESHOLD)
+
+
 def release() -> None:
   """Gives back to the system what the process has freed but the C library still keeps for it.
 
@@ -83,16 +102,20 @@ def returned_at_once() -> Iterator[None]:
   By default it keeps up to 32 MB of each size for the next request, which is faster but lets the peak
   of work on many copies of all weights, such as an export, grow to twice what it needs.
   """
-  set_option = getattr(ctypes.CDLL(None), 'mallopt', None) if _IS_LINUX else None
-  if set_option is None:
+  if not _set_option(_M_MMAP_THRESHOLD, MEGABYTE):
     yield
     return
-  set_option(_M_MMAP_THRESHOLD, MEGABYTE)
   try:
     yield
   finally:
-    set_option(_M_MMAP_THRESHOLD, _USUAL_MMAP_THRESHOLD)
+    _set_option(_M_MMAP_THRESHOLD, _USUAL_MMAP_THRESHOLD)
     release()
+
+
+def _set_option(option: int, value: int) -> bool:
+  """Sets an option of the C library's heap; whether it has such options, as glibc alone does."""
+  mallopt = getattr(ctypes.CDLL(None), 'mallopt', None) if _IS_LINUX else None
+  return mallopt is not None and mallopt(option, value) == 1
 
 
 class PeakSampler:

@@ -12,14 +12,17 @@ from collections.abc import Iterator
 from logging import getLogger
 from typing import IO
 
+from secateurs.utils import memory
+
 
 def quiet_tensorflow() -> None:
-  """Imports TensorFlow and tf_keras without their start-up messages.
+  """Imports TensorFlow and tf_keras without their start-up messages, for work in little memory.
 
-  The messages are written from C++ before any log level is in force. They are held back and shown
-  only if the import fails.
+  See `memory.shared_with_tensorflow`. The messages are written from C++ before any log level is in
+  force. They are held back and shown only if the import fails.
   """
   os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
+  memory.shared_with_tensorflow()
   with tempfile.TemporaryFile() as held:
     try:
       with _standard_error_to(held):

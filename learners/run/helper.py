@@ -82,6 +82,9 @@ class Helper(Protocol):
   def notes(self) -> list[str]:
     """What the reader of a report must know of the data."""
 
+  def held_bytes(self) -> int:
+    """What its samples take in memory; 0 where they are read when they are needed."""
+
   def nb_samples(self, split: str) -> int:
     """Number of samples of split `train`, `val` or `eval`."""
 

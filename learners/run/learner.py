@@ -168,6 +168,7 @@ class Learner(Algorithm):
       limit_of(self.settings.run.max_memory_mb),
       sum(weight.shape.num_elements() * weight.dtype.size for weight in self.model.weights),
       self.files.save_path.parent,
+      self.helper.held_bytes(),
     )
     self.trainer = Trainer(
       self.settings,

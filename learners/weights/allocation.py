@@ -34,6 +34,7 @@ from secateurs.learners.weights.state import WsState
 from secateurs.utils.training import distributed
 from secateurs.utils.training.engine.loop import TrainStep
 from secateurs.utils.training.engine.masks import MaskSet
+from secateurs.utils.training.layerwise.maps import MapStore
 from secateurs.utils.training.tasks.objectives import TaskObjective
 
 
@@ -50,6 +51,7 @@ class Site:
     trials: the file of the search.
     augment: augmentation of training.
     sample_augment: augmentation of images that sums are taken of.
+    store: gives a store of feature maps, within the run's memory.
   """
 
   settings: Settings
@@ -60,6 +62,7 @@ class Site:
   trials: Callable[[], Path]
   augment: str
   sample_augment: str
+  store: Callable[[], MapStore]
 
   @classmethod
   def of(
@@ -78,6 +81,7 @@ class Site:
       trials,
       learner.augmentation,
       learner.sample_augmentation,
+      learner.budget.store,
     )
 
 
@@ -130,10 +134,8 @@ class MeasuredAllocation:
     return best.counts
 
   def _judge(self, model: keras.Model) -> Judge:
-    config, helper = self._config, self._site.settings.helper
-    nb_samples = config.nb_smpls_scan
-    if config.nb_iters_feval is not None:
-      nb_samples = config.nb_iters_feval * self._site.rates.batch_size
+    helper = self._site.settings.helper
+    nb_samples = self._config.nb_judged(self._site.rates.batch_size)
     return Judge(model, *judging_samples(helper, nb_samples), helper.task)
 
   def _copy(self) -> keras.Model:
@@ -166,6 +168,7 @@ class MeasuredAllocation:
       seed=settings.run.seed,
       nb_iters=config.nb_iters_rg,
       rate=config.lrn_rate_rg,
+      store=self._site.store(),
     )
 
   def _rewards(

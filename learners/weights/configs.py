@@ -218,6 +218,11 @@ class WsConfig(Config):
     fixed = isinstance(self.zeros, MByN)
     return 'sensitivity' if self.schedule == 'iterative' and not fixed else 'uniform'
 
+  def nb_judged(self, batch_size: int) -> int:
+    """How many samples the scan and the search judge on."""
+    nb_batches = self.nb_iters_feval
+    return self.nb_smpls_scan if nb_batches is None else nb_batches * batch_size
+
   @property
   def rise(self) -> Rise:
     """How sparsity rises, for agp."""

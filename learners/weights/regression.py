@@ -6,40 +6,56 @@ It needs no images: the sums over them are taken once, and kernels with any mask
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
 from secateurs.utils import nested
+from secateurs.utils.graph.flat.walk import FlatModel
 from secateurs.utils.training import distributed
 from secateurs.utils.training.layerwise.features import Features
 from secateurs.utils.training.layerwise.linear import is_refittable, is_separable
+from secateurs.utils.training.layerwise.maps import MapStore
 from secateurs.utils.training.layerwise.targets import find_target
 
-_GRAM_IMAGES, _GRAM_BATCH, _GRAM_POINTS = 1024, 64, 10
+NB_IMAGES = 1024
+_GRAM_BATCH, _GRAM_POINTS = 64, 10
 
 
 def gram_matrices(
-  model: keras.Model, names: Sequence[str], batches: Sequence[np.ndarray], *, seed: int, points: int
+  model: keras.Model,
+  names: Collection[str],
+  batches: Sequence[np.ndarray],
+  *,
+  seed: int,
+  points: int,
+  store: MapStore | None = None,
 ) -> dict[str, np.ndarray]:
-  """X^T X / n of the inputs of layers, [rows, rows], by layer name.
+  """X^T X / n of the inputs of those layers that have such a matrix, [rows, rows], by layer name.
 
-  Layers for which there is no matrix (depthwise, grouped, called twice) are left out.
+  `store` keeps feature maps; default: all in memory.
   """
-  features = Features(model, model, batches, seed=seed, nb_points=points)
+  features = Features(model, model, batches, seed=seed, nb_points=points, store=store)
   flat = features.original
+  # Not about the means: nothing makes up for them, so that their error counts.
+  return {
+    name: features.equations(find_target(flat, name), False).moments(False).gram
+    for name in with_gram(flat, names)
+  }
+
+
+def with_gram(flat: FlatModel, names: Collection[str]) -> list[str]:
+  """Those of some layers, in order, whose inputs have a matrix: not depthwise, grouped, shared ones."""
   calls = flat.calls_by_layer()
-  found = {}
-  for name in flat.layers():
-    if name not in names or len(calls[name]) > 1:
-      continue
-    call = calls[name][0]
-    if not is_separable(call.layer) and is_refittable(call.layer, len(flat.shapes[call.inputs[0]])):
-      # Not about the means: nothing makes up for them, so that their error counts.
-      found[name] = features.equations(find_target(flat, name), False).moments(False).gram
-  return found
+
+  def has_one(name: str) -> bool:
+    call, *others = calls[name]
+    fits = is_refittable(call.layer, len(flat.shapes[call.inputs[0]]))
+    return fits and not others and not is_separable(call.layer)
+
+  return [name for name in flat.layers() if name in names and has_one(name)]
 
 
 def regress(
@@ -101,6 +117,7 @@ def regression_of(
   seed: int,
   nb_iters: int,
   rate: float,
+  store: MapStore | None = None,
 ) -> Regression:
   """The regression of kernels on their own outputs over some training images.
 
@@ -111,9 +128,10 @@ def regression_of(
     seed: of the sampled positions.
     nb_iters: steps of the regression.
     rate: their size, as a fraction of the largest stable one.
+    store: where feature maps are kept meanwhile; default: all in memory.
   """
   index, nb_ranks = distributed.shard()
-  mine = batches(_GRAM_BATCH).take(_GRAM_IMAGES // _GRAM_BATCH).shard(nb_ranks, index)
+  mine = batches(_GRAM_BATCH).take(NB_IMAGES // _GRAM_BATCH).shard(nb_ranks, index)
   images = [nested.as_numpy(batch[0]) for batch in mine]
-  grams = gram_matrices(model, names, images, seed=seed, points=_GRAM_POINTS)
+  grams = gram_matrices(model, names, images, seed=seed, points=_GRAM_POINTS, store=store)
   return Regression(grams, nb_iters, rate)

@@ -59,6 +59,12 @@ class Arrays:
   def __len__(self) -> int:
     return self._size
 
+  @property
+  def nb_bytes(self) -> int:
+    """What they take in memory."""
+    parts = tf.nest.flatten(self._parts)
+    return sum(one.shape.num_elements() * one.dtype.size for one in parts)
+
   def held_out(self, nb_samples: int) -> tuple[Arrays, Arrays]:
     """The rest, and so many samples of a fixed random choice, both in their order."""
     order = fixed_order(self._size)

@@ -34,6 +34,11 @@ class FileNames(Sequence[str]):
   def __getitem__(self, index: int) -> str:
     return os.path.join(self.folders[self.folder[index]], os.fsdecode(bytes(self.names[index])))
 
+  @property
+  def nbytes(self) -> int:
+    """What they take in memory."""
+    return self.names.nbytes + self.folder.nbytes
+
   def take(self, indices: np.ndarray) -> FileNames:
     """Those at some places."""
     return FileNames(self.folders, self.folder[indices], self.names[indices])

@@ -84,6 +84,11 @@ class GivenData:
       (batch,) = self._splits['train'].some(1)
       task.class_numbers(batch[1])  # Refused where there are no classes.
 
+  @property
+  def nb_bytes(self) -> int:
+    """What arrays take; pipelines hold nothing here."""
+    return sum(getattr(split, 'nb_bytes', 0) for split in self._splits.values())
+
   def nb_samples(self, split: str) -> int:
     """Number of samples of a split."""
     return len(self._splits[split]) if split in self._splits else 0

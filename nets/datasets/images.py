@@ -90,6 +90,11 @@ class ImageDataset:
     """Number of labels."""
     return len(self.class_names)
 
+  @property
+  def nb_bytes(self) -> int:
+    """What images in memory take, or the names of their files."""
+    return sum(split.images.nbytes for split in self.splits.values())
+
   def nb_samples(self, split: str) -> int:
     """Number of samples of a split."""
     return len(self.splits[split])

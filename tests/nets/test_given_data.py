@@ -207,3 +207,13 @@ def test_several_inputs_and_outputs_by_name_or_in_order():
     ModelHelper.from_model(both, ({'one': inputs}, named[1]), named)
   with pytest.raises(UserError, match="'weight' is no output of the model"):
     ModelHelper.from_model(both, named, named, loss_weights={'weight': 1.0})
+
+
+def test_arrays_count_in_bytes_and_pipelines_do_not(model):
+  inputs, labels = pair()
+  pipeline = tf.data.Dataset.from_tensor_slices(pair(8)).batch(4)
+  numbers, classes = 4 * 4, 4  # Bytes of a sample.
+  for options in ({}, {'nb_smpls_val': 5}):
+    helper = helper_of(model, (inputs, labels), **options)
+    assert helper.held_bytes() == (NB + 8) * (numbers + classes)
+  assert helper_of(model, (inputs, labels), pipeline).held_bytes() == NB * (numbers + classes)

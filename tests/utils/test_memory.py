@@ -1,7 +1,10 @@
 """Memory as the system counts it."""
 
+import os
+
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from secateurs.utils import memory
 
@@ -52,3 +55,29 @@ def test_memory_is_given_back_only_after_growth(monkeypatch):
     held[0] = now
     memory.release()
   assert collected == [2 << 30, (2 << 30) + (300 << 20), (2 << 30) + (260 << 20)]
+
+
+@pytest.mark.skipif(not memory._IS_LINUX, reason='other systems have other heaps')
+def test_what_tensors_took_is_given_back(monkeypatch):
+  """TensorFlow's own allocator would keep it until the process ends."""
+  monkeypatch.setattr(memory, '_SMALL', 0)
+  monkeypatch.setattr(memory, '_GROWTH', 0)
+  memory.release()
+  before = memory.resident()
+  tensors = [tf.fill([8 * memory.MEGABYTE // 4], 1.0) for _ in range(25)]
+  assert memory.resident() - before > 180 * memory.MEGABYTE
+  tensors.clear()
+  memory.release()
+  assert memory.resident() - before < 40 * memory.MEGABYTE
+
+
+def test_the_user_may_leave_tensorflow_its_allocator(monkeypatch):
+  options = []
+  monkeypatch.setattr(memory, '_set_option', lambda *option: options.append(option) or True)
+  monkeypatch.setenv(memory._SYSTEM_ALLOCATOR, '0')
+  memory.shared_with_tensorflow()
+  assert not options
+  monkeypatch.delenv(memory._SYSTEM_ALLOCATOR)
+  memory.shared_with_tensorflow()
+  assert os.environ[memory._SYSTEM_ALLOCATOR] == '1'
+  assert (-8, 1) in options

@@ -16,7 +16,7 @@ _OF_FREE = 0.5
 _FOR_CACHES = 0.25
 # TensorFlow, the project and compiled graphs; each byte of weights is held as network, gradient, two
 # slots of an optimizer, original, and a copy while one of them is restored or compared.
-_BASE, _COPIES = 1300 << 20, 6
+_BASE, COPIES = 1300 << 20, 6
 _LARGEST_MAPS = 2  # What operators work on beside the stored maps.
 
 
@@ -28,11 +28,13 @@ class Budget:
     limit: bytes that it may hold.
     weights: bytes of the network's weights.
     folder: where feature maps go that do not fit.
+    data: bytes of samples that are held in memory.
   """
 
   limit: int
   weights: int
   folder: Path
+  data: int = 0
 
   def store(self) -> MapStore:
     """A store of feature maps: a quarter of the memory, and files for more."""
@@ -50,7 +52,7 @@ class Budget:
   @property
   def taken(self) -> int:
     """Bytes that are held whatever the batch."""
-    return _BASE + _COPIES * self.weights
+    return _BASE + self.data + COPIES * self.weights
 
   @property
   def exporting(self) -> int:

@@ -31,7 +31,7 @@ from secateurs.utils.training.tasks.evaluation import evaluate_function
 from secateurs.utils.training.tasks.task import Task
 
 NB_IMAGES = 500
-_MAX_BYTES = 1 << 30
+MAX_BYTES = 1 << 30
 
 Curve = list[tuple[float, float]]
 """(share that is gone, divergence or loss), with rising shares; the first is the whole network's."""
@@ -58,7 +58,7 @@ def nb_scanned(model: keras.Model, parts: Sequence[Part], nb_given: int) -> int:
   """How many of some samples `scan` takes: those whose maps take at most 1 GiB in each process."""
   flat = flatten_model(model)
   need = max((bytes_per_image(flat, part.start) for part in parts), default=1)
-  return min(nb_given, max(_MAX_BYTES // need, 1) * distributed.size())
+  return min(nb_given, max(MAX_BYTES // need, 1) * distributed.size())
 
 
 def scan(

@@ -19,7 +19,7 @@ from secateurs.utils.training.tasks.scores import Evaluation
 from secateurs.utils.training.tasks.task import Task
 
 _BATCH = 250
-_MAX_BYTES = 256 << 20
+_WHOLE_BYTES = 256 << 20
 _NOTE = 'Ratios are judged on training images; --nb_smpls_val holds others out.'
 
 
@@ -46,13 +46,20 @@ def judging_samples(helper: Helper, nb_samples: int, split: str | None = None) -
   parts, seen = [], 0
   for inputs, targets, *_ in helper.eval_batches(split, batch, shard=(0, stride)):
     count, inputs = nested.size(inputs), nested.as_numpy(inputs)
-    if nb_samples * sum(one.nbytes for one in nested.parts(inputs)) > count * _MAX_BYTES:
+    each = sum(one.nbytes for one in nested.parts(inputs)) // max(count, 1)
+    if kept_bytes(nb_samples, each) < nb_samples * each:
       inputs = tf.nest.map_structure(as_half, inputs)
     places = np.arange(seen, seen + count)
     chosen = (places + 1) * nb_samples // size > places * nb_samples // size
     parts.append(nested.rows(nested.as_numpy((inputs, targets)), chosen))
     seen += count
   return nested.rows(nested.joined(parts), slice(nb_samples))
+
+
+def kept_bytes(nb_samples: int, each: int) -> int:
+  """What so many inputs of so many bytes take, in float16 where that would be more than 256 MB."""
+  size = nb_samples * each
+  return size // 2 if size > _WHOLE_BYTES else size
 
 
 def widened(inputs: Any) -> Any:

@@ -151,11 +151,11 @@ def test_a_scan_takes_as_many_samples_as_their_maps_allow(monkeypatch):
   model = ranked.graph.model
   assert divergence.nb_scanned(model, parts, 40) == 40
   each = max(divergence.bytes_per_image(flatten_model(model), part.start) for part in parts)
-  monkeypatch.setattr(divergence, '_MAX_BYTES', 7 * each)
+  monkeypatch.setattr(divergence, 'MAX_BYTES', 7 * each)
   assert divergence.nb_scanned(model, parts, 40) == 7
   monkeypatch.setattr(divergence.distributed, 'size', lambda: 3)
   assert divergence.nb_scanned(model, parts, 40) == 21
-  monkeypatch.setattr(divergence, '_MAX_BYTES', 1)
+  monkeypatch.setattr(divergence, 'MAX_BYTES', 1)
   assert divergence.nb_scanned(model, parts, 40) == 3  # One for each process.
 
 

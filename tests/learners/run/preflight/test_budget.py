@@ -25,6 +25,12 @@ def test_batches_are_cut_into_as_few_pieces_as_fit():
   assert budget(1 * GB).pieces(MAPS, 16) == 16  # Sample by sample, whatever it takes.
 
 
+def test_samples_in_memory_leave_less_for_a_step():
+  held = Budget(6 * GB, 100 * MB, Path('.'), data=GB)
+  assert held.taken - budget(6 * GB).taken == GB
+  assert held.pieces(MAPS, 40) == 2
+
+
 def test_the_estimate_names_the_work_that_takes_most():
   roomy = budget(8 * GB)
   training = estimate.of_training(roomy, MAPS, 32)
