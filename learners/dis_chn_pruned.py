@@ -202,6 +202,7 @@ class DisChnPrunedLearner(BlockLearner):
 
   def _reconstruct(self) -> None:
     """Refits all layers that see a change, in order, with the channels that were chosen."""
+    self.forget_samples()
     units, original = self.found_units.units, self.original()
     model, images = self.working_model(), [batch[0] for batch in self.refit_batches()]
     kept = unit_masks(units, self.state.kept)

@@ -21,6 +21,7 @@ _IS_LINUX = sys.platform.startswith('linux')
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
 _USUAL_MMAP_THRESHOLD, _NEVER = 32 * MEGABYTE, 2**31 - 1
 _SYSTEM_ALLOCATOR = 'TF_ONEDNN_USE_SYSTEM_ALLOCATOR'  # Read by TensorFlow at its first tensor.
+_OFF = ('0', 'false')
 
 _after_release = 0  # What the process held after it gave back memory the last time; at most.
 
@@ -66,13 +67,18 @@ def shared_with_tensorflow() -> None:
   Built with oneDNN it otherwise keeps what it has freed for itself, so that matrices of NumPy and files
   that are made after a training come on top of what that training took. Here all threads share one
   heap, which keeps blocks of up to 32 MB until `release`: otherwise each step would ask the system for
-  its memory again. A step takes 3 to 8 % longer (docs/scale.md); results are the same.
+  its memory again. A step takes 4 to 9 % longer (docs/scale.md); results are the same.
   TF_ONEDNN_USE_SYSTEM_ALLOCATOR=0 leaves TensorFlow its own allocator.
   """
-  if os.environ.setdefault(_SYSTEM_ALLOCATOR, '1') not in ('0', 'false'):
+  if os.environ.setdefault(_SYSTEM_ALLOCATOR, '1') not in _OFF:
     _set_option(_M_ARENA_MAX, 1)
     _set_option(_M_TRIM_THRESHOLD, _NEVER)
     _set_option(_M_MMAP_THRESHOLD, _USUAL_MMAP_THRESHOLD)
+
+
+def is_shared() -> bool:
+  """Whether TensorFlow gives back what it has freed: not where it came before this project."""
+  return os.environ.get(_SYSTEM_ALLOCATOR, '0') not in _OFF
 
 
 def release() -> None:

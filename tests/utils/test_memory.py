@@ -77,7 +77,10 @@ def test_the_user_may_leave_tensorflow_its_allocator(monkeypatch):
   monkeypatch.setenv(memory._SYSTEM_ALLOCATOR, '0')
   memory.shared_with_tensorflow()
   assert not options
+  assert not memory.is_shared()
   monkeypatch.delenv(memory._SYSTEM_ALLOCATOR)
+  assert not memory.is_shared()  # TensorFlow came without this project.
   memory.shared_with_tensorflow()
+  assert memory.is_shared()
   assert os.environ[memory._SYSTEM_ALLOCATOR] == '1'
   assert (-8, 1) in options

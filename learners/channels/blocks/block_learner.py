@@ -183,7 +183,11 @@ class BlockLearner(WidthLearner):
       ),
     )
 
-  def forget_blocks(self) -> None:
-    """Lets the heads and the samples go, which nothing reads after the selection."""
-    self.heads = {}
+  def forget_samples(self) -> None:
+    """Lets the samples go, which nothing reads after the selection; the heads stay in checkpoints."""
     self.__dict__.pop('layer_samples', None)
+
+  def forget_blocks(self) -> None:
+    """Lets the heads and the samples go."""
+    self.heads = {}
+    self.forget_samples()

@@ -56,7 +56,7 @@ class Budget:
 
   @property
   def exporting(self) -> int:
-    """Bytes that making files takes in the end; what steps of training took stays with TensorFlow."""
+    """Bytes that making files takes, which stay free: what training took may stay with TensorFlow."""
     return copies_held(self.weights) * self.weights
 
   def pieces(self, maps: MapBytes, batch_size: int, *, caches: bool = False, also: int = 0) -> int:

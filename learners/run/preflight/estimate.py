@@ -33,11 +33,8 @@ class Need:
 
 
 def of_measuring(budget: Budget, maps: MapBytes, before: Sequence[Need]) -> Need:
-  """Evaluating, exporting and comparing files, in a process that holds what work before it took."""
-  held = max([need.bytes for need in before], default=budget.taken)
-  least = max([need.least for need in before], default=budget.taken)
-  more = max(budget.exporting, 2 * inference_bytes(maps))
-  return Need('exporting', held + more, least + more)
+  """Evaluating, exporting and comparing files."""
+  return _after(before, 'exporting', budget, max(budget.exporting, 2 * inference_bytes(maps)))
 
 
 def of_quantising(budget: Budget, all_maps: int, before: Sequence[Need]) -> Need:
@@ -48,10 +45,16 @@ def of_quantising(budget: Budget, all_maps: int, before: Sequence[Need]) -> Need
     all_maps: bytes of all tensors of a sample.
     before: as of `of_measuring`.
   """
-  held = max([need.bytes for need in before], default=budget.taken)
-  least = max([need.least for need in before], default=budget.taken)
   files = 2 * (max(min(MAX_BYTES, _REPAIR_SAMPLES * all_maps), all_maps) + budget.weights)
-  return Need('quantising', held + files + _FITS, least + files + _FITS)
+  return _after(before, 'quantising', budget, files + _FITS)
+
+
+def _after(before: Sequence[Need], work: str, budget: Budget, more: int) -> Need:
+  """Work that takes `more`, on top of what earlier work took where TensorFlow keeps that for itself."""
+  earlier = [] if memory.is_shared() else before
+  held = max([need.bytes for need in earlier], default=budget.taken)
+  least = max([need.least for need in earlier], default=budget.taken)
+  return Need(work, held + more, least + more)
 
 
 def of_training(
