@@ -170,14 +170,8 @@ class Learner(Algorithm):
       self.files.save_path.parent,
       self.helper.held_bytes(),
     )
-    self.trainer = Trainer(
-      self.settings,
-      self.rates,
-      self.session,
-      self.save,
-      lambda: self.extra_variables(),
-      self.budget,
-    )
+    run = self.settings, self.rates, self.session, self.save
+    self.trainer = Trainer(*run, lambda: self.extra_variables(), self.budget)
     self.prepare()
     if self.session.saved is None:
       checks.require_none(checks.problems(self.preflight()))
