@@ -16,6 +16,7 @@ MEGABYTE = 1 << 20
 _CGROUP = Path('/sys/fs/cgroup')
 _SECONDS_BETWEEN_SAMPLES = 0.05
 _SMALL, _GROWTH = 1536 * MEGABYTE, 256 * MEGABYTE
+_PLENTY = 16384 * MEGABYTE
 _IS_LINUX = sys.platform.startswith('linux')
 # Of glibc's mallopt; 32 MB is the most that the threshold of single mappings may be.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
@@ -62,15 +63,17 @@ def _given_back() -> int:
 
 
 def shared_with_tensorflow() -> None:
-  """Has TensorFlow take its memory from the C library; to be called before its first tensor.
+  """Has TensorFlow take its memory from the C library where it is scarce; before its first tensor.
 
   Built with oneDNN it otherwise keeps what it has freed for itself, so that matrices of NumPy and files
   that are made after a training come on top of what that training took. Here all threads share one
   heap, which keeps blocks of up to 32 MB until `release`: otherwise each step would ask the system for
-  its memory again. A step takes 4 to 9 % longer (docs/scale.md); results are the same.
-  TF_ONEDNN_USE_SYSTEM_ALLOCATOR=0 leaves TensorFlow its own allocator.
+  its memory again. As a step takes 4 to 9 % longer (docs/scale.md), this is done where less than 16 GB
+  are free, or where TF_ONEDNN_USE_SYSTEM_ALLOCATOR=1 asks for it; 0 leaves TensorFlow its own
+  allocator in any case. Results are the same.
   """
-  if os.environ.setdefault(_SYSTEM_ALLOCATOR, '1') not in _OFF:
+  wanted = os.environ.setdefault(_SYSTEM_ALLOCATOR, '1' if free() < _PLENTY else '0')
+  if wanted not in _OFF:
     _set_option(_M_ARENA_MAX, 1)
     _set_option(_M_TRIM_THRESHOLD, _NEVER)
     _set_option(_M_MMAP_THRESHOLD, _USUAL_MMAP_THRESHOLD)

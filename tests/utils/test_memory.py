@@ -1,10 +1,11 @@
 """Memory as the system counts it."""
 
 import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
-import tensorflow as tf
 
 from secateurs.utils import memory
 
@@ -57,30 +58,48 @@ def test_memory_is_given_back_only_after_growth(monkeypatch):
   assert collected == [2 << 30, (2 << 30) + (300 << 20), (2 << 30) + (260 << 20)]
 
 
+_GIVEN_BACK = """
+from secateurs.utils import memory
+from secateurs.utils.quiet import quiet_tensorflow
+quiet_tensorflow()
+memory._SMALL = memory._GROWTH = 0
+memory.release()
+before = memory.resident()
+tensors = [tf.fill([8 * memory.MEGABYTE // 4], 1.0) for _ in range(25)]
+assert memory.resident() - before > 180 * memory.MEGABYTE
+tensors.clear()
+memory.release()
+print((memory.resident() - before) // memory.MEGABYTE)
+"""
+
+
 @pytest.mark.skipif(not memory._IS_LINUX, reason='other systems have other heaps')
-def test_what_tensors_took_is_given_back(monkeypatch):
+def test_what_tensors_took_is_given_back_where_that_is_asked_for():
   """TensorFlow's own allocator would keep it until the process ends."""
-  monkeypatch.setattr(memory, '_SMALL', 0)
-  monkeypatch.setattr(memory, '_GROWTH', 0)
-  memory.release()
-  before = memory.resident()
-  tensors = [tf.fill([8 * memory.MEGABYTE // 4], 1.0) for _ in range(25)]
-  assert memory.resident() - before > 180 * memory.MEGABYTE
-  tensors.clear()
-  memory.release()
-  assert memory.resident() - before < 40 * memory.MEGABYTE
+  run = subprocess.run(
+    [sys.executable, '-c', _GIVEN_BACK],
+    env=os.environ | {memory._SYSTEM_ALLOCATOR: '1'},
+    capture_output=True,
+    text=True,
+    check=True,
+  )
+  assert int(run.stdout) < 40
 
 
-def test_the_user_may_leave_tensorflow_its_allocator(monkeypatch):
+@pytest.mark.parametrize(
+  ('asked', 'free', 'shared'),
+  [('0', 1, False), ('1', 99, True), (None, 15, True), (None, 17, False)],
+)
+def test_memory_is_shared_where_it_is_scarce(monkeypatch, asked, free, shared):
   options = []
   monkeypatch.setattr(memory, '_set_option', lambda *option: options.append(option) or True)
-  monkeypatch.setenv(memory._SYSTEM_ALLOCATOR, '0')
+  monkeypatch.setattr(memory, 'free', lambda: free << 30)
+  if asked is None:
+    monkeypatch.delenv(memory._SYSTEM_ALLOCATOR, raising=False)
+  else:
+    monkeypatch.setenv(memory._SYSTEM_ALLOCATOR, asked)
   memory.shared_with_tensorflow()
-  assert not options
-  assert not memory.is_shared()
+  assert memory.is_shared() is shared
+  assert ((-8, 1) in options) is shared
   monkeypatch.delenv(memory._SYSTEM_ALLOCATOR)
   assert not memory.is_shared()  # TensorFlow came without this project.
-  memory.shared_with_tensorflow()
-  assert memory.is_shared()
-  assert os.environ[memory._SYSTEM_ALLOCATOR] == '1'
-  assert (-8, 1) in options
