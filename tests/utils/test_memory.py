@@ -62,6 +62,7 @@ _GIVEN_BACK = """
 from secateurs.utils import memory
 from secateurs.utils.quiet import quiet_tensorflow
 quiet_tensorflow()
+import tensorflow as tf
 memory._SMALL = memory._GROWTH = 0
 memory.release()
 before = memory.resident()
