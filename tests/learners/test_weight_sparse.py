@@ -6,7 +6,7 @@ import pytest
 import tf_keras as keras
 
 from secateurs.learners.run.results.measuring import layer_sparsities
-from secateurs.learners.weights.allocation import MeasuredAllocation
+from secateurs.learners.weights.allocation import MeasuredAllocation, Site
 from secateurs.learners.weights.configs import WsConfig
 from secateurs.learners.weights.patterns import parse_pattern
 from secateurs.learners.weights.ratios import dense_kernels
@@ -289,7 +289,8 @@ def test_trials_train_as_the_run_does(make, baseline, optimizer):
   )
   learner.model = learner.helper.build_model(0)
   learner.prepare()
-  measured = MeasuredAllocation(learner._site(), learner.config, learner.state, lambda: None)
+  site = Site.of(learner, learner.prunable, lambda: learner.files.trials)
+  measured = MeasuredAllocation(site, learner.config, learner.state, lambda: None)
   (reward,) = measured._rewards([learner.model], Regression({}, 0, 1.0))._judges
   trial = reward._step.optimizer
   assert type(trial) is optimizer
