@@ -531,6 +531,15 @@ def test_a_training_that_made_the_score_worse_is_named(report):
   assert 'training after the cut' not in format_table(report).replace('\n     ', '')
 
 
+def test_training_in_8_bits_that_made_the_file_worse_is_named(report):
+  int8 = report['compressed']['int8']
+  int8['score'], int8['post_training_score'] = score(0.8), 0.801  # Within the noise.
+  assert 'Training in 8 bits' not in format_table(report)
+  int8['post_training_score'] = 0.85
+  text = format_table(report).replace('\n     ', '')
+  assert 'int8 file worse, from 85.00 % to 80.00 %: leave --enbl_qat out' in text
+
+
 def test_a_score_of_which_less_is_better(report, tmp_path):
   report['task'] = 'regression'
   for name, value in (('original', 0.5), ('pruned', 0.9), ('compressed', 0.8)):

@@ -184,4 +184,14 @@ def caveats(report: Mapping, rows: Sequence[Row]) -> list[str]:
       f'{kind.show(after["value"])}: --nb_epochs_ft 0 keeps the network as it was before. A lower '
       'rate, or more training, may do better.'
     )
+  int8 = report['compressed'].get('int8') or {}
+  before, after = int8.get('post_training_score'), int8.get('score')
+  if before is not None and value_of(after) is not None:
+    alone = {name: value for name, value in after.items() if name != 'hits'} | {'value': before}
+    if is_better(alone, after) is False:
+      kind = kind_of(after)
+      found.append(
+        f'Training in 8 bits made {kind.label} of the int8 file worse, from {kind.show(before)} to '
+        f'{kind.show(after["value"])}: leave --enbl_qat out, or lower --lrn_rate_qat.'
+      )
   return found
