@@ -81,7 +81,7 @@ class Site:
       trials,
       learner.augmentation,
       learner.sample_augmentation,
-      learner.budget.store,
+      lambda: learner.budget.store(),
     )
 
 

@@ -304,9 +304,9 @@ def test_iterative_rounds_only_ever_prune(make, baseline):
   sparsities, zero = [], []
   train = learner._train
 
-  def watch(phase, *args):
+  def watch(*args, **options):
     zero.append([k.numpy() == 0 for k in learner._kernels.values()])
-    train(phase, *args)
+    train(*args, **options)
     sparsities.append(learner._masks.sparsity())
 
   learner._train = watch
