@@ -167,31 +167,49 @@ def int8_line(report: Mapping) -> str:
 
 def caveats(report: Mapping, rows: Sequence[Row]) -> list[str]:
   """Sentences about what a reader may conclude wrongly from a report and its rows."""
-  found = []
+  found = (_better_than_the_original(rows), _worse_by_training(report), _worse_by_8_bits(report))
+  return [sentence for sentence in found if sentence]
+
+
+def _better_than_the_original(rows: Sequence[Row]) -> str:
   score = next((row for row in rows if row.key == 'score'), None)
-  if score is not None and score.better:
-    found.append(
-      f'The compressed model has a better {score.label} than the original, by more than the noise. '
-      'The original was probably still improving when its training ended. For a fair comparison, '
-      'train the original for as many further epochs as the compressed model.'
-    )
-  before, after = (report.get('pruned') or {}).get('score'), report['compressed'].get('score')
-  measured = value_of(before) is not None and value_of(after) is not None
-  if measured and is_better(before, after) is False:
-    kind = kind_of(after)
-    found.append(
-      f'The training after the cut made {kind.label} worse, from {kind.show(before["value"])} to '
-      f'{kind.show(after["value"])}: --nb_epochs_ft 0 keeps the network as it was before. A lower '
-      'rate, or more training, may do better.'
-    )
+  if score is None or not score.better:
+    return ''
+  return (
+    f'The compressed model has a better {score.label} than the original, by more than the noise. '
+    'The original was probably still improving when its training ended. For a fair comparison, '
+    'train the original for as many further epochs as the compressed model.'
+  )
+
+
+def _worse_by_training(report: Mapping) -> str:
+  before = (report.get('pruned') or {}).get('score')
+  change = _worse(before, report['compressed'].get('score'))
+  if not change:
+    return ''
+  return (
+    f'The training after the cut made {change}: --nb_epochs_ft 0 keeps the network as it was before. '
+    'A lower rate, or more training, may do better.'
+  )
+
+
+def _worse_by_8_bits(report: Mapping) -> str:
   int8 = report['compressed'].get('int8') or {}
-  before, after = int8.get('post_training_score'), int8.get('score')
-  if before is not None and value_of(after) is not None:
-    alone = {name: value for name, value in after.items() if name != 'hits'} | {'value': before}
-    if is_better(alone, after) is False:
-      kind = kind_of(after)
-      found.append(
-        f'Training in 8 bits made {kind.label} of the int8 file worse, from {kind.show(before)} to '
-        f'{kind.show(after["value"])}: leave --enbl_qat out, or lower --lrn_rate_qat.'
-      )
-  return found
+  after, value = int8.get('score'), int8.get('post_training_score')
+  if after is None or value is None:
+    return ''
+  # Which samples that file had right is not known.
+  before = {key: one for key, one in after.items() if key != 'hits'} | {'value': value}
+  change = _worse(before, after, ' of the int8 file')
+  return (
+    change and f'Training in 8 bits made {change}: leave --enbl_qat out, or lower --lrn_rate_qat.'
+  )
+
+
+def _worse(before: Mapping | None, after: Mapping | None, of: str = '') -> str:
+  """What got worse by more than the noise, and from where to where; empty if nothing did."""
+  old, new = value_of(before), value_of(after)
+  if old is None or new is None or is_better(before, after) is not False:
+    return ''
+  kind = kind_of(after)
+  return f'{kind.label}{of} worse, from {kind.show(old)} to {kind.show(new)}'
