@@ -83,7 +83,7 @@ def count(model: keras.Model, input_shape: Sequence[int] | None = None) -> Model
   rows, times = [], rows_per_sample(flat)
   for name, calls in flat.calls_by_layer().items():
     layer = calls[0].layer
-    macs = sum(_macs(call, flat.shapes, name) * _rows(call, times) for call in calls)
+    macs = _macs_of(flat, calls, times)
     params = sum(math.prod(weight.shape) for weight in variables(layer))
     if macs or params:
       first = calls[0]
@@ -99,14 +99,15 @@ def part_of(flat: FlatModel, calls: Sequence[Call]) -> float:
   Of a network without any, or of which a layer's size is open, it is 1.
   """
   times = rows_per_sample(flat)
-
-  def macs(some: Sequence[Call]) -> int:
-    return sum(_macs(call, flat.shapes, call.layer.name) * _rows(call, times) for call in some)
-
   try:
-    return max(macs(calls), 1) / max(macs(flat.calls), 1)
+    return max(_macs_of(flat, calls, times), 1) / max(_macs_of(flat, flat.calls, times), 1)
   except UserError:
     return 1.0
+
+
+def _macs_of(flat: FlatModel, calls: Sequence[Call], times: list[int]) -> int:
+  """Multiply-adds of some calls for one sample; `times`: see `rows_per_sample`."""
+  return sum(_macs(call, flat.shapes, call.name) * _rows(call, times) for call in calls)
 
 
 def _macs(call: Call, shapes: list[tuple], name: str) -> int:
