@@ -133,10 +133,9 @@ class JointSearchLearner(SearchLearner):
       require_reachable(config, scene, self._costs, judge, lambda: self.repair)
     if config.cost == 'latency' and self._plan is None:
       state.ms_by_part = opening.milliseconds(scene, self._costs)
-    network = self.settings.in_training_precision(model)
-    objective = self.objective(network)
-    steps = opening.training_steps(config, self.settings, self.rates, objective, network)
-    state.try_steps, state.final_steps = steps
+    net = self.settings.in_training_precision(model)
+    how = config, self.settings, self.rates, self.objective(net), net, state.start
+    state.try_steps, state.final_steps = opening.training_steps(*how)
     state.seconds += time.perf_counter() - began
     say(telling.opening(config, state, original.score))
 

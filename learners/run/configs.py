@@ -54,7 +54,7 @@ class RunConfig(Config):
   seed: int = option(0, 'Seed of weights, order of samples and augmentation.', low=0)
   enbl_bf16: bool = option(
     False,
-    'Train with bfloat16 arithmetic and float32 weights, where the processor computes in bfloat16.',
+    'Train with bfloat16 arithmetic and float32 weights, where the processor is faster with it.',
   )
   force_bf16: bool = option(
     False,

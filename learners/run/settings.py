@@ -20,8 +20,8 @@ from secateurs.utils.training.models.precision import with_policy
 
 _MAX_SEED = 1 << 28
 FLOAT32_NOTE = (
-  'Training in float32: this processor has no bfloat16 arithmetic, with which --enbl_bf16 would be '
-  'several times slower; --enbl_bf16 force does it all the same.'
+  'Training in float32: on this processor, which has no unit for bfloat16 such as AMX, --enbl_bf16 '
+  'would be slower; --enbl_bf16 force does it all the same.'
 )
 
 

@@ -12,6 +12,7 @@ from secateurs.learners.run.console import say
 from secateurs.learners.run.given import came_trained
 from secateurs.learners.run.settings import Settings
 from secateurs.learners.run.training.rates import Rates
+from secateurs.learners.search import stepping
 from secateurs.learners.search.building import even_bits
 from secateurs.learners.search.confidence import least_drop, least_samples
 from secateurs.learners.search.config import HALF, HELD_OUT, JsConfig
@@ -27,6 +28,8 @@ from secateurs.utils.training.engine import loop
 _TIMED_STEPS, _WARM_UP_STEPS = 8, 2
 FOR_SEARCH = 0.65  # Fraction of the time after which no try is begun.
 _FOR_TRIES, _FOR_END = 0.35, 0.25  # Fractions of the time that trainings take.
+# Where the cost has a limit, tries are known in number, and what counts is the last training.
+_FOR_TRIES_TO_LIMIT, _FOR_END_AT_LIMIT = 0.25, 0.45
 _MOST_EPOCHS_TRY, _MOST_EPOCHS_END = 1.0, 10.0
 _LEAST_STEPS = 10
 _USUAL_TRIES = 8  # Of which the time for tries is shared out, where more are allowed.
@@ -103,11 +106,12 @@ def training_steps(
   rates: Rates,
   objective: loop.Objective,
   network: keras.Model,
+  start: float,
 ) -> tuple[int, int]:
   """Training steps of each try and of the end: what flags say, else what the time allows.
 
   The time of a step is measured on some batches, at a rate of zero; the network is given back its
-  weights.
+  weights. `start` is what the network costs before the search.
   """
   final = settings.training.nb_epochs_ft
   if config.nb_epochs_try is not None and final is not None:
@@ -120,8 +124,7 @@ def training_steps(
   step.run(batches, _TIMED_STEPS)
   seconds = distributed.from_chief(lambda: (time.perf_counter() - began) / _TIMED_STEPS)
   network.set_weights(weights)
-  tries = _FOR_TRIES * config.seconds / min(config.nb_tries, _USUAL_TRIES) / seconds
-  end = _FOR_END * config.seconds / seconds
+  tries, end = (share * config.seconds / seconds for share in time_shares(config, start))
   say(f'time  a training step takes {1000 * seconds:.0f} ms')
   most_at_end = min(rates.nb_steps(_MOST_EPOCHS_END), rates.fine_tune_steps())
   return (
@@ -130,6 +133,17 @@ def training_steps(
     else rates.nb_steps(config.nb_epochs_try),
     _within(end, most_at_end) if final is None else rates.nb_steps(final),
   )
+
+
+def time_shares(config: JsConfig, start: float) -> tuple[float, float]:
+  """Fractions of the time that the training of one try, and that at the end, may take.
+
+  `start` is what the network costs before the search.
+  """
+  if config.limit is None:
+    return _FOR_TRIES / min(config.nb_tries, _USUAL_TRIES), _FOR_END
+  nb_tries = min(stepping.nb_steps_to(config.limit, start, config.first_step), config.nb_tries)
+  return _FOR_TRIES_TO_LIMIT / nb_tries, _FOR_END_AT_LIMIT
 
 
 def _within(steps: float, most: int) -> int:

@@ -69,6 +69,11 @@ def target(stand: Stand, limit: float | None, *, drifts: bool = False) -> float:
   return max(wished, limit * _DRIFT if drifts else limit)
 
 
+def nb_steps_to(limit: float, cost: float, step: float) -> int:
+  """Tries from a cost to a limit of it, each of which keeps a fraction `step`: at least one."""
+  return max(math.ceil(math.log(min(limit / cost, 1.0)) / math.log(step)), 1)
+
+
 def over(
   stand: Stand,
   *,

@@ -11,11 +11,11 @@ from secateurs.utils.errors import UserError
   [
     ({'avx2', 'fma'}, None, False),
     ({'avx2', 'avx512f'}, None, False),
-    ({'avx512f', 'avx512_bf16'}, None, True),
+    ({'avx512f', 'avx512_bf16'}, None, False),
     ({'avx512f', 'amx_bf16'}, 'ALL', True),
     ({'avx512f', 'amx_bf16'}, 'avx512_core_amx', True),
     ({'avx512f', 'amx_bf16'}, 'AVX2', False),
-    ({'avx512f', 'avx512_bf16'}, 'AVX512_CORE', False),
+    ({'avx512f', 'avx512_bf16', 'amx_bf16'}, 'AVX512_CORE_BF16', False),
     ({'asimd', 'bf16'}, None, True),
   ],
 )

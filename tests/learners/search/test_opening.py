@@ -1,8 +1,9 @@
-"""What tries are compared with."""
+"""What tries are compared with, and how long trainings may be."""
 
 import pytest
 
-from secateurs.learners.search.opening import pick_reference
+from secateurs.learners.search.config import JsConfig
+from secateurs.learners.search.opening import pick_reference, time_shares
 
 ORIGINAL = (0.96, [0.95, 0.97])
 AFTERWARDS = 'the original after the training of a try'
@@ -24,3 +25,15 @@ def test_what_training_spoils_is_no_reference(control, harm, expected):
   name, parts, value = pick_reference(ORIGINAL, control, harm)
   assert (name, parts) == (expected[0], pytest.approx(expected[1]))
   assert value == pytest.approx(expected[2])
+
+
+def test_the_last_training_has_most_of_the_time_where_the_cost_has_a_limit():
+  tried, end = time_shares(JsConfig(max_bytes='55kB'), start=150e3)
+  assert (3 * tried, end) == (pytest.approx(0.25), 0.45)  # 105, 73.5 and 55 kB.
+  assert time_shares(JsConfig(max_bytes='55kB', nb_tries=1), start=150e3)[0] == 0.25
+  assert time_shares(JsConfig(max_bytes='55kB'), start=50e3)[0] == 0.25
+
+
+def test_without_a_limit_time_is_shared_among_the_tries_that_may_come():
+  assert time_shares(JsConfig(nb_tries=16), start=1.0) == (0.35 / 8, 0.25)
+  assert time_shares(JsConfig(nb_tries=2), start=1.0) == (0.35 / 2, 0.25)

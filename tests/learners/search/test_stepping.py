@@ -37,6 +37,11 @@ def test_a_limit_is_met_and_not_passed():
   assert stepping.over(stand, **{**ENDLESS, 'limit': 0.3}) == 'The limit is met.'
 
 
+@pytest.mark.parametrize('limit', [0.98, 0.7, 0.5, 0.3, 0.02])
+def test_tries_to_a_limit_are_known_in_number(limit):
+  assert stepping.nb_steps_to(limit, 1.0, 0.7) == len(search(0.0, limit=limit)[1])
+
+
 def test_a_file_that_drifts_aims_below_its_limit():
   stand = Stand(1.0, 0.7, 0, 0.0)
   assert stepping.target(stand, 0.9) == 0.9
