@@ -72,7 +72,8 @@ def allocate(
 
   Returns:
     Channels that stay by unit name, and figures: `fraction` of the MACs, `measured` peak of the file as
-    a fraction of the original's, `bytes`, the `operator` that holds them, and the units `narrowed`.
+    a fraction of the original's (above the `target` only where no narrower file was found), `bytes`,
+    the `operator` that holds them, and the units `narrowed`.
 
   Raises:
     UserError: the target is out of reach; says what holds the memory.
@@ -99,6 +100,7 @@ def allocate(
   figures = {
     'fraction': macs_form(graph, units)(gone) / graph.counts().macs,
     'measured': tried.bytes / whole,
+    'target': asked.target,
     'bytes': tried.bytes,
     'operator': f'{tried.kind} {tried.operator}',
     'narrowed': [unit.name for unit, less in zip(units, gone) if less],
@@ -113,9 +115,15 @@ def allocate(
 
 def note(figures: Mapping[str, Any]) -> str:
   """What a report says of the memory."""
+  missed, target = '', figures.get('target', 1.0)  # Earlier runs did not keep it.
+  if figures['measured'] > target:
+    missed = (
+      f'The target of {target:g} was not met: the file holds more than its layers '
+      'predict, and no narrower one was found. '
+    )
   return (
-    f'Activations peak at {figures["measured"]:.3f} of the original, {fmt_bytes(figures["bytes"])}, '
-    f'which {figures["operator"]} holds. Narrowed for it were the channels of '
+    f'{missed}Activations peak at {figures["measured"]:.3f} of the original, '
+    f'{fmt_bytes(figures["bytes"])}, which {figures["operator"]} holds. Narrowed for it were the channels of '
     f'{", ".join(figures["narrowed"]) or "no layers"}; others do not hold the peak.'
   )
 

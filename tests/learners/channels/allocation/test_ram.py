@@ -110,6 +110,13 @@ def test_only_what_holds_the_peak_is_narrowed(case):
   assert figures['narrowed']
 
 
+def test_a_target_that_was_missed_is_named(case):
+  _, figures = case.allocate(0.9)
+  assert 'not met' not in ram.note(figures)
+  missed = ram.note({**figures, 'measured': 0.95})
+  assert missed.startswith('The target of 0.9 was not met')
+
+
 def wide_input():
   x = inputs = keras.Input((12, 12, 8))
   x = conv(3, 'b')(conv(2, 'a')(x))
