@@ -123,8 +123,8 @@ def note(figures: Mapping[str, Any]) -> str:
     )
   return (
     f'{missed}Activations peak at {figures["measured"]:.3f} of the original, '
-    f'{fmt_bytes(figures["bytes"])}, which {figures["operator"]} holds. Narrowed for it were the channels of '
-    f'{", ".join(figures["narrowed"]) or "no layers"}; others do not hold the peak.'
+    f'{fmt_bytes(figures["bytes"])}, which {figures["operator"]} holds. Narrowed for it were '
+    f'the channels of {", ".join(figures["narrowed"]) or "no layers"}; others do not hold the peak.'
   )
 
 
