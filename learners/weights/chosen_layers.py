@@ -16,7 +16,11 @@ from secateurs.learners.weights.ratios import dense_kernels
 from secateurs.learners.weights.xnnpack import xnnpack_kernels
 from secateurs.utils.errors import UserError
 from secateurs.utils.graph.groups.table import columns
-from secateurs.utils.training.models.weights import kernels_by_name
+from secateurs.utils.training.engine.patterns import Blocks, Pattern, Unstructured
+from secateurs.utils.training.models.weights import kernels_by_name, layer_kernels
+
+_L = keras.layers
+_TRANSPOSED = (_L.Conv1DTranspose, _L.Conv2DTranspose, _L.Conv3DTranspose)
 
 
 def prunable_kernels(
@@ -34,10 +38,13 @@ def prunable_kernels(
     sizes = {name: math.prod(kernel.shape) for name, kernel in kernels.items()}
     chosen = set(kernels) - dense_kernels(sizes, config.dense_share)
   settings.layers.require([_layer(name) for name in kernels], settings.helper.net)
+  layers = {kernel.ref(): layer for layer, kernel in layer_kernels(model)}
   found = {
     name: kernel
     for name, kernel in kernels.items()
-    if name in chosen and not _rule(settings, name).skip and config.zeros.fits(tuple(kernel.shape))
+    if name in chosen
+    and not _rule(settings, name).skip
+    and _fits(config.zeros, layers[kernel.ref()], kernel)
   }
   if not found:
     raise UserError(
@@ -45,6 +52,30 @@ def prunable_kernels(
       'smaller blocks.'
     )
   return found
+
+
+def _fits(pattern: Pattern, layer: _L.Layer, kernel: tf.Variable) -> bool:
+  """Whether a kernel can have a pattern, which takes it as [..., inputs, outputs]."""
+  if isinstance(pattern, Unstructured):
+    return True
+  if isinstance(layer, _TRANSPOSED):  # Theirs are [..., outputs, inputs].
+    return False
+  # Blocks lie along the last axis and count all others as inputs.
+  sums = isinstance(pattern, Blocks) or _sums_inputs(layer, kernel)
+  return sums and pattern.fits(tuple(kernel.shape))
+
+
+def _sums_inputs(layer: _L.Layer, kernel: tf.Variable) -> bool:
+  """Whether an output adds up over the last axis but one of its kernel."""
+  name = kernel.name.split(':')[0].rsplit('/', 1)[-1]
+  if name == 'embeddings' or 'depthwise' in name:
+    return False
+  for part in (layer, *layer.submodules):  # Also those inside of a MultiHeadAttention.
+    if isinstance(part, _L.EinsumDense) and part.kernel is kernel:
+      taken, _, rest = part.equation.partition(',')
+      letters, _, made = rest.partition('->')
+      return letters[-2] in taken and letters[-2] not in made
+  return True
 
 
 def with_rules(

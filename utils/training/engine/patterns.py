@@ -147,7 +147,7 @@ class OneByN:
     return np.broadcast_to(kept[..., None], shape).reshape(weights.shape).copy()
 
   def fits(self, shape: tuple[int, ...]) -> bool:
-    """Kernels whose outputs fall into whole blocks; depthwise ones have a single output."""
+    """Kernels whose outputs fall into whole blocks, of several outputs."""
     return shape[-1] % self.n == 0 and shape[-1] > 1 and len(shape) > 1
 
 
@@ -181,7 +181,7 @@ class MByN:
     return top_k_mask(scores, max(nb_keep, int((~candidates).sum())))
 
   def fits(self, shape: tuple[int, ...]) -> bool:
-    """Kernels whose inputs fall into whole groups, and that add up over them (not depthwise)."""
+    """Kernels whose inputs fall into whole groups, of several outputs."""
     return shape[-2] % self.n == 0 and shape[-1] > 1
 
 
