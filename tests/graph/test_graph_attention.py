@@ -127,6 +127,26 @@ def test_products_and_cells_are_cut(name, tmp_path):
     check_file(small, tmp_path / 'small.h5')
 
 
+@pytest.mark.parametrize(
+  'layer',
+  [
+    lambda: L.LSTM(6, name='inner'),
+    lambda: L.GRU(5, name='inner'),
+    lambda: L.Bidirectional(L.GRU(4), name='inner'),
+    lambda: L.RNN([L.LSTMCell(6), L.LSTMCell(4)], name='inner'),
+    lambda: L.TimeDistributed(L.Dense(4), name='inner'),
+  ],
+)
+def test_a_mask_that_is_given_is_no_state(layer):
+  rows, numbers = keras.Input((5, 6)), keras.Input((5,), dtype='int32')
+  x = layer()(L.Dense(8, name='first')(rows), mask=numbers > 1)
+  model = keras.Model([rows, numbers], L.Dense(3, name='head')(L.Flatten()(x)))
+  graph, small = check_all(model)
+  assert graph.group('first').prunable
+  assert graph.group('inner').prunable
+  assert small.get_layer('head').kernel.shape[0] < model.get_layer('head').kernel.shape[0]
+
+
 def test_heads_by_name():
   model = randomize(HEADS['self']())
   graph = ChannelGraph(model, heads='whole')

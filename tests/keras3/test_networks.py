@@ -71,3 +71,22 @@ def test_networks_of_tutorials(network, left):
   for one in (small, back):
     assert difference(expected[0], outputs(one, images)[0]) < 1e-5
   assert back.get_layer('classes').kernel.shape[-1] == given.get_layer('classes').kernel.shape[-1]
+
+
+def test_padded_tokens():
+  keras3.utils.set_random_seed(0)
+  tokens = keras3.Input((6,), dtype='int32')
+  x = L.Embedding(10, 8, mask_zero=True)(tokens)
+  x = L.Bidirectional(L.LSTM(8, return_sequences=True), name='both')(x)
+  x = L.TimeDistributed(L.Dense(8, 'relu'))(x)
+  given = keras3.Model(tokens, L.Dense(3)(L.GRU(8, name='last')(x)))
+  graph = ChannelGraph(to_tf_keras(given))
+  keep = choose_channels(graph, channel_scores(graph, 'l1'), ratio=0.75, scope='global')
+  plan = plan_slice(graph, keep)
+  small = apply_plan(plan)
+  assert small.get_layer('both').forward_layer.units < 8 > small.get_layer('last').units
+  numbers = [np.array([[1, 2, 3, 0, 0, 0], [0, 4, 0, 5, 6, 7]], np.int32)]
+  with masked(plan):
+    expected = outputs(graph.model, numbers)
+  for one in (small, to_keras3(small)):
+    assert difference(expected[0], outputs(one, numbers)[0]) < 1e-5

@@ -81,6 +81,16 @@ class FlatModel:
     return found
 
 
+def mask_inputs(call: Call) -> list[int]:
+  """Which of a call's inputs come as its argument `mask`: places in `call.inputs`."""
+  found, count = [], 0
+  for name, value in [('', call.args), *sorted(call.kwargs.items())]:
+    refs = [one for one in tf.nest.flatten(value) if isinstance(one, Ref)]
+    found += range(count, count + len(refs)) if name == 'mask' else []
+    count += len(refs)
+  return found
+
+
 def require_functional(model: Any) -> keras.Model:
   """Returns `model` if it is a built functional or Sequential tf_keras model.
 

@@ -15,7 +15,7 @@ import numpy as np
 import tf_keras as keras
 
 from secateurs.utils.graph.flat.rebuild import Axes, layer_values
-from secateurs.utils.graph.flat.walk import Call
+from secateurs.utils.graph.flat.walk import Call, mask_inputs
 from secateurs.utils.graph.rules.channels import Atoms, Channels
 from secateurs.utils.graph.rules.constants import Constant
 
@@ -54,6 +54,13 @@ class View:
   def layer(self) -> keras.layers.Layer:
     """The layer that is called."""
     return self.call.layer
+
+  def data(self) -> list[int]:
+    """Numbers of the inputs that are not the call's mask, whose channels are protected."""
+    masks = mask_inputs(self.call)
+    for number in masks:
+      self.atoms.protect(self.ins[number].labels, f'{self.title()} takes it for its mask')
+    return [number for number in range(len(self.ins)) if number not in masks]
 
   def title(self) -> str:
     """The layer as reasons name it."""

@@ -38,13 +38,14 @@ class CellRecurrent(Recurrent):
     if all(type(one) in _CELLS for one in cells) and view.previous is None:
       units = [view.atoms.new(one.units) for one in cells]
     states = self._states(layer, cells, units) if units else []
-    counts = (len(view.ins) - 1, len(view.out_shapes) - 1)
+    given = view.data()[1:]
+    counts = (len(given), len(view.out_shapes) - 1)
     if units is None or not set(counts) <= {0, len(states)}:
       return Rule.trace(self, view)
     view.consumed = view.on_axis(0, 2)
     view.produced = units[-1]
     view.inside = {f'cell{number}': labels for number, labels in enumerate(units[:-1])}
-    for number, labels in enumerate(states[: len(view.ins) - 1], 1):
+    for number, labels in zip(given, states):
       view.atoms.tie(labels, view.on_axis(number, 1))
     for one, labels in zip(cells, units):
       inner = (one.activation, getattr(one, 'recurrent_activation', None))

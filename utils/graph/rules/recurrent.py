@@ -46,7 +46,7 @@ class Recurrent(Producer):
     else:
       view.produced = view.previous.produced
     # States are like the input without its steps.
-    for number in range(1, len(view.ins)):
+    for number in view.data()[1:]:
       view.atoms.tie(view.produced, view.on_axis(number, axis - 1))
     steps = len(view.in_shapes[0])
     return [Channels(axis - steps + len(shape), view.produced) for shape in view.out_shapes]
@@ -130,7 +130,10 @@ def row_sums(cell: keras.layers.Layer) -> np.ndarray:
 
 
 class Bidirectional(Rule):
-  """Two recurrent layers: their units side by side, or coupled where outputs are added and the like."""
+  """Two recurrent layers, whose units go together where there are equally many.
+
+  Outputs are side by side, or added and the like.
+  """
 
   by_initializers = False
   emits_bias = False
@@ -144,14 +147,15 @@ class Bidirectional(Rule):
     known = (
       type(layer.forward_layer).__name__ in _GATES and type(layer.backward_layer).__name__ in _GATES
     )
-    several = len(view.ins) > 1 or len(view.out_shapes) > 1 or layer.merge_mode is None
+    several = len(view.data()) > 1 or len(view.out_shapes) > 1 or layer.merge_mode is None
     if not known or several or view.previous is not None or layer.forward_layer.stateful:
       return Rule.trace(self, view)
     rows = view.on_axis(0, 2)
     view.consumed = rows
     sizes = [one.units for one in (layer.forward_layer, layer.backward_layer)]
     halves = [view.atoms.new(size) for size in sizes]
-    if layer.merge_mode != 'concat':
+    if sizes[0] == sizes[1]:
+      # Side by side, too: neither direction can go whole, and Keras 3 expects equal widths.
       view.atoms.tie(*halves)
     view.produced = np.concatenate(halves) if layer.merge_mode == 'concat' else halves[0]
     for one in (layer.forward_layer, layer.backward_layer):

@@ -31,7 +31,7 @@ class TimeDistributed(Rule):
   def trace(self, view: View) -> list[Channels]:
     """As for the layer inside; channels must not be tracked along the steps."""
     rule = self._rule_of(view.layer.layer)
-    if type(rule) in (Rule, Whole) or len(view.ins) != 1 or view.previous is not None:
+    if type(rule) in (Rule, Whole) or len(view.data()) != 1 or view.previous is not None:
       return Rule.trace(self, view)
     if view.ins[0].axis == 1:
       view.protect_inputs(f'{view.title()} works along another axis')
