@@ -14,6 +14,7 @@ this project's own.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -23,15 +24,18 @@ from scipy.interpolate import PchipInterpolator
 
 from secateurs.learners.run.training.workers import Workers
 from secateurs.utils import nested
+from secateurs.utils.graph.counts.counting import macs_of
 from secateurs.utils.graph.flat.cuts import outputs_of
 from secateurs.utils.graph.flat.walk import flatten_model
 from secateurs.utils.training import distributed, tally
 from secateurs.utils.training.layerwise.frontier import Frontier, bytes_per_image
+from secateurs.utils.training.layerwise.maps import Maps
 from secateurs.utils.training.tasks.evaluation import evaluate_function
 from secateurs.utils.training.tasks.task import Task
 
 NB_IMAGES = 500
 MAX_BYTES = 1 << 30
+_COMPILED_FROM = 3e10  # Multiply-adds at one cut: compiling takes as long as some ten of them.
 
 Curve = list[tuple[float, float]]
 """(share that is gone, divergence or loss), with rising shares; the first is the whole network's."""
@@ -120,7 +124,7 @@ class _Scanned:
     self._flat, self._parts, self._task = flatten_model(model), _in_order(parts), task
     self._frontier, self._size = Frontier(self._flat, inputs), float(nested.size(inputs))
     self._targets, self._passed = targets, 0
-    self._whole = self._outputs()
+    self._whole = self._outputs(self._look(1))
     self._best = None if targets is None else self._goodness(self._whole)
 
   def __call__(self, number: int) -> Curve:
@@ -129,14 +133,23 @@ class _Scanned:
       self._frontier.advance(part.start)
     self._passed = number + 1
     part, curve = self._parts[number], [(0.0, 0.0)]
+    look = self._look(len(part.points))
     for share, prune in part.points:
       prune()
-      curve.append((float(share), self._lost()))
+      curve.append((float(share), self._lost(look)))
     part.restore()
     return curve
 
-  def _lost(self) -> float:
-    now = self._outputs()
+  def _look(self, times: int) -> Callable[[], dict[int, Maps]]:
+    """What gives the outputs, by number, at the cut as it is: compiled where that pays."""
+    frontier, wanted = self._frontier, set(self._flat.outputs)
+    work = times * self._size * macs_of(self._flat, self._flat.calls[frontier.position :])
+    if work < _COMPILED_FROM:
+      return functools.partial(frontier.peek, wanted)
+    return frontier.lookout(wanted)
+
+  def _lost(self, look: Callable[[], dict[int, Maps]]) -> float:
+    now = self._outputs(look)
     tally.scored(int(self._size) * distributed.size())
     if self._best is not None:
       return self._best - self._goodness(now)
@@ -144,9 +157,8 @@ class _Scanned:
     total, count = distributed.sum(divergences.sum(dtype=np.float64), self._size)
     return max(float(total / count), 0.0)
 
-  def _outputs(self) -> Any:
-    found = self._frontier.peek(set(self._flat.outputs))
-    whole = {number: maps.whole().astype(np.float32) for number, maps in found.items()}
+  def _outputs(self, look: Callable[[], dict[int, Maps]]) -> Any:
+    whole = {number: maps.whole().astype(np.float32) for number, maps in look().items()}
     return outputs_of(self._flat, whole)
 
   def _goodness(self, now: Any) -> float:

@@ -98,11 +98,15 @@ def part_of(flat: FlatModel, calls: Sequence[Call]) -> float:
 
   Of a network without any, or of which a layer's size is open, it is 1.
   """
-  times = rows_per_sample(flat)
+  return max(macs_of(flat, calls), 1) / max(macs_of(flat, flat.calls), 1)
+
+
+def macs_of(flat: FlatModel, calls: Sequence[Call]) -> int:
+  """Multiply-adds of some calls for one sample; 0 where a layer's size is open."""
   try:
-    return max(_macs_of(flat, calls, times), 1) / max(_macs_of(flat, flat.calls, times), 1)
+    return _macs_of(flat, calls, rows_per_sample(flat))
   except UserError:
-    return 1.0
+    return 0
 
 
 def _macs_of(flat: FlatModel, calls: Sequence[Call], times: list[int]) -> int:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import functools
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from secateurs.utils.training.layerwise.maps import Maps, MapStore
 
 _BATCH = 128
 _BYTES = 2
+_Run = Callable[[Mapping[int, tf.Tensor]], Mapping[int, tf.Tensor]]
 
 
 class Frontier:
@@ -56,22 +58,40 @@ class Frontier:
     """Tensors after the cut, [n, ...] by number; the cut stays."""
     return self._run(calls_between(self.flat, self.position, wanted), wanted)
 
+  def lookout(self, wanted: Collection[int]) -> Callable[[], dict[int, Maps]]:
+    """What gives the same as `peek`, up to rounding, while the cut stays: compiled when first used."""
+    calls = calls_between(self.flat, self.position, wanted)
+    made = [number for number in wanted if number not in self.tensors]
+    given = {n: self._spec(n) for n in self._read(calls)}  # Batches of all sizes: one graph.
+    run = functools.partial(run_calls, calls, wanted=made)
+    compiled = tf.function(run, input_signature=[given], autograph=False)
+    return lambda: self._run(calls, wanted, compiled)
+
+  def _spec(self, number: int) -> tf.TensorSpec:
+    return tf.TensorSpec((None, *self.flat.shapes[number][1:]), self.flat.dtypes[number])
+
+  def _read(self, calls: Sequence[Call]) -> set[int]:
+    return {number for call in calls for number in call.inputs}.intersection(self.tensors)
+
   def close(self) -> None:
     """Lets all feature maps go."""
     for maps in self.tensors.values():
       maps.clear()
 
-  def _run(self, calls: Sequence[Call], wanted: Collection[int]) -> dict[int, Maps]:
+  def _run(
+    self, calls: Sequence[Call], wanted: Collection[int], run: _Run | None = None
+  ) -> dict[int, Maps]:
     found = {number: self.tensors[number] for number in wanted if number in self.tensors}
     made = {n: self._store.new(self.flat.shapes[n][1:]) for n in wanted if n not in self.tensors}
-    read = {number for call in calls for number in call.inputs}.intersection(self.tensors)
+    run = run or functools.partial(run_calls, calls, wanted=list(made))
+    read = self._read(calls)
     size = len(next(iter(self.tensors.values())))
     for first in range(0, size, self._batch) if made else ():
       given = {
         n: tf.cast(self.tensors[n].rows(first, first + self._batch), self.flat.dtypes[n])
         for n in read
       }
-      for number, value in run_calls(calls, given, wanted=list(made)).items():
+      for number, value in run(given).items():
         made[number].append_tensor(value)
     return found | made
 

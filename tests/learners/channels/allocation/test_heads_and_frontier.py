@@ -66,6 +66,20 @@ def test_a_frontier_holds_what_the_network_gives(name):
     np.testing.assert_allclose(found, expected[last], atol=5e-2, rtol=5e-2)
 
 
+def test_a_compiled_lookout_sees_weights_that_change_behind_the_cut():
+  flat = flatten_model(cifar_resnet(20))
+  frontier = Frontier(flat, np.random.default_rng(0).normal(size=(5, 32, 32, 3)))
+  frontier.advance(len(flat.calls) // 2)
+  (last,) = flat.outputs
+  look, kernel = frontier.lookout([last]), flat.calls[-1].layer.kernel
+  seen = []
+  for factor in (1.0, 0.5):
+    kernel.assign(kernel * factor)
+    seen.append(look()[last].whole())
+    np.testing.assert_allclose(seen[-1], frontier.peek([last])[last].whole(), atol=1e-3)
+  assert np.abs(seen[0] - seen[1]).max() > 0.01
+
+
 def test_values_that_float16_cannot_hold_are_kept_in_float32():
   assert as_half(np.array([1.0, 6e4])).dtype == np.float16
   assert as_half(np.array([1.0, 1e5])).dtype == np.float32
