@@ -36,6 +36,7 @@ from secateurs.learners.run.console import say
 from secateurs.learners.run.phases import Phase
 from secateurs.learners.run.results.reporting import Findings
 from secateurs.learners.run.training.judging import judging_notes
+from secateurs.learners.run.zeros import nonzeros
 from secateurs.learners.weights.allocation import Site
 from secateurs.learners.weights.schedule import round_density
 from secateurs.utils.buckets import Buckets
@@ -93,7 +94,8 @@ class NonUniformQuantLearner(CompressionLearner):
       )
     kernels = kernels_by_name(self.model)
     self._pruned = pruning.pruned_kernels(kernels) if config.prune_ratio else {}
-    self._masks = MaskSet(list(self._pruned.values()))
+    pruned, allowed = list(self._pruned.values()), nonzeros(self.settings, self.model)
+    self._masks = MaskSet(pruned, allowed=[allowed.get(kernel.ref()) for kernel in pruned])
     buckets = buckets_by_name(kernels, config)
     self._shadows = ShadowWeights(
       kernels,

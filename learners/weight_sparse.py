@@ -44,7 +44,7 @@ from secateurs.learners.weights.chosen_layers import prunable_kernels, with_rule
 from secateurs.learners.weights.configs import WsConfig
 from secateurs.learners.weights.planned import plan_to_apply
 from secateurs.learners.weights.ratios import heuristic, uniform
-from secateurs.learners.weights.rearranged import KERNELS_NOTE, sort_channels
+from secateurs.learners.weights.rearranged import KERNELS_NOTE, sort_channels, sorted_nonzeros
 from secateurs.learners.weights.scan_memory import scan_needs
 from secateurs.learners.weights.schedule import round_density
 from secateurs.learners.weights.state import WsState
@@ -102,7 +102,9 @@ class WeightSparseLearner(CompressionLearner):
         'training steps: set --nb_epochs_ft above 0.'
       )
     self._kernels = self.prunable(self.model)
-    kernels, allowed = list(self._kernels.values()), nonzeros(self.settings, self.model)
+    sorts = self.config.sorts and self.config.rearrange
+    allowed = (sorted_nonzeros if sorts else nonzeros)(self.settings, self.model)
+    kernels = list(self._kernels.values())
     self._masks = MaskSet(kernels, self.config.zeros, [allowed.get(k.ref()) for k in kernels])
     self._plan = plan_to_apply(self.settings, list(self._kernels), self.config.zeros)
 

@@ -436,6 +436,16 @@ def test_1xn_blocks_of_sorted_channels(make, baseline, capsys):
       WsConfig(pattern=given[0], **given[1])
 
 
+def test_given_zeros_move_with_sorted_channels(make, baseline):
+  sparse = make('weight-sparse', 'sparse', run={'warm_start_path': baseline}, prune_ratio=0.5)
+  warm = str(sparse.train().files['keras'])
+  learner = make('weight-sparse', run={'warm_start_path': warm}, pattern='1x2')
+  learner.run_phases(until='rearrange')
+  for kernel, mask in zip(learner._kernels.values(), learner._masks.masks, strict=True):
+    np.testing.assert_array_equal(kernel.numpy() != 0, mask.numpy() != 0)
+    assert 0.4 < np.mean(mask.numpy()) < 0.6
+
+
 def test_the_xnnpack_policy_names_what_stands_in_the_way(make, baseline):
   learner = make('weight-sparse', run={'warm_start_path': baseline}, policy='xnnpack')
   with pytest.raises(UserError, match=r'--ws_policy xnnpack does not fit .* \(Could not find'):

@@ -129,6 +129,16 @@ def test_zeros_of_a_pruning_learner_stay(run, name):
   assert sparse.report['compressed'][key] <= result.report['compressed'][key]
 
 
+def test_zeros_stay_where_fewer_are_pruned_than_there_are(run):
+  _, sparse = run('weight-sparse', 'sparse', prune_ratio=0.8)
+  _, result = run(
+    'non-uniform-quant', warm=sparse.files['keras'], prune_ratio=0.5, nb_rounds=1, nb_smpls_scan=100
+  )
+  after = kernels_by_name(result.model)
+  for name, kernel in kernels_by_name(sparse.model).items():
+    assert (after[name].numpy()[kernel.numpy() == 0] == 0).all()
+
+
 def test_deep_compression(run, baseline):
   learner, result = run(
     'non-uniform-quant',

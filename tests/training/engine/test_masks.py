@@ -89,6 +89,19 @@ def test_pruned_weights_come_back_from_their_backups():
   assert masks.sparsity() == 0.5
 
 
+def test_what_may_never_stay_is_masked_from_the_start_and_takes_no_place():
+  variable = tf.Variable([4.0, 0.0, 2.0, 0.0, 1.0, 0.5])
+  masks = MaskSet([variable], allowed=[variable.numpy() != 0])
+  variable.assign([4.0, 9.0, 2.0, 9.0, 1.0, 0.5])  # What the optimizer does.
+  masks.apply()
+  np.testing.assert_array_equal(variable.numpy(), [4, 0, 2, 0, 1, 0.5])
+  variable.assign([4.0, 9.0, 2.0, 9.0, 1.0, 0.5])
+  masks.update([0.5])
+  np.testing.assert_array_equal(variable.numpy(), [4, 0, 2, 0, 1, 0])
+  masks.reset()
+  np.testing.assert_array_equal(masks.masks[0].numpy(), [1, 0, 1, 0, 1, 1])
+
+
 def test_zero_sparsity_changes_no_bit():
   values = np.random.RandomState(0).randn(3, 3, 2, 5).astype(np.float32)
   variable = tf.Variable(values)

@@ -87,16 +87,19 @@ class MaskSet(Masks):
     pattern: Pattern | None = None,
     allowed: Sequence[np.ndarray | None] | None = None,
   ) -> None:
-    """Masks nothing yet.
+    """Masks what may never stay, and nothing else yet.
 
     Args:
       variables: what is masked.
       pattern: where zeros may lie; default: anywhere.
       allowed: for each variable a bool array of its shape with what may ever stay, or None for all.
     """
-    super().__init__(variables)
+    self._allowed = [
+      np.ones(variable.shape, bool) if mask is None else mask
+      for variable, mask in zip(variables, allowed or [None] * len(variables), strict=True)
+    ]
+    super().__init__(variables, [mask.astype(np.float32) for mask in self._allowed])
     self._pattern = pattern or Unstructured()
-    self._allowed = list(allowed or [None] * len(self.variables))
     self.backups = [tf.Variable(v, trainable=False) for v in self.variables]
 
   def update(self, sparsities: Sequence[float], *, revive: bool = True) -> None:
@@ -109,18 +112,19 @@ class MaskSet(Masks):
       self.variables, self.masks, self.backups, sparsities, self._allowed, strict=True
     ):
       unpruned = np.where(mask.numpy() > 0, variable.numpy(), backup.numpy() if revive else 0)
-      kept = self._pattern.mask(unpruned, nb_kept(unpruned.size, sparsity))
-      if allowed is not None:
-        kept &= allowed
+      unpruned = np.where(allowed, unpruned, 0)
+      kept = self._pattern.mask(unpruned, nb_kept(unpruned.size, sparsity)) & allowed
       backup.assign(unpruned)
       mask.assign(kept.astype(np.float32))
       variable.assign(np.where(kept, unpruned, 0))
     distributed.broadcast_variables([*self.masks, *self.backups, *self.variables])
 
   def reset(self) -> None:
-    """Takes all masks off and the variables' values as they are."""
-    for variable, mask, backup in zip(self.variables, self.masks, self.backups, strict=True):
-      mask.assign(tf.ones_like(mask))
+    """Takes off all masks of what may stay, and the variables' values as they are."""
+    for variable, mask, backup, allowed in zip(
+      self.variables, self.masks, self.backups, self._allowed, strict=True
+    ):
+      mask.assign(allowed.astype(np.float32))
       backup.assign(variable)
 
   def tensors(self, names: Sequence[str]) -> Mapping[str, tf.Variable]:
