@@ -80,6 +80,11 @@ class NonUniformQuantLearner(CompressionLearner):
     share = Phase('share', self._share, of_sharing)
     return [*pruned, share]
 
+  def prunable(self, model: keras.Model) -> dict[str, tf.Variable]:
+    """The kernels that are pruned, where some are: all but the smallest."""
+    kernels = kernels_by_name(model)
+    return pruning.pruned_kernels(kernels) if self.config.prune_ratio else kernels
+
   def closing_phases(self) -> list[Phase]:
     """The packed file's bytes, with the weights that it will have."""
     return [Phase('stages', self._measure_stages)]
@@ -93,7 +98,7 @@ class NonUniformQuantLearner(CompressionLearner):
         'give zero training steps: set --nb_epochs_ft above 0.'
       )
     kernels = kernels_by_name(self.model)
-    self._pruned = pruning.pruned_kernels(kernels) if config.prune_ratio else {}
+    self._pruned = self.prunable(self.model) if config.prune_ratio else {}
     pruned, allowed = list(self._pruned.values()), nonzeros(self.settings, self.model)
     self._masks = MaskSet(pruned, allowed=[allowed.get(kernel.ref()) for kernel in pruned])
     buckets = buckets_by_name(kernels, config)
@@ -123,9 +128,14 @@ class NonUniformQuantLearner(CompressionLearner):
     """Bits by kernel, the packed file's bytes after each stage, and what pruning follows from."""
     kernels, state = kernels_by_name(self.model), self.state
     known = {'kept': state.kept, 'quality': state.quality, 'sensitivity': state.sensitivity}
+    notes = [_NOTE]
+    if self.config.prune_ratio:
+      dense = sorted(set(kernels) - set(self._pruned))
+      notes += [f'Left dense: {", ".join(dense)}.'] if dense else []
+      notes += judging_notes(self.helper)
     return extended(
       super().findings(),
-      [_NOTE, *(judging_notes(self.helper) if self.config.prune_ratio else [])],
+      notes,
       requested={'sparsity': self.config.prune_ratio} if self.config.prune_ratio else {},
       extra={
         'bits': {name: self._bits(kernel) for name, kernel in kernels.items()},
@@ -147,11 +157,7 @@ class NonUniformQuantLearner(CompressionLearner):
 
   def _allocate(self) -> None:
     self.say_judging()
-    site = Site.of(
-      self,
-      lambda model: pruning.pruned_kernels(kernels_by_name(model)),
-      lambda: self.files.trials,  # It only scans.
-    )
+    site = Site.of(self, self.prunable, lambda: self.files.trials)  # It only scans.
     found = pruning.allocate(site, self.config, self.state, self.save_search)
     self.state.kept, self.state.quality = found
 

@@ -23,6 +23,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -122,14 +123,18 @@ class WeightSparseLearner(CompressionLearner):
     return self._masks.tensors(list(self._kernels))
 
   def findings(self) -> Findings:
-    """The sparsity that was asked for, and the kept weights by kernel with what they follow from."""
+    """What was asked for, and the kept weights by kernel with what they follow from."""
     known = {n: getattr(self.state, n) for n in ('kept', 'sensitivity', 'divergence', 'search')}
     return extended(
       super().findings(),
       self._notes(),
-      requested={'sparsity': self.config.ratio},
+      requested=self._requested(),
       extra={name: value for name, value in known.items() if value is not None},
     )
+
+  def _requested(self) -> dict[str, Any]:
+    plan = self.settings.run.plan
+    return {'sparsity': self.config.ratio} if plan is None else {'plan': plan}
 
   def cut_plan(self) -> CutPlan:
     """How many weights each kernel kept, and where its zeros may lie."""

@@ -151,6 +151,10 @@ def test_deep_compression(run, baseline):
   )
   extra = result.report['extra']
   assert set(extra['quality']) == set(extra['kept'])
+  # Of the pruned kernels, as it was asked for: the smallest one stays dense.
+  assert result.report['requested'] == {'sparsity': 0.7}
+  assert result.report['achieved']['sparsity'] == pytest.approx(0.7, abs=1e-3)
+  assert 'Left dense: conv1.' in result.report['notes']
   assert all(0 < factor < 4 for factor in extra['quality'].values())
   stages = list(extra['packed_bytes_by_stage'].values())
   assert stages == sorted(stages, reverse=True)

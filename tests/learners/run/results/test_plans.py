@@ -69,6 +69,7 @@ def test_a_plan_is_applied_without_choosing_again(
   again = learner.train()
   assert [w.shape for w in again.model.weights] == [w.shape for w in first.model.weights]
   assert again.report['extra']['kept'] == first.report['extra']['kept']
+  assert again.report['requested'] == {'plan': str(first.plan)}
   one, other = (json.loads(result.plan.read_text()) for result in (first, again))
   assert one == other
 
