@@ -73,6 +73,7 @@ def test_signal_to_noise_by_hand():
   assert snr_db(signal, signal + 0.1) == pytest.approx(20, abs=1e-4)
   assert snr_db(signal, signal) == 120
   assert snr_db(np.zeros(4), signal) == -120
+  assert snr_db(np.zeros(4), np.zeros(4)) == 120  # A layer that gives nothing loses nothing.
   assert snr_db(signal, None) is None
 
 

@@ -221,9 +221,9 @@ def snr_db(original: np.ndarray | None, changed: np.ndarray | None) -> float | N
     return None
   signal = np.mean(np.square(original, dtype=np.float64))
   noise = np.mean(np.square(np.asarray(original, np.float64) - changed))
-  if signal <= noise * 1e-12:
-    return -_MOST_DB
-  return float(min(10 * np.log10(signal / noise), _MOST_DB)) if noise > 0 else _MOST_DB
+  if not noise:
+    return _MOST_DB
+  return float(np.clip(10 * np.log10(np.fmax(signal / noise, 1e-12)), -_MOST_DB, _MOST_DB))
 
 
 def mean(divergences: Any) -> float:
