@@ -438,6 +438,10 @@ def test_a_chain_is_compared_with_what_went_into_its_first_link(report):
   assert with_changes(report)['changes']['tflite_bytes'] == pytest.approx(100 / 800)
   text = format_table(report)
   assert '0.12x' in text[text.index('the whole chain') :]
+  # 300 of 10,000 samples changed since the first link, and 100 since the last one's.
+  for part, number in ((first, 9000), (report['original'], 8800), (report['compressed'], 8700)):
+    part['score']['hits'] = packed(np.arange(10_000) < number)
+  assert 'of its change 0.17 pt' in format_table(report)
 
 
 def test_the_time_of_a_chain_is_that_of_all_links(report):

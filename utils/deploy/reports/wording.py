@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from secateurs.utils.deploy.reports import units
+from secateurs.utils.deploy.reports.chains import first_original
 from secateurs.utils.deploy.reports.float_file import INT8, PACKED, PLAIN, QUANT, SPARSE
 from secateurs.utils.deploy.reports.rows import DEPLOYED, FLOAT_TO_INT8, Row
 from secateurs.utils.deploy.reports.scores import is_better, kind_of, noise_of_difference, value_of
@@ -151,7 +152,7 @@ def samples_line(report: Mapping) -> str:
   if score and score.get('noise') is not None:
     kind = kind_of(score)
     parts.append(f'standard error of {kind.label} {kind.show_noise(score["noise"])}')
-    before = report['original'].get('score')
+    before = first_original(report).get('score')
     if before and before.get('hits') and score.get('hits'):
       change = noise_of_difference(before, score)
       parts.append(f'of its change {kind.show_noise(change)}')
