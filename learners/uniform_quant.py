@@ -147,8 +147,14 @@ class UniformQuantLearner(CompressionLearner):
         'TensorFlow Lite has no grids of split buckets: the file holds their weights in 8 bits, '
         'rounded once more.'
       )
-    if max(self._bits(self.prunable(self.model)).values()) > 8:
+    most = max(self._bits(self.prunable(self.model)).values())
+    if most > 8:
       notes.append('TensorFlow Lite holds weights in 8 bits at most: those of more are rounded.')
+    elif most == 8 and not config.symmetric:
+      notes.append(
+        'TensorFlow Lite has no asymmetric grids of weights: the file holds those of 8 bits on '
+        'symmetric ones, rounded once more.'
+      )
     return notes + (judging_notes(self.helper) if config.allocates else [])
 
   def _bits(self, kernels: Mapping[str, tf.Variable]) -> dict[str, int]:

@@ -6,6 +6,7 @@ from alike import alike
 
 from secateurs.learners.run.training.judging import Judge
 from secateurs.utils.buckets import Buckets
+from secateurs.utils.deploy.lowbits.grids import recover_steps
 from secateurs.utils.deploy.packed.network import read
 from secateurs.utils.errors import UserError
 from secateurs.utils.model_files import load_model
@@ -107,6 +108,14 @@ def test_integers_of_16_bits_and_floats(run):
   assert max(one.share for one in layers) < 0.1
   _, result = run('uniform-quant', 'b', activation_bits=32, training={'nb_epochs_rat': 0.0})
   assert result.report['parity']['quant_top1_agreement'] == 1.0
+
+
+def test_asymmetric_grids_that_the_file_rounds_again_are_named(run):
+  _, result = run('uniform-quant', symmetric=False, training={'nb_epochs_rat': 0.0})
+  kernel = kernels_by_name(result.model)['conv2'].numpy()
+  _, greatest = recover_steps(kernel.reshape(-1, kernel.shape[-1]).T, 255)
+  assert greatest.max() > 127  # More steps from zero than the file's integers reach.
+  assert any('rounded once more' in note for note in result.report['notes'])
 
 
 def test_8_bit_training_beside_it_is_refused(make, baseline):
