@@ -97,6 +97,15 @@ def test_a_twin_rounds_what_an_integer_runtime_holds(model):
   assert float(low) == pytest.approx(0.99 * before + 0.01 * 10 * images.min(), rel=1e-4)
 
 
+def test_a_twin_of_shared_layers_whatever_others_are_called():
+  inputs, act = keras.Input((4, 4, 2)), keras.layers.ReLU(name='act')
+  x = keras.layers.ReLU(name='act_1')(keras.layers.Conv2D(3, 1, name='input')(inputs))
+  for number in range(2):
+    x = act(keras.layers.Conv2D(3, 1, name=f'conv{number}')(x))
+  names = [layer.name for layer in rounded_twin(keras.Model(inputs, x), 8).layers]
+  assert {'input_range', 'act_range', 'act_1_range', 'act_2_range'} <= set(names)
+
+
 def test_ranges_of_a_graph_for_single_samples():
   """A transposed convolution's file has its number of samples built in."""
   inputs = keras.Input((4, 4, 2))

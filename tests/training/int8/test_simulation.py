@@ -212,6 +212,16 @@ def test_layers_of_the_users_are_opened_unless_they_loop(loops, tmp_path):
   assert [('compute in float32' in note) for note in exported.notes] == [True] * loops
 
 
+def test_each_tensor_has_its_own_range_whatever_layers_are_called():
+  """The second result of a layer norm is no first one of norm_1, and a layer may be called input."""
+  x = inputs = keras.Input((6, 8))
+  for name in ('norm', 'norm_1', 'norm_2', 'input'):
+    x = L.Dense(8)(L.LayerNormalization(name=name)(x))
+  (layer,) = simulations(quantized_twin(keras.Model(inputs, x)))
+  names = [rule.name for rule in layer.plan.rules.values() if rule.name]
+  assert len(names) == len(set(names)) == len(layer._roundings)
+
+
 def test_a_hard_swish_is_one_operator_in_whatever_order_it_is_written(tmp_path):
   x = inputs = L.Input((6, 6, 3))
   one = L.Conv2D(4, 3)(x)

@@ -54,14 +54,16 @@ class Plan:
   def __init__(self, program: Program) -> None:
     self.program = program
     self.rules: dict[int, Rule] = {}
-    self._names: dict[str, int] = {}
+    self._layers = {step.layer for step in program.steps}
+    self._names: set[str] = set()
     self._readers = program.readers()
     self._linears: dict[int, Linear] = {}  # By the number of the result.
     self._passed: dict[int, int] = {}  # Results of folded steps: the tensor that they are.
     self._like: dict[int, int] = {}  # Tensors of the range of another one.
     for place, number in enumerate(program.inputs):
       if program.dtypes[number].is_floating:
-        self.rules[number] = Rule(f'input{place or ""}')
+        self._names.add(name := f'input{place or ""}')
+        self.rules[number] = Rule(name)
     self._steps = [step for step in program.steps if program.is_dynamic(step)]
     for step in self._steps:
       if step.outputs[0] not in self._passed:
@@ -108,8 +110,12 @@ class Plan:
     return step.kind in SUMS and len(readers) == 1 and readers[0].kind in ACTIVATIONS
 
   def _own(self, layer: str, moves: bool = True) -> Rule:
-    copy = self._names[layer] = self._names.get(layer, -1) + 1
-    return Rule(f'{layer}_{copy}' if copy else layer, moves=moves)
+    name, copy = layer, 0
+    while name in self._names or (copy and name in self._layers):  # Layers have such names, too.
+      copy += 1
+      name = f'{layer}_{copy}'
+    self._names.add(name)
+    return Rule(name, moves=moves)
 
   def _add_linear(self, step: Step) -> None:
     program = self.program

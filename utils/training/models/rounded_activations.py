@@ -90,10 +90,9 @@ def rounded_twin(model: keras.Model, bits: int) -> keras.Model:
   """
   flat = flatten_model(model)
   inputs = new_inputs(flat)
-  real = [number for number in inputs if flat.dtypes[number].is_floating]
   tensors = dict(inputs)
-  for place, number in enumerate(real):
-    tensors[number] = _rounding(f'input{place or ""}', bits)(inputs[number])
+  for number, name in _rounded_inputs(flat).items():
+    tensors[number] = _rounding(name, bits)(inputs[number])
   layers: dict[str, Any] = {}
   rounded = _rounded_tensors(flat)
   for call in flat.calls:
@@ -118,9 +117,7 @@ def calibrate(twin: keras.Model, model: keras.Model, images: Any) -> None:
     images: inputs [n, ...].
   """
   flat = flatten_model(model)
-  real = [number for number, _ in flat.inputs if flat.dtypes[number].is_floating]
-  inputs = {number: f'input{place or ""}' for place, number in enumerate(real)}
-  names = {**_rounded_tensors(flat), **inputs}
+  names = {**_rounded_tensors(flat), **_rounded_inputs(flat)}
   extremes = {name: [0.0, 0.0] for name in names.values()}
   for start in range(0, nested.size(images), _BATCH):
     part = given(flat, nested.rows(images, slice(start, start + _BATCH)))
@@ -138,6 +135,12 @@ def _rounding(name: str, bits: int) -> Rounding:
   return Rounding(bits, name=name + _END, dtype='float32')
 
 
+def _rounded_inputs(flat: FlatModel) -> dict[int, str]:
+  """Names of the network's inputs that are rounded, by number."""
+  real = [number for number, _ in flat.inputs if flat.dtypes[number].is_floating]
+  return {number: f'input{place or ""}' for place, number in enumerate(real)}
+
+
 def _rounded_tensors(flat: FlatModel) -> dict[int, str]:
   """Names of the tensors that are rounded, by number."""
   readers: dict[int, list[Call]] = {}
@@ -145,15 +148,19 @@ def _rounded_tensors(flat: FlatModel) -> dict[int, str]:
     for number in call.inputs:
       readers.setdefault(number, []).append(call)
   found: dict[int, str] = {}
-  taken: dict[str, int] = {}
+  layers, taken = {call.name for call in flat.calls}, set(_rounded_inputs(flat).values())
   for call in flat.calls:
     if isinstance(call.layer, _MOVING):
       continue
     for number in call.outputs:
       if number not in flat.outputs and _is_fused(call, readers.get(number, [])):
         continue
-      copy = taken[call.name] = taken.get(call.name, -1) + 1
-      found[number] = f'{call.name}_{copy}' if copy else call.name
+      name, copy = call.name, 0
+      while name in taken or (copy and name in layers):  # Layers have such names, too.
+        copy += 1
+        name = f'{call.name}_{copy}'
+      taken.add(name)
+      found[number] = name
   return found
 
 
