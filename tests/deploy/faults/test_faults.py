@@ -67,6 +67,12 @@ def test_a_layer_without_an_equal_form_leaves_out_its_file(images, tmp_path, fau
   assert result.notes == []
 
 
+def test_recurrent_convolutions_stay_as_they_are():
+  inputs = L.Input((3, 7, 7, 2))
+  x = L.ConvLSTM2D(4, (3, 1), 2, padding='same')(inputs)
+  assert known_faults(keras.Model(inputs, x)) == {}
+
+
 def test_known_faults_are_avoided_whatever_the_runtime(images, tmp_path, monkeypatch):
   model = network()
   assert {layer.name for layer in known_faults(model)} == {'narrow', 'wide'}

@@ -19,6 +19,17 @@ Rewriting = Callable[[keras.layers.Layer], LayerCall | None]
 """Gives a call that equals the layer's, or None for layers that it does not apply to."""
 
 
+_CONVOLUTIONS = (
+  keras.layers.Conv1D,
+  keras.layers.Conv2D,
+  keras.layers.Conv3D,
+  keras.layers.DepthwiseConv1D,
+  keras.layers.DepthwiseConv2D,
+  keras.layers.SeparableConv1D,
+  keras.layers.SeparableConv2D,
+)
+
+
 def same_padding(
   size: Sequence[int], kernel: Sequence[int], strides: Sequence[int], dilation: Sequence[int]
 ) -> list[tuple[int, int]]:
@@ -36,8 +47,8 @@ def same_padding(
 
 def explicit_padding(layer: keras.layers.Layer) -> LayerCall | None:
   """A convolution with `same` padding as padding and a `valid` convolution."""
-  kind, original = type(layer).__name__, layer.call
-  applies = 'Conv' in kind and 'Transpose' not in kind and hasattr(layer, 'dilation_rate')
+  original = layer.call
+  applies = isinstance(layer, _CONVOLUTIONS) and 'Transpose' not in type(layer).__name__
   if not applies or layer.padding != 'same' or layer.data_format != 'channels_last':
     return None
 
