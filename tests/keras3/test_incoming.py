@@ -7,7 +7,7 @@ import tensorflow as tf
 import tf_keras
 
 from secateurs.utils.errors import UserError
-from secateurs.utils.keras3 import to_tf_keras
+from secateurs.utils.keras3 import to_keras3, to_tf_keras
 from secateurs.utils.keras3.proof import prove_equal
 
 L, ops = keras3.layers, keras3.ops
@@ -70,6 +70,7 @@ LAYERS = {
 ON_TOKENS = {
   'LSTM': lambda x: L.LSTM(4, return_sequences=True)(x),
   'GRU': lambda x: L.GRU(4)(x),
+  'LSTM with states': lambda x: L.LSTM(4)(x, initial_state=[x[:, 0, :4], x[:, 1, 4:]]),
   'Bidirectional': lambda x: L.Bidirectional(L.LSTM(3, return_sequences=True))(x),
   'SimpleRNN': lambda x: L.SimpleRNN(3)(x),
   'Attention by heads': lambda x: L.MultiHeadAttention(2, 4)(x, x),
@@ -113,9 +114,13 @@ OPERATIONS = {
   'joins': lambda x: ops.stack([ops.concatenate([x, x], -1), ops.concatenate([x, -x], -1)], 1),
   'splits': lambda x: ops.split(x, [1, 3], -1)[1] * ops.split(x, 2, axis=-1)[0],
   'indices': lambda x: x[:, ::2, 1:, -1] + ops.take(x, 2, axis=-1)[:, ::2, 1:],
-  'takes': lambda x: ops.take(x, np.array([2, 0]), axis=-1),
+  'takes': lambda x: ops.take(x, np.array([-2, 0]), axis=-1) + ops.take(x, -1, axis=-1)[..., None],
+  'types': lambda x: ops.cast(ops.cast(x, 'int32') > 0.5, 'float32') + ops.sum(x > 0) * 1.0,
+  'wheres': lambda x: ops.where(x > 0, 1, x) * ops.where(ops.ones_like(x, dtype='bool'), 2.0, x),
+  'places': lambda x: x + ops.cast(ops.argmax(x, -1, keepdims=True), 'float32'),
+  'lengths': lambda x: x * ops.norm(x, axis=3, keepdims=True) + ops.norm(x, 1, axis=-1)[..., None],
   'repeats': lambda x: ops.roll(ops.tile(ops.repeat(x, 2, 1), (1, 1, 1, 2)), 1, 1),
-  'pads': lambda x: ops.flip(ops.pad(x, ((0, 0), (1, 1), (2, 0), (0, 0))), 1),
+  'pads': lambda x: ops.flip(ops.pad(x, ((0, 0), (1, 1), (2, 0), (0, 0)), constant_values=2), 1),
   'clips': lambda x: ops.maximum(ops.clip(x, -1, 1), 0) - ops.minimum(x, 0.5),
   'products': lambda x: ops.einsum('bhwc,bhwd->bcd', x, x) + ops.matmul(x[:, :4, 0], x[:, :4, 0]),
   'images': lambda x: ops.image.resize(x, (5, 6)) + ops.image.crop_images(x, 1, 2, 2, 0),
@@ -313,6 +318,42 @@ def test_kinds_of_models():
   x = np.ones((2, 3), np.float32)
   expected = np.asarray(model(x))
   np.testing.assert_allclose(to_tf_keras(model)(x), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize('kind', ['float32', 'int32'])
+def test_tokens_of_any_type_and_their_masks(kind):
+  def layers(tokens):
+    x = L.Embedding(9, 8, mask_zero=True)(tokens)
+    _, *states = L.LSTM(4, return_state=True)(L.Concatenate()([x, x]))
+    return L.LSTM(4)(x, initial_state=states)  # Keras 3 leaves the mask out.
+
+  to_keras3(to_tf_keras(model_of(layers, (6,), dtype=kind)))
+
+
+def test_half_precision():
+  def layers(x):
+    for _ in range(2):
+      x = L.Conv2D(8, 3, padding='same', dtype='mixed_float16')(x)
+      x = L.BatchNormalization(dtype='mixed_float16')(x)
+    return L.Dense(3, dtype='float32')(L.GlobalAveragePooling2D()(x))
+
+  to_tf_keras(model_of(layers))
+
+
+def test_subclassed_models_of_several_inputs():
+  class Pair(keras3.Model):
+    def __init__(self):
+      super().__init__(name='pair')
+      self.one, self.other = L.Dense(4), L.Dense(4)
+
+    def call(self, inputs):
+      return self.one(inputs['a']) + self.other(inputs['b'])
+
+  model, x = Pair(), {'a': np.ones((2, 3), np.float32), 'b': np.ones((2, 5), np.float32)}
+  expected = np.asarray(model(x))
+  made = to_tf_keras(model)
+  assert made.input_names == ['a', 'b']
+  np.testing.assert_allclose(made(x), expected, atol=1e-6)
 
 
 def test_a_difference_is_found():

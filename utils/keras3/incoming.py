@@ -15,7 +15,7 @@ from secateurs.utils.keras3 import layers_in
 from secateurs.utils.keras3.compiled import compile_like
 from secateurs.utils.keras3.kinds import load_keras3, require_layers, traced
 from secateurs.utils.keras3.opened import opened, unreached
-from secateurs.utils.keras3.operations_in import ARITHMETIC, OPERATIONS
+from secateurs.utils.keras3.operations_in import ARITHMETIC, COMPARISONS, OPERATIONS
 from secateurs.utils.keras3.proof import prove_equal
 from secateurs.utils.keras3.weights import copy_weights
 
@@ -150,7 +150,7 @@ class _Import:
     if made.note:
       self.notes.append(made.note)
     try:
-      result = made.layer(*args, **kwargs)
+      result = _masked_alike(made.layer, args, kwargs)
     except (TypeError, ValueError) as error:
       raise UserError(
         f'Layer {operation.name!r} ({type(operation).__name__}) of Keras 3 is called in a way that '
@@ -163,7 +163,7 @@ class _Import:
         setattr(made.layer, key, own)
 
     def again(*more: Any, **others: Any) -> Any:
-      found = made.layer(*more, **others)
+      found = _masked_alike(made.layer, more, others)
       return found if made.after is None else made.after(found)
 
     self.made[id(operation)] = again
@@ -179,9 +179,12 @@ class _Import:
         f'Operation {operation.name!r} (keras.ops, {kind}) is not known here: write it with operations '
         'that are, which docs/keras3.md lists, or as a layer.'
       )
-    if kind in ARITHMETIC.split():
-      wanted = tf.as_dtype(node.outputs[0].dtype)
+    if kind in ARITHMETIC.split() or kind in COMPARISONS:
+      wanted = _common_type(args) if kind in COMPARISONS else tf.as_dtype(node.outputs[0].dtype)
       args = tf.nest.map_structure(lambda one: _cast(one, wanted), args)
+    elif kind == 'Where':
+      wanted = tf.as_dtype(node.outputs[0].dtype)
+      args = [args[0], *(_cast(one, wanted) for one in args[1:])]
     try:
       return function(operation, *args, **kwargs)
     except (NotImplementedError, TypeError, ValueError) as error:
@@ -196,6 +199,21 @@ class _Import:
     tensors = {id(one): new for one, new in zip(tf.nest.flatten(function._inputs_struct), given)}
     self._run(function, tensors)
     return tf.nest.map_structure(lambda one: tensors[id(one)], function._outputs_struct)
+
+
+def _masked_alike(layer: Any, args: Any, kwargs: Mapping[str, Any]) -> Any:
+  """Calls a layer with no mask but the given one.
+
+  Keras 3 hands a layer its mask as an argument, except for a recurrent layer with initial states, which
+  gets none; tf_keras takes the mask along with the tensor.
+  """
+  if layer._expects_mask_arg and 'mask' not in kwargs:
+    args, kwargs = tf.nest.map_structure(_unmasked, (list(args), dict(kwargs)))
+  return layer(*args, **kwargs)
+
+
+def _unmasked(value: Any) -> Any:
+  return value if getattr(value, '_keras_mask', None) is None else tf.identity(value)
 
 
 def _is_graph(layer: Any) -> bool:
@@ -216,6 +234,14 @@ def _constant(value: Any) -> Any:
 
     return np.asarray(keras3.ops.convert_to_numpy(value))
   return value
+
+
+def _common_type(values: list) -> tf.DType:
+  """What Keras 3 casts operands to that it compares."""
+  import keras as keras3
+
+  types = [tf.as_dtype(one.dtype).name if hasattr(one, 'dtype') else type(one) for one in values]
+  return tf.as_dtype(keras3.backend.result_type(*types))
 
 
 def _cast(value: Any, wanted: tf.DType) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from secateurs.utils.errors import UserError
@@ -46,13 +47,24 @@ def traced(model: Any) -> Any:
   if getattr(model, '_nodes_by_depth', None) or isinstance(model, keras.Sequential) or not shapes:
     return model
   (shape, *others) = shapes.values()
-  if others or not isinstance(shape, (list, tuple)) or not isinstance(shape[-1], int):
-    return model  # Several inputs.
+  if others:
+    return model  # Several arguments.
   try:
-    inputs = keras.Input(tuple(shape[1:]))
+    inputs = _inputs(shape)
     return keras.Model(inputs, model.call(inputs), name=model.name)
   except Exception:  # Whatever a call raises on tensors without numbers.
     return model
+
+
+def _inputs(shape: Any, name: str | None = None) -> Any:
+  """Inputs of samples of one shape, or of several in a list or dictionary."""
+  import keras
+
+  if isinstance(shape, Mapping):
+    return {key: _inputs(one, key) for key, one in shape.items()}
+  if isinstance(shape[0], (list, tuple)):
+    return [_inputs(one) for one in shape]
+  return keras.Input(tuple(shape[1:]), name=name)
 
 
 def require_layers(model: Any) -> Any:

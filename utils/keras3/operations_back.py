@@ -38,6 +38,16 @@ def unary(function: Operation) -> Operation:
   return run
 
 
+def like(function: Operation) -> Operation:
+  """tf.ones_like and tf.zeros_like."""
+
+  def run(x: Any = None, dtype: Any = None, **kwargs: Any) -> Any:
+    given = x if x is not None else kwargs.get('input', kwargs.get('tensor'))
+    return function(given, dtype=getattr(dtype, 'name', dtype))
+
+  return run
+
+
 def binary(function: Operation) -> Operation:
   """An operation on two."""
 
@@ -130,9 +140,9 @@ def window(input_: Any, begin: Any, size: Any, name: Any = None) -> Any:
 
 
 def pad(
-  tensor: Any, paddings: Any, mode: str = 'CONSTANT', constant_values: Any = 0, name: Any = None
+  tensor: Any, paddings: Any, mode: str = 'CONSTANT', name: Any = None, constant_values: Any = 0
 ) -> Any:
-  """tf.pad."""
+  """tf.pad, which models hold with the order of arguments that it had in TensorFlow 1."""
   width = tuple(tuple(pair) for pair in numbers(paddings))
   if mode.upper() != 'CONSTANT':
     return ops.pad(tensor, width, mode.lower())

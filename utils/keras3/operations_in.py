@@ -99,8 +99,8 @@ _WITH_SETTINGS: dict[str, Operation] = {
   'Sum': steps.reduce(tf.math.reduce_sum),
   'Var': steps.reduce(tf.math.reduce_variance),
   'Logsumexp': steps.reduce(tf.math.reduce_logsumexp),
-  'Argmax': lambda op, x: tf.argmax(x, op.axis, output_type=tf.int32),
-  'Argmin': lambda op, x: tf.argmin(x, op.axis, output_type=tf.int32),
+  'Argmax': steps.place(tf.argmax),
+  'Argmin': steps.place(tf.argmin),
   'BroadcastTo': steps.broadcast,
   'Cast': lambda op, x: tf.cast(x, op.dtype),
   'Clip': lambda op, x: tf.clip_by_value(x, op.x_min, op.x_max),
@@ -123,12 +123,10 @@ _WITH_SETTINGS: dict[str, Operation] = {
   'LogSoftmax': lambda op, x: tf.nn.log_softmax(x, op.axis),
   'Moments': lambda op, x: tf.nn.moments(x, steps.axes(op.axes), keepdims=op.keepdims),
   'Moveaxis': steps.moveaxis,
-  'Norm': lambda op, x: tf.norm(
-    x, ord=op.ord or 'euclidean', axis=steps.axes(op.axis), keepdims=op.keepdims
-  ),
+  'Norm': steps.norm,
   'Normalize': steps.normalize,
   'OneHot': lambda op, x: tf.one_hot(x, op.num_classes, axis=op.axis, dtype=op.dtype or tf.float32),
-  'OnesLike': lambda op, x: tf.ones_like(x),
+  'OnesLike': lambda op, x: tf.ones_like(x, dtype=op.dtype),
   'Pad': steps.pad,
   'Ravel': lambda op, x: tf.reshape(x, [-1]),
   'ReLU': steps.relu,
@@ -147,7 +145,7 @@ _WITH_SETTINGS: dict[str, Operation] = {
   'Tile': lambda op, x: tf.tile(x, list(op.repeats)),
   'Transpose': lambda op, x: tf.transpose(x, steps.axes(op.axes)),
   'Unstack': lambda op, x: tf.unstack(x, op.num, op.axis),
-  'ZerosLike': lambda op, x: tf.zeros_like(x),
+  'ZerosLike': lambda op, x: tf.zeros_like(x, dtype=op.dtype),
 }
 _ACTIVATIONS = {
   'Celu': 'celu',
@@ -176,6 +174,9 @@ OPERATIONS: dict[str, Operation] = {
 
 ARITHMETIC = (
   'Add Subtract Multiply Divide TrueDivide DivideNoNan Maximum Minimum Power Mod FloorDivide Matmul '
-  'Dot Concatenate Stack Einsum Mean Std Var'
+  'Dot Concatenate Stack Einsum Mean Std Var Sum Prod'
 )
 """Those whose operands Keras 3 casts to the type of the result."""
+
+COMPARISONS = ('Equal', 'NotEqual', 'Greater', 'GreaterEqual', 'Less', 'LessEqual')
+"""Those whose operands Keras 3 casts to one type."""

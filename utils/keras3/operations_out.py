@@ -85,7 +85,7 @@ OPERATIONS: dict[str, Operation] = {
     tensor, None if ord == 'euclidean' else ord, steps.axes(axis), bool(keepdims)
   ),
   'one_hot': steps.one_hot,
-  'ones_like': steps.unary(ops.ones_like),
+  'ones_like': steps.like(ops.ones_like),
   'pad': steps.pad,
   'repeat': lambda input, repeats, axis=None, name=None: ops.repeat(input, int(repeats), axis),
   'reshape': steps.reshape,
@@ -103,6 +103,6 @@ OPERATIONS: dict[str, Operation] = {
   'transpose': steps.transpose,
   'unstack': steps.unstack,
   'where': lambda condition, x, y, name=None: ops.where(condition, x, y),
-  'zeros_like': steps.unary(ops.zeros_like),
+  'zeros_like': steps.like(ops.zeros_like),
 }
 """By the public name of the operation in TensorFlow, without the API's version."""

@@ -35,6 +35,26 @@ def rank(x: Any) -> int:
   return len(x.shape)
 
 
+def place(function: Operation) -> Operation:
+  """Where along an axis the largest or smallest entry is."""
+
+  def run(op: Any, x: Any) -> Any:
+    if op.axis is None:
+      raise NotImplementedError('no axis')
+    found = function(x, op.axis, output_type=tf.int32)
+    return tf.expand_dims(found, op.axis) if op.keepdims else found
+
+  return run
+
+
+def norm(op: Any, x: Any) -> Any:
+  """The norm of vectors along one axis, or of matrices along two."""
+  along = axes(op.axis)
+  if isinstance(along, list):
+    along = along[0] if len(along) == 1 else tuple(along)
+  return tf.norm(x, ord='euclidean' if op.ord is None else op.ord, axis=along, keepdims=op.keepdims)
+
+
 def split(op: Any, x: Any) -> Any:
   """Equal parts, or parts between given places."""
   cuts = op.indices_or_sections
@@ -150,7 +170,9 @@ def dot(op: Any, x: Any, y: Any) -> Any:
 
 
 def take(op: Any, x: Any, indices: Any) -> Any:
-  """Chosen entries along an axis."""
+  """Chosen entries along an axis, counted from its end where they are negative."""
+  if isinstance(indices, (int, np.ndarray)) and np.min(indices, initial=0) < 0:
+    indices = np.asarray(indices) % (math.prod(x.shape) if op.axis is None else x.shape[op.axis])
   if op.axis is None:
     return tf.gather(tf.reshape(x, [-1]), indices)
   return tf.gather(x, indices, axis=op.axis)

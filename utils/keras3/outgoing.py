@@ -106,6 +106,10 @@ class _Export:
     if hasattr(layer, 'symbol') or not isinstance(layer, tf_keras.layers.Layer):
       return _operation(call, args, kwargs)
     kwargs = {key: value for key, value in kwargs.items() if value is not None}
+    recurrent = isinstance(layer, (tf_keras.layers.RNN, tf_keras.layers.Bidirectional))
+    if recurrent and isinstance(args[0], (list, tuple)):  # tf_keras holds states beside the input.
+      (first, *states), *rest = args
+      args, kwargs = [first, *rest], {**kwargs, 'initial_state': states}
     if call.name not in self.made:
       return self._layer(call, args, kwargs)
     made, after = self.made[call.name]

@@ -7,13 +7,14 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from secateurs.utils.errors import UserError
+from secateurs.utils.errors import UserError, first_line
 
 TOLERANCE = 1e-5
 """Largest difference, as a fraction of the output's range."""
 OF_ROUNDING = 10
 """How many times the change that the last digit of the inputs makes the difference may be."""
 _SIZES = (32, 96, 224)
+_HALVES = {'float16': 2.0**-10, 'bfloat16': 2.0**-7}
 
 
 def prove_equal(given: Any, made: Any, what: str) -> float:
@@ -62,15 +63,31 @@ def prove_equal(given: Any, made: Any, what: str) -> float:
 def rounding(given: Any, inputs: list[np.ndarray], expected: list[np.ndarray]) -> float:
   """How much a model's own outputs change where its inputs change in their last digit."""
   rng = np.random.default_rng(1)
-  nudged = [
-    np.nextafter(one, one.dtype.type(rng.choice([-np.inf, np.inf])))
-    if np.issubdtype(one.dtype, np.floating)
-    else one
-    for one in inputs
-  ]
+  digit = max((_digit(layer) for layer in given.layers), default=0.0)
+  nudged = [_nudged(rng, one, digit) for one in inputs]
   return max(
     (difference(a, b) for a, b in zip(expected, outputs(given, nudged), strict=True)), default=0.0
   )
+
+
+def _digit(layer: Any) -> float:
+  """The last digit of the type that a layer computes in, where that is a half."""
+  if hasattr(layer, 'layers'):
+    return max(map(_digit, layer.layers), default=0.0)
+  return _HALVES.get(getattr(layer, 'compute_dtype', None), 0.0)
+
+
+def _nudged(rng: np.random.Generator, values: np.ndarray, digit: float) -> np.ndarray:
+  if not np.issubdtype(values.dtype, np.floating) or _are_whole(values):
+    return values
+  up = rng.choice([-1, 1])
+  if digit:
+    return (values * (1 + up * digit)).astype(values.dtype)
+  return np.nextafter(values, values.dtype.type(up * np.inf))
+
+
+def _are_whole(values: np.ndarray) -> bool:
+  return bool((values == np.round(values)).all())
 
 
 def difference(one: np.ndarray, other: np.ndarray) -> float:
@@ -87,28 +104,42 @@ def difference(one: np.ndarray, other: np.ndarray) -> float:
 
 
 def random_inputs(model: Any, nb_samples: int = 2) -> list[np.ndarray]:
-  """One array for each input of a model; an open size is one that the model takes."""
+  """One array for each input of a model, of sizes and numbers that it takes.
+
+  Raises:
+    UserError: it works on none of those that are tried.
+  """
   rng = np.random.default_rng(0)
   error: Exception | None = None
   shapes = [tuple(tensor.shape) for tensor in model.inputs]
   kinds = [tf.as_dtype(tensor.dtype) for tensor in model.inputs]
-  for size in _SIZES:
-    arrays = [
-      _numbers(rng, [nb_samples, *(size if axis is None else axis for axis in shape[1:])], kind)
-      for shape, kind in zip(shapes, kinds)
-    ]
-    if all(None not in shape[1:] for shape in shapes):
-      return arrays
-    try:
-      outputs(model, arrays)
-    except Exception as problem:  # Too small for the model: of many types.
-      error = problem
-    else:
-      return arrays
+  is_open = any(None in shape[1:] for shape in shapes)
+  for size in _SIZES if is_open else _SIZES[:1]:
+    for whole in (False, True):  # Tokens may come as real numbers.
+      arrays = [
+        _numbers(rng, [nb_samples, *(size if axis is None else axis for axis in shape[1:])], kind)
+        for shape, kind in zip(shapes, kinds)
+      ]
+      if whole:
+        arrays = [_of_tokens(rng, one) for one in arrays]
+      try:
+        outputs(model, arrays)
+      except Exception as problem:  # Too small for the model, or no tokens: of many types.
+        error = problem
+      else:
+        return arrays
+  tried = f'none of the sizes {_SIZES} that it leaves open' if is_open else 'no random inputs'
   raise UserError(
-    f'Model {model.name} works on none of the sizes {_SIZES} that it leaves open ({error}): give it '
-    'an input of fixed size.'
+    f'Model {model.name} works on {tried} ({first_line(error)}): give it '
+    f'{"an input of fixed size" if is_open else "inputs of the types that it reads"}.'
   )
+
+
+def _of_tokens(rng: np.random.Generator, values: np.ndarray) -> np.ndarray:
+  """Zeros and ones in place of other real numbers."""
+  if not np.issubdtype(values.dtype, np.floating):
+    return values
+  return rng.integers(0, 2, values.shape).astype(values.dtype)
 
 
 def _numbers(rng: np.random.Generator, shape: list[int], kind: tf.DType) -> np.ndarray:
