@@ -36,7 +36,7 @@ class Try:
     base: the try whose network it was made from; 0 for the original.
     target: cost that it was made for.
     cost: of its file, in the unit of the cost.
-    predicted: sum of the divergences of what was taken.
+    predicted: sum of the losses of what was taken, as they were weighed.
     score: value of the score on the held-out samples.
     drop: of the score, in its unit, from the reference's.
     most: what the drop does not exceed with 95 % confidence.
