@@ -11,9 +11,13 @@ class UserError(ValueError):
   """
 
 
+_MARKS = re.compile(r'\{\{.*?\}\}\s*|\s*\[Op:\w+\](\s*name:)?')
+"""What TensorFlow puts around a text: node and operation, which say nothing to a user."""
+
+
 def first_line(error: BaseException) -> str:
   """The start of an error's text, to be put into a sentence."""
-  lines = str(error).strip().splitlines()
+  lines = _MARKS.sub('', str(error)).strip().splitlines()
   return lines[0][:200].rstrip('.') if lines else type(error).__name__
 
 
