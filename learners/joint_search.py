@@ -226,14 +226,11 @@ class JointSearchLearner(SearchLearner):
       self._shadows.start()
     self._train('finetune', self.model, state.final_steps)
     self._halve()
+    over = self._over(before.bits)
     model = self.settings.in_float32(self.model)
     judged = self._judge(self._costs.predictor(model))
     looks = config.nb_looks if self._plan is None else stepping.LOOKS_AT_THE_END
     drop = drop_of(state.reference, judged, looks)
-    over = ''
-    # A latency is that of the structure, which stays.
-    if config.limit is not None and config.cost != 'latency':
-      over = telling.over_limit(config, self._costs.of(model, before.bits, rough=False))
     # Where the cost has the limit, the loss is to be as little as possible.
     most = before.most if config.limit is not None else max(before.most, config.drop)
     if over or drop.most > most:

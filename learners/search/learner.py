@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import tensorflow as tf
 import tf_keras as keras
@@ -18,6 +18,7 @@ from secateurs.learners.search.building import Repair, even_bits
 from secateurs.learners.search.files import Costs
 from secateurs.learners.search.networks import NetworkLearner
 from secateurs.learners.search.state import Try
+from secateurs.learners.search.trimming import trim
 from secateurs.learners.search.trying import Judge, drop_of
 from secateurs.utils.deploy.packed.halves import halve
 from secateurs.utils.training import distributed
@@ -137,6 +138,22 @@ class SearchLearner(NetworkLearner):
       state.base = tried.number
     state.step = stepping.next_step(state.step, tried.accepted)
     return True
+
+  def _over(self, bits: Mapping[str, int]) -> str:
+    """What the trained network's file costs too much, if anything; a packed file is trimmed first."""
+    config = self.config
+    # A latency is that of the structure, which stays.
+    if config.limit is None or config.cost == 'latency':
+      return ''
+
+    def cost() -> float:
+      return self._costs.of(self.settings.in_float32(self.model), bits, rough=False)
+
+    if self.state.file == 'packed':
+      gone = trim(self.model, cost, config.allowed)
+      if gone:
+        say(f'end  the file had grown: {100 * gone:.1f} % of its weights were set to zero')
+    return telling.over_limit(config, cost())
 
   def _train(self, phase: str, network: keras.Model, nb_steps: int) -> None:
     if not nb_steps:
