@@ -27,6 +27,7 @@ from secateurs.utils.training.models.batch_norm import reestimate
 from secateurs.utils.training.models.quantization import zero_masks
 
 _NB_TRAINED_ON = 2000
+_DRIFT = 0.05
 
 
 class SearchLearner(NetworkLearner):
@@ -132,12 +133,19 @@ class SearchLearner(NetworkLearner):
       )
       return False
     tried.cost = self._costs.of(model, tried.bits)
+    if state.file == 'packed' and config.limit is not None and self._just_over(tried.cost):
+      trim(model, lambda: self._costs.of(model, tried.bits), config.allowed)
+      tried.cost = self._costs.of(model, tried.bits)
     state.tries.append(tried)
     if tried.accepted:
       distributed.from_chief(lambda: self._write(tried.number, model, best=True))
       state.base = tried.number
     state.step = stepping.next_step(state.step, tried.accepted)
     return True
+
+  def _just_over(self, cost: float) -> bool:
+    """Whether a file has grown over its limit by no more than training changes its codes."""
+    return self.config.allowed < cost <= (1 + _DRIFT) * self.config.allowed
 
   def _over(self, bits: Mapping[str, int]) -> str:
     """What the trained network's file costs too much, if anything; a packed file is trimmed first."""

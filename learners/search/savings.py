@@ -25,12 +25,12 @@ from secateurs.utils.training.models.weights import kernels_by_name
 
 SPARSER = (0.85, 0.7, 0.55, 0.4, 0.25)
 """Fractions of a kernel's nonzeros that may stay."""
-LEFT_BY_TRAINING = 0.3
+LEFT_BY_TRAINING = 0.15
 """What a short training leaves of the divergence of zeros and bits, against that of other parts.
 
 Channels and blocks are measured with later layers refit, zeros and bits as they are: a training makes
-up for more of these. A ResNet-20 lost 1.4 points of accuracy at a predicted divergence of 0.91 by zeros
-and bits, but 2.0 at 0.39 that was mostly of channels (docs/experiments.md).
+up for more of these. After it a ResNet-20 had lost 0.5 to 1.7 points of accuracy for 1 of divergence by
+zeros and bits, but 8 for 1 that was mostly of channels (docs/experiments.md).
 """
 _GAP_BITS = 2.2  # About what a packed file adds to each nonzero weight.
 _NB_WIDTHS = 16
