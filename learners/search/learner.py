@@ -123,6 +123,7 @@ class SearchLearner(NetworkLearner):
   def _settled(self, tried: Try, model: keras.Model) -> bool:
     """Judges a candidate; False where it is so near to the limit that it is to train longer."""
     state, config = self.state, self.config
+    self._trim_a_little(tried, model)
     judged = self._judge(self._costs.predictor(model))
     drop = drop_of(state.reference, judged, config.nb_looks)
     tried.score, tried.drop, tried.most = judged.score.value, drop.value, drop.most
@@ -133,9 +134,6 @@ class SearchLearner(NetworkLearner):
       )
       return False
     tried.cost = self._costs.of(model, tried.bits)
-    if state.file == 'packed' and config.limit is not None and self._just_over(tried.cost):
-      trim(model, lambda: self._costs.of(model, tried.bits), config.allowed)
-      tried.cost = self._costs.of(model, tried.bits)
     state.tries.append(tried)
     if tried.accepted:
       distributed.from_chief(lambda: self._write(tried.number, model, best=True))
@@ -143,9 +141,16 @@ class SearchLearner(NetworkLearner):
     state.step = stepping.next_step(state.step, tried.accepted)
     return True
 
-  def _just_over(self, cost: float) -> bool:
-    """Whether a file has grown over its limit by no more than training changes its codes."""
-    return self.config.allowed < cost <= (1 + _DRIFT) * self.config.allowed
+  def _trim_a_little(self, tried: Try, model: keras.Model) -> None:
+    """Trims a packed file that is over its limit by no more than training changes its codes."""
+    if self.state.file != 'packed' or self.config.limit is None:
+      return
+
+    def cost() -> float:
+      return self._costs.of(model, tried.bits)
+
+    if cost() <= (1 + _DRIFT) * self.config.allowed:
+      trim(model, cost, self.config.allowed)
 
   def _over(self, bits: Mapping[str, int]) -> str:
     """What the trained network's file costs too much, if anything; a packed file is trimmed first."""
