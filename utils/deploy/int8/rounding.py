@@ -4,13 +4,14 @@
 grid of step s, h(v) = clip(1.2 sigmoid(v) - 0.1, 0, 1) says how far a weight is rounded up:
 
   w_q = s clip(floor(w / s) + h(v), -127, 127),
-  minimise ||Y - X_q W_q||^2 / ||Y||^2 + lambda sum(1 - |2 h - 1|^beta),  beta falling from 20 to 2,
+  minimise ||Y - X_q W_q||^2 / N + lambda sum(1 - |2 h - 1|^beta),  beta falling from 20 to 2,
 
 with Y the float layer's outputs and X_q the inputs that the quantised network before it gives.
 
-Deviations. The squared error is computed from the moments X_q^T X_q and X_q^T Y over all samples rather
-than from batches (one layer takes a second), without the layer's activation. An output channel keeps
-the rounding to the nearest where that fits no worse.
+Deviations. The squared error is divided by N, what rounding at random would leave of it, so that one
+lambda suits all layers; the paper takes it as it is. It is computed from the moments X_q^T X_q and
+X_q^T Y over all samples rather than from batches (one layer takes a second), without the layer's
+activation. An output channel keeps the rounding to the nearest where that fits no worse.
 """
 
 from __future__ import annotations
@@ -124,7 +125,7 @@ def _learned(
   single = np.float32
   base, step = floor.astype(single), np.asarray(step, single)
   squares, products = squares.single(), products.astype(single)
-  # The error as a fraction of the outputs' power, so that one lambda suits all layers.
+  # Where that is nearly nothing, the outputs' power counts.
   start = (floor + rest) * step
   power = np.maximum(np.sum(start * squares.times(start), axis=1, keepdims=True), 1e-12)
   noise = np.maximum(_rounding_noise(step, squares), 1e-12 * power)

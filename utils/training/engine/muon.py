@@ -1,4 +1,4 @@
-"""Muon: momentum whose step on a convolution's kernel is made orthogonal."""
+"""Muon: momentum whose step on the kernel of a two-dimensional convolution is made orthogonal."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ class Muon(keras.optimizers.SGD):
     W <- W - rate * kernel_factor * ||W||_F * o / ||o||_F,    o = orthogonalised(u),
 
   so that all its directions move alike, however small their gradients are: what SGD brings about
-  slowly. All other variables (normalisation, biases, dense and depthwise kernels, which have no
-  directions to even out) step as SGD does.
+  slowly. All other variables step as SGD does: normalisation, biases, dense and depthwise kernels,
+  which have no directions to even out, and kernels of convolutions of one and three dimensions.
 
   Deviation: the published step has the norm sqrt(rank) times a shape factor; here it is a fraction of
   the kernel's own norm, so that one rate suits layers of any width and pruned ones, and no weight decay
