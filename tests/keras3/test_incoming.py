@@ -330,6 +330,13 @@ def test_tokens_of_any_type_and_their_masks(kind):
   to_keras3(to_tf_keras(model_of(layers, (6,), dtype=kind)))
 
 
+def test_lookups():
+  given, adapted_to = L.IntegerLookup(vocabulary=[3, 0, 1]), L.IntegerLookup(output_mode='one_hot')
+  adapted_to.adapt(np.array([[1], [1], [0]]))
+  to_tf_keras(model_of(lambda x: L.Embedding(5, 3)(given(x)), (4,), dtype='int64'))
+  to_tf_keras(model_of(lambda x: L.Dense(3)(adapted_to(x)), (1,), dtype='int64'))
+
+
 def test_half_precision():
   def layers(x):
     for _ in range(2):

@@ -69,6 +69,11 @@ def config_in(layer: Any, config: Mapping[str, Any]) -> dict[str, Any]:
     )
   if not config.get('zero_output_for_mask'):
     config.pop('zero_output_for_mask', None)
+  if kind in ('IntegerLookup', 'StringLookup'):
+    if config.get('output_mode') == 'int':
+      config['dtype'] = 'int64'  # Keras 3 says float32, and gives integers all the same.
+    if hasattr(layer, 'get_vocabulary'):  # What was adapted is not in the config.
+      config['vocabulary'] = layer.get_vocabulary(include_special_tokens=False)
   if kind in _WITHOUT_SEED:
     config.pop('seed', None)
   if kind == 'LeakyReLU':
