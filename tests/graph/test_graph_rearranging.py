@@ -10,6 +10,7 @@ from secateurs.nets.resnet import ResNetConfig
 from secateurs.nets.resnet import cifar_network as resnet
 from secateurs.utils.errors import UserError
 from secateurs.utils.graph import ChannelGraph
+from secateurs.utils.graph.slicing.classifier import refuse_other_probabilities
 from secateurs.utils.graph.slicing.rearranging import by_norm, movable, rearrange
 
 L = keras.layers
@@ -33,6 +34,16 @@ def test_a_chain_by_hand():
   # Rows of the dense layer: position, channel, multiple.
   expected = head.reshape(4, 4, 2, 3)[:, order].reshape(-1, 3)
   np.testing.assert_array_equal(model.get_layer('head').kernel.numpy(), expected)
+
+
+@pytest.mark.parametrize('kind', ['float32', 'int32'])
+def test_networks_that_read_tokens(kind):
+  inputs = L.Input((8,), dtype=kind)
+  x = L.Conv1D(4, 3, activation='relu')(L.Embedding(5, 4)(inputs))
+  model = keras.Model(inputs, L.Dense(3)(L.GlobalMaxPooling1D()(x)))
+  graph = ChannelGraph(model)
+  rearrange(graph, by_norm(graph))
+  refuse_other_probabilities(model)
 
 
 def test_norms_fall_and_the_outputs_stay_through_residual_groups():

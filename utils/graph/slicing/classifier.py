@@ -8,6 +8,7 @@ import numpy as np
 import tf_keras as keras
 
 from secateurs.utils.errors import UserError, first_line
+from secateurs.utils.keras3.proof import outputs, random_inputs
 
 _NB_PROBES = 4
 
@@ -53,14 +54,7 @@ def refuse_other_probabilities(model: keras.Model, ending: str | None = None) ->
   shapes = [tensor.shape[1:] for tensor in model.inputs]
   if ending is not None or any(None in shape for shape in shapes):
     return
-  rng = np.random.default_rng(0)
-  images = [
-    rng.normal(0, 1, (_NB_PROBES, *shape)).astype(np.float32)
-    if tensor.dtype.is_floating
-    else np.zeros((_NB_PROBES, *shape), tensor.dtype.as_numpy_dtype)
-    for shape, tensor in zip(shapes, model.inputs, strict=True)
-  ]
-  found = model(images[0] if len(images) == 1 else images, training=False).numpy()
+  (found,) = outputs(model, random_inputs(model, _NB_PROBES))
   if (found >= 0).all() and np.allclose(found.sum(-1), 1, atol=1e-3):
     last = model.outputs[0]._keras_history.layer
     raise UserError(

@@ -10,14 +10,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-import tensorflow as tf
-import tf_keras as keras
 
 from secateurs.utils.errors import UserError
 from secateurs.utils.graph.flat.rebuild import variables, weight_names
 from secateurs.utils.graph.groups.channel_graph import ChannelGraph
 from secateurs.utils.graph.groups.members import PRODUCES, Group
 from secateurs.utils.graph.rules.base import Cut, Rule, Trace
+from secateurs.utils.keras3.proof import outputs, random_inputs
 
 _NB_PROOF = 4
 _TOLERANCE = 1e-4
@@ -77,13 +76,11 @@ def rearrange(graph: ChannelGraph, orders: Mapping[int, np.ndarray]) -> None:
   for index, order in orders.items():
     roots = graph.groups[index].roots
     partner.update(zip(map(int, roots), map(int, roots[order]), strict=True))
-  inputs = _random_inputs(model)
-  before, weights = model(inputs, training=False), model.get_weights()
+  inputs = random_inputs(model, _NB_PROOF)
+  before, weights = outputs(model, inputs), model.get_weights()
   for trace in graph.first_traces.values():
     _permute(trace, partner, len(graph.traced.why))
-  after = model(inputs, training=False)
-  for old, new in zip(tf.nest.flatten(before), tf.nest.flatten(after), strict=True):
-    old, new = np.asarray(old, np.float64), np.asarray(new, np.float64)
+  for old, new in zip(before, outputs(model, inputs), strict=True):
     if np.abs(old - new).max() > _TOLERANCE * max(np.abs(old).max(), 1e-6):
       model.set_weights(weights)
       raise UserError(
@@ -127,12 +124,3 @@ def _repeats(labels: np.ndarray, roots: np.ndarray) -> bool:
     return False
   tiled, repeated = np.tile(roots, times), np.repeat(roots, times)
   return bool(np.array_equal(labels, tiled) or np.array_equal(labels, repeated))
-
-
-def _random_inputs(model: keras.Model) -> list[tf.Tensor]:
-  rng = np.random.default_rng(0)
-  found = []
-  for given in model.inputs:
-    shape = [_NB_PROOF, *(size or 32 for size in given.shape[1:])]
-    found.append(tf.cast(rng.standard_normal(shape), given.dtype))
-  return found if len(found) > 1 else found[0]
