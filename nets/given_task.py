@@ -19,7 +19,7 @@ from secateurs.utils.training.tasks.several import SeveralOutputs, by_output
 from secateurs.utils.training.tasks.single import SingleTask
 from secateurs.utils.training.tasks.task import Task
 
-_HALF = ('float16', 'bfloat16')
+_OTHERS = ('float16', 'bfloat16', 'float64')
 
 Wanted = str | Task | Mapping[str, 'str | Task'] | None
 """A task by name or as an object, or such for each output by its name; None: chosen."""
@@ -91,16 +91,16 @@ def network_and_task(
 
 
 def in_float32(network: keras.Model) -> keras.Model:
-  """The network in float32, if it computes in a mixed precision; files and refits need the digits."""
-  mixed = any(layer.compute_dtype in _HALF for layer in network.layers)
-  return with_policy(network, 'float32') if mixed else network
+  """The network in float32, if it computes in another precision: files have float32, refits need it."""
+  other = any(layer.compute_dtype in _OTHERS for layer in network.layers)
+  return with_policy(network, 'float32') if other else network
 
 
 def precision_notes(model: keras.Model) -> list[str]:
-  """What the reader of a report must know of a model in mixed precision."""
-  mixed = sorted({layer.compute_dtype for layer in model.layers} & set(_HALF))
+  """What the reader of a report must know of a model in another precision."""
+  found = sorted({layer.compute_dtype for layer in model.layers} & set(_OTHERS))
   return [
-    f'The model computed in {kind}; it was compressed and exported in float32.' for kind in mixed
+    f'The model computed in {kind}; it was compressed and exported in float32.' for kind in found
   ]
 
 

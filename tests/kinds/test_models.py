@@ -116,6 +116,19 @@ def test_runs_under_a_global_policy_of_half_precision(tmp_path):
   assert note in result.report['notes']
 
 
+def test_a_model_of_double_precision_is_compressed_in_float32(tmp_path):
+  inputs = L.Input(images(1).shape[1:], dtype='float64')
+  x = L.Conv2D(8, 3, padding='same', dtype='float64')(inputs)
+  x = L.GlobalAveragePooling2D(dtype='float64')(L.ReLU(dtype='float64')(x))
+  model = keras.Model(inputs, L.Dense(3, 'softmax', dtype='float64')(x))
+  given = Kind(model, *both(images, classes), 'classification')
+  _, result = run(given, 'weight-sparse', tmp_path)
+  assert {layer.compute_dtype for layer in result.model.layers} == {'float32'}
+  assert result.model.inputs[0].dtype == 'float32'
+  note = 'The model computed in float64; it was compressed and exported in float32.'
+  assert note in result.report['notes']
+
+
 def test_weights_that_are_not_finite_are_refused_before_work(tmp_path):
   given = KINDS['softmax']()
   kernel = given.model.layers[1].kernel

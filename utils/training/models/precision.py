@@ -33,5 +33,8 @@ def _set_policy(config: dict, policy: str, keep_float32: set[str]) -> None:
     inner = layer['config']
     if 'layers' in inner:
       _set_policy(inner, policy, keep_float32)
-    elif layer['class_name'] != 'InputLayer':
+    elif layer['class_name'] == 'InputLayer':
+      if inner['dtype'] == 'float64':
+        inner['dtype'] = 'float32'
+    else:
       inner['dtype'] = 'float32' if inner['name'] in keep_float32 else policy
