@@ -223,6 +223,7 @@ class JointSearchLearner(SearchLearner):
     if before is None:
       return
     if self._shadows is not None and self.session.starts_over('finetune'):
+      self._make_room(before.bits)
       self._shadows.start()
     self._train('finetune', self.model, state.final_steps)
     self._halve()

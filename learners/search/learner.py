@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import tensorflow as tf
 import tf_keras as keras
@@ -28,6 +28,8 @@ from secateurs.utils.training.models.quantization import zero_masks
 
 _NB_TRAINED_ON = 2000
 _DRIFT = 0.05
+_NEARLY = 0.999  # Statistics are estimated again after a trim, and may take some bytes more.
+_ROOM = 0.03  # Of a limit, which the last training makes codes longer by.
 
 
 class SearchLearner(NetworkLearner):
@@ -149,8 +151,15 @@ class SearchLearner(NetworkLearner):
     def cost() -> float:
       return self._costs.of(model, tried.bits)
 
-    if cost() <= (1 + _DRIFT) * self.config.allowed:
-      trim(model, cost, self.config.allowed)
+    within = self.config.allowed < cost() <= (1 + _DRIFT) * self.config.allowed
+    if within and trim(model, cost, _NEARLY * self.config.allowed):
+      reestimate(model, self.bn_batches(model))
+      halve(model)
+
+  def _make_room(self, bits: Mapping[str, int]) -> None:
+    """Trims a packed file before its last training, which makes up for that, as it would grow."""
+    if self.state.file == 'packed' and self.config.limit is not None:
+      trim(self.model, self._cost_with(bits), (1 - _ROOM) * self.config.allowed)
 
   def _over(self, bits: Mapping[str, int]) -> str:
     """What the trained network's file costs too much, if anything; a packed file is trimmed first."""
@@ -159,14 +168,18 @@ class SearchLearner(NetworkLearner):
     if config.limit is None or config.cost == 'latency':
       return ''
 
-    def cost() -> float:
-      return self._costs.of(self.settings.in_float32(self.model), bits, rough=False)
-
+    cost = self._cost_with(bits)
     if self.state.file == 'packed':
-      gone = trim(self.model, cost, config.allowed)
+      gone = trim(self.model, cost, _NEARLY * config.allowed) if cost() > config.allowed else 0.0
       if gone:
         say(f'end  the file had grown: {100 * gone:.1f} % of its weights were set to zero')
+        reestimate(self.model, self.bn_batches(self.model))
+        halve(self.model)
     return telling.over_limit(config, cost())
+
+  def _cost_with(self, bits: Mapping[str, int]) -> Callable[[], float]:
+    """What the run's network costs as it is when this is called."""
+    return lambda: self._costs.of(self.settings.in_float32(self.model), bits, rough=False)
 
   def _train(self, phase: str, network: keras.Model, nb_steps: int) -> None:
     if not nb_steps:

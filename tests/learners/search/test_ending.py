@@ -37,7 +37,8 @@ def ended(weight, goodness, **limit):
     _costs=SimpleNamespace(predictor=lambda _: None, of=lambda *_, rough: weight),
     _network=lambda _: SimpleNamespace(get_weights=lambda: 'those before'),
   )
-  learner._over = functools.partial(JointSearchLearner._over, learner)
+  for name in ('_over', '_cost_with'):
+    setattr(learner, name, functools.partial(getattr(JointSearchLearner, name), learner))
   JointSearchLearner._finetune(learner)
   return state.final, weights
 
