@@ -98,7 +98,8 @@ def part_of(flat: FlatModel, calls: Sequence[Call]) -> float:
 
   Of a network without any, or of which a layer's size is open, it is 1.
   """
-  return max(macs_of(flat, calls), 1) / max(macs_of(flat, flat.calls), 1)
+  whole = macs_of(flat, flat.calls)
+  return max(macs_of(flat, calls), 1) / whole if whole else 1.0
 
 
 def macs_of(flat: FlatModel, calls: Sequence[Call]) -> int:

@@ -18,7 +18,7 @@ from secateurs.learners.channels.cuts.units import Unit, find_units
 from secateurs.learners.run.layer_choice import LayerRule
 from secateurs.nets.resnet import cifar_resnet
 from secateurs.utils.graph import ChannelGraph
-from secateurs.utils.graph.counts.counting import count
+from secateurs.utils.graph.counts.counting import count, macs_of, part_of
 from secateurs.utils.graph.flat.cuts import first_calls
 from secateurs.utils.graph.flat.walk import flatten_model
 from secateurs.utils.training import tally
@@ -251,6 +251,15 @@ def test_a_part_of_a_block_costs_its_multiply_adds():
   after = sum(layers.get(call.name, 0) for call in flat.calls[position:])
   assert 0 < after < sum(layers.values())
   assert objective.part == pytest.approx(after / sum(layers.values()))
+
+
+def test_a_part_of_a_network_of_open_size_counts_whole():
+  inputs = keras.Input((None, None, 3))
+  x = keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(4, 3)(inputs))
+  flat = flatten_model(keras.Model(inputs, keras.layers.Dense(2)(x)))
+  assert macs_of(flat, flat.calls) == 0
+  assert macs_of(flat, flat.calls[-1:]) == 8
+  assert part_of(flat, flat.calls[-1:]) == 1
 
 
 @pytest.mark.parametrize(
