@@ -134,8 +134,10 @@ class JointSearchLearner(SearchLearner):
     if config.cost == 'latency' and self._plan is None:
       state.ms_by_part = opening.milliseconds(scene, self._costs)
     net = self.settings.in_training_precision(model)
-    how = config, self.settings, self.rates, self.objective(net), net, state.start
-    state.try_steps, state.final_steps = opening.training_steps(*how)
+    steps = opening.training_steps(
+      config, self.settings, self.rates, self.objective(net), net, state.start
+    )
+    state.try_steps, state.final_steps = steps
     state.seconds += time.perf_counter() - began
     say(telling.opening(config, state, original.score))
 

@@ -27,7 +27,7 @@ from secateurs.utils.training.models.batch_norm import reestimate
 from secateurs.utils.training.models.quantization import zero_masks
 
 _NB_TRAINED_ON = 2000
-_DRIFT = 0.05
+_DRIFT = 0.05  # Of a limit: a try that is over it by more takes another step.
 _NEARLY = 0.999  # Statistics are estimated again after a trim, and may take some bytes more.
 _ROOM = 0.03  # Of a limit, which the last training makes codes longer by.
 
@@ -151,10 +151,17 @@ class SearchLearner(NetworkLearner):
     def cost() -> float:
       return self._costs.of(model, tried.bits)
 
-    within = self.config.allowed < cost() <= (1 + _DRIFT) * self.config.allowed
-    if within and trim(model, cost, _NEARLY * self.config.allowed):
-      reestimate(model, self.bn_batches(model))
-      halve(model)
+    if cost() <= (1 + _DRIFT) * self.config.allowed:
+      self._fit_in(model, cost)
+
+  def _fit_in(self, model: keras.Model, cost: Callable[[], float]) -> float:
+    """Trims a network to the limit, with new statistics; returns what part of its weights has gone."""
+    if cost() <= self.config.allowed:
+      return 0.0
+    gone = trim(model, cost, _NEARLY * self.config.allowed)
+    reestimate(model, self.bn_batches(model))
+    halve(model)
+    return gone
 
   def _make_room(self, bits: Mapping[str, int]) -> None:
     """Trims a packed file before its last training, which makes up for that, as it would grow."""
@@ -170,11 +177,9 @@ class SearchLearner(NetworkLearner):
 
     cost = self._cost_with(bits)
     if self.state.file == 'packed':
-      gone = trim(self.model, cost, _NEARLY * config.allowed) if cost() > config.allowed else 0.0
+      gone = self._fit_in(self.model, cost)
       if gone:
         say(f'end  the file had grown: {100 * gone:.1f} % of its weights were set to zero')
-        reestimate(self.model, self.bn_batches(self.model))
-        halve(self.model)
     return telling.over_limit(config, cost())
 
   def _cost_with(self, bits: Mapping[str, int]) -> Callable[[], float]:

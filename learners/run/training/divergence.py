@@ -35,7 +35,7 @@ from secateurs.utils.training.tasks.task import Task
 
 NB_IMAGES = 500
 MAX_BYTES = 1 << 30
-_COMPILED_FROM = 3e10  # Multiply-adds at one cut: compiling takes as long as some ten of them.
+_COMPILED_FROM = 3e10  # Multiply-adds of all runs at one cut: for fewer, compiling takes longer.
 
 Curve = list[tuple[float, float]]
 """(share that is gone, divergence or loss), with rising shares; the first is the whole network's."""
