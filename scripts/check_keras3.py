@@ -36,7 +36,8 @@ from check_architectures import deviation, random_keep, run_tflite
 
 from secateurs.utils.graph import ChannelGraph, apply_plan, count, masked, plan_slice
 from secateurs.utils.keras3 import save_keras3, to_tf_keras
-from secateurs.utils.keras3.proof import OF_ROUNDING, outputs, rounding
+from secateurs.utils.keras3.proof import OF_ROUNDING, rounding
+from secateurs.utils.random_inputs import outputs
 
 FAMILIES = {
   'ConvNeXtTiny': 32,

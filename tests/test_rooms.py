@@ -123,6 +123,14 @@ def test_channels_and_weights_do_not_know_each_other(graph):
         assert not [found for found in others if found.startswith(other)], name
 
 
+def test_graphs_know_no_other_room_of_utils(graph):
+  for name, others in graph.items():
+    # The command line reads and writes files of either Keras.
+    if name.startswith('utils.graph') and name != 'utils.graph.__main__':
+      parts = {other.split('.')[1] for other in others}
+      assert {part for part in parts if (ROOT / 'utils' / part).is_dir()} <= {'graph'}, name
+
+
 def test_learners_know_tasks_by_their_interface(graph):
   tasks = 'utils.training.tasks'
   shared = {

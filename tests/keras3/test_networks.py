@@ -14,7 +14,8 @@ from secateurs.utils.graph import (
   plan_slice,
 )
 from secateurs.utils.keras3 import to_keras3, to_tf_keras
-from secateurs.utils.keras3.proof import difference, outputs
+from secateurs.utils.keras3.proof import difference
+from secateurs.utils.random_inputs import outputs
 
 L, ops = keras3.layers, keras3.ops
 

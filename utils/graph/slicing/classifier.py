@@ -8,7 +8,7 @@ import numpy as np
 import tf_keras as keras
 
 from secateurs.utils.errors import UserError, first_line
-from secateurs.utils.keras3.proof import outputs, random_inputs
+from secateurs.utils.random_inputs import outputs, random_inputs
 
 _NB_PROBES = 4
 

@@ -16,7 +16,7 @@ from secateurs.utils.graph.flat.rebuild import variables, weight_names
 from secateurs.utils.graph.groups.channel_graph import ChannelGraph
 from secateurs.utils.graph.groups.members import PRODUCES, Group
 from secateurs.utils.graph.rules.base import Cut, Rule, Trace
-from secateurs.utils.keras3.proof import outputs, random_inputs
+from secateurs.utils.random_inputs import outputs, random_inputs
 
 _NB_PROOF = 4
 _TOLERANCE = 1e-4
