@@ -14,6 +14,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 from secateurs.utils.errors import UserError
+from secateurs.utils.names import unique_name
 
 
 @dataclasses.dataclass(frozen=True)
@@ -175,9 +176,7 @@ class _Walk:
       name = layer.name
       while name in self._taken and prefix:
         name = f'{prefix}_{name}'
-      base, copy = name, 1
-      while name in self._taken:
-        name, copy = f'{base}_{copy}', copy + 1
+      name = unique_name(name, self._taken)
       self._taken[name] = id(layer)
       names[id(layer)] = name
     return names[id(layer)]

@@ -34,6 +34,7 @@ from secateurs.utils.graph.slicing.signals import (
   joins,
   lost_values,
 )
+from secateurs.utils.names import unique_name
 
 _log = logging.getLogger(__name__)
 
@@ -212,9 +213,7 @@ class _Builder:
     return None if before is not None and chains.get(before) == reader else reader
 
   def _new_name(self, name: str) -> str:
-    base, copy = name, 1
-    while name in self.names:
-      name, copy = f'{base}_{copy}', copy + 1
+    name = unique_name(name, self.names)
     self.names.add(name)
     return name
 

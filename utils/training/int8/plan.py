@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
+from secateurs.utils.names import unique_name
 from secateurs.utils.training.int8.kinds import (
   BETWEEN,
   FIXED,
@@ -110,10 +111,7 @@ class Plan:
     return step.kind in SUMS and len(readers) == 1 and readers[0].kind in ACTIVATIONS
 
   def _own(self, layer: str, moves: bool = True) -> Rule:
-    name, copy = layer, 0
-    while name in self._names or (copy and name in self._layers):  # Layers have such names, too.
-      copy += 1
-      name = f'{layer}_{copy}'
+    name = unique_name(layer, self._names, self._layers)
     self._names.add(name)
     return Rule(name, moves=moves)
 

@@ -18,6 +18,7 @@ from secateurs.utils.graph.counts.copying import copy_layer
 from secateurs.utils.graph.flat.cuts import given, run_calls
 from secateurs.utils.graph.flat.rebuild import fill, new_inputs, new_model
 from secateurs.utils.graph.flat.walk import Call, FlatModel, flatten_model
+from secateurs.utils.names import unique_name
 
 _MOMENTUM = 0.99
 _BATCH = 50
@@ -155,10 +156,7 @@ def _rounded_tensors(flat: FlatModel) -> dict[int, str]:
     for number in call.outputs:
       if number not in flat.outputs and _is_fused(call, readers.get(number, [])):
         continue
-      name, copy = call.name, 0
-      while name in taken or (copy and name in layers):  # Layers have such names, too.
-        copy += 1
-        name = f'{call.name}_{copy}'
+      name = unique_name(call.name, taken, layers)
       taken.add(name)
       found[number] = name
   return found
