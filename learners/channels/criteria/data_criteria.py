@@ -120,7 +120,8 @@ def taylor_scores(graph: ChannelGraph, samples: Samples) -> dict[str, np.ndarray
   """
   traces = {n: t for n, t in graph.first_traces.items() if t.produced is not None}
   norms = {name: _norm_after(graph, name) for name in traces}
-  weights = {variable.ref(): variable for variable in graph.model.trainable_variables}
+  # Freezing a layer leaves the `trainable` of its weights set: their filters are worth something, too.
+  weights = {variable.ref(): variable for variable in graph.model.weights if variable.trainable}
 
   @tf.function
   def products(images: Any, targets: Any) -> list[tf.Tensor]:
@@ -136,7 +137,7 @@ def taylor_scores(graph: ChannelGraph, samples: Samples) -> dict[str, np.ndarray
     for name, trace in traces.items():
       total = _filter_sums(trace.call.layer, found)
       if total is not None and norms[name] is not None:
-        total = total + sum(found[v.ref()] for v in norms[name].trainable_weights)
+        total = total + sum(found[v.ref()] for v in norms[name].weights if v.ref() in found)
       if total is not None:
         totals[name] = totals.get(name, 0.0) + total**2
   return {name: total / len(samples.batches) for name, total in totals.items()}

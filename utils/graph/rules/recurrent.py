@@ -213,8 +213,8 @@ class Bidirectional(Rule):
     return found
 
   def filters(self, layer: keras.layers.Layer) -> np.ndarray | None:
-    """All that a unit hears, forward units first; the sum of both where outputs are merged."""
-    both = [np.abs(self._inner.filters(one)) for one in (layer.forward_layer, layer.backward_layer)]
+    """All that a unit hears, forward units first; of both directions where outputs are merged."""
+    both = [self._inner.filters(one) for one in (layer.forward_layer, layer.backward_layer)]
     return np.concatenate(both, axis=0 if layer.merge_mode != 'concat' else 1)
 
   def row_norms(self, layer: keras.layers.Layer, count: int) -> np.ndarray:

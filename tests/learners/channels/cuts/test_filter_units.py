@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import tensorflow as tf
 import tf_keras as keras
 from networks import (
   bottleneck_net,
@@ -180,6 +181,48 @@ def test_taylor_is_what_gates_would_say():
           w.assign(value)
       total[channel] += ((losses[0] - losses[1]) / (2 * step)) ** 2 / 2
   np.testing.assert_allclose(found, total, rtol=0.05, atol=1e-5)
+
+
+@pytest.mark.parametrize('frozen', [('pw1',), ('pw1', 'pw1_bn'), ('pw0', 'pw0_bn', 'dw1')])
+def test_freezing_layers_does_not_change_taylor_scores(frozen):
+  model = randomize(depthwise_net())
+  layers = {layer.name: layer for layer in model.layers}
+  for name in ('pw0', 'pw1'):
+    layers[f'{name}_bn'] = model.layers[model.layers.index(layers[name]) + 1]
+  graph = ChannelGraph(model)
+  units = filter_units(graph, 'keep').units
+  given = samples_of(graph, units)
+  expected = unit_scores('taylor', graph, units, given)
+  for name in frozen:
+    layers[name].trainable = False
+  found = unit_scores('taylor', graph, units, given)
+  for unit in units:
+    np.testing.assert_allclose(found[unit.name], expected[unit.name], rtol=1e-4)
+
+
+@pytest.mark.parametrize('merge', ['concat', 'sum'])
+def test_units_of_two_directions_have_taylor_scores_of_signed_products(merge):
+  inputs = L.Input((5, 3))
+  both = L.Bidirectional(L.LSTM(4), merge_mode=merge, name='both')
+  model = randomize(keras.Model(inputs, L.Dense(4, name='logits')(both(inputs))))
+  graph = ChannelGraph(model)
+  units = filter_units(graph, 'keep').units
+  rng = np.random.default_rng(0)
+  x, y = rng.normal(size=(6, 5, 3)).astype(np.float32), rng.integers(0, 4, 6)
+  loss = Classification(4).loss
+  samples = Samples([(x, y)], loss, OUTPUT, makers(graph, units))
+  cells = [one.cell for one in (both.forward_layer, both.backward_layer)]
+  kernels = [kernel for cell in cells for kernel in (cell.kernel, cell.recurrent_kernel)]
+  with tf.GradientTape() as tape:
+    value = loss(tf.constant(y), model(x))
+  products = [
+    (g * w).numpy().reshape(-1, 4).sum(axis=0)
+    for g, w in zip(tape.gradient(value, kernels), kernels, strict=True)
+  ]
+  forward, backward = sum(products[:2]), sum(products[2:])
+  expected = forward**2 + backward**2 if merge == 'concat' else (forward + backward) ** 2
+  found = unit_scores('taylor', graph, units, samples)['both']
+  np.testing.assert_allclose(found, expected, rtol=1e-3)
 
 
 def test_ranks_are_those_of_single_maps_and_how_stable_they_are():
