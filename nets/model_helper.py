@@ -26,8 +26,9 @@ from secateurs.utils.config import Config
 from secateurs.utils.deploy import read_history
 from secateurs.utils.graph.flat.subclassed import as_functional
 from secateurs.utils.graph.slicing.classifier import classifying_part
+from secateurs.utils.graph.slicing.endings import opened
 from secateurs.utils.training.engine.callbacks import checked_callbacks
-from secateurs.utils.training.models.weights import load_model, named_weights
+from secateurs.utils.training.models.weights import load_model, named_layers, named_weights
 from secateurs.utils.training.tasks.classification import Classification
 from secateurs.utils.training.tasks.criteria import Criteria, Measure
 from secateurs.utils.training.tasks.task import Task
@@ -189,11 +190,13 @@ class ModelHelper:
   def build_model(self, seed: int) -> keras.Model:
     """Builds the network with new weights, the same for the same seed.
 
-    Layers without a name of their own are numbered afresh, so that weights find them by name.
+    Layers without a name of their own are numbered afresh, so that weights find them by name. Nested
+    models are opened up where two of them have a layer of one name.
     """
     keras.utils.set_random_seed(seed)
     keras.backend.reset_uids()
-    return self._build()
+    network = self._build()
+    return opened(network) if _shares_names(network) else network
 
   def given_weights(self) -> dict[str, np.ndarray] | None:
     """Trained weights that the network came with, by name."""
@@ -268,6 +271,15 @@ class ModelHelper:
   def calibration_images(self, nb_images: int) -> np.ndarray:
     """Training images as the network sees them, float32 [n, h, w, c]."""
     return self.dataset.calibration_images(nb_images)
+
+
+def _shares_names(network: keras.Model) -> bool:
+  """Whether several layers of nested models have one name."""
+  return any(
+    name != layer.name
+    for name, layer in named_layers(network).items()
+    if not isinstance(layer, keras.layers.InputLayer)
+  )
 
 
 def _listed(names: Sequence[str]) -> str:

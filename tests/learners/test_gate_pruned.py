@@ -2,9 +2,11 @@
 
 import numpy as np
 import pytest
+import tf_keras as keras
 from killing import killed
 
 from secateurs.learners.run.results.plan_cuts import apply_plan
+from secateurs.nets.model_helper import ModelHelper
 
 
 @pytest.fixture
@@ -61,3 +63,21 @@ def test_a_run_killed_among_its_gates_ends_like_one_that_was_not(run, monkeypatc
   for one, other in zip(whole.model.get_weights(), resumed.model.get_weights(), strict=True):
     np.testing.assert_array_equal(one, other)
   assert whole.report['extra']['gates'] == resumed.report['extra']['gates']
+
+
+def test_layers_of_one_name_in_two_nested_models(make, helper):
+  def branch(name):
+    inputs = keras.Input((32, 32, 3))
+    x = keras.layers.Conv2D(8, 3, strides=4, activation='relu', name='first')(inputs)
+    return keras.Model(inputs, keras.layers.Conv2D(8, 3, name='second')(x), name=name)
+
+  def build():
+    inputs = keras.Input((32, 32, 3))
+    x = keras.layers.Add()([branch('one')(inputs), branch('two')(inputs)])
+    x = keras.layers.GlobalMaxPooling2D()(x)
+    return keras.Model(inputs, keras.layers.Dense(10, name='logits')(x))
+
+  own = ModelHelper('branches', build, helper.dataset, helper.recipe)
+  result = make('gate-pruned', helper=own, nb_batches=2).train()
+  assert {'first', 'two_first'} <= {layer.name for layer in result.model.layers}
+  assert result.report['parity']['gated_vs_masked'] < 1e-5

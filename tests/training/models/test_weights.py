@@ -5,10 +5,16 @@ import tf_keras as keras
 from secateurs.nets.lenet import lenet
 from secateurs.utils.errors import UserError
 from secateurs.utils.graph.flat.l2_norm import L2Norm
+from secateurs.utils.graph.slicing.endings import opened
 from secateurs.utils.training.models.checkpoints import CheckpointStore
 from secateurs.utils.training.models.structured_weights import read_structured
 from secateurs.utils.training.models.weight_files import read_weights
-from secateurs.utils.training.models.weights import assign_weights, load_model, named_weights
+from secateurs.utils.training.models.weights import (
+  assign_weights,
+  kernels_by_name,
+  load_model,
+  named_weights,
+)
 
 
 def saved(model, tmp_path, kind):
@@ -146,3 +152,51 @@ def test_layers_of_your_own_keep_their_names_through_a_file(tmp_path):
   model.save(tmp_path / 'model.keras')
   assert list(named_weights(load_model(tmp_path / 'model.keras'))) == list(named_weights(model))
   assert list(named_weights(model)) == ['norm/gamma']
+
+
+def branch(name):
+  x = inputs = keras.Input((8,))
+  x = keras.layers.Dense(4, activation='relu', name='first')(x)
+  return keras.Model(inputs, keras.layers.Dense(4, name='second')(x), name=name)
+
+
+def with_branches():
+  """Two nested models with layers of the same names; the second in name comes first."""
+  inputs = keras.Input((8,))
+  one, two = branch('one'), branch('two')
+  x = keras.layers.Concatenate()([two(inputs), one(inputs)])
+  return keras.Model(inputs, keras.layers.Dense(3, name='logits')(x))
+
+
+def test_layers_of_one_name_in_two_nested_models_are_called_as_in_the_flat_model():
+  model = with_branches()
+  layers = ('first', 'second', 'one_first', 'one_second', 'logits')
+  assert list(named_weights(model)) == [f'{n}/{w}' for n in layers for w in ('kernel', 'bias')]
+  assert set(named_weights(model)) == set(named_weights(opened(model)))
+  assert tuple(kernels_by_name(model)) == layers
+
+
+@pytest.mark.parametrize('kind', ['npz', 'keras', 'h5', 'savedmodel', 'store', 'weights alone'])
+def test_nested_models_lose_no_weight_of_a_layer_that_both_have(tmp_path, kind):
+  model, twin = with_branches(), with_branches()
+  if kind == 'weights alone':
+    path = tmp_path / 'w.h5'
+    model.save_weights(path)
+  else:
+    path = saved(model, tmp_path, kind)
+  inputs = np.random.default_rng(0).normal(size=(4, 8)).astype(np.float32)
+  for network in (twin, opened(twin)):
+    assign_weights(named_weights(network), read_weights(path), str(path))
+    np.testing.assert_allclose(model(inputs), network(inputs), rtol=1e-5)
+
+
+def test_blocks_of_one_name_in_two_nested_models_lose_no_weight():
+  def nest(name):
+    inputs = keras.Input((8, 8, 3))
+    x = keras.layers.Conv2D(4, 1, name='stem')(inputs)
+    return keras.Model(inputs, Block(name='block')(x), name=name)
+
+  inputs = keras.Input((8, 8, 3))
+  one, two = nest('one'), nest('two')
+  model = keras.Model(inputs, keras.layers.Add()([one(inputs), two(inputs)]))
+  assert len(named_weights(model)) == len(model.weights)

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from secateurs.utils.errors import UserError, first_line
 from secateurs.utils.hdf5_files import check_hdf5
+from secateurs.utils.names import unique_name
 from secateurs.utils.npz_files import read_npz
 from secateurs.utils.training import distributed
 from secateurs.utils.training.models.checkpoints import (
@@ -90,7 +91,9 @@ def _read_h5_weights(path: Path) -> dict[str, np.ndarray] | None:
         for name in names:
           owner, _, short = name.split(':')[0].rpartition('/')
           key = f'{owner.rpartition("/")[2] if nested else layer}/{_modern(short)}'
-          weights[key if key not in weights else name.split(':')[0]] = file[layer][name][()]
+          wished = (key, path := name.split(':')[0], f'{layer}_{key}', f'{layer}_{path}')
+          key = next((one for one in wished if one not in weights), unique_name(path, weights))
+          weights[key] = file[layer][name][()]
       return weights
   except (OSError, KeyError):
     return None  # Whatever it is, loading it as a model reports what is wrong.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,8 @@ import tf_keras as keras
 from secateurs.utils import model_files
 from secateurs.utils.errors import UserError
 from secateurs.utils.graph.flat.rebuild import KERNELS
+from secateurs.utils.graph.flat.walk import flatten_model, is_graph
+from secateurs.utils.names import unique_name
 from secateurs.utils.training import distributed
 
 _NB_LISTED = 8
@@ -25,23 +27,27 @@ _MATRICES = (*KERNELS, 'recurrent_kernel', 'embeddings')
 def named_weights(model: keras.Model) -> dict[str, tf.Variable]:
   """All weights of a model as `<layer>/<weight>`, such as `stem_conv/kernel`.
 
-  Nested models count as their layers. A weight whose short name its layer has twice keeps its full
+  Layers have the names of `named_layers`. A weight whose short name its layer has twice keeps its full
   name, in which the numbers of layers inside the layer begin at none: tf_keras counts them on whenever
   such a layer is made.
   """
   weights: dict[str, tf.Variable] = {}
-  for layer in leaf_layers(model):
+  for owner, layer in named_layers(model).items():
     counted = _Renumbered()
     for weight in layer.weights:
       path = weight.name.split(':')[0]
       renumbered = counted(path)
-      name = f'{layer.name}/{path.rsplit("/", 1)[-1]}'
-      if name in weights and weights[name] is not weight:
-        name = renumbered
-      if name in weights and weights[name] is not weight:
-        name = path
+      if owner != layer.name:
+        path, renumbered = (f'{owner}/{_inside(one, layer)}' for one in (path, renumbered))
+      wished = (f'{owner}/{path.rsplit("/", 1)[-1]}', renumbered, path, unique_name(path, weights))
+      name = next(one for one in wished if weights.get(one, weight) is weight)
       weights[name] = weight
   return weights
+
+
+def _inside(path: str, layer: keras.layers.Layer) -> str:
+  """A weight's path from its layer on."""
+  return path.rpartition(f'{layer.name}/')[2]
 
 
 class _Renumbered:
@@ -64,12 +70,38 @@ class _Renumbered:
     return f'{base}_{number}' if number else base
 
 
+def named_layers(model: keras.Model) -> dict[str, keras.layers.Layer]:
+  """The layers of a model by name, in order; those of nested models stand in for the models.
+
+  Where nested models have layers of one name, they are called as in the flat model: all but one with
+  the nested model's name before their own.
+  """
+  leaves = list({id(layer): (layer, nest) for layer, nest in _leaves(model, '')}.values())
+  if len({layer.name for layer, _ in leaves}) == len(leaves):
+    return {layer.name: layer for layer, _ in leaves}
+  flat = flatten_model(model).names if is_graph(model) else {}
+  found: dict[str, keras.layers.Layer] = {}
+  for layer, nest in leaves:
+    name = flat.get(id(layer), layer.name)
+    if id(layer) not in flat:  # An input of a nested model, or inside a subclassed one.
+      taken = {*found, *flat.values()}
+      name = name if name not in taken else unique_name(f'{nest}_{name}'.lstrip('_'), taken)
+    found[name] = layer
+  return found
+
+
+def _leaves(model: keras.Model, nest: str) -> Iterator[tuple[keras.layers.Layer, str]]:
+  """Each layer with the name of the nested model that has it."""
+  for layer in model.layers:
+    if isinstance(layer, keras.Model):
+      yield from _leaves(layer, layer.name)
+    else:
+      yield layer, nest
+
+
 def leaf_layers(model: keras.Model) -> list[keras.layers.Layer]:
   """The layers of a model; those of nested models stand in for the models."""
-  layers = []
-  for layer in model.layers:
-    layers.extend(leaf_layers(layer) if isinstance(layer, keras.Model) else [layer])
-  return layers
+  return list(named_layers(model).values())
 
 
 def layer_kernels(model: keras.Model) -> list[tuple[keras.layers.Layer, tf.Variable]]:
@@ -77,11 +109,12 @@ def layer_kernels(model: keras.Model) -> list[tuple[keras.layers.Layer, tf.Varia
 
   Recurrent kernels and embeddings count as kernels.
   """
+  return [(layer, kernel) for layer in leaf_layers(model) for kernel in _kernels(layer)]
+
+
+def _kernels(layer: keras.layers.Layer) -> list[tf.Variable]:
   return [
-    (layer, weight)
-    for layer in leaf_layers(model)
-    for weight in layer.weights
-    if weight.name.split(':')[0].rsplit('/', 1)[-1] in _MATRICES
+    weight for weight in layer.weights if weight.name.split(':')[0].rsplit('/', 1)[-1] in _MATRICES
   ]
 
 
@@ -89,8 +122,9 @@ def kernels_by_name(model: keras.Model) -> dict[str, tf.Variable]:
   """The kernels by layer name, a further kernel of the same layer as `named_weights` calls it."""
   kernels: dict[str, tf.Variable] = {}
   names = {weight.ref(): name for name, weight in named_weights(model).items()}
-  for layer, kernel in layer_kernels(model):
-    kernels[names[kernel.ref()] if layer.name in kernels else layer.name] = kernel
+  for name, layer in named_layers(model).items():
+    for kernel in _kernels(layer):
+      kernels[names[kernel.ref()] if name in kernels else name] = kernel
   return kernels
 
 
