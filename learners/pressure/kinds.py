@@ -41,15 +41,24 @@ def trains(layer: keras.layers.Layer, variable: tf.Variable) -> bool:
 
 
 def _by_channel(side: str | None) -> Kind:
-  """One group for each channel: the weights of one side, or of both."""
+  """One group for each channel that has weights of one side, or of both."""
 
   def kind(layers: Layers, owned: Sequence[Owned], units: np.ndarray) -> WeightGroups:
-    parts = [
-      Part(variable, (one.axis,), one.owners, trains(layers[one.layer], variable))
+    mine = [
+      (one, variable)
       for one in owned
       if side in (None, one.side) and (variable := one.variable(layers)).trainable
     ]
-    return WeightGroups(parts, np.arange(len(units)), units)
+    # A group of no weights would have the norm of one that the penalty has emptied.
+    found = np.unique(np.concatenate([np.zeros(0, int), *(one.owners for one, _ in mine)]))
+    channels = found[found >= 0]
+    numbers = np.full(len(units) + 1, -1)
+    numbers[channels] = np.arange(len(channels))
+    parts = [
+      Part(variable, (one.axis,), numbers[one.owners], trains(layers[one.layer], variable))
+      for one, variable in mine
+    ]
+    return WeightGroups(parts, channels, units[channels])
 
   return kind
 

@@ -75,18 +75,23 @@ def weight_owners(graph: ChannelGraph, units: Sequence[Unit]) -> list[Owned]:
       cut = plan.cut(trace)
       ranks = {weight: len(shape) for weight, shape in graph.weight_shapes(name)}
       read |= {(name, w, axis % ranks[w]) for w, axis, _ in trace.rule.masks(cut)}
-      for weight, pairs in trace.rule.axes(cut).items():
-        for axis, kept in pairs:
-          if weight in ranks and _follows(cut, kept):
-            key = name, weight, axis % ranks[weight]
-            codes.setdefault(key, np.zeros(len(kept), np.int64))[~kept] |= 1 << bit
-  return [
-    Owned(*key, code - 1, READ if key in read else MADE)
-    for key, code in codes.items()
-    if code.any()
-  ]
+      if trace.consumed is not None:  # Not all that reads a channel needs a mask.
+        inputs = _without_outputs(cut)
+        read |= {(name, w, axis % ranks[w]) for w, axis, _ in _dropped(inputs) if w in ranks}
+      for weight, axis, kept in _dropped(cut):
+        if weight in ranks:
+          key = name, weight, axis % ranks[weight]
+          codes.setdefault(key, np.zeros(len(kept), np.int64))[~kept] |= 1 << bit
+  return [Owned(*key, code - 1, READ if key in read else MADE) for key, code in codes.items()]
 
 
-def _follows(cut: Cut, kept: np.ndarray) -> bool:
-  """Whether a slice stays exactly where its channel does: not the rows of grouped kernels."""
-  return getattr(cut.layer, 'groups', 1) == 1 or kept is cut.outs[0]
+def _dropped(cut: Cut) -> list[tuple[str, int, np.ndarray]]:
+  """The weights that lose slices, the axis, and what stays of it."""
+  axes = cut.trace.rule.axes(cut).items()
+  return [(weight, axis, kept) for weight, pairs in axes for axis, kept in pairs if not kept.all()]
+
+
+def _without_outputs(cut: Cut) -> Cut:
+  """The cut of a layer's inputs alone."""
+  inside = {part: np.ones_like(kept) for part, kept in cut.inside.items()}
+  return dataclasses.replace(cut, outs=[np.ones_like(kept) for kept in cut.outs], inside=inside)

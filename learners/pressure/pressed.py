@@ -15,7 +15,7 @@ from secateurs.learners.pressure.kinds import groups_of, layer_groups
 from secateurs.learners.pressure.owners import offsets, weight_owners
 from secateurs.learners.pressure.penalties import Growth
 from secateurs.learners.pressure.pressing import Pressure
-from secateurs.learners.pressure.rp_config import BN_GAMMA, GROWING, LAYERS, RpConfig
+from secateurs.learners.pressure.rp_config import BN_GAMMA, GROWING, LAYERS, ZEROS, RpConfig
 from secateurs.utils.errors import UserError
 from secateurs.utils.graph import ChannelGraph
 from secateurs.utils.training import distributed
@@ -63,6 +63,8 @@ class Pressed:
       groups[LAYERS] = layer_groups(model, [branch.layers for branch in self.branches])
     for kind, one in groups.items():
       self._require(kind, one.channels, one.size)
+    if config.prune_option != ZEROS:
+      self._require_norms(np.concatenate([one.channels for one in groups.values()]))
     growth = Growth(nb_steps, config.nb_rises) if config.penalty == GROWING else None
     self.pressure = Pressure(groups, update=config.update, growth=growth)
 
@@ -80,6 +82,15 @@ class Pressed:
       raise UserError(
         f'{self.graph.model.name} has no {what} that --rp_groups could penalise: take other groups.'
       )
+
+  def _require_norms(self, channels: np.ndarray) -> None:
+    """Checks that every unit has groups by whose norms its channels can be ranked."""
+    for unit in self.units:
+      if not np.isin(self._place(unit), channels).all():
+        raise UserError(
+          f'--rp_groups has no weights of the channels of {unit.name}, which no kernel reads: add '
+          f'filters, or leave them out with --rp_skip {unit.name.partition(":")[0]}.'
+        )
 
   def _place(self, unit: Unit) -> np.ndarray:
     place = self._sizes[unit.name]

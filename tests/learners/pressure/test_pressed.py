@@ -69,6 +69,70 @@ def test_sides_of_a_channel():
   assert sides['pw1', 'kernel', 3] == 'made'
 
 
+def separable_net():
+  x = inputs = L.Input((8, 8, 3))
+  x = L.Conv2D(6, 3, padding='same', activation='relu', name='conv')(x)
+  x = L.SeparableConv2D(5, 3, depth_multiplier=2, activation='relu', name='separable')(x)
+  return keras.Model(inputs, L.Dense(4, name='logits')(L.GlobalAveragePooling2D()(x)))
+
+
+def grouped_net():
+  x = inputs = L.Input((8, 8, 3))
+  x = L.Conv2D(16, 3, use_bias=False, name='conv')(x)
+  x = L.ReLU()(L.GroupNormalization(16, name='norm')(x))
+  x = L.Conv2D(12, 3, groups=2, activation='relu', name='grouped')(x)
+  return keras.Model(inputs, L.Dense(4, name='logits')(L.GlobalAveragePooling2D()(x)))
+
+
+def summed_net():
+  x = inputs = L.Input((8, 8, 3))
+  x = L.Conv2D(5, 3, activation='relu', name='read')(x)
+  x = L.Conv2D(6, 3, activation='relu', name='summed')(x)
+  return keras.Model(inputs, L.Dense(4, name='logits')(L.Flatten()(tf.reduce_sum(x, -1))))
+
+
+def test_both_kernels_of_a_separable_convolution_read():
+  model, graph, units = setting(separable_net)
+  sides = {(one.layer, one.weight, one.axis): one.side for one in weight_owners(graph, units)}
+  assert sides['separable', 'depthwise_kernel', 2] == 'read'
+  assert sides['separable', 'pointwise_kernel', 2] == 'read'
+  assert sides['separable', 'pointwise_kernel', 3] == 'made'
+  kernel = model.get_layer('conv').kernel.numpy().reshape(-1, 6)
+  made = SubModel(model, graph, units).columns(units[0])
+  assert made.fan_in == len(kernel)
+  np.testing.assert_allclose(made.sums, np.abs(kernel).sum(axis=0), rtol=1e-6)
+
+
+def test_what_grouped_layers_have_of_a_channel_belongs_to_it():
+  _, graph, units = setting(grouped_net)
+  owned = {(one.layer, one.weight, one.axis): one for one in weight_owners(graph, units)}
+  slots = np.arange(8)  # Both groups of the convolution lose the same of their channels.
+  for weight in ('gamma', 'beta'):
+    assert owned['norm', weight, 0].side == 'made'
+    np.testing.assert_array_equal(owned['norm', weight, 0].owners, np.tile(slots, 2))
+  assert owned['grouped', 'kernel', 2].side == 'read'
+  np.testing.assert_array_equal(owned['grouped', 'kernel', 2].owners, slots)
+
+
+def test_only_what_a_penalty_has_emptied_is_zero():
+  for build in (grouped_net, separable_net, summed_net):
+    model, graph, units = setting(build)
+    config = RpConfig(penalty='group_lasso', groups='filters,channels', prune_option='zeros')
+    pressed = Pressed(model, graph, units, config, 1)
+    assert not any(found.any() for found in pressed.zeros().values())
+    filters = pressed.pressure.groups['filters']
+    filters.scale(tf.constant(np.arange(filters.size) != 1, tf.float32))
+    assert np.flatnonzero(pressed.zeros()[units[0].name]).tolist() == [1]
+
+
+def test_channels_that_no_kernel_reads_are_not_ranked_by_their_readers():
+  model, graph, units = setting(summed_net)
+  for groups in ('filters', 'filters,channels'):
+    Pressed(model, graph, units, RpConfig(penalty='group_lasso', groups=groups), 1)
+  with pytest.raises(UserError, match=r'no weights of the channels of summed.*add filters'):
+    Pressed(model, graph, units, RpConfig(penalty='group_lasso', groups='channels'), 1)
+
+
 def test_kinds_of_groups_by_slow_sums():
   model, graph, units = setting(residual_net, 'keep')
   owned = weight_owners(graph, units)

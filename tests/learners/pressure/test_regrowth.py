@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import tensorflow as tf
+import tf_keras as keras
 from networks import digits_net, randomize, residual_net
 
 from secateurs.learners.channels.allocation.ranked import Ranked
@@ -16,6 +17,8 @@ from secateurs.learners.run.zeros import given_masks
 from secateurs.utils.graph import ChannelGraph
 from secateurs.utils.training.engine.hooks import Hooks
 from secateurs.utils.training.models.weights import named_weights
+
+L = keras.layers
 
 
 @pytest.fixture
@@ -161,6 +164,25 @@ def test_channels_are_judged_by_the_weights_with_which_they_would_come_back(sub)
   np.testing.assert_allclose(made.sums, np.abs(expected).sum(axis=0), rtol=1e-6)
   scores = sub.scores('l1', fewer)[unit.name]
   np.testing.assert_allclose(scores, made.sums / made.sums.mean())
+
+
+def test_channels_that_a_grouped_convolution_reads_come_back_whole():
+  x = inputs = L.Input((8, 8, 3))
+  x = L.Conv2D(16, 3, use_bias=False, name='conv')(x)
+  x = L.ReLU()(L.GroupNormalization(16)(x))
+  x = L.Conv2D(12, 3, groups=2, activation='relu')(x)
+  model = randomize(keras.Model(inputs, L.Dense(4)(L.GlobalAveragePooling2D()(x))))
+  graph = ChannelGraph(model)
+  sub = SubModel(model, graph, filter_units(graph, 'keep').units)
+  sub.renew()
+  everything, fewer = full(sub), full(sub)
+  fewer['conv'] = np.arange(8) >= 2
+  x = np.random.default_rng(1).normal(size=(4, 8, 8, 3)).astype(np.float32)
+  expected = model(x).numpy()
+  sub.change(everything, fewer)
+  assert np.abs(model(x).numpy() - expected).max() > 0.01
+  sub.change(fewer, everything)
+  np.testing.assert_array_equal(model(x), expected)
 
 
 def test_zeros_that_are_left_compute_the_same(sub):
