@@ -31,8 +31,8 @@ def lasso_factors(norms: tf.Tensor, thresholds: tf.Tensor) -> tf.Tensor:
     thresholds: t_g, the learning rate times lambda_g, [groups]. A group whose norm is not above it
       becomes exactly zero; with a threshold of zero nothing changes.
   """
-  kept = norms > thresholds
-  return tf.where(kept, 1.0 - thresholds / tf.where(kept, norms, 1.0), 0.0)
+  gone = norms <= thresholds  # Not so of NaN, which must not pass for an empty group.
+  return tf.where(gone, 0.0, 1.0 - thresholds / tf.where(gone, 1.0, norms))
 
 
 def ridge_factors(thresholds: tf.Tensor) -> tf.Tensor:

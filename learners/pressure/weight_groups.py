@@ -77,7 +77,7 @@ class WeightGroups:
         continue
       factor = part.spread(factors, 1.0)
       # A product with zero would leave -0.0 where weights are negative.
-      part.variable.assign(tf.where(factor > 0, part.variable * factor, 0.0))
+      part.variable.assign(tf.where(factor == 0, 0.0, part.variable * factor))
 
   def terms(self, variables: Sequence[tf.Variable], factors: tf.Tensor) -> list[tf.Tensor | None]:
     """For each variable its weights times their group's factor, [size], and zero outside of groups."""

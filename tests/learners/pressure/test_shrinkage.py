@@ -66,6 +66,14 @@ def test_the_proximal_step_shrinks_groups_to_exact_zeros(groups):
   np.testing.assert_array_equal(kernel.numpy()[..., 1], KERNEL[..., 1])
 
 
+def test_the_proximal_step_does_not_hide_what_is_no_number(groups):
+  weights, kernel, shift = groups
+  shift.assign([np.nan, 0.0, 0.0, 0.0])  # In group 0, which has filters 0 and 3.
+  LassoStep(weights, tf.Variable([1.0, 1.0, 1e3])).apply(tf.constant(0.1))
+  assert np.isnan(kernel.numpy()[..., [0, 3]]).all()
+  assert not kernel.numpy()[..., 2].any()
+
+
 def test_groups_of_one_weight_are_l1():
   gamma = tf.Variable([0.3, -0.3, 0.05, 0.0])
   weights = WeightGroups([Part(gamma, (0,), np.arange(4))], np.arange(4))

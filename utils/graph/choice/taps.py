@@ -10,6 +10,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 from secateurs.utils import nested
+from secateurs.utils.errors import UserError
 from secateurs.utils.graph.flat.walk import FlatModel
 from secateurs.utils.graph.groups.channel_graph import ChannelGraph
 from secateurs.utils.graph.slicing.builder import apply_plan
@@ -57,6 +58,8 @@ def _passes(flat: FlatModel, step: Any, tensor: int, additions: bool) -> bool:
 class Probe:
   """What layers read ('input'), or make ('output'), on images.
 
+  What is not finite raises a UserError.
+
   Attributes:
     names: of the layers.
   """
@@ -100,13 +103,13 @@ class Probe:
     """Layer names and their tensors with the channels last, float32 [samples, ..., channels]."""
     values = self._compiled(nested.as_tensors(images))
     for name, value, axis in zip(self.names, values, self._axes):
-      yield name, np.moveaxis(np.asarray(value, np.float32), axis, -1)
+      yield name, np.moveaxis(_finite(name, np.asarray(value, np.float32)), axis, -1)
 
   def maps(self, images: Any) -> Iterator[tuple[str, np.ndarray]]:
     """Layer names and their maps, float64 [samples, positions, channels]."""
     values = self._model(nested.as_tensors(images), training=False)
     for name, value, axis in zip(self.names, values, self._axes):
-      yield name, _channels_last(value, axis)
+      yield name, _channels_last(_finite(name, np.asarray(value)), axis)
 
   def maps_and_gradients(
     self, batch: tuple[Any, Any], loss: Loss
@@ -123,9 +126,20 @@ class Probe:
     zeros = tf.UnconnectedGradients.ZERO
     gradients = tape.gradient(lost, maps, unconnected_gradients=zeros)
     for name, value, gradient, axis in zip(self.names, maps, gradients, self._axes):
+      value = _finite(name, np.asarray(value))
       yield name, _channels_last(value, axis), _channels_last(gradient, axis)
 
 
-def _channels_last(tensor: tf.Tensor, axis: int) -> np.ndarray:
+def _finite(name: str, maps: np.ndarray) -> np.ndarray:
+  """The maps themselves; a rank, a count or a histogram would hide what is no number in them."""
+  if not np.isfinite(maps).all():
+    raise UserError(
+      f'The maps of layer {name!r} have values that are not finite numbers: check the data and the '
+      'weights for NaN.'
+    )
+  return maps
+
+
+def _channels_last(tensor: tf.Tensor | np.ndarray, axis: int) -> np.ndarray:
   array = np.moveaxis(np.asarray(tensor, np.float64), axis, -1)
   return array.reshape(len(array), -1, array.shape[-1])

@@ -183,6 +183,19 @@ def test_taylor_is_what_gates_would_say():
   np.testing.assert_allclose(found, total, rtol=0.05, atol=1e-5)
 
 
+@pytest.mark.parametrize('criterion', ['rank', 'apoz', 'entropy', 'taylor', 'taylor_fo'])
+def test_scores_of_maps_that_are_no_numbers_are_refused(criterion):
+  inputs = L.Input((8, 8, 3))
+  x = L.LeakyReLU()(L.Conv2D(5, 3)(inputs))  # A fused ReLU may make zero of NaN.
+  model = randomize(keras.Model(inputs, L.Dense(4)(L.GlobalAveragePooling2D()(x))))
+  graph = ChannelGraph(model)
+  units = filter_units(graph, 'keep').units
+  given = samples_of(graph, units)
+  given.batches[1][0][0, 0, 0, 0] = np.nan  # One value of one image.
+  with pytest.raises(UserError, match='not finite numbers: check the'):
+    unit_scores(criterion, graph, units, given)
+
+
 @pytest.mark.parametrize('frozen', [('pw1',), ('pw1', 'pw1_bn'), ('pw0', 'pw0_bn', 'dw1')])
 def test_freezing_layers_does_not_change_taylor_scores(frozen):
   model = randomize(depthwise_net())
