@@ -184,10 +184,13 @@ def test_channels_with_several_producers_do_not_outrank_the_others():
   scores = channel_scores(graph, given)[0]
   expected = both / both.mean()
   expected[16:] = (expected[16:] + other / other.mean()) / 2
-  np.testing.assert_allclose(scores, expected)
   np.testing.assert_allclose(channel_scores(graph, given, 'relative')[0], expected)
   added = channel_scores(graph, given, 'sum')[0]
   np.testing.assert_allclose(added[16:], both[16:] + other)
+  # In units of the sum: small scores stay small beside those of other groups.
+  np.testing.assert_allclose(scores, expected * added.mean())
+  small = channel_scores(graph, {name: one * 1e-6 for name, one in given.items()})[0]
+  np.testing.assert_allclose(small, scores * 1e-6)
 
 
 @pytest.mark.parametrize('channels', [32, 8])

@@ -74,8 +74,9 @@ def channel_scores(
     join: 'sum', 'mean' or 'max' over the members of a group and, where an element has several
       channels of one layer, over those; 'relative' is the mean after each member's scores were
       divided by their own mean. The default is 'sum' in groups where every member scores every
-      element, and 'relative' in the others: after a split, say, some elements have two producers
-      and some have one, and a sum would rank by the number of producers.
+      element. In the others it is 'relative' times the mean of the sums, which makes them comparable
+      with other groups: after a split, say, some elements have two producers and some have one, and a
+      sum would rank by the number of producers.
     follow: layer names; in a group that one of them belongs to, it alone decides (L1 pruning
       lets the shortcut's projection rank the residual sum).
     only: indices of the groups that are scored; default: all.
@@ -139,7 +140,10 @@ def joined_scores(
   """
   if join is None:
     counts = [np.bincount(elements, minlength=size) for elements, _ in parts]
-    join = 'sum' if all((one == one[0]).all() for one in counts) else 'relative'
+    if all((one == one[0]).all() for one in counts):
+      return joined_scores(parts, size, 'sum')
+    mean_sum = sum(np.abs(values).sum() for _, values in parts) / size
+    return joined_scores(parts, size, 'relative') * mean_sum
   if join == 'relative':
     parts = [(elements, values / (np.abs(values).mean() or 1.0)) for elements, values in parts]
   elements = np.concatenate([part[0] for part in parts])

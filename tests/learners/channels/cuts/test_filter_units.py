@@ -183,6 +183,27 @@ def test_taylor_is_what_gates_would_say():
   np.testing.assert_allclose(found, total, rtol=0.05, atol=1e-5)
 
 
+def joined_net():
+  inputs = L.Input((8, 8, 3))
+  whole, *halves = (L.Conv2D(n, 3, name=f'of_{n}_{i}')(inputs) for i, n in enumerate((8, 4, 4)))
+  x = L.ReLU()(L.Add()([whole, L.Concatenate()(halves)]))
+  x = L.Conv2D(8, 3, activation='relu', name='next')(x)
+  return keras.Model(inputs, L.Dense(4, name='logits')(L.GlobalAveragePooling2D()(x)))
+
+
+@pytest.mark.parametrize('criterion', ['taylor', 'lamp'])
+def test_units_that_unlike_layers_make_are_comparable_with_others(criterion):
+  model = randomize(joined_net())
+  graph = ChannelGraph(model)
+  units = filter_units(graph, 'couple').units
+  joined, other = unit_scores(criterion, graph, units, samples_of(graph, units)).values()
+  by_layer = CRITERIA[criterion].score(graph, samples_of(graph, units))
+  layers = [model.get_layer(name) for name in ('of_8_0', 'of_4_1', 'of_4_2', 'next')]
+  found = [by_layer(one) if callable(by_layer) else by_layer[one.name] for one in layers]
+  assert joined.mean() == pytest.approx(sum(map(sum, found[:3])) / 8, rel=0.3)
+  np.testing.assert_allclose(other, found[3])
+
+
 @pytest.mark.parametrize('criterion', ['rank', 'apoz', 'entropy', 'taylor', 'taylor_fo'])
 def test_scores_of_maps_that_are_no_numbers_are_refused(criterion):
   inputs = L.Input((8, 8, 3))
