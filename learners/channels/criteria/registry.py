@@ -55,6 +55,7 @@ class Criterion:
     normalization: how scores of different layers are made comparable where the source ranks them
       together, a name in `ranking.NORMALIZATIONS`.
     needs: what a network must have for it, to be named where it has not.
+    join: how scores of several layers of a channel are joined, see `channel_scores`.
   """
 
   name: str
@@ -65,13 +66,20 @@ class Criterion:
   score: Callable[[ChannelGraph, Samples | None], Any] | None = None
   normalization: str = 'mean'
   needs: str = ''
+  join: str | None = None
 
 
 CRITERIA: Registry[Criterion] = Registry('criterion')
 
 
 def layer_criterion(
-  name: str, *, summary: str, source: str, normalization: str = 'mean', needs: str = ''
+  name: str,
+  *,
+  summary: str,
+  source: str,
+  normalization: str = 'mean',
+  needs: str = '',
+  join: str | None = None,
 ) -> Callable[[LayerCriterion], LayerCriterion]:
   """Registers a function as a criterion of one layer, by which `--cp_select` and `--fp_criterion` rank.
 
@@ -85,6 +93,7 @@ def layer_criterion(
     normalization: how scores of different layers are made comparable, a name in
       `ranking.NORMALIZATIONS`.
     needs: what a network must have for it, to be named where it has not.
+    join: how scores of several layers of a channel are joined, see `channel_scores`.
 
   Returns:
     A decorator that returns the function itself.
@@ -104,6 +113,7 @@ def layer_criterion(
         score=lambda *_: function,
         normalization=normalization,
         needs=needs,
+        join=join,
       ),
     )
     return function
@@ -144,7 +154,8 @@ def unit_scores(
   """
   criterion = CRITERIA.find(name)
   groups = {group for unit in units for group in groups_of(graph, unit)}
-  by_group = channel_scores(graph, criterion.score(graph, samples), follow=follow, only=groups)
+  scores = criterion.score(graph, samples)
+  by_group = channel_scores(graph, scores, criterion.join, follow, groups)
   found = {}
   for unit in units:
     if isinstance(unit.key, int):
@@ -213,7 +224,9 @@ layer_criterion(
   'bn_gamma',
   summary="|gamma| of the filter's BN",
   source='Liu et al. 2017',
+  normalization='none',  # One threshold for the scales of the whole network.
   needs='a batch normalisation with a scale after the layer',
+  join='mean',  # As in reg-pruned and prune-regrow.
 )(bn_gamma)
 layer_criterion(
   'fpgm', summary='sum of distances to the other filters of the layer', source='He et al. 2019'

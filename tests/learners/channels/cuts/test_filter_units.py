@@ -183,6 +183,28 @@ def test_taylor_is_what_gates_would_say():
   np.testing.assert_allclose(found, total, rtol=0.05, atol=1e-5)
 
 
+def test_scales_of_normalisations_have_one_threshold():
+  """Liu et al. 2017: all |gamma| of the network are sorted together."""
+  model = randomize(residual_net())
+  graph = ChannelGraph(model)
+  units = filter_units(graph, 'couple').units
+  norms = [layer for layer in model.layers if isinstance(layer, L.BatchNormalization)]
+  norms[1].gamma.assign(norms[1].gamma * 0.01)  # After b0_conv1.
+  keys, stays = unit_keys(
+    'bn_gamma',
+    graph,
+    units,
+    samples_of(graph, units),
+    order='best',
+    normalization='source',
+  )
+  found = {name: np.where(stays[name], np.nan, one) for name, one in keys.items()}
+  trunk = np.mean([np.abs(norms[i].gamma.numpy()) for i in (0, 2, 4, 6)], axis=0)
+  expected = [trunk, *(np.abs(norms[i].gamma.numpy()) for i in (1, 3, 5))]
+  for scores, scales in zip(found.values(), expected, strict=True):
+    np.testing.assert_allclose(scores[~np.isnan(scores)], scales[~np.isnan(scores)], rtol=1e-6)
+
+
 def joined_net():
   inputs = L.Input((8, 8, 3))
   whole, *halves = (L.Conv2D(n, 3, name=f'of_{n}_{i}')(inputs) for i, n in enumerate((8, 4, 4)))
