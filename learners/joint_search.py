@@ -35,7 +35,6 @@ from secateurs.utils.deploy.packed.halves import halve
 from secateurs.utils.errors import UserError
 from secateurs.utils.graph import narrowed_norms
 from secateurs.utils.training import distributed
-from secateurs.utils.training.models.batch_norm import reestimate
 
 _WORK = ('survey', 'search', 'cut', 'finetune')
 
@@ -176,8 +175,7 @@ class JointSearchLearner(SearchLearner):
   def _take_plan(self) -> None:
     """The phase that makes the cut of a plan, without a search."""
     state, scene, judge = self.state, self._scene(0), self._judge
-    model = planning.applied(self._plan, scene, self.repair)
-    reestimate(model, self.bn_batches(model))
+    model = self._with_statistics(planning.applied(self._plan, scene, self.repair))
     bits = {**scene.bits, **self._plan.bits} if scene.bits else {}
     judged = judge(self._costs.predictor(model))
     drop = drop_of(state.reference, judged, stepping.LOOKS_AT_THE_END)
@@ -203,7 +201,6 @@ class JointSearchLearner(SearchLearner):
     if not taken or (cost > stand.cost * stepping.SMALLEST_STEP and cost > target):
       return 'Nothing more can be taken that saves enough.'
     model, cuts = repaired(scene.model, taken, scene.reach, repair, self.settings)
-    reestimate(model, self.bn_batches(model))
     number = len(state.tries) + 1
     tried = Try(number, state.base, target, taken=taken, bits=bits_after(scene.bits, taken))
     tried.predicted = sum(one.loss for one in taken)

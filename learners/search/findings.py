@@ -31,6 +31,7 @@ def notes(config: JsConfig, state: JsState, *, in_8_bits: bool = False) -> list[
   found = [
     _held_out(config, state),
     _eight_bits(config, state, in_8_bits),
+    _as_cut(state),
     more_would_buy(config, state),
   ]
   return [note for note in found if note]
@@ -49,6 +50,19 @@ def _eight_bits(config: JsConfig, state: JsState, trained: bool) -> str | None:
   return (
     f'Of this drop {points(state, lost)} are lost by the int8 file against the same network as a float '
     'file: --enbl_qat trains in 8 bits at the end, --export_int8 auto repairs the file.'
+  )
+
+
+def _as_cut(state: JsState) -> str | None:
+  """That trainings did harm."""
+  number = sum(one.as_cut for one in state.tries)
+  if not number:
+    return None
+  return (
+    f'The training of {number} of {len(state.tries)} tries was undone: on training samples it lost '
+    'more than is allowed against the network as the cut left it. Either batch-norm statistics of the '
+    'original are of other data than these (check --preprocess), or the rate is too high '
+    '(--lrn_rate_ft).'
   )
 
 

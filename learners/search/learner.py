@@ -15,12 +15,13 @@ from secateurs.learners.run.preflight.checks import Check
 from secateurs.learners.run.training.judging import judging_samples
 from secateurs.learners.search import opening, samples, stepping, telling
 from secateurs.learners.search.building import Repair, even_bits
-from secateurs.learners.search.files import Costs
 from secateurs.learners.search.networks import NetworkLearner
 from secateurs.learners.search.state import Try
 from secateurs.learners.search.trimming import trim
 from secateurs.learners.search.trying import Judge, drop_of
 from secateurs.utils.deploy.packed.halves import halve
+from secateurs.utils.graph.counts.copying import copy_flat
+from secateurs.utils.graph.flat.walk import flatten_model
 from secateurs.utils.training import distributed
 from secateurs.utils.training.engine.hooks import Hooks
 from secateurs.utils.training.models.batch_norm import reestimate
@@ -72,7 +73,7 @@ class SearchLearner(NetworkLearner):
   def _finish(self, tried: Try) -> None:
     """Trains and judges the candidate, and decides whether the search continues from it."""
     state, config, began = self.state, self.config, time.perf_counter()
-    self._train(*self._lesson(tried))
+    self._train_candidate(tried)
     if state.file == 'packed':
       halve(self._candidate)
     model = self.settings.in_float32(self._candidate)
@@ -92,6 +93,38 @@ class SearchLearner(NetworkLearner):
       say(telling.ending(config, state, tried))
     self.save('search', 0)
 
+  def _train_candidate(self, tried: Try) -> None:
+    """Trains the candidate, with new statistics; where that ruins it, it stays as the cut left it."""
+    name, network, nb_steps = self._lesson(tried)
+    self._train(name, network, nb_steps)
+    if not nb_steps:
+      reestimate(network, self.bn_batches(network))
+    if tried.number == 0 or self.state.file == 'packed':
+      return
+    cut = self._network(tried.number, trained=False)
+    tried.as_cut = self._is_ruined(cut, self.settings.in_float32(network), f'try {tried.number}')
+    if tried.as_cut:
+      network.set_weights(cut.get_weights())
+
+  def _with_statistics(self, cut: keras.Model) -> keras.Model:
+    """A network with new statistics of batch normalisation; as it is where they would ruin it."""
+    found = copy_flat(flatten_model(cut))
+    reestimate(found, self.bn_batches(found))
+    return cut if self._is_ruined(cut, found, 'plan') else found
+
+  def _is_ruined(self, before: keras.Model, after: keras.Model, what: str) -> bool:
+    """Whether training and new statistics cost more than is allowed on samples of that training.
+
+    They do where a network came with statistics of other data, and at a rate that is too high.
+    """
+    harm = self._harm(before, after)
+    if harm > self.config.drop:
+      say(
+        f'{what}  training or new batch-norm statistics cost {telling.points(self.state, harm)} on '
+        'training samples: the network stays as the cut left it'
+      )
+    return harm > self.config.drop
+
   def _lesson(self, tried: Try) -> tuple[str, keras.Model, int]:
     """Name, network and steps of the training that a candidate is in."""
     steps = self.state.try_steps
@@ -103,9 +136,10 @@ class SearchLearner(NetworkLearner):
     """Takes the trained original as the reference, where that is fair."""
     state = self.state
     costs = dataclasses.replace(self._costs, file='float')
-    judged, harm = self._judge(costs.predictor(model)), self._harm(costs, model)
+    judged, harm = self._judge(costs.predictor(model)), self._harm(self.original_model(), model)
     original = state.reference_value, state.reference
-    found = opening.pick_reference(original, (judged.score.goodness, judged.parts), harm)
+    control = judged.score.goodness, judged.parts
+    found = opening.pick_reference(original, control, harm, self.config.drop)
     state.reference_is, state.reference, state.reference_value = found
     state.referred = True
     say(
@@ -113,14 +147,13 @@ class SearchLearner(NetworkLearner):
       f'{telling.points(state, 0.0 - harm)} on samples of that training'
     )
 
-  def _harm(self, costs: Costs, model: keras.Model) -> float:
-    """How much worse the original is after the training of a try on samples that it trained on."""
+  def _harm(self, before: keras.Model, after: keras.Model) -> float:
+    """How much worse a network is after the training of a try on samples of that training."""
     number = min(self.config.nb_smpls_judge, _NB_TRAINED_ON)
     judge = Judge(*judging_samples(self.helper, number, 'train'), self.helper.task)
-    before, after = (
-      judge(costs.predictor(net)).score.goodness for net in (self.original_model(), model)
-    )
-    return max(before - after, 0.0)
+    costs = dataclasses.replace(self._costs, file='float')
+    found = [judge(costs.predictor(net)).score.goodness for net in (before, after)]
+    return max(found[0] - found[1], 0.0)
 
   def _settled(self, tried: Try, model: keras.Model) -> bool:
     """Judges a candidate; False where it is so near to the limit that it is to train longer."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 from collections.abc import Sequence
 
@@ -179,6 +180,7 @@ def pick_reference(
   original: tuple[float, Sequence[float]],
   control: tuple[float, Sequence[float]],
   harm: float = 0.0,
+  allowed: float = math.inf,
 ) -> tuple[str, list[float], float]:
   """What tries are compared with, from (goodness, goodness by part) of both.
 
@@ -186,9 +188,10 @@ def pick_reference(
   The same network after the short training of a try, from which they are held out, has forgotten as
   much as a try has: where it is worse, it is the fair reference. What it lost on samples that it
   trained on (`harm`, at least 0) is not forgotten but spoiled by the training, as by a rate that is too
-  high, and is no loss that a try may have, too.
+  high, and is no loss that a try may have, too. Above what is `allowed` it is undone, see
+  `learner.SearchLearner`, so that it forgets nothing.
   """
   value = control[0] + harm
-  if value < original[0]:
+  if harm <= allowed and value < original[0]:
     return 'the original after the training of a try', [one + harm for one in control[1]], value
   return 'the original', list(original[1]), original[0]

@@ -42,6 +42,7 @@ class Try:
     most: what the drop does not exceed with 95 % confidence.
     accepted: whether the search continues from it.
     longer: whether it was trained once more, because it was near.
+    as_cut: whether its training ruined it and was undone.
     seconds: that it took.
     bits: by kernel name, where weights share values.
     taken: what went since its base.
@@ -58,6 +59,7 @@ class Try:
   most: float = 0.0
   accepted: bool = False
   longer: bool = False
+  as_cut: bool = False
   seconds: float = 0.0
   bits: dict[str, int] = dataclasses.field(default_factory=dict)
   taken: list[Taken] = dataclasses.field(default_factory=list)

@@ -48,7 +48,8 @@ def plan(config: JsConfig, nb_samples: int) -> str:
 def opening(config: JsConfig, state: JsState, score: Score) -> str:
   """What is known before the first try."""
   whole, start = amount(config.cost, state.cost), amount(config.cost, state.start)
-  wanted = f'at most {config.drop:g} less' if config.limit is None else 'as much as possible'
+  worse = 'less' if score.higher_is_better else 'more'
+  wanted = f'at most {config.drop:g} {worse}' if config.limit is None else 'as much as possible'
   goal = '' if config.limit is None else f', to be at most {amount(config.cost, config.limit)}'
   return (
     f'survey  {_NAMES[config.cost]} {whole}, in {a_file(state.file)} {start}{goal}; {score} on '

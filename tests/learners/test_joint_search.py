@@ -168,6 +168,38 @@ def test_a_killed_search_ends_alike(model, digits, searched, tmp_path, monkeypat
   assert all(np.array_equal(a, b) for a, b in pairs)
 
 
+def with_other_statistics(model):
+  """The same function, with batch-norm statistics that are those of other data."""
+  found = keras.models.clone_model(model)
+  found.set_weights(model.get_weights())
+  rng = np.random.default_rng(0)
+  for layer in found.layers:
+    if isinstance(layer, L.BatchNormalization):
+      gamma, beta, mean, variance = (weight.numpy() for weight in layer.weights)
+      scale, shift = rng.uniform(0.2, 2, gamma.shape), rng.normal(0, 1, gamma.shape)
+      moved = (variance + layer.epsilon) * scale**2 - layer.epsilon
+      beta = beta + gamma * shift / np.sqrt(variance + layer.epsilon)
+      layer.set_weights([gamma * scale, beta, mean + shift, np.maximum(moved, 0)])
+  return found
+
+
+@pytest.mark.slow
+def test_what_batch_statistics_would_ruin_stays_as_the_cut_left_it(model, digits, tmp_path):
+  strange = with_other_statistics(model)
+  pair = [net(digits[1][0], training=False).numpy() for net in (model, strange)]
+  np.testing.assert_allclose(*pair, atol=1e-3)
+  short = {**SHORT, 'nb_epochs_try': 0.1, 'nb_epochs_ft': 0.1}
+  result = secateurs.compress(
+    strange, *digits, max_drop=0.06, minimise='macs', run_dir=str(tmp_path), **short
+  )
+  report = result.report
+  path = report['extra']['search_path']
+  assert path['chosen']
+  assert path['tries'][path['chosen'] - 1]['drop at most'] <= 0.06
+  assert any('tries was undone' in note for note in report['notes'])
+  assert report['compressed']['macs'] < report['original']['macs']
+
+
 @pytest.mark.exhaustive
 @pytest.mark.slow
 def test_a_packed_file_takes_zeros_and_few_values(model, digits, tmp_path, capsys):

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from secateurs.learners.joint_search import JointSearchLearner
+from secateurs.learners.search import learner as of_search
 from secateurs.learners.search import opening
 from secateurs.learners.search.config import JsConfig
 from secateurs.learners.search.files import Costs
@@ -76,10 +77,10 @@ def test_a_search_that_is_resumed_before_its_first_try_does_not_look_for_the_ref
     _network=lambda _: None,
     _cost_of=lambda _: 1.0,
     _costs=Costs('bytes', 'float', None, None, 0.0),
-    _lesson=lambda tried: (f'try{tried.number}', None, 1),
-    _train=lambda name, *_: trained.append(name),
+    _train_candidate=lambda tried: trained.append(tried.number),
     _judge=lambda _: Judged(Score('accuracy', 0.8), [0.8] * 50, NB_SAMPLES),
     _harm=lambda *_: 0.0,
+    original_model=lambda: None,
     _try=lambda stand: 'It was stopped.',
     _take=lambda number: None,
     _begin=lambda tried, model: setattr(state, 'candidate', tried),
@@ -90,9 +91,33 @@ def test_a_search_that_is_resumed_before_its_first_try_does_not_look_for_the_ref
   for _ in range(2):
     state.ended = ''
     JointSearchLearner._search(learner)
-  assert trained == ['try0']
+  assert trained == [0]
   assert state.reference_is == 'the original after the training of a try'
   assert state.reference_value == 0.8
+
+
+@pytest.mark.parametrize(('after', 'undone'), [(0.87, True), (0.895, False), (0.95, False)])
+@pytest.mark.parametrize('nb_steps', [0, 1])
+def test_a_training_that_ruins_a_try_is_undone(after, undone, nb_steps, monkeypatch):
+  weights, again = [], []
+  monkeypatch.setattr(of_search, 'reestimate', lambda *_: again.append(1))
+  candidate = SimpleNamespace(set_weights=weights.append)
+  cut = SimpleNamespace(get_weights=lambda: 'as cut')
+  learner = SimpleNamespace(
+    state=JsState(file='float'),
+    config=JsConfig(max_drop=0.01),
+    settings=SimpleNamespace(in_float32=lambda model: model),
+    bn_batches=lambda _: [],
+    _lesson=lambda _: ('try1', candidate, nb_steps),
+    _train=lambda *_: None,
+    _network=lambda number, trained: cut,
+    _harm=lambda before, found: 0.9 - after if (before, found) == (cut, candidate) else 0.0,
+  )
+  learner._is_ruined = functools.partial(SearchLearner._is_ruined, learner)
+  tried = Try(1, 0, 1.0)
+  SearchLearner._train_candidate(learner, tried)
+  assert (tried.as_cut, weights) == (undone, ['as cut'] if undone else [])
+  assert len(again) == (nb_steps == 0)
 
 
 def test_latencies_are_measured_against_the_original_at_as_many_threads():

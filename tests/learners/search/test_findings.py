@@ -1,8 +1,11 @@
+import dataclasses
+
 import pytest
 
-from secateurs.learners.search import findings
+from secateurs.learners.search import findings, telling
 from secateurs.learners.search.config import JsConfig
 from secateurs.learners.search.state import JsState, Try
+from secateurs.utils.training.tasks.scores import Score
 
 
 def tried(number, cost, most, *, base=0, accepted=False, drop=None):
@@ -96,3 +99,18 @@ def test_what_the_integers_lose_is_said_where_it_is_much():
   )
   fine = state(FIRST, chosen=1, final={**final, 'drop_as_float': 0.005})
   assert not any('int8 file against' in note for note in findings.notes(config, fine))
+
+
+@pytest.mark.parametrize(('higher', 'text'), [(True, 'at most 0.01 less'), (False, '0.01 more')])
+def test_a_score_that_is_to_be_low_may_be_higher(higher, text):
+  found = telling.opening(JsConfig(max_drop=0.01), state(), Score('MAE', 0.8, higher, 'number'))
+  assert text in found
+
+
+def test_trainings_that_were_undone_are_counted():
+  undone = dataclasses.replace(FIRST, as_cut=True)
+  found = findings.notes(
+    JsConfig(max_drop=0.01),
+    state(undone, tried(2, 50e3, 0.014), chosen=1, final={'drop': 0.0, 'most': 0.006}),
+  )
+  assert 'The training of 1 of 2 tries was undone' in found[1]

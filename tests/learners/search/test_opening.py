@@ -27,6 +27,12 @@ def test_what_training_spoils_is_no_reference(control, harm, expected):
   assert value == pytest.approx(expected[2])
 
 
+def test_what_is_undone_is_no_reference():
+  control = (0.5, [0.4, 0.6])
+  assert pick_reference(ORIGINAL, control, 0.44, allowed=0.05)[0] == 'the original'
+  assert pick_reference(ORIGINAL, (0.94, [0.93, 0.95]), 0.01, allowed=0.05)[0] == AFTERWARDS
+
+
 def test_the_last_training_has_most_of_the_time_where_the_cost_has_a_limit():
   tried, end = time_shares(JsConfig(max_bytes='55kB'), start=150e3)
   assert (3 * tried, end) == (pytest.approx(0.25), 0.45)  # 105, 73.5 and 55 kB.
