@@ -4,7 +4,9 @@ from unittest import mock
 
 import numpy as np
 import pytest
+import tf_keras as keras
 
+from secateurs.utils.deploy import tflite_bytes
 from secateurs.utils.deploy.int8.opened import OpenFile
 from secateurs.utils.deploy.runtime.interpreter import (
   PREDICT_BATCH,
@@ -31,6 +33,20 @@ def test_batches_give_what_single_images_give(files, images, kind, threads):
   step = model.output_step or 1e-5 * np.ptp(single)
   np.testing.assert_allclose(together, single, atol=step)
   np.testing.assert_allclose(model.predict(images[:3]), single[:3], atol=step)
+
+
+def test_a_graph_for_single_samples_is_resized_once(tmp_path):
+  """The states of a recurrent layer have the number of samples built in."""
+  inputs = keras.Input((6, 4))
+  model = keras.Model(inputs, keras.layers.LSTM(3)(inputs))
+  path = tmp_path / 'model.tflite'
+  path.write_bytes(tflite_bytes(model))
+  images = np.random.default_rng(0).normal(size=(20, 6, 4)).astype(np.float32)
+  file = TFLiteModel(path)
+  with mock.patch.object(file, '_resize_inputs', wraps=file._resize_inputs) as resized:
+    for _ in range(3):
+      np.testing.assert_allclose(file.predict(images), model(images), atol=1e-5)
+  assert [call.args for call in resized.call_args_list] == [(PREDICT_BATCH,), (1,)]
 
 
 def test_shapes_are_stated_and_wrong_ones_named(files):

@@ -120,6 +120,7 @@ class TFLiteModel:
       raise ValueError(f'nb_threads must be at least 1, got {nb_threads}')
     self.path = Path(path)
     self.nb_threads = int(nb_threads)
+    self._refused: set[int] = set()  # Numbers of samples that the graph does not take.
 
   @cached_property
   def _interpreter(self) -> ExplainedInterpreter:
@@ -183,14 +184,18 @@ class TFLiteModel:
     if _are_of(self._inputs, batch):
       return True
     with quiet_native():
-      try:
-        self._resize_inputs(batch)
-        self._interpreter.invoke()
-        if _are_of(self._outputs, batch):
-          return True
-      except UserError:
-        pass
-      self._resize_inputs(1)
+      if batch not in self._refused:  # Each attempt prepares the whole graph.
+        try:
+          self._resize_inputs(batch)
+          self._interpreter.invoke()
+          if _are_of(self._outputs, batch):
+            return True
+        except UserError:
+          pass
+        self._refused.add(batch)
+        self._resize_inputs(1)
+      elif not _are_of(self._inputs, 1):
+        self._resize_inputs(1)
     return False
 
   def _resize_inputs(self, batch: int) -> None:
