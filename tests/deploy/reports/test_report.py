@@ -600,17 +600,22 @@ def test_the_headline_is_the_smallest_float_file(report):
 def test_the_headline_is_the_int8_file_where_that_was_searched_for(report):
   compressed = report['compressed']
   compressed['deployed'] = 'int8'
+  compressed['int8']['gzip_bytes'] = 140_000
   validate_report(report)
   rows = {row.key: row for row in report_rows(report)}
   row = rows['deployed/bytes']
   assert row.label == 'file size, float to int8'
   assert row.share == compressed['int8']['bytes'] / report['original']['tflite_bytes']
+  zipped = 140e3 / report['original']['tflite_gzip_bytes']
+  assert rows['deployed/gzip_bytes'].share == zipped
   score = compressed['int8']['score']['value'] - report['original']['score']['value']
   assert rows['deployed/score'].delta == pytest.approx(score)
   line = format_table(report).splitlines()[1]
   assert line.startswith('0.15x file size (_int8.tflite), 0.19x latency, accuracy ')
   page = render_html(report, [])
   assert '<span>(_int8.tflite)</span>' in page
+  tile = page.partition('Gzipped')[2].partition('MACs')[0]
+  assert units.fmt_bytes(140e3) in tile
   assert deployed_file(compressed) == ('_int8.tflite', compressed['int8']['bytes'])
   assert deployed_block(compressed)['latency'] == compressed['int8']['latency']
 

@@ -21,7 +21,13 @@ MIN_POINTS = 4
 _MOST = 1e300  # That can be drawn.
 _BOOKKEEPING = ('phase', 'step', 'epoch', 'images_per_sec')
 _EVALUATED = 'eval_'
-_TITLES = {'lrn_rate': 'Learning rate', 'sparsity': 'Zeros in prunable kernels'}
+_TITLES = {
+  'lrn_rate': 'Learning rate',
+  'sparsity': 'Zeros in prunable kernels',
+  'loss_dst': 'Loss of distillation',
+  'mae': 'MAE',
+  'rmse': 'RMSE',
+}
 _LOGARITHMIC = ('lrn_rate',)
 
 Series = Mapping[str, tuple[list[float], list[float]]]  # phase -> steps, values

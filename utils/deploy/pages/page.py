@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 _TILES = (
   (('deployed/bytes', 'tflite_bytes', 'sparse/bytes'), 'File size'),
-  (('tflite_gzip_bytes',), 'Gzipped'),
+  (('deployed/gzip_bytes', 'tflite_gzip_bytes'), 'Gzipped'),
   (('deployed/latency/', 'latency/'), 'Latency'),
   (('deployed/score', 'score'), None),
   (('macs',), 'MACs'),

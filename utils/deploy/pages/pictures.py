@@ -17,6 +17,7 @@ if TYPE_CHECKING:
   from secateurs.utils.training.tasks.pictures import Picture
 
 _BEFORE, _AFTER = PALETTE[1], PALETTE[0]
+_SIZE = (8, 4)  # Inches: a page stretches drawings to its width, and their letters with them.
 _LABELS = (('before', 'original', _BEFORE), ('after', 'compressed', _AFTER))
 
 
@@ -38,7 +39,7 @@ def _scatter(title: str, data: Mapping[str, Any]) -> str:
     axes.set_ylabel('prediction', color=TEXT)
     figure.legend(loc='outside right center', frameon=False, labelcolor=TEXT)
 
-  return draw(title, (6, 4), paint)
+  return draw(title, _SIZE, paint)
 
 
 def _roc(title: str, data: Mapping[str, Any]) -> str:
@@ -52,7 +53,7 @@ def _roc(title: str, data: Mapping[str, Any]) -> str:
     axes.set_ylabel('true positives', color=TEXT)
     figure.legend(loc='outside right center', frameon=False, labelcolor=TEXT)
 
-  return draw(title, (5.4, 4), paint)
+  return draw(title, _SIZE, paint)
 
 
 def _masks(title: str, data: Mapping[str, Any]) -> str:

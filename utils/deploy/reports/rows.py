@@ -62,10 +62,12 @@ def _deployed_rows(blocks: Blocks) -> list[Row]:
   """The full-integer file against the original's float one, where that is what was searched for."""
   if blocks[2].get('deployed') != 'int8':
     return []
-  original = {**blocks[0], 'bytes': blocks[0].get('tflite_bytes')}
+  sizes = {key: blocks[0].get(f'tflite_{key}') for key in ('bytes', 'gzip_bytes')}
+  original = {**blocks[0], **sizes}
   deployed = (original, *(block.get('int8') or {} for block in blocks[1:]))
   rows = [
     ratio_row('bytes', 'file size', units.fmt_bytes, deployed),
+    ratio_row('gzip_bytes', 'file size, gzipped', units.fmt_bytes, deployed),
     *latency_rows(deployed)[:1],
     *score_rows(deployed)[:1],
   ]
