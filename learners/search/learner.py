@@ -79,7 +79,7 @@ class SearchLearner(NetworkLearner):
     model = self.settings.in_float32(self._candidate)
     if tried.number == 0:
       self._refer(model)
-    elif not self._settled(tried, model):
+    elif not self._settled(tried, model, began):
       tried.longer = True
       tried.seconds += time.perf_counter() - began
       self.save('search', 0)
@@ -155,7 +155,13 @@ class SearchLearner(NetworkLearner):
     found = [judge(costs.predictor(net)).score.goodness for net in (before, after)]
     return max(found[0] - found[1], 0.0)
 
-  def _settled(self, tried: Try, model: keras.Model) -> bool:
+  def _has_time(self, tried: Try, began: float) -> bool:
+    """Whether a longer training would be over within the time of the search."""
+    took = time.perf_counter() - began
+    spent = self.state.seconds + tried.seconds + (1 + stepping.LONGER) * took
+    return distributed.from_chief(lambda: spent <= opening.FOR_SEARCH * self.config.seconds)
+
+  def _settled(self, tried: Try, model: keras.Model, began: float) -> bool:
     """Judges a candidate; False where it is so near to the limit that it is to train longer."""
     state, config = self.state, self.config
     self._trim_a_little(tried, model)
@@ -163,7 +169,8 @@ class SearchLearner(NetworkLearner):
     drop = drop_of(state.reference, judged, config.nb_looks)
     tried.score, tried.drop, tried.most = judged.score.value, drop.value, drop.most
     tried.accepted = config.limit is not None or drop.most <= config.drop
-    if not (tried.accepted or tried.longer) and stepping.is_near(drop.value, config.drop):
+    near = not (tried.accepted or tried.longer) and stepping.is_near(drop.value, config.drop)
+    if near and self._has_time(tried, began):
       say(
         f'try {tried.number}  drop {telling.points(state, drop.value)}: near, so it trains longer'
       )

@@ -1,6 +1,7 @@
 """Begin and end of a search, with fakes in place of networks: what is trained, and what stays."""
 
 import functools
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -130,3 +131,11 @@ def test_latencies_are_measured_against_the_original_at_as_many_threads():
     session=SimpleNamespace(state=SimpleNamespace(original={'latency': timed})),
   )
   assert NetworkLearner._costs.fget(learner).original_ms == 3.0
+
+
+@pytest.mark.parametrize(('spent', 'longer'), [(0.0, True), (230.0, True), (234.1, False)])
+def test_no_try_trains_longer_once_the_time_of_the_search_is_over(spent, longer):
+  learner = SimpleNamespace(state=JsState(seconds=spent), config=JsConfig(time='6m'))
+  tried = Try(1, 0, 1.0)
+  assert SearchLearner._has_time(learner, tried, time.perf_counter()) is longer
+  assert not SearchLearner._has_time(learner, tried, time.perf_counter() - 60)
