@@ -176,7 +176,7 @@ class RegPrunedLearner(FilterLearner):
       self._course.strength(number),
       config.factor,
       self._course.travelled(number),
-      pressed.free(doomed),
+      pressed.free(state.kept, doomed),
       1.0 / (1.0 - self.rates.momentum),
     )
     state.passes.append({'before': pressed.pressure.histograms()})

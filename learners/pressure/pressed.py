@@ -108,7 +108,7 @@ class Pressed:
     Args:
       kept: the channels that have not gone yet, by unit name.
     """
-    found = self.by_unit(self.pressure.worth(self._nb_channels))
+    found = self.by_unit(self.pressure.worth(self._there(kept)))
     keys, stays = with_fates(self.graph, self.units, found, kept)
     return Ranked(self.graph, self.units, *distributed.broadcast_object((keys, stays)))
 
@@ -129,13 +129,26 @@ class Pressed:
     found = np.where(there, norms / np.where(strengths > 0, strengths, 1.0), 0.0)
     return distributed.broadcast_object(found)
 
-  def free(self, doomed: Mapping[str, Sequence[int]] | None = None) -> np.ndarray:
+  def _there(self, kept: Mapping[str, Sequence[int]]) -> np.ndarray:
+    """Bool array [channels]: those that have not gone."""
+    found = np.ones(self._nb_channels, bool)
+    for unit in self.units:
+      if unit.name in kept:
+        found[self._sizes[unit.name]] = np.isin(np.arange(unit.size), kept[unit.name])
+    return found
+
+  def free(
+    self,
+    kept: Mapping[str, Sequence[int]],
+    doomed: Mapping[str, Sequence[int]] | None = None,
+  ) -> np.ndarray:
     """Bool array [channels] of what is penalised: channels that may go, of `doomed` those it leaves.
 
     Args:
+      kept: the channels that have not gone yet, by unit name.
       doomed: the channels that will stay, by unit name; None: all are pulled at.
     """
-    found = np.ones(self._nb_channels, bool)
+    found = self._there(kept)
     for unit in self.units:
       place = self._sizes[unit.name]
       if isinstance(unit.key, int):

@@ -58,18 +58,19 @@ class Pressure:
       strength: see `shrinkage.relative_strengths`; of growing, 1 leaves a hundredth.
       factor: lambda_g for all groups, in place of the strength.
       travelled: sum of the learning rates of the training.
-      pressed: bool array [channels]: those that are penalised.
+      pressed: bool array [channels]: those that are penalised, and have not gone.
       amplification: what momentum makes of a constant gradient; proximal steps have none.
     """
     travelled *= 1.0 if self._update == PROXIMAL else amplification
     for kind, one in self.groups.items():
+      free = np.append(pressed, True)[one.channels]  # Groups of no channel have -1.
       if factor is not None:
         found = np.full(one.size, factor)
       elif self.growth is not None:
         found = np.full(one.size, strength * _GROWN / travelled)
       else:
-        found = shrinkage.relative_strengths(one.norms().numpy(), one.scales, strength, travelled)
-      free = np.append(pressed, True)[one.channels]  # Groups of no channel have -1.
+        norms = one.norms().numpy()
+        found = shrinkage.relative_strengths(norms, one.scales, strength, travelled, free)
       self.strengths[kind].assign(np.where(free, found, 0.0))
     if self.growth is not None:
       self.growth.steps.assign(0.0)
@@ -106,17 +107,22 @@ class Pressure:
 
   # What it has done.
 
-  def worth(self, nb_channels: int) -> np.ndarray:
+  def worth(self, there: np.ndarray) -> np.ndarray:
     """The norm of each channel, [channels], in units of the strength with which it was pressed.
 
     Where nothing was pressed, in units of the mean norm of comparable groups. A channel with several
     groups of a kind, as scales of several normalisations, counts with their mean.
+
+    Args:
+      there: bool array [channels]: those that have not gone.
     """
+    nb_channels = len(there)
     total = np.zeros(nb_channels)
     for kind, one in self.groups.items():
       mine, strengths, norms = one.channels >= 0, self.strengths[kind].numpy(), one.norms().numpy()
       if not strengths.any():
-        strengths = shrinkage.relative_strengths(norms, one.scales, 1.0, travelled=1.0)
+        left = np.append(there, True)[one.channels]
+        strengths = shrinkage.relative_strengths(norms, one.scales, 1.0, 1.0, left)
       units = strengths / (strengths.max(initial=0.0) or 1.0)
       worth, channels = norms / np.where(units > 0, units, 1.0), one.channels[mine]
       sums = np.bincount(channels, worth[mine], nb_channels)

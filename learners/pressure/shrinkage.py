@@ -49,7 +49,11 @@ def risen(progress: tf.Tensor, nb_rises: int) -> tf.Tensor:
 
 
 def relative_strengths(
-  norms: np.ndarray, scales: np.ndarray, strength: float, travelled: float
+  norms: np.ndarray,
+  scales: np.ndarray,
+  strength: float,
+  travelled: float,
+  there: np.ndarray | None = None,
 ) -> np.ndarray:
   """lambda_g [groups] with which groups of average norm would shrink by a fraction of it in a training.
 
@@ -61,7 +65,9 @@ def relative_strengths(
     scales: int array [groups]; groups of one number share a mean.
     strength: the fraction; 1: a group of average norm whose loss does not depend on it ends at zero.
     travelled: sum of the learning rates over all steps, with a momentum's amplification if there is.
+    there: bool array [groups]: those that means are taken over, because others have gone; default: all.
   """
-  sums = np.bincount(scales, norms)
-  means = sums / np.maximum(np.bincount(scales), 1)
+  weights = np.ones(len(norms)) if there is None else there.astype(float)
+  sums = np.bincount(scales, norms * weights)
+  means = sums / np.maximum(np.bincount(scales, weights), 1)
   return strength * means[scales] / travelled

@@ -188,7 +188,7 @@ def test_frozen_layers_are_ranked_but_not_changed(config):
   pressed = Pressed(model, graph, units, RpConfig(**config), 1)
   before, trained = [*conv.get_weights(), *norm.get_weights()], model.trainable_weights
   values = [weight.numpy() for weight in trained]
-  pressed.pressure.begin(0.5, None, 1.0, pressed.free(), 1.0)
+  pressed.pressure.begin(0.5, None, 1.0, pressed.free({}), 1.0)
   for constraint in pressed.pressure.constraints():
     constraint.apply(tf.constant(1.0))
   for old, new in zip(before, [*conv.get_weights(), *norm.get_weights()], strict=True):
@@ -205,7 +205,7 @@ def test_a_channel_with_several_normalisations_counts_with_their_mean():
   norms = [model.layers[2], *(model.get_layer(f'b{number}_bn2') for number in range(3))]
   expected = np.mean([np.abs(norm.gamma.numpy()) for norm in norms], axis=0)
   np.testing.assert_allclose(
-    pressed.by_unit(pressed.pressure.worth(44))[trunk], expected, rtol=1e-6
+    pressed.by_unit(pressed.pressure.worth(np.ones(44, bool)))[trunk], expected, rtol=1e-6
   )
   sub = SubModel(model, graph, units)
   np.testing.assert_allclose(sub.scores('bn_gamma')[trunk], expected, rtol=1e-6)
@@ -216,9 +216,35 @@ def test_without_any_strength_norms_are_ranked_in_units_of_their_layer():
   model.get_layer('b1_conv2').kernel.assign(model.get_layer('b1_conv2').kernel * 100)
   config = RpConfig(penalty='group_lasso', groups='channels')
   pressed = Pressed(model, graph, units, config, 1)
-  pressed.pressure.begin(0.0, None, 1.0, pressed.free(), 1.0)
-  means = [worth.mean() for worth in pressed.by_unit(pressed.pressure.worth(36)).values()]
+  pressed.pressure.begin(0.0, None, 1.0, pressed.free({}), 1.0)
+  means = [
+    worth.mean() for worth in pressed.by_unit(pressed.pressure.worth(np.ones(36, bool))).values()
+  ]
   np.testing.assert_allclose(means, np.full(3, max(means)), rtol=1e-5)
+
+
+@pytest.mark.parametrize('strength', [0.5, 0.0])
+def test_channels_that_have_gone_do_not_count_in_the_norms_of_their_layer(strength):
+  model, graph, units = setting(residual_net, 'keep')
+  for block in ('b1', 'b2'):  # Three layers of equal filters and readers.
+    for conv in ('conv1', 'conv2'):
+      first = model.get_layer(f'b0_{conv}')
+      model.get_layer(f'{block}_{conv}').set_weights(first.get_weights())
+  norms = [model.layers[model.layers.index(model.get_layer(f'b{b}_conv1')) + 1] for b in range(3)]
+  for norm in norms[1:]:
+    norm.set_weights(norms[0].get_weights())
+  config = RpConfig(penalty='group_lasso', groups='filters,channels', nb_passes=2)
+  pressed = Pressed(model, graph, units, config, 10)
+  kept = {unit.name: list(range(4 if unit is units[0] else 12)) for unit in units}
+  masks = {name: np.isin(np.arange(12), places) for name, places in kept.items()}
+  PassMasks(model, graph, units, masks, [], [])
+  pressed.pressure.begin(strength, None, 1.0, pressed.free(kept), 1.0)
+  first, second, _ = pressed.ranked(kept).keys.values()
+  finite = np.isfinite(first) & np.isfinite(second)
+  # Means of four and of twelve channels differ, but by little.
+  np.testing.assert_allclose(first[finite], second[finite], rtol=0.3)
+  strengths = pressed.pressure.strengths['channels'].numpy()[:12]
+  assert not strengths[4:].any()
 
 
 def _dense_and_up():
