@@ -6,10 +6,13 @@ import tf_keras as keras
 from tensorflow.lite.python import schema_py_generated as schema
 
 from secateurs.utils.deploy import tflite_bytes
+from secateurs.utils.deploy.files.export_files import export_job
+from secateurs.utils.deploy.lowbits.export import write_quantized
 from secateurs.utils.deploy.lowbits.grids import recover_steps
 from secateurs.utils.deploy.lowbits.ranges import activation_ranges
 from secateurs.utils.deploy.lowbits.writer import quantized_bytes
 from secateurs.utils.deploy.runtime.interpreter import TFLiteModel
+from secateurs.utils.errors import UserError
 from secateurs.utils.training.models.rounded_activations import calibrate, rounded_twin
 
 L = keras.layers
@@ -136,3 +139,34 @@ def test_large_files_hold_their_weights_where_small_runtimes_look(last, size, tm
   np.testing.assert_allclose(
     TFLiteModel(path).predict(inputs), inputs @ kernel, atol=0.02 * np.abs(inputs @ kernel).max()
   )
+
+
+def recurrent(steps):
+  """An LSTM with kernels of 4 bits."""
+  inputs = keras.Input((steps, 8))
+  model = keras.Model(inputs, L.Dense(3)(L.LSTM(4, name='reader')(inputs)))
+  for kernel in model.get_layer('reader').weights[:2]:
+    step = np.abs(kernel.numpy()).max() / 7
+    kernel.assign(np.rint(kernel.numpy() / step) * step)
+  return model, RNG.normal(size=(32, steps, 8)).astype(np.float32)
+
+
+@pytest.mark.parametrize('bits', [8, 16])
+def test_recurrent_layers_are_unrolled_for_integer_activations(bits, tmp_path):
+  model, samples = recurrent(6)
+  job = export_job(model, None, False, samples, samples)
+  path = tmp_path / 'quant.tflite'
+  write_quantized(job, path, 'quant', activation_bits=bits)
+  file, expected = TFLiteModel(path), model(samples).numpy()
+  assert 'WHILE' not in file.operator_names()
+  assert np.abs(file.predict(samples) - expected).max() < 0.1 * np.ptp(expected)
+  found = schema.ModelT.InitFromPackedBuf(path.read_bytes())
+  held = {(tensor.buffer, tensor.type) for tensor in found.subgraphs[0].tensors}
+  assert [kind for _, kind in held].count(schema.TensorType.INT4) == 2  # Once for all steps.
+
+
+def test_loops_have_no_integer_activations(tmp_path):
+  model, samples = recurrent(300)
+  job = export_job(model, None, False, samples, samples)
+  with pytest.raises(UserError, match='has a loop, inside of which no ranges'):
+    write_quantized(job, tmp_path / 'quant.tflite', 'quant', activation_bits=8)

@@ -88,10 +88,16 @@ class Job:
     """The content of the float TensorFlow Lite file, from which others may be made."""
     return convert(self.function, self.model.name)
 
+  @cached_property
+  def loopless_content(self) -> bytes:
+    """The same file without loops."""
+    same = self.loopless is self.function
+    return self.float_content if same else convert(self.loopless, self.model.name)
+
   def rewrite(self, calls: dict[keras.layers.Layer, LayerCall]) -> None:
     """Has the TensorFlow Lite files made with other calls of layers from now on."""
     self.rewritings.update(calls)
-    for made in ('function', 'loopless', 'float_content'):
+    for made in ('function', 'loopless', 'float_content', 'loopless_content'):
       self.__dict__.pop(made, None)
 
 
@@ -197,9 +203,7 @@ def _write_int8(job: Job, partial: Path, name: str) -> Parity:
 def _repaired(job: Job, repair: Repairer, plain: bytes) -> bytes:
   """The plain file where ai-edge-quantizer cannot make a better one."""
   try:
-    same = job.loopless is job.function
-    whole = job.float_content if same else convert(job.loopless, job.model.name)
-    content = repair(whole, plain, job.calibration)
+    content = repair(job.loopless_content, plain, job.calibration)
   except Exception as error:  # Whatever the library raises: there is a plain file.
     reason = first_line(error)
     job.notes.append(f'The int8 file was not repaired: {reason}')

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from secateurs.utils.deploy.files.export_files import Job
 from secateurs.utils.deploy.files.parity import Parity, compare_outputs
-from secateurs.utils.deploy.lowbits.writer import quantized_bytes
+from secateurs.utils.deploy.lowbits.writer import FLOAT_BITS, quantized_bytes
 from secateurs.utils.deploy.runtime.interpreter import TFLiteModel
 
 
@@ -23,7 +23,8 @@ def write_quantized(job: Job, partial: Path, name: str, *, activation_bits: int)
     UserError: the library is missing or refuses the network.
   """
   del name
-  content = job.float_content
+  # In a loop the library finds no ranges of activations.
+  content = job.float_content if activation_bits == FLOAT_BITS else job.loopless_content
   partial.write_bytes(quantized_bytes(content, activation_bits, job.calibration)[0])
   file = TFLiteModel(partial)
   return compare_outputs(job.reference, file.predict(job.images), file.output_steps, job.agreement)

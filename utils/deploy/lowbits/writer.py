@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from secateurs.utils.deploy.faults.loops import MOST_STEPS
 from secateurs.utils.deploy.int8.opened import within_flatbuffer
 from secateurs.utils.deploy.lowbits.grids import recover_steps
 from secateurs.utils.deploy.lowbits.ranges import activation_ranges
@@ -24,7 +25,8 @@ from secateurs.utils.quiet import quiet_native
 _MOST = {4: 7, 8: 127}
 _WITH_4_BITS = ('CONV_2D', 'FULLY_CONNECTED')
 _CHANNELS = {'CONV_2D': 0, 'FULLY_CONNECTED': 0, 'DEPTHWISE_CONV_2D': 3}
-ACTIVATION_BITS = (8, 16, 32)
+FLOAT_BITS = 32
+ACTIVATION_BITS = (8, 16, FLOAT_BITS)
 
 
 def quantized_bytes(
@@ -43,12 +45,15 @@ def quantized_bytes(
     The content of the new file, and the bits of the weights by the name of the operator's output.
 
   Raises:
-    UserError: ai-edge-quantizer is not installed or refuses the file.
+    UserError: ai-edge-quantizer is not installed or refuses the file, or activations in a loop were to
+      be integers.
     ValueError: a number of bits that TensorFlow Lite has no form for.
   """
   if activation_bits not in ACTIVATION_BITS:
     raise ValueError(f'activation_bits must be in {ACTIVATION_BITS}, but {activation_bits} came.')
   quantizer_of = require_library()
+  if activation_bits < FLOAT_BITS:
+    _require_no_loop(content)
   layers = _layers(content)
   bits = {layer.output: layer.bits for layer in layers}
   with quiet_native():
@@ -56,7 +61,7 @@ def quantized_bytes(
     _add_recipe(quantizer, bits, activation_bits)
     try:
       ranges = {}
-      if activation_bits < 32:
+      if activation_bits < FLOAT_BITS:
         ranges = activation_ranges(content, calibration)
       # The library takes the greatest weight as the greatest integer, unless it is given a range.
       ranges |= {layer.tensor: layer.range() for layer in layers}
@@ -121,19 +126,32 @@ def _layers(content: bytes) -> list[_Layer]:
   return found
 
 
+def _require_no_loop(content: bytes) -> None:
+  from ai_edge_litert.tools import flatbuffer_utils
+
+  model = flatbuffer_utils.read_model_from_bytearray(bytearray(content))
+  operators = [one for graph in model.subgraphs for one in graph.operators]
+  if any(flatbuffer_utils.opcode_to_name(model, one.opcodeIndex) == 'WHILE' for one in operators):
+    raise UserError(
+      'The network has a loop, inside of which no ranges of activations are measured: give the input a '
+      f'fixed number of at most {MOST_STEPS} steps, so that recurrent layers are unrolled, or leave '
+      'activations in float with --uql_activation_bits 32.'
+    )
+
+
 def _add_recipe(quantizer: Any, bits: dict[str, int], activation_bits: int) -> None:
   from ai_edge_quantizer.qtyping import TFLOperationName as Name
 
   everything = Name.ALL_SUPPORTED
   kinds = (Name.CONV_2D, Name.FULLY_CONNECTED, Name.DEPTHWISE_CONV_2D)
-  if activation_bits < 32:
+  if activation_bits < FLOAT_BITS:
     quantizer.add_static_config('.*', everything, activation_bits, 8)
   for scope, number in bits.items():
     pattern = '^' + re.escape(scope) + '$'
     for kind in kinds:
       if number == 4 and kind == Name.DEPTHWISE_CONV_2D:
         continue
-      if activation_bits < 32:
+      if activation_bits < FLOAT_BITS:
         quantizer.add_static_config(pattern, kind, activation_bits, number)
       else:
         quantizer.add_weight_only_config(pattern, kind, number)
