@@ -175,7 +175,7 @@ class JointSearchLearner(SearchLearner):
   def _take_plan(self) -> None:
     """The phase that makes the cut of a plan, without a search."""
     state, scene, judge = self.state, self._scene(0), self._judge
-    model = self._with_statistics(planning.applied(self._plan, scene, self.repair))
+    model = self._with_statistics(planning.applied(self._plan, scene, self.repair), 'plan')
     bits = {**scene.bits, **self._plan.bits} if scene.bits else {}
     judged = judge(self._costs.predictor(model))
     drop = drop_of(state.reference, judged, stepping.LOOKS_AT_THE_END)
@@ -202,6 +202,7 @@ class JointSearchLearner(SearchLearner):
       return 'Nothing more can be taken that saves enough.'
     model, cuts = repaired(scene.model, taken, scene.reach, repair, self.settings)
     number = len(state.tries) + 1
+    model = self._with_statistics(model, f'try {number}')
     tried = Try(number, state.base, target, taken=taken, bits=bits_after(scene.bits, taken))
     tried.predicted = sum(one.loss for one in taken)
     tried.channels = [dataclasses.asdict(cut) for cut in cuts]

@@ -60,7 +60,7 @@ def _as_cut(state: JsState) -> str | None:
     return None
   return (
     f'The training of {number} of {len(state.tries)} tries was undone: on training samples it lost '
-    'more than is allowed against the network as the cut left it. Either batch-norm statistics of the '
+    'more than is allowed against the network before it. Either batch-norm statistics of the '
     'original are of other data than these (check --preprocess), or the rate is too high '
     '(--lrn_rate_ft).'
   )

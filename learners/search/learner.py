@@ -24,7 +24,7 @@ from secateurs.utils.graph.counts.copying import copy_flat
 from secateurs.utils.graph.flat.walk import flatten_model
 from secateurs.utils.training import distributed
 from secateurs.utils.training.engine.hooks import Hooks
-from secateurs.utils.training.models.batch_norm import reestimate
+from secateurs.utils.training.models.batch_norm import batch_norms, reestimate
 from secateurs.utils.training.models.quantization import zero_masks
 
 _NB_TRAINED_ON = 2000
@@ -94,34 +94,35 @@ class SearchLearner(NetworkLearner):
     self.save('search', 0)
 
   def _train_candidate(self, tried: Try) -> None:
-    """Trains the candidate, with new statistics; where that ruins it, it stays as the cut left it."""
+    """Trains the candidate; where that ruins it, it stays as it was before."""
     name, network, nb_steps = self._lesson(tried)
     self._train(name, network, nb_steps)
-    if not nb_steps:
-      reestimate(network, self.bn_batches(network))
-    if tried.number == 0 or self.state.file == 'packed':
+    if tried.number == 0 or self.state.file == 'packed' or not nb_steps:
       return
-    cut = self._network(tried.number, trained=False)
-    tried.as_cut = self._is_ruined(cut, self.settings.in_float32(network), f'try {tried.number}')
+    before, what = self._network(tried.number, trained=False), f'try {tried.number}'
+    after = self.settings.in_float32(network)
+    tried.as_cut = self._is_ruined(before, after, what, 'the training')
     if tried.as_cut:
-      network.set_weights(cut.get_weights())
+      network.set_weights(before.get_weights())
 
-  def _with_statistics(self, cut: keras.Model) -> keras.Model:
+  def _with_statistics(self, cut: keras.Model, what: str) -> keras.Model:
     """A network with new statistics of batch normalisation; as it is where they would ruin it."""
+    if not batch_norms(cut):
+      return cut
     found = copy_flat(flatten_model(cut))
     reestimate(found, self.bn_batches(found))
-    return cut if self._is_ruined(cut, found, 'plan') else found
+    return cut if self._is_ruined(cut, found, what, 'new batch-norm statistics') else found
 
-  def _is_ruined(self, before: keras.Model, after: keras.Model, what: str) -> bool:
-    """Whether training and new statistics cost more than is allowed on samples of that training.
+  def _is_ruined(self, before: keras.Model, after: keras.Model, what: str, cause: str) -> bool:
+    """Whether a network lost more than is allowed on samples of the training, which is undone then.
 
-    They do where a network came with statistics of other data, and at a rate that is too high.
+    It does where it came with statistics of other data, and at a rate that is too high.
     """
     harm = self._harm(before, after)
     if harm > self.config.drop:
       say(
-        f'{what}  training or new batch-norm statistics cost {telling.points(self.state, harm)} on '
-        'training samples: the network stays as the cut left it'
+        f'{what}  {cause} cost {telling.points(self.state, harm)} on training samples, more than is '
+        'allowed: undone'
       )
     return harm > self.config.drop
 

@@ -5,10 +5,11 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
+import tf_keras as keras
 
 from secateurs.learners.joint_search import JointSearchLearner
-from secateurs.learners.search import learner as of_search
 from secateurs.learners.search import opening
 from secateurs.learners.search.config import JsConfig
 from secateurs.learners.search.files import Costs
@@ -98,18 +99,15 @@ def test_a_search_that_is_resumed_before_its_first_try_does_not_look_for_the_ref
 
 
 @pytest.mark.parametrize(('after', 'undone'), [(0.87, True), (0.895, False), (0.95, False)])
-@pytest.mark.parametrize('nb_steps', [0, 1])
-def test_a_training_that_ruins_a_try_is_undone(after, undone, nb_steps, monkeypatch):
-  weights, again = [], []
-  monkeypatch.setattr(of_search, 'reestimate', lambda *_: again.append(1))
+def test_a_training_that_ruins_a_try_is_undone(after, undone):
+  weights = []
   candidate = SimpleNamespace(set_weights=weights.append)
   cut = SimpleNamespace(get_weights=lambda: 'as cut')
   learner = SimpleNamespace(
     state=JsState(file='float'),
     config=JsConfig(max_drop=0.01),
     settings=SimpleNamespace(in_float32=lambda model: model),
-    bn_batches=lambda _: [],
-    _lesson=lambda _: ('try1', candidate, nb_steps),
+    _lesson=lambda _: ('try1', candidate, 1),
     _train=lambda *_: None,
     _network=lambda number, trained: cut,
     _harm=lambda before, found: 0.9 - after if (before, found) == (cut, candidate) else 0.0,
@@ -118,7 +116,23 @@ def test_a_training_that_ruins_a_try_is_undone(after, undone, nb_steps, monkeypa
   tried = Try(1, 0, 1.0)
   SearchLearner._train_candidate(learner, tried)
   assert (tried.as_cut, weights) == (undone, ['as cut'] if undone else [])
-  assert len(again) == (nb_steps == 0)
+
+
+@pytest.mark.parametrize(('harm', 'undone'), [(0.3, True), (0.0, False)])
+def test_new_statistics_that_ruin_a_network_are_not_taken(harm, undone):
+  inputs = keras.Input((4,))
+  cut = keras.Model(inputs, keras.layers.BatchNormalization()(inputs))
+  learner = SimpleNamespace(
+    state=JsState(file='float'),
+    config=JsConfig(max_drop=0.01),
+    bn_batches=lambda _: [np.full((8, 4), 3.0, np.float32)],
+    _harm=lambda *_: harm,
+  )
+  learner._is_ruined = functools.partial(SearchLearner._is_ruined, learner)
+  found = SearchLearner._with_statistics(learner, cut, 'try 1')
+  assert (found is cut) == undone
+  np.testing.assert_allclose(found.get_weights()[2], 0.0 if undone else 3.0)
+  np.testing.assert_allclose(cut.get_weights()[2], 0.0)
 
 
 def test_latencies_are_measured_against_the_original_at_as_many_threads():
