@@ -32,7 +32,7 @@ import tf_keras as keras
 from secateurs.learners import register
 from secateurs.learners.quant.allocation import BitAllocation, shadows
 from secateurs.learners.quant.configs import FLOAT_BITS, UqlConfig
-from secateurs.learners.quant.containers import larger_note
+from secateurs.learners.quant.containers import file_bits, larger_note, wider_note
 from secateurs.learners.quant.state import UqlState
 from secateurs.learners.run.compression import CompressionLearner, extended
 from secateurs.learners.run.console import say
@@ -108,14 +108,17 @@ class UniformQuantLearner(CompressionLearner):
     bits = self._bits(kernels)
     sizes = [int(np.prod(kernel.shape)) for kernel in kernels.values()]
     mean = float(np.average(list(bits.values()), weights=sizes))
+    held = file_bits(self.model, kernels, bits, config)
+    wider = wider_note(held, bits, config)
     known = {'divergence': self.state.divergence, 'search': self.state.search}
     return extended(
       super().findings(),
-      self._notes(mean),
+      [*self._notes(mean), *([] if wider is None else [wider])],
       requested={} if config.target_bytes is None else {'max_bytes': config.target_bytes},
       extra={
         'bits': bits,
         'mean_bits': mean,
+        'file_bits': held,
         'activation_bits': config.activation_bits,
         **{name: value for name, value in known.items() if value is not None},
       },

@@ -26,8 +26,12 @@ _FEW_BITS = (
   L.Dense,
   L.EinsumDense,
   L.MultiHeadAttention,
+  L.LSTM,
+  L.GRU,
+  L.SimpleRNN,
 )
-_OTHERS = (L.Conv1DTranspose, L.Conv2DTranspose)
+_TRANSPOSED = (L.Conv1DTranspose, L.Conv2DTranspose)
+_NB_LISTED = 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,8 +72,12 @@ def container_of(layer: keras.layers.Layer, kernel: tf.Variable) -> Container:
   """How the file holds a kernel of a layer."""
   name, shape = kernel.name.split(':')[0], tuple(kernel.shape)
   last = name.rsplit('/', 1)[-1]
-  if not isinstance(layer, _FEW_BITS) or isinstance(layer, _OTHERS):
+  while isinstance(layer, L.Wrapper):  # TimeDistributed and Bidirectional.
+    layer = layer.layer
+  if not isinstance(layer, _FEW_BITS):
     return Container(few_bits=False, holds_4_bits=False, channels=max(shape))
+  if isinstance(layer, _TRANSPOSED):
+    return Container(few_bits=True, holds_4_bits=False, channels=shape[-2])
   if isinstance(layer, (L.EinsumDense, L.MultiHeadAttention)):
     return Container(few_bits=True, holds_4_bits=True, channels=math.prod(shape[1:]))
   rows = buckets_of(name, shape, 'channel', 1).nb_rows
@@ -80,3 +88,32 @@ def containers_of(model: keras.Model, kernels: Mapping[str, tf.Variable]) -> lis
   """How the file holds kernels of a model, in their order."""
   layers = {kernel.ref(): layer for layer, kernel in layer_kernels(model)}
   return [container_of(layers[kernel.ref()], kernel) for kernel in kernels.values()]
+
+
+def file_bits(
+  model: keras.Model, kernels: Mapping[str, tf.Variable], bits: Mapping[str, int], config: UqlConfig
+) -> dict[str, float]:
+  """Bits of each weight in the file, by kernel name, for those of the grids."""
+  found = containers_of(model, kernels)
+  return {name: one.bits(bits[name], config) for name, one in zip(kernels, found, strict=True)}
+
+
+def wider_note(held: Mapping[str, float], bits: Mapping[str, int], config: UqlConfig) -> str | None:
+  """A sentence on kernels that would take 4 bits, but whose operators have none; None without any.
+
+  Args:
+    held: from `file_bits`.
+    bits: of the grids.
+    config: of the run.
+  """
+  most = {name for name in held if container(bits[name], config.symmetric, holds_4_bits=True) == 4}
+  wide = [name for name in held if name in most and held[name] > 4]
+  if not wide or config.bucket_kind == 'split':
+    return None
+  listed = ', '.join(wide[:_NB_LISTED])
+  more = f' and {len(wide) - _NB_LISTED} more' if len(wide) > _NB_LISTED else ''
+  sizes = ' or '.join(f'{number:g}' for number in sorted({held[name] for name in wide}))
+  return (
+    f'TensorFlow Lite has no weights of 4 bits for the operators of {listed}{more}: the file holds '
+    f'them in {sizes} bits.'
+  )

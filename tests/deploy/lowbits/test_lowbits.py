@@ -170,3 +170,27 @@ def test_loops_have_no_integer_activations(tmp_path):
   job = export_job(model, None, False, samples, samples)
   with pytest.raises(UserError, match='has a loop, inside of which no ranges'):
     write_quantized(job, tmp_path / 'quant.tflite', 'quant', activation_bits=8)
+
+
+@pytest.mark.parametrize(('bits', 'share'), [(8, 0.05), (32, 1e-5)])
+def test_transposed_convolutions_are_exact_in_8_bits(bits, share, tmp_path):
+  inputs = keras.Input((8, 8, 3))
+  model = keras.Model(inputs, L.Conv2DTranspose(16, 3, 2, name='up')(inputs))
+  kernel = model.get_layer('up').kernel
+  step = np.abs(kernel.numpy()).max() / 7
+  kernel.assign(np.rint(kernel.numpy() / step) * step)
+  images = RNG.standard_normal((16, 8, 8, 3)).astype(np.float32)
+  content, found = quantized_bytes(tflite_bytes(model), bits, images)
+  assert list(found.values()) == [8]
+  path = tmp_path / 'quant.tflite'
+  path.write_bytes(content)
+  assert np.abs(TFLiteModel(path).predict(images) - model(images)).max() < share * np.ptp(
+    model(images)
+  )
+  held = schema.ModelT.InitFromPackedBuf(content)
+  (weights,) = [
+    tensor
+    for tensor in held.subgraphs[0].tensors
+    if (tuple(tensor.shape), tensor.type) == ((16, 3, 3, 3), schema.TensorType.INT8)
+  ]
+  assert len(np.unique(held.buffers[weights.buffer].data)) <= 15

@@ -14,7 +14,7 @@ from secateurs.learners.quant.bits import BitTable, container, equal, losses_of,
 from secateurs.learners.quant.clusters import codebook_of, lloyd, nearest
 from secateurs.learners.quant.codebooks import MODES, CodebookProjection
 from secateurs.learners.quant.configs import NuqlConfig, UqlConfig
-from secateurs.learners.quant.containers import container_of, larger_note
+from secateurs.learners.quant.containers import container_of, larger_note, wider_note
 from secateurs.learners.quant.grids import BinaryProjection, GridProjection, rounded_kernel
 from secateurs.learners.quant.pruning import quality
 from secateurs.utils.buckets import KINDS, Buckets, buckets_of
@@ -240,7 +240,10 @@ def test_containers():
   [
     (lambda: L.Conv2D(5, 3), (8, 8, 4), (3, 3, 4, 5), 4, 4, 5),
     (lambda: L.DepthwiseConv2D(3, depth_multiplier=2), (8, 8, 4), (3, 3, 4, 2), 8, 8, 8),
-    (lambda: L.Conv2DTranspose(5, 3), (8, 8, 4), (3, 3, 5, 4), 32, 8, 5),
+    (lambda: L.Conv2DTranspose(5, 3), (8, 8, 4), (3, 3, 5, 4), 8, 8, 5),
+    (lambda: L.TimeDistributed(L.Dense(5)), (6, 4), (4, 5), 4, 4, 5),
+    (lambda: L.LSTM(5), (6, 4), (4, 20), 4, 4, 20),
+    (lambda: L.Bidirectional(L.GRU(5)), (6, 4), (4, 15), 4, 4, 15),
     (lambda: L.Embedding(9, 4), (3,), (9, 4), 32, 8, 9),
     (lambda: L.Conv3D(5, 3), (8, 8, 8, 4), (3, 3, 3, 4, 5), 32, 8, 5),
   ],
@@ -254,6 +257,14 @@ def test_what_a_file_holds_kernels_in(make, shape, weights, held, in_8, channels
   assert found.bits(4, UqlConfig()) == in_8
   assert found.channels == channels
   assert found.bits(4, UqlConfig(bucket_type='split')) == 8
+
+
+def test_kernels_that_the_file_holds_wider_than_4_bits_are_noted():
+  held = {'conv': 4, 'up': 8, 'deep': 8, 'six': 8}
+  bits = {'conv': 4, 'up': 3, 'deep': 4, 'six': 6}
+  note = wider_note(held, bits, UqlConfig())
+  assert 'no weights of 4 bits for the operators of up, deep: the file holds them in 8 bits' in note
+  assert wider_note({'conv': 4, 'six': 8}, bits, UqlConfig()) is None
 
 
 def test_a_file_that_is_larger_than_asked_for_is_noted():

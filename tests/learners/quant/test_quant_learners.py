@@ -35,6 +35,7 @@ def test_bits_meet_their_mean_and_the_file_holds_them(run):
   extra = result.report['extra']
   assert 4.0 < extra['mean_bits'] <= 4.5
   assert len(set(extra['bits'].values())) > 1
+  assert set(extra['file_bits'].values()) <= {4, 8}
   assert any('4.5 were asked for' in note for note in result.report['notes'])
   for name, kernel in kernels_by_name(result.model).items():
     rows = Buckets(tuple(kernel.shape), 'channel').rows(kernel.numpy())

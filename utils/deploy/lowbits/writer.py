@@ -2,7 +2,8 @@
 
 The weights of a float file lie on uniform grids already (`learners.quant`). Each layer gets the
 smallest container that TensorFlow Lite has for it: 4 bits where no weight is more than 7 steps from
-zero, else 8 bits. Depthwise convolutions take 8 bits, the smallest that their kernels read.
+zero, else 8 bits. Depthwise and transposed convolutions take 8 bits, the smallest that their kernels
+read.
 ai-edge-quantizer does the conversion; what is added here is that it takes the grids as they are.
 """
 
@@ -24,7 +25,7 @@ from secateurs.utils.quiet import quiet_native
 
 _MOST = {4: 7, 8: 127}
 _WITH_4_BITS = ('CONV_2D', 'FULLY_CONNECTED')
-_CHANNELS = {'CONV_2D': 0, 'FULLY_CONNECTED': 0, 'DEPTHWISE_CONV_2D': 3}
+_CHANNELS = {'CONV_2D': 0, 'FULLY_CONNECTED': 0, 'DEPTHWISE_CONV_2D': 3, 'TRANSPOSE_CONV': 0}
 FLOAT_BITS = 32
 ACTIVATION_BITS = (8, 16, FLOAT_BITS)
 
@@ -143,13 +144,14 @@ def _add_recipe(quantizer: Any, bits: dict[str, int], activation_bits: int) -> N
   from ai_edge_quantizer.qtyping import TFLOperationName as Name
 
   everything = Name.ALL_SUPPORTED
-  kinds = (Name.CONV_2D, Name.FULLY_CONNECTED, Name.DEPTHWISE_CONV_2D)
+  with_4_bits = (Name.CONV_2D, Name.FULLY_CONNECTED)
+  kinds = (*with_4_bits, Name.DEPTHWISE_CONV_2D, Name.CONV_2D_TRANSPOSE)
   if activation_bits < FLOAT_BITS:
     quantizer.add_static_config('.*', everything, activation_bits, 8)
   for scope, number in bits.items():
     pattern = '^' + re.escape(scope) + '$'
     for kind in kinds:
-      if number == 4 and kind == Name.DEPTHWISE_CONV_2D:
+      if number == 4 and kind not in with_4_bits:
         continue
       if activation_bits < FLOAT_BITS:
         quantizer.add_static_config(pattern, kind, activation_bits, number)
