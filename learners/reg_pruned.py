@@ -166,11 +166,11 @@ class RegPrunedLearner(FilterLearner):
   def _begin(self, number: int) -> None:
     """Chooses what goes, where that is chosen before, and sets the strengths by today's norms."""
     config, state, pressed = self.config, self.state, self._pressed
-    doomed = None
+    doomed, notes = None, []
     if config.penalty == GROWING:
       ranked = self.ranked(self.graph(self.working_model()))
-      counts = self._counts(ranked, number)
-      kept = deciding.by_counts(ranked, counts, even=self._even(number))
+      kept = deciding.by_counts(ranked, self._counts(ranked, number), even=self._even(number))
+      notes = deciding.saved_by_floor(config, ranked, kept)
       doomed = state.doomed = {name: np.flatnonzero(m).tolist() for name, m in kept.items()}
     pressed.pressure.begin(
       self._course.strength(number),
@@ -179,7 +179,7 @@ class RegPrunedLearner(FilterLearner):
       pressed.free(state.kept, doomed),
       1.0 / (1.0 - self.rates.momentum),
     )
-    state.passes.append({'before': pressed.pressure.histograms()})
+    state.passes.append({'before': pressed.pressure.histograms(), 'notes': notes})
 
   def _counts(self, ranked: Ranked, number: int) -> dict[str, int]:
     return FilterWidths(self.config, self.state.widths).counts(
@@ -201,7 +201,7 @@ class RegPrunedLearner(FilterLearner):
     config, state, pressed = self.config, self.state, self._pressed
     ranked, even = pressed.ranked(state.kept), self._even(number)
     if config.prune_option == ZEROS:
-      kept = deciding.by_zeros(ranked, pressed.zeros(), even=even)
+      kept = deciding.by_zeros(ranked, pressed.zeros(), config.floor, even=even)
       if config.has_layers:
         norms = pressed.block_norms(state.blocks)
         state.blocks = deciding.lost_blocks(pressed.branches, norms, config.nb_blocks)
@@ -209,7 +209,8 @@ class RegPrunedLearner(FilterLearner):
       kept = unit_masks(pressed.units, state.doomed)
     else:
       kept = deciding.by_counts(ranked, self._counts(ranked, number), even=even)
-    state.passes[-1]['notes'] = deciding.below_floor(ranked, kept, config.floor, config.prefix)
+    if config.penalty != GROWING:
+      state.passes[-1]['notes'] = deciding.saved_by_floor(config, ranked, kept)
     kept = deciding.without_blocks(kept, pressed.branches, state.blocks)
     state.kept = {name: np.flatnonzero(mask).tolist() for name, mask in kept.items()}
     state.left_whole = self.units(pressed.graph).left

@@ -11,6 +11,7 @@ from secateurs.learners.channels.allocation.ranked import Ranked
 from secateurs.learners.channels.criteria.ranking import best
 from secateurs.learners.channels.cuts.even_splits import evened
 from secateurs.learners.pressure.blocks import Branch
+from secateurs.learners.pressure.rp_config import RpConfig
 
 
 def by_counts(
@@ -33,18 +34,20 @@ def by_counts(
 
 
 def by_zeros(
-  ranked: Ranked, zeros: Mapping[str, np.ndarray], *, even: bool = False
+  ranked: Ranked, zeros: Mapping[str, np.ndarray], floor: float = 0.0, *, even: bool = False
 ) -> dict[str, np.ndarray]:
-  """All channels but those of zeros and those that have gone, and at least the best of each unit.
+  """All channels but those of zeros and those that have gone.
 
-  With `even` as `by_counts`.
+  Of those of zeros the best stay where fewer than `floor`, a fraction of the unit, and one would be
+  left. With `even` as `by_counts`.
   """
   found = {}
   for unit in ranked.units:
     keys = ranked.keys[unit.name]
     lost = (zeros[unit.name] & (keys < np.inf)) | (keys == -np.inf)
     keys = np.where(lost, np.minimum(keys, -1.0), keys)
-    found[unit.name] = best(keys, max(unit.size - int(lost.sum()), 1))
+    least = min(_least(unit.size, floor), int((ranked.keys[unit.name] > -np.inf).sum()))
+    found[unit.name] = best(keys, max(unit.size - int(lost.sum()), least, 1))
   return evened(ranked.graph, ranked.units, found, ranked.keys) if even else found
 
 
@@ -80,6 +83,15 @@ def without_blocks(
   return found
 
 
+def saved_by_floor(config: RpConfig, ranked: Ranked, kept: Mapping[str, np.ndarray]) -> list[str]:
+  """`below_floor`; nothing where one ratio for all layers decides, whatever the floor."""
+  return below_floor(ranked, kept, config.floor, config.prefix) if config.has_floor else []
+
+
+def _least(size: int, floor: float) -> int:
+  return max(math.ceil(floor * size), 1)
+
+
 def below_floor(
   ranked: Ranked, kept: Mapping[str, np.ndarray], floor: float, prefix: str
 ) -> list[str]:
@@ -98,7 +110,7 @@ def below_floor(
   threshold = max((float(one.max()) for one in gone if one.size), default=-np.inf)
   notes = []
   for unit in ranked.units:
-    least = max(math.ceil(floor * unit.size), 1)
+    least = _least(unit.size, floor)
     above = int((ranked.keys[unit.name] > threshold).sum())
     if kept[unit.name].sum() <= least and above < least:
       notes.append(

@@ -171,6 +171,12 @@ class RpConfig(BudgetConfig):
       raise UserError('--rp_nb_blocks needs the norms of blocks: add layers to --rp_groups.')
 
   @property
+  def has_floor(self) -> bool:
+    """Whether anything but one ratio for all layers decides how many channels of a layer stay."""
+    targets = (getattr(self, name) for name in TARGETS)
+    return self.prune_option != 'uniform' or any(target is not None for target in targets)
+
+  @property
   def begins_anew(self) -> bool:
     """Whether training begins with random weights."""
     return self.from_scratch

@@ -293,6 +293,10 @@ def test_zeros_and_floors_decide():
   kept = deciding.by_zeros(ranked, zeros)
   assert [int(kept[unit.name].sum()) for unit in units] == [8, 8, 1]
   assert not kept['b0_conv1'][:4].any()
+  kept = deciding.by_zeros(ranked, zeros, 0.25)
+  assert [int(kept[unit.name].sum()) for unit in units] == [8, 8, 3]
+  uniform = RpConfig(prune_option='uniform', floor=0.25)
+  assert not deciding.saved_by_floor(uniform, ranked, kept)
   counts = {'b0_conv1': 9, 'b1_conv1': 3, 'b2_conv1': 9}
   kept = deciding.by_counts(ranked, counts)
   (note,) = deciding.below_floor(ranked, kept, 0.25, 'rp_')
