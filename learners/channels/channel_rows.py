@@ -47,6 +47,8 @@ CHANNEL_METHODS = (
     'scalar',
     (
       'Sums over all outputs of the sampled positions decide, where the paper samples outputs.',
+      'Contributions are taken about their means where a bias or normalisation makes up for these; the '
+      'paper takes them as they are.',
       'One ratio for all layers; the paper leaves the last stage of VGG-16 whole.',
       'The ResNets of the paper lose the outputs of the first two layers of each block, as here.',
     ),
@@ -117,7 +119,7 @@ CHANNEL_METHODS = (
     'discrimination',
     'layer-training',
     (
-      'The gradient is the mean over 16 batches, and a layer is trained on sampled images.',
+      'Norms of the gradients of 16 batches are averaged, and a layer is trained on sampled images.',
       'One channel of each layer stays even at ratio 1.',
       'Where a unit has several readers, their norms are added.',
     ),

@@ -14,6 +14,7 @@ from secateurs.learners.channels.blocks.discrimination import (
   find_blocks,
 )
 from secateurs.learners.channels.blocks.greedy import Greedy, UnitPruning
+from secateurs.learners.channels.blocks.greedy_scores import Gradients
 from secateurs.learners.channels.cuts.units import Unit, find_units
 from secateurs.learners.run.layer_choice import LayerRule
 from secateurs.nets.resnet import cifar_resnet
@@ -168,6 +169,26 @@ def test_scores_where_channels_are_on_are_norms_of_finite_differences():
       square += ((values[0] - values[1]) / 2e-2) ** 2
     layer.kernel.assign(kernel)
     assert scores[channel] == pytest.approx(np.sqrt(square), rel=0.05)
+
+
+def test_norms_of_several_batches_are_averaged():
+  rng = np.random.default_rng(0)
+  x, y = (tf.constant(rng.normal(size=(12, n)), tf.float32) for n in (4, 3))
+  kernel = tf.Variable(rng.normal(size=(4, 3)).astype(np.float32))
+
+  def loss(batch):
+    error = tf.gather(x, batch) @ kernel - tf.gather(y, batch)
+    return tf.reduce_mean(error**2), {}
+
+  batches = np.arange(12, dtype=np.int32).reshape(3, 4)
+  expected = []
+  for batch in batches:
+    error = (x.numpy() @ kernel.numpy() - y.numpy())[batch]
+    gradient = 2 / error.size * x.numpy()[batch].T @ error
+    expected.append(np.sqrt((gradient**2).sum(axis=1)))
+  on, judged = np.zeros((3, 4), np.float32), np.ones((3, 4), np.float32)
+  found = Gradients(loss, [kernel], [np.arange(4)], 4).norms(batches, on, judged)
+  np.testing.assert_allclose(found, np.mean(expected, axis=0), rtol=1e-5)
 
 
 def test_channels_that_are_on_are_dealt_to_the_batches_and_stay_as_they_are():
