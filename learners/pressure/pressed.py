@@ -88,8 +88,9 @@ class Pressed:
     for unit in self.units:
       if not np.isin(self._place(unit), channels).all():
         raise UserError(
-          f'--rp_groups has no weights of the channels of {unit.name}, which no kernel reads: add '
-          f'filters, or leave them out with --rp_skip {unit.name.partition(":")[0]}.'
+          f'--rp_groups has no weights of the channels of {unit.name}: add filters (what makes them) '
+          'or channels (what reads them), or leave them out with --rp_skip '
+          f'{unit.name.partition(":")[0]}.'
         )
 
   def _place(self, unit: Unit) -> np.ndarray:

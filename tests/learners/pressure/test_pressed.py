@@ -125,12 +125,17 @@ def test_only_what_a_penalty_has_emptied_is_zero():
     assert np.flatnonzero(pressed.zeros()[units[0].name]).tolist() == [1]
 
 
-def test_channels_that_no_kernel_reads_are_not_ranked_by_their_readers():
+def test_channels_without_weights_of_the_groups_are_not_ranked_by_them():
   model, graph, units = setting(summed_net)
   for groups in ('filters', 'filters,channels'):
     Pressed(model, graph, units, RpConfig(penalty='group_lasso', groups=groups), 1)
   with pytest.raises(UserError, match=r'no weights of the channels of summed.*add filters'):
     Pressed(model, graph, units, RpConfig(penalty='group_lasso', groups='channels'), 1)
+  model, graph, units = setting(residual_net, 'gather')
+  for groups in ('channels', 'filters,channels'):
+    Pressed(model, graph, units, RpConfig(penalty='group_lasso', groups=groups), 1)
+  with pytest.raises(UserError, match=r'channels of b0_conv1:input: add .* or channels'):
+    Pressed(model, graph, units, RpConfig(penalty='group_lasso', groups='filters'), 1)
 
 
 def test_kinds_of_groups_by_slow_sums():
