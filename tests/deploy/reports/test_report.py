@@ -597,6 +597,17 @@ def test_the_headline_is_the_smallest_float_file(report):
   assert [row.label for row in rows[:2]] == ['file size (.tflite)', 'file size (_sparse.tflite)']
 
 
+@pytest.mark.parametrize(
+  ('value', 'text'),
+  [
+    (None, '-'), (0.00362, '0.0036 ms'), (0.0099, '0.0099 ms'), (0.00996, '0.010 ms'),
+    (0.4229, '0.423 ms'), (12.34, '12.3 ms'),
+  ],
+)  # fmt: skip
+def test_milliseconds_of_tiny_networks_are_told_apart(value, text):
+  assert units.fmt_ms(value) == text
+
+
 def test_the_headline_is_the_int8_file_where_that_was_searched_for(report):
   compressed = report['compressed']
   compressed['deployed'] = 'int8'

@@ -17,10 +17,10 @@ def fmt_bytes(value: float | None) -> str:
 
 
 def fmt_ms(value: float | None) -> str:
-  """Milliseconds with three significant digits: '0.423 ms', '12.3 ms'."""
+  """Milliseconds with two or three significant digits: '0.0036 ms', '0.423 ms', '12.3 ms'."""
   if value is None:
     return NOTHING
-  digits = 3 if value < 1 else 2 if value < 10 else 1
+  digits = 4 if value < 0.00995 else 3 if value < 1 else 2 if value < 10 else 1
   return f'{value:.{digits}f} ms'
 
 
