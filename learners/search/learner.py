@@ -170,8 +170,9 @@ class SearchLearner(NetworkLearner):
     drop = drop_of(state.reference, judged, config.nb_looks)
     tried.score, tried.drop, tried.most = judged.score.value, drop.value, drop.most
     tried.accepted = config.limit is not None or drop.most <= config.drop
-    near = not (tried.accepted or tried.longer) and stepping.is_near(drop.value, config.drop)
-    if near and self._has_time(tried, began):
+    # What ruined it would do so again.
+    done = tried.accepted or tried.longer or tried.as_cut
+    if not done and stepping.is_near(drop.value, config.drop) and self._has_time(tried, began):
       say(
         f'try {tried.number}  drop {telling.points(state, drop.value)}: near, so it trains longer'
       )

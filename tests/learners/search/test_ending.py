@@ -153,3 +153,18 @@ def test_no_try_trains_longer_once_the_time_of_the_search_is_over(spent, longer)
   tried = Try(1, 0, 1.0)
   assert SearchLearner._has_time(learner, tried, time.perf_counter()) is longer
   assert not SearchLearner._has_time(learner, tried, time.perf_counter() - 60)
+
+
+@pytest.mark.parametrize(('as_cut', 'settled'), [(True, True), (False, False)])
+def test_a_try_whose_training_was_undone_does_not_train_longer(as_cut, settled):
+  learner = SimpleNamespace(
+    state=JsState(reference=[0.9] * 50, step=0.7),
+    config=JsConfig(max_drop=0.01),
+    _trim_a_little=lambda *_: None,
+    _judge=lambda _: Judged(Score('accuracy', 0.88), [0.88] * 50, NB_SAMPLES),
+    _costs=SimpleNamespace(predictor=lambda _: None, of=lambda *_: 1.0),
+    _has_time=lambda *_: True,
+  )
+  tried = Try(1, 0, 1.0, as_cut=as_cut)
+  assert SearchLearner._settled(learner, tried, None, 0.0) is settled
+  assert learner.state.tries == ([tried] if settled else [])
