@@ -200,6 +200,8 @@ class JointSearchLearner(SearchLearner):
     taken, cost = choose_step(scene, self._known[state.base], self._costs, stand.cost, target)
     if not taken or (cost > stand.cost * stepping.SMALLEST_STEP and cost > target):
       return 'Nothing more can be taken that saves enough.'
+    if self._was_tried(taken):
+      return ''
     model, cuts = repaired(scene.model, taken, scene.reach, repair, self.settings)
     number = len(state.tries) + 1
     model = self._with_statistics(model, f'try {number}')

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import tensorflow as tf
 import tf_keras as keras
@@ -16,7 +16,7 @@ from secateurs.learners.run.training.judging import judging_samples
 from secateurs.learners.search import opening, samples, stepping, telling
 from secateurs.learners.search.building import Repair, even_bits
 from secateurs.learners.search.networks import NetworkLearner
-from secateurs.learners.search.state import Try
+from secateurs.learners.search.state import Taken, Try, cuts_of
 from secateurs.learners.search.trimming import trim
 from secateurs.learners.search.trying import Judge, drop_of
 from secateurs.utils.deploy.packed.halves import halve
@@ -92,6 +92,17 @@ class SearchLearner(NetworkLearner):
     if tried.number:
       say(telling.ending(config, state, tried))
     self.save('search', 0)
+
+  def _was_tried(self, taken: Sequence[Taken]) -> bool:
+    """Whether a try from the same network took just this and was too much; the step is halved then."""
+    state = self.state
+    found = any(
+      one.base == state.base and cuts_of(one.taken) == cuts_of(taken) for one in state.tries
+    )
+    if found:
+      say('try  the choice for a smaller step is one that was too much: the step is halved')
+      state.step = stepping.next_step(state.step, accepted=False)
+    return found
 
   def _train_candidate(self, tried: Try) -> None:
     """Trains the candidate; where that ruins it, it stays as it was before."""

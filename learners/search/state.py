@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 from secateurs.learners.run.state import LearnerState
@@ -25,6 +26,11 @@ class Taken:
   before: int
   after: int
   loss: float
+
+
+def cuts_of(taken: Sequence[Taken]) -> set[tuple[str, str, int]]:
+  """What goes, whatever it was measured to cost."""
+  return {(one.kind, one.part, one.after) for one in taken}
 
 
 @dataclasses.dataclass

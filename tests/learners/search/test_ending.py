@@ -1,5 +1,6 @@
 """Begin and end of a search, with fakes in place of networks: what is trained, and what stays."""
 
+import dataclasses
 import functools
 import time
 from pathlib import Path
@@ -15,7 +16,7 @@ from secateurs.learners.search.config import JsConfig
 from secateurs.learners.search.files import Costs
 from secateurs.learners.search.learner import SearchLearner
 from secateurs.learners.search.networks import NetworkLearner
-from secateurs.learners.search.state import JsState, Try
+from secateurs.learners.search.state import JsState, Taken, Try
 from secateurs.learners.search.trying import Judged
 from secateurs.utils.training.tasks.scores import Score
 
@@ -168,3 +169,14 @@ def test_a_try_whose_training_was_undone_does_not_train_longer(as_cut, settled):
   tried = Try(1, 0, 1.0, as_cut=as_cut)
   assert SearchLearner._settled(learner, tried, None, 0.0) is settled
   assert learner.state.tries == ([tried] if settled else [])
+
+
+def test_what_was_too_much_is_not_tried_again_in_a_smaller_step():
+  block = Taken('add', 'block', 1, 0, 0.6)
+  state = JsState(step=0.7, tries=[Try(1, 0, 0.058, taken=[block])])
+  learner = SimpleNamespace(state=state)
+  assert SearchLearner._was_tried(learner, [dataclasses.replace(block, loss=0.61)])
+  assert state.step == pytest.approx(0.7**0.5)
+  assert not SearchLearner._was_tried(learner, [block, Taken('conv', 'channels', 16, 8, 0.1)])
+  state.base = 1  # From another network it may be worth it.
+  assert not SearchLearner._was_tried(learner, [block])
