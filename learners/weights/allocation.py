@@ -29,7 +29,7 @@ from secateurs.learners.weights.search import (
   propose,
   summary,
 )
-from secateurs.learners.weights.sensitivity import equal_harm, say_curve, scan
+from secateurs.learners.weights.sensitivity import equal_harm, scan
 from secateurs.learners.weights.state import WsState
 from secateurs.utils.training import distributed
 from secateurs.utils.training.engine.loop import TrainStep
@@ -98,13 +98,11 @@ class MeasuredAllocation:
     """Each kernel is pruned until the loss rises equally; `sizes` are weights by kernel name."""
     site, config = self._site, self._config
     copies = [site.settings.in_training_precision(self._copy()) for _ in range(config.jobs - 1)]
-    (kernels, loss), *further = [
-      (site.prunable(model), self._judge(model).loss) for model in (site.model, *copies)
-    ]
+    networks = [(model, site.prunable(model)) for model in (site.model, *copies)]
+    helper = site.settings.helper
+    samples = judging_samples(helper, config.nb_judged(site.rates.batch_size))
     by_sigma = config.scan == 'sigma'
-    curves = scan(
-      kernels, loss, config.zeros, by_sigma=by_sigma, progress=say_curve, further=further
-    )
+    curves = scan(networks, samples, helper.task, config.zeros, by_sigma=by_sigma)
     self._state.sensitivity = curves
     return equal_harm(curves, sizes, config.ratio)
 

@@ -14,6 +14,7 @@ from secateurs.learners.weights.configs import WsConfig
 from secateurs.learners.weights.regression import NB_IMAGES, with_gram
 from secateurs.utils.graph.counts.memory import inference_bytes, map_bytes, tensor_bytes
 from secateurs.utils.graph.flat.walk import flatten_model
+from secateurs.utils.training.layerwise.frontier import bytes_per_image
 from secateurs.utils.training.layerwise.linear import nb_rows
 
 _GRAM_BYTES, _HALVES = 8, 2  # Of a number; kept maps take two bytes in place of four.
@@ -40,7 +41,10 @@ def scan_needs(
   each = sum(tensor_bytes(flat, number) for number, _ in flat.inputs)
   judged = (1 + jobs) * kept_bytes(config.nb_judged(batch_size), each)
   if config.protocol == 'sensitivity':  # One of the networks is the run's own.
-    size = budget.taken + (jobs - 1) * budget.weights + judged + jobs * inference_bytes(maps)
+    largest = max(bytes_per_image(flat, place) for place in range(len(flat.calls)))
+    held = min(config.nb_judged(batch_size) * largest, divergence.MAX_BYTES)
+    scanned = jobs * (held + inference_bytes(maps))
+    size = budget.taken + (jobs - 1) * budget.weights + judged + scanned
     return [Need('scanning kernels', size, size)]
   if config.protocol != 'optimal':
     return []

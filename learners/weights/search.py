@@ -20,8 +20,7 @@ from secateurs.learners.run.training.judging import Judge
 from secateurs.learners.run.training.trials import Candidate, Trial
 from secateurs.learners.weights.ratios import by_curves, most_zeros, uniform
 from secateurs.learners.weights.regression import Regression
-from secateurs.learners.weights.sensitivity import RATIOS
-from secateurs.utils.graph.flat.walk import flatten_model
+from secateurs.learners.weights.sensitivity import RATIOS, first_calls
 from secateurs.utils.training import distributed
 from secateurs.utils.training.engine.loop import TrainStep
 from secateurs.utils.training.engine.masks import MaskSet, nb_kept
@@ -83,10 +82,7 @@ def kernel_parts(
   ratio: float,
 ) -> list[Part]:
   """The kernels of a float32 model, by name, as parts of a scan; `ratio` is that of all."""
-  first: dict[int, int] = {}
-  for index, call in enumerate(flatten_model(model).calls):
-    for weight in call.layer.weights:  # A layer may hold several kernels.
-      first.setdefault(id(weight), index)
+  first = first_calls(model)
   most = most_zeros(ratio)
   shares = sorted({share for share in RATIOS if share < most} | {ratio, most} - {0.0})
 

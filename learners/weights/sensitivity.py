@@ -10,17 +10,23 @@ Han, Pool, Tran & Dally 2015, "Learning both Weights and Connections for Efficie
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import functools
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
+import tf_keras as keras
 
 from secateurs.learners.run.console import say
-from secateurs.learners.run.training.divergence import Curve
-from secateurs.learners.run.training.workers import Workers
+from secateurs.learners.run.training import divergence
+from secateurs.learners.run.training.divergence import Curve, Part
 from secateurs.learners.weights.ratios import meet_total, most_zeros
+from secateurs.utils import nested
+from secateurs.utils.graph.flat.walk import flatten_model
 from secateurs.utils.training.engine.masks import nb_kept
 from secateurs.utils.training.engine.patterns import Pattern
+from secateurs.utils.training.tasks.task import Task
 
 RATIOS = (0.2, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.98)
 QUALITIES = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0)
@@ -31,54 +37,63 @@ def sigma_ratio(weights: np.ndarray, quality: float) -> float:
   return float(np.mean(np.abs(weights) < quality * weights.std()))
 
 
+def first_calls(model: keras.Model) -> dict[int, int]:
+  """Number of the first call that reads each weight, by the weight's id."""
+  first: dict[int, int] = {}
+  for index, call in enumerate(flatten_model(model).calls):
+    for weight in call.layer.weights:  # A layer may hold several kernels.
+      first.setdefault(id(weight), index)
+  return first
+
+
 def scan(
-  kernels: Mapping[str, tf.Variable],
-  loss: Callable[[], float],
+  networks: Sequence[tuple[keras.Model, Mapping[str, tf.Variable]]],
+  samples: tuple[Any, Any],
+  task: Task,
   pattern: Pattern,
   *,
   by_sigma: bool,
-  progress: Callable[[int, int, str, Curve], None] | None = None,
-  further: Sequence[tuple[Mapping[str, tf.Variable], Callable[[], float]]] = (),
 ) -> dict[str, Curve]:
   """The loss against the sparsity of each kernel alone; the kernels are left as they were.
 
   Args:
-    kernels: by name.
-    loss: of the network as it is.
+    networks: each with its kernels by name; of several with the same weights, as many kernels are
+      pruned at the same time, with the same curves.
+    samples: inputs and targets [n, ...]; fewer are taken where their maps are large
+      (`divergence.nb_scanned`).
+    task: whose loss it is.
     pattern: of the zeros.
     by_sigma: whether thresholds go by standard deviations (QUALITIES) or by shares (RATIOS).
-    progress: called after each kernel with its number, how many there are, its name and its curve.
-    further: kernels and loss of other networks with the same weights: as many kernels more are pruned
-      at the same time, with the same curves.
   """
-  whole, curves = loss(), {}
-
-  def pruned(kernels: Mapping[str, tf.Variable], loss: Callable[[], float]) -> Callable:
-    return lambda name: [(0.0, whole), *_losses(kernels[name], loss, pattern, by_sigma=by_sigma)]
-
-  workers: Workers[str, Curve] = Workers([pruned(*one) for one in ((kernels, loss), *further)])
-  names = list(kernels)
-  for number, (name, curve) in enumerate(zip(names, workers.map(names), strict=True), 1):
-    curves[name] = curve
-    if progress is not None:
-      progress(number, len(kernels), name, curve)
-  return curves
+  (model, parts), *further = [
+    (model, _parts(model, kernels, pattern, by_sigma=by_sigma)) for model, kernels in networks
+  ]
+  inputs, targets = samples
+  nb_scanned = divergence.nb_scanned(model, parts, nested.size(inputs))
+  if nb_scanned < nested.size(inputs):
+    say(f'Judged on {nb_scanned} samples: the maps of {nested.size(inputs)} would take over 1 GiB.')
+  return divergence.scan(model, parts, inputs, task, say_curve, targets, further, by_loss=True)
 
 
-def _losses(
-  kernel: tf.Variable, loss: Callable[[], float], pattern: Pattern, *, by_sigma: bool
-) -> Curve:
-  weights = kernel.numpy()
-  if by_sigma:
-    ratios = sorted({sigma_ratio(weights, quality) for quality in QUALITIES} - {0.0})
-  else:
-    ratios = list(RATIOS)
-  found = []
-  for ratio in ratios:
-    kernel.assign(weights * pattern.mask(weights, nb_kept(weights.size, ratio)))
-    found.append((ratio, loss()))
-  kernel.assign(weights)
-  return found
+def _parts(
+  model: keras.Model, kernels: Mapping[str, tf.Variable], pattern: Pattern, *, by_sigma: bool
+) -> list[Part]:
+  first = first_calls(model)
+
+  def part(name: str, kernel: tf.Variable) -> Part:
+    weights = kernel.numpy()
+
+    def prune(ratio: float) -> None:
+      kernel.assign(weights * pattern.mask(weights, nb_kept(weights.size, ratio)))
+
+    if by_sigma:
+      ratios = sorted({sigma_ratio(weights, quality) for quality in QUALITIES} - {0.0})
+    else:
+      ratios = list(RATIOS)
+    points = [(ratio, functools.partial(prune, ratio)) for ratio in ratios]
+    return Part(name, first[id(kernel)], points, functools.partial(kernel.assign, weights))
+
+  return [part(*one) for one in kernels.items()]
 
 
 def say_curve(number: int, total: int, name: str, curve: Curve) -> None:

@@ -30,7 +30,7 @@ from secateurs.utils.graph.flat.walk import flatten_model
 from secateurs.utils.training import distributed, tally
 from secateurs.utils.training.layerwise.frontier import Frontier, bytes_per_image
 from secateurs.utils.training.layerwise.maps import Maps
-from secateurs.utils.training.tasks.evaluation import evaluate_function
+from secateurs.utils.training.tasks.evaluation import Evaluation, evaluate_function
 from secateurs.utils.training.tasks.task import Task
 
 NB_IMAGES = 500
@@ -73,6 +73,8 @@ def scan(
   progress: Callable[[int, int, str, Curve], None] | None = None,
   targets: Any = None,
   further: Sequence[tuple[keras.Model, Sequence[Part]]] = (),
+  *,
+  by_loss: bool = False,
 ) -> dict[str, Curve]:
   """Measures each part alone; curves by part name.
 
@@ -87,9 +89,11 @@ def scan(
       becomes in place of the divergence.
     further: other networks with the same weights, each with the same parts of it: as many parts more
       are measured at the same time, with the same curves. Each network holds its own maps.
+    by_loss: whether curves have the task's loss for the targets.
 
   Returns:
-    Curves whose first point is (0, 0), the same on all processes.
+    Curves whose first point is (0, 0), or by loss (0, that of the whole network), the same on all
+    processes.
   """
   rank, nb_ranks = distributed.shard()
   most = nb_scanned(model, parts, nested.size(images))
@@ -98,7 +102,7 @@ def scan(
     for one in (images, targets)
   )
   networks = [(model, parts), *further]
-  workers = Workers([_Scanned(*network, inputs, task, wanted) for network in networks])
+  workers = Workers([_Scanned(*network, inputs, task, wanted, by_loss) for network in networks])
   names = [part.name for part in _in_order(parts)]
   curves: dict[str, Curve] = {}
   for number, (name, curve) in enumerate(
@@ -118,21 +122,29 @@ class _Scanned:
   """A network of which some parts are measured, in its order; others may measure the rest."""
 
   def __init__(
-    self, model: keras.Model, parts: Sequence[Part], inputs: Any, task: Task, targets: Any
+    self,
+    model: keras.Model,
+    parts: Sequence[Part],
+    inputs: Any,
+    task: Task,
+    targets: Any,
+    by_loss: bool,
   ) -> None:
     """Runs the whole network; see `scan` for the arguments, of which each process has its share."""
     self._flat, self._parts, self._task = flatten_model(model), _in_order(parts), task
     self._frontier, self._size = Frontier(self._flat, inputs), float(nested.size(inputs))
     self._targets, self._passed = targets, 0
     self._whole = self._outputs(self._look(1))
-    self._best = None if targets is None else self._goodness(self._whole)
+    best = None if targets is None else self._evaluated(self._whole)
+    self._best = None if best is None or by_loss else best.score.goodness
+    self._loss = best.loss if by_loss else None
 
   def __call__(self, number: int) -> Curve:
     """The curve of a part, by its number in the order of the network."""
     for part in self._parts[self._passed : number + 1]:  # Maps are rounded at each start.
       self._frontier.advance(part.start)
     self._passed = number + 1
-    part, curve = self._parts[number], [(0.0, 0.0)]
+    part, curve = self._parts[number], [(0.0, self._loss or 0.0)]
     look = self._look(len(part.points))
     for share, prune in part.points:
       prune()
@@ -151,8 +163,10 @@ class _Scanned:
   def _lost(self, look: Callable[[], dict[int, Maps]]) -> float:
     now = self._outputs(look)
     tally.scored(int(self._size) * distributed.size())
+    if self._loss is not None:
+      return self._evaluated(now).loss
     if self._best is not None:
-      return self._best - self._goodness(now)
+      return self._best - self._evaluated(now).score.goodness
     divergences = self._task.divergence(self._whole, now)
     total, count = distributed.sum(divergences.sum(dtype=np.float64), self._size)
     return max(float(total / count), 0.0)
@@ -161,9 +175,8 @@ class _Scanned:
     whole = {number: maps.whole().astype(np.float32) for number, maps in look().items()}
     return outputs_of(self._flat, whole)
 
-  def _goodness(self, now: Any) -> float:
-    batches = [(now, self._targets)]
-    return evaluate_function(lambda outputs: outputs, batches, self._task).score.goodness
+  def _evaluated(self, now: Any) -> Evaluation:
+    return evaluate_function(lambda outputs: outputs, [(now, self._targets)], self._task)
 
 
 def describe(curve: Curve) -> str:

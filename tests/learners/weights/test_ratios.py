@@ -194,31 +194,39 @@ def test_proposals():
 
 def test_the_scan_gives_losses_of_one_pruned_kernel_and_restores_it():
   rng = np.random.default_rng(0)
-  kernels = {name: tf.Variable(rng.normal(size=(10, 10))) for name in 'ab'}
-  before = {name: kernel.numpy() for name, kernel in kernels.items()}
 
-  def loss(kernels=kernels):
-    """By how much the kernels differ from what they were; `b` counts ten times."""
-    lost = {name: float(np.sum((before[name] - kernels[name].numpy()) ** 2)) for name in 'ab'}
-    return lost['a'] + 10 * lost['b']
-
-  def own():
-    copies = {name: tf.Variable(kernel) for name, kernel in before.items()}
-    return copies, lambda: loss(copies)
-
-  for by_sigma in (False, True):
-    curves = scan(kernels, loss, Unstructured(), by_sigma=by_sigma)
-    assert scan(*own(), Unstructured(), by_sigma=by_sigma, further=[own()]) == curves
+  def net():
+    x = inputs = keras.Input((6, 6, 3))
     for name in 'ab':
-      np.testing.assert_array_equal(kernels[name].numpy(), before[name])
-      assert curves[name][0] == (0.0, 0.0)
-      for ratio, value in curves[name][1:]:
-        small = np.sort(before[name].ravel() ** 2)[: 100 - nb_kept(100, ratio)]
-        assert value == pytest.approx((10 if name == 'b' else 1) * small.sum())
+      x = keras.layers.Conv2D(8, 3, padding='same', activation='relu', name=name)(x)
+    x = keras.layers.Dense(4, name='c')(keras.layers.GlobalAveragePooling2D()(x))
+    return keras.Model(inputs, x)
+
+  model, other, task = net(), net(), Classification(4)
+  other.set_weights(model.get_weights())
+  kernels, copies = kernels_by_name(model), kernels_by_name(other)
+  before = {name: kernel.numpy() for name, kernel in kernels.items()}
+  samples = rng.normal(size=(40, 6, 6, 3)).astype(np.float32), rng.integers(0, 4, 40, np.int32)
+  loss = Judge(model, *samples, task).loss
+  for by_sigma in (False, True):
+    curves = scan([(model, kernels)], samples, task, Unstructured(), by_sigma=by_sigma)
+    both = [(model, kernels), (other, copies)]
+    assert scan(both, samples, task, Unstructured(), by_sigma=by_sigma) == curves
+    for name, weights in before.items():
+      np.testing.assert_array_equal(kernels[name].numpy(), weights)
+      assert curves[name][0] == (0.0, pytest.approx(loss(), rel=1e-3))
+      for ratio, value in curves[name][1::3]:
+        smallest = np.argsort(np.abs(weights).ravel())[
+          : weights.size - nb_kept(weights.size, ratio)
+        ]
+        pruned = weights.copy()
+        pruned.ravel()[smallest] = 0
+        kernels[name].assign(pruned)
+        assert value == pytest.approx(loss(), rel=1e-3)
+      kernels[name].assign(weights)
   assert sigma_ratio(before['a'], 1.0) == np.mean(np.abs(before['a']) < before['a'].std())
-  kept = equal_harm(curves, {'a': 100, 'b': 100}, 0.7)
-  assert sum(kept.values()) == 60
-  assert kept['a'] < kept['b'] - 10
+  sizes = {name: weights.size for name, weights in before.items()}
+  assert sum(equal_harm(curves, sizes, 0.7).values()) == nb_kept(sum(sizes.values()), 0.7)
 
 
 def test_equal_harm_by_hand():

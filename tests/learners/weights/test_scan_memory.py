@@ -29,8 +29,9 @@ def test_scans_and_searches_hold_networks_samples_and_sums():
   inference = min(inference, 256 * MB)
   judged = 2000 * image
   assert judged < 256 * MB  # So that they are kept in float32.
+  maps = 2000 * 2 * 16 * 64**2
   (scan,) = needs(prune_ratio_prtl='sensitivity', jobs=2)
-  assert scan.bytes == scan.least == roomy.taken + 10 * MB + 3 * judged + 2 * inference
+  assert scan.bytes == scan.least == roomy.taken + 10 * MB + 3 * judged + 2 * (maps + inference)
   search = {'prune_ratio_prtl': 'optimal', 'jobs': 2, 'nb_iters_feval': 5}
   held = 2 * 6 * 10 * MB + 8 * (27**2 + 16**2) + 3 * 5 * 16 * image
   (found,) = needs(**search)
