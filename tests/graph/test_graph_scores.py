@@ -170,7 +170,13 @@ def test_unreachable_and_unclear_goals():
     ({'ratio': 0.5, 'macs': 0.5}, 'exactly one'),
     ({'ratio': 2}, r'\[0, 1\]'),
     ({'macs': 1}, 'out of reach'),
-    ({'macs': -1}, 'above 0'),
+    ({'macs': -1}, 'macs must be a finite number above 0, got -1'),
+    ({'macs': float('nan')}, 'got nan'),
+    ({'params': float('nan')}, 'params must be a finite number above 0'),
+    ({'params': float('inf')}, 'got inf'),
+    ({'ratio': float('nan')}, r'\[0, 1\]'),
+    ({'ratio': 0.5, 'round_to': 0}, 'round_to must be at least 1'),
+    ({'ratio': 0.5, 'min_channels': -1}, 'min_channels at least 0'),
     ({'ratio': 0.5, 'scope': 'galactic'}, 'Unknown scope'),
   ):
     with pytest.raises(UserError, match=words):
@@ -206,3 +212,13 @@ def test_layers_that_channels_pass_through_do_not_score_them(channels):
   check_slice(model, choose_channels(graph, channel_scores(graph), ratio=0.5))
   with pytest.raises(UserError, match=r"'mix1' got scores of shape \(24,\)|one number for each"):
     channel_scores(graph, {'embed': kernel, 'mix1': np.ones(25)})
+
+
+def test_an_output_that_mixes_channels_keeps_one_to_read():
+  x = keras.Input((8, 8, 3))
+  y = L.GlobalMaxPooling2D()(conv(4, 'stem')(x))
+  model = randomize(keras.Model(x, L.Dense(3, 'softmax', name='head')(y)))
+  graph = ChannelGraph(model)
+  keep = choose_channels(graph, channel_scores(graph), ratio=1.0, min_channels=0)
+  small = check_slice(model, keep, min_channels=0)
+  assert small.get_layer('stem').filters == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Sequence
 
 import numpy as np
@@ -12,6 +13,7 @@ from secateurs.utils.graph.choice.floors import floors, plan_of
 from secateurs.utils.graph.groups.channel_graph import ChannelGraph
 from secateurs.utils.graph.groups.members import PRODUCES, Group
 from secateurs.utils.graph.slicing.signals import follow_signals
+from secateurs.utils.graph.slicing.wishes import check_widths
 
 
 def choose_channels(
@@ -49,8 +51,8 @@ def choose_channels(
     Group index -> sorted indices of the elements to keep.
 
   Raises:
-    UserError: if not exactly one goal is given, the ratio or scope is out of range, or the target
-      cannot be reached.
+    UserError: if not exactly one goal is given, a goal, the scope or a width is out of range, or the
+      target cannot be reached.
   """
   goals = {'ratio': ratio, 'macs': macs, 'params': params}
   given = {name: value for name, value in goals.items() if value is not None}
@@ -60,13 +62,16 @@ def choose_channels(
     raise UserError(f"Unknown scope {scope!r}, expected 'local' or 'global'.")
   if ratio is not None and not 0 <= ratio <= 1:
     raise UserError(f'ratio must lie in [0, 1], the fraction of channels to drop, got {ratio}.')
+  for name, target in (('macs', macs), ('params', params)):
+    # Nothing compares with nan: it would count as met by whatever is cut.
+    if target is not None and not 0 < target < math.inf:
+      raise UserError(f'{name} must be a finite number above 0, got {target}.')
+  check_widths(min_channels, round_to)
   groups = [g for g in graph.groups if g.prunable and g.index not in skip]
   order = _Order(graph, groups, scores, scope, min_channels, round_to)
   if ratio is not None:
     return order.by_ratio(ratio)
   which, target = (0, macs) if macs is not None else (1, params)
-  if target <= 0:
-    raise UserError(f'A target must be above 0, got {target}.')
   if target < 1:
     counts = graph.counts()
     target *= (counts.macs, counts.params)[which]

@@ -11,7 +11,7 @@ from secateurs.utils.graph.rules.base import Trace
 from secateurs.utils.graph.slicing.folding import fold_constants
 from secateurs.utils.graph.slicing.planning import Keep, Plan
 from secateurs.utils.graph.slicing.signals import follow_signals
-from secateurs.utils.graph.slicing.wishes import Wishes
+from secateurs.utils.graph.slicing.wishes import Wishes, check_widths
 
 
 def plan_slice(
@@ -31,10 +31,7 @@ def plan_slice(
   Raises:
     UserError: as of `slice_model`.
   """
-  if round_to < 1 or min_channels < 0:
-    raise UserError(
-      f'round_to must be at least 1 and min_channels at least 0, got {round_to} and {min_channels}.'
-    )
+  check_widths(min_channels, round_to)
   wishes = Wishes(graph)
   for key, value in keep.items():
     wishes.add(key, value)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import tf_keras as keras
 
-from secateurs.utils.graph.rules.activations import apply
+from secateurs.utils.graph.rules.activations import acts_on_channels_apart, apply
 from secateurs.utils.graph.rules.base import Cut, Trace
 from secateurs.utils.graph.rules.constants import Constant
 from secateurs.utils.graph.rules.producers import weight
@@ -128,6 +128,8 @@ def _bias(plan: Plan, trace: Trace) -> Constant:
   layer, size = trace.call.layer, len(trace.outs[0].labels)
   bias = weight(layer, 'bias').astype(np.float64) if layer.use_bias else np.zeros(size)
   bias = bias + plan.added_bias.get(trace.call.name, 0)
+  if not acts_on_channels_apart(layer.activation):  # Such as softmax, over whichever axis.
+    return Constant(np.full(size, np.nan), np.ones(size, bool))
   return Constant.of(apply(layer.activation, bias))
 
 

@@ -42,6 +42,18 @@ def as_mask(value: Any, size: int, what: str) -> np.ndarray:
   return mask
 
 
+def check_widths(min_channels: int, round_to: int) -> None:
+  """Checks the least width of a layer, and what widths are multiples of.
+
+  Raises:
+    UserError: one is out of range.
+  """
+  if round_to < 1 or min_channels < 0:
+    raise UserError(
+      f'round_to must be at least 1 and min_channels at least 0, got {round_to} and {min_channels}.'
+    )
+
+
 class Wishes:
   """Collects what the keys of `keep` say about each element and about each consumer's rows."""
 
