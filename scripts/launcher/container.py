@@ -68,8 +68,8 @@ def mounts(job: Job) -> dict[str, str]:
   """Returns the folders that the job reads (`:ro`) and writes (empty), each at its own path.
 
   These are the current folder, which contains models and logs by default; the data folders; and every
-  absolute path in a flag. For a file or a prefix of checkpoints or exports, its parent folder is
-  mounted.
+  path in a flag that is absolute or begins with `..`. For a file or a prefix of checkpoints or exports,
+  its parent folder is mounted.
   """
   found = {str(Path.cwd()): ''}
   data = {job.data_folder(), path_conf().get(f'data_dir_local_{job.dataset}'),
@@ -79,6 +79,8 @@ def mounts(job: Job) -> dict[str, str]:
       data.add(value)
       continue
     path = Path(value)
+    if path.parts[:1] == ('..',):  # Outside the current folder.
+      path = Path(os.path.abspath(value))
     if not path.is_absolute():
       continue
     # Only flags with this ending name folders that may not exist yet.

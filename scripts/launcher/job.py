@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import os
 import re
 from pathlib import Path
@@ -37,6 +38,9 @@ _TITLES = {
   'docker': 'Runs a job in a container with TensorFlow for GPUs, Horovod and NCCL.',
   'seven': 'Runs a job on several hosts over ssh, or prints a Kubernetes manifest for it.',
 }
+# Flags of run_seven.sh that have no effect with --mpijob, and without it.
+_OF_SSH, _OF_MPIJOB = ('hosts', 'ssh_port'), ('slots', 'image')
+_NEAR = 0.8  # Similarity of a typing error, as difflib measures it.
 _VALUES = re.compile(r'^\s*([\w-]+)\s*=\s*([^#]*?)\s*(?:#.*)?$')
 
 
@@ -142,6 +146,7 @@ def parse(mode: str, argv: list[str]) -> Job | None:
   for word in words:
     name, separator, value = word.partition('=')
     if name not in FLAGS or mode not in FLAGS[name][0]:
+      _refuse_typo(name, mode)
       rest.append(word)
       continue
     takes = FLAGS[name][1]
@@ -158,9 +163,34 @@ def parse(mode: str, argv: list[str]) -> Job | None:
       raise UsageError(
         f'{flag} takes a whole number of at least 1, but {options[name]!r} was given.'
       )
+  if mode == 'seven':
+    manifest = 'mpijob' in options
+    lost = [one for one in (_OF_SSH if manifest else _OF_MPIJOB) if one in options]
+    if lost:
+      why = (
+        'has no effect with --mpijob: leave' if manifest else 'needs --mpijob: add that, or leave'
+      )
+      raise UsageError(f'--{lost[0]} {why} --{lost[0]} out.')
   if not rest or rest[0].startswith('-'):
     raise UsageError('the entry script comes first, as in nets/resnet_at_cifar10_run.py.')
   return Job(mode, _find_script(rest[0]), [_expanded(word) for word in rest[1:]], options)
+
+
+def _refuse_typo(name: str, mode: str) -> None:
+  """Raises UsageError for a flag that is nearly one of this launcher's.
+
+  The script would refuse it, too, but only after the set-up, or after the image was built. No flag of
+  the project's scripts is as near (see tests/scripts/test_launchers.py).
+  """
+  if not name.startswith('-'):
+    return
+  own = {flag.lstrip('-'): flag for flag in FLAGS if mode in FLAGS[flag][0]}
+  bare = name.lstrip('-')
+  near = difflib.get_close_matches(bare, own, 1, _NEAR)
+  if re.fullmatch(r'n(p|\d*)', bare):
+    near = ['n']
+  if near:
+    raise UsageError(f'{name} is no flag: did you mean {own[near[0]]}?')
 
 
 def _expanded(word: str) -> str:
@@ -177,5 +207,8 @@ def _find_script(name: str) -> str:
     return name
   script = ROOT / name
   if not script.is_file():
-    raise UsageError(f'the entry script {name} does not exist.')
+    known = [f'nets/{path.name}' for path in (ROOT / 'nets').glob('*_run.py')]
+    near = difflib.get_close_matches(name, known, 1, _NEAR)
+    hint = f'did you mean {near[0]}?' if near else '-h lists those of the project.'
+    raise UsageError(f'the entry script {name} does not exist: {hint}')
   return str(script)

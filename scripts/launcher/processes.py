@@ -40,7 +40,7 @@ def tuning(on_gpus: bool) -> tuple[str, ...]:
 def command(job: Job, hosts: str) -> list[str]:
   """Returns the command of a job: horovodrun, or plain Python for a single process."""
   script = ['python', job.script, *job.script_flags()]
-  if job.nb_processes == 1 and hosts.startswith('localhost'):
+  if job.nb_processes == 1 and hosts.split(':')[0] == 'localhost':
     return script
   port = ['-p', job.options['ssh_port']] if 'ssh_port' in job.options else []
   number = str(job.nb_processes)

@@ -1,6 +1,7 @@
 """The three launchers, with stand-ins on PATH for the programs that they start."""
 
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -164,7 +165,11 @@ def test_help_names_every_flag(mode, launch):
 @pytest.mark.parametrize(
   ('mode', 'words', 'told'),
   [
-    ('local', 'nets/nothing_run.py -n=2', 'the entry script nets/nothing_run.py does not exist.'),
+    (
+      'local',
+      'nets/nothing_run.py -n=2',
+      'the entry script nets/nothing_run.py does not exist: -h lists',
+    ),
     ('local', '--learner full-prec', 'the entry script comes first'),
     ('local', 'nets/lenet_at_digits_run.py -n=0', '-n takes a whole number of at least 1, but'),
     ('local', 'nets/lenet_at_digits_run.py -n', '-n takes a value, as in -n=K.'),
@@ -176,6 +181,15 @@ def test_help_names_every_flag(mode, launch):
     ('seven', 'nets/lenet_at_digits_run.py -n=4 --hosts a:1,b:2', '--hosts has room for 3.'),
     ('seven', 'nets/lenet_at_digits_run.py -n=4 --hosts a,b', 'as in a:4,b:4, but'),
     ('seven', 'nets/lenet_at_digits_run.py -n=9 --mpijob', 'give --slots a divisor of it.'),
+    ('local', 'nets/lenet_at_digit_run.py', 'did you mean nets/lenet_at_digits_run.py?'),
+    ('local', 'nets/lenet_at_digits_run.py --print-command', 'did you mean --print_command?'),
+    ('local', 'nets/lenet_at_digits_run.py --n=2', '--n is no flag: did you mean -n?'),
+    ('local', 'nets/lenet_at_digits_run.py -np 2', '-np is no flag: did you mean -n?'),
+    ('local', 'nets/lenet_at_digits_run.py -n2', '-n2 is no flag: did you mean -n?'),
+    ('docker', 'nets/lenet_at_digits_run.py --images=mine', 'did you mean --image?'),
+    ('seven', 'nets/lenet_at_digits_run.py -n=2 --host a:2', 'did you mean --hosts?'),
+    ('seven', 'nets/lenet_at_digits_run.py -n=2 --slots 2', '--slots needs --mpijob'),
+    ('seven', 'nets/lenet_at_digits_run.py -n=2 --hosts a:2 --mpijob', 'no effect with --mpijob'),
   ],
 )
 def test_mistakes_are_reported_in_a_sentence(mode, words, told, launch):
@@ -184,6 +198,23 @@ def test_mistakes_are_reported_in_a_sentence(mode, words, told, launch):
   assert done.stderr.startswith('Error: ')
   assert told in done.stderr
   assert done.stderr.count('\n') == 1
+
+
+def test_no_flag_of_a_script_is_taken_for_a_typing_error_of_the_launchers(launch):
+  named = (ROOT / 'docs' / 'flags.md').read_text(encoding='utf-8')
+  flags = sorted(set(re.findall(r'`--(?:\[no\])?(\w+)', named)))
+  assert len(flags) > 100
+  words = [f'--{flag}=1' for flag in flags if flag != 'dry_run']
+  for mode in SEEDS:
+    done = launch(mode, ['nets/lenet_at_digits_run.py', *words, '--print_command'])
+    assert done.returncode == 0, done.stderr
+    assert set(words) <= set(shlex.split(done.stdout))
+
+
+def test_one_process_on_another_host_runs_there(launch):
+  words = 'nets/lenet_at_digits_run.py -n=1 --print_command --hosts '
+  assert launch('seven', words + 'localhost2:1').stdout.startswith('horovodrun ')
+  assert launch('seven', words + 'localhost:1').stdout.startswith('python ')
 
 
 def test_docker_builds_once_and_passes_the_exit_code_through(launch, stand_in, tmp_path):
@@ -221,15 +252,16 @@ def test_docker_mounts_the_folders_that_prefixes_lie_in(launch, stand_in, tmp_pa
     'nets/lenet_at_digits_run.py', '--dry_run', '--data_dir_local=~/d',
     '--ws_save_path_eval', f'{tmp_path}/out/model', f'--save_path_dst={tmp_path}/saved',
     '--warm_start_path', f'{tmp_path}/given/model-7', '--log_dir=~/logs',
+    '--plan', f'../{tmp_path.name}_beside/plan.json',
   ]  # fmt: skip
   run = launch('docker', words, HOME=f'{tmp_path}/home').stdout.splitlines()[-1]
   mounted = {word.partition(':')[0] for word in run.split() if word.count(':') and word[0] == '/'}
-  expected = {'', '/out', '/home/d', '/given', '/home/logs'}
+  expected = {'', '/out', '/home/d', '/given', '/home/logs', '_beside'}
   assert expected == {m[len(str(tmp_path)) :] for m in mounted if m.startswith(str(tmp_path))} - {
     '/home/.cache/secateurs'
   }
   assert f'--data_dir_local={tmp_path}/home/d ' in run
-  assert run.endswith(f'--log_dir={tmp_path}/home/logs')
+  assert f'--log_dir={tmp_path}/home/logs --plan ../' in run
 
 
 def test_more_processes_than_gpus(launch, stand_in):
