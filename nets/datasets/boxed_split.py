@@ -44,6 +44,11 @@ class BoxedSplit:
     return self.objects[self.offsets[number] : self.offsets[number + 1]]
 
   @property
+  def has_objects(self) -> bool:
+    """Whether any object counts in evaluation."""
+    return bool((self.objects[:, IGNORED] == 0).any())
+
+  @property
   def most_objects(self) -> int:
     """The greatest number of objects of an image."""
     return int(np.diff(self.offsets).max(initial=0))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,12 @@ def load(config: CocoConfig) -> BoxedImages:
       f'The categories of {config.coco_train} and {config.coco_eval} differ, but the same ones were '
       'expected: name splits of one data set with --coco_train and --coco_eval.'
     )
+  for split, flag in ((train, 'coco_train'), (evaluation, 'coco_eval')):
+    if not split.has_objects:
+      raise UserError(
+        f'No image of {getattr(config, flag)} has a box that counts, but boxes were expected: the '
+        f'image_id of annotations must be the id of images in its file, or name another --{flag}.'
+      )
   train = train.take(np.flatnonzero(np.diff(train.offsets)))
   data = BoxedImages(
     'coco',
@@ -99,8 +106,14 @@ def _split(root: Path, flag: str, name: str) -> tuple[list[str], BoxedSplit]:
   ) as error:
     raise UserError(
       f'{path} is no file of COCO annotations ({type(error).__name__}: {error}), but images, '
-      'categories and annotations were expected: unpack the data set again.'
+      'categories and annotations were expected: correct it, or unpack the data set again.'
     ) from error
+
+
+def _require(annotation: dict[str, Any], number: int, fields: Sequence[str]) -> None:
+  for field in fields:
+    if field not in annotation:
+      raise ValueError(f'annotation {annotation.get("id", number)} has no {field}')
 
 
 def _parsed(content: dict[str, Any], folder: Path) -> tuple[list[str], BoxedSplit]:
@@ -109,19 +122,28 @@ def _parsed(content: dict[str, Any], folder: Path) -> tuple[list[str], BoxedSpli
     one['name'].encode()  # Half of a pair, as JSON can have it, could not be written to a report.
   place = {one['id']: number for number, one in enumerate(categories)}
   of_image = collections.defaultdict(list)
-  for one in content['annotations']:
-    of_image[one['image_id']].append(one)
+  for number, one in enumerate(content['annotations']):
+    _require(one, number, ('image_id',))
+    of_image[one['image_id']].append((number, one))
   paths, objects, pixels = [], [], []
   for image in sorted(content['images'], key=lambda one: one['id']):
     height, width = image['height'], image['width']
+    rows = [one for _, one in of_image[image['id']]]
+    for number, one in of_image[image['id']]:
+      _require(one, number, ('bbox', 'category_id'))
+      if one['category_id'] not in place:
+        raise ValueError(
+          f'annotation {one.get("id", number)} has the category_id {one["category_id"]!r}, which no '
+          'category has'
+        )
     if not all(isinstance(side, int) and 0 < side <= _MOST_PIXELS for side in (height, width)):
       raise ValueError(f'image {image["id"]} is {height!r} x {width!r} pixels')
-    if not np.isfinite([one['bbox'] for one in of_image[image['id']]]).all():
+    if not np.isfinite([one['bbox'] for one in rows]).all():
       raise ValueError(f'a box of image {image["id"]} is not finite')
-    areas = [one.get('area', 0) for one in of_image[image['id']]]
+    areas = [one.get('area', 0) for one in rows]
     if not np.isfinite(areas).all() or min(areas, default=0) < 0:
       raise ValueError(f'an area of image {image["id"]} is none')
-    given = [one for one in of_image[image['id']] if min(one['bbox'][2:]) > 0]
+    given = [one for one in rows if min(one['bbox'][2:]) > 0]
     x, y, w, h = np.array([one['bbox'] for one in given], np.float64).reshape(-1, 4).T
     boxes = np.stack([y / height, x / width, (y + h) / height, (x + w) / width], -1)
     paths.append(str(folder / image['file_name']))

@@ -79,6 +79,11 @@ def load(config: VocConfig) -> BoxedImages:
     root = root / 'VOCdevkit'
   train = _split(root, 'voc_train', config.voc_train)
   evaluation = _split(root, 'voc_eval', config.voc_eval)
+  if not evaluation.has_objects:
+    raise UserError(
+      f'No image of --voc_eval {config.voc_eval!r} has an object that is not difficult, but some were '
+      'expected: name another list.'
+    )
   data = BoxedImages(
     'voc', config.image_size, CLASSES, train, evaluation, config, SSD, preprocess=config.preprocess
   )

@@ -237,6 +237,15 @@ def test_voc_folders(voc_folder):
     voc.load(voc.VocConfig(data_dir_local=str(voc_folder)))
 
 
+def test_a_voc_list_without_objects_to_find_is_refused(voc_folder, tmp_path):
+  shutil.copytree(voc_folder, tmp_path / 'voc')
+  for path in (tmp_path / 'voc').rglob('*.xml'):
+    path.write_text(path.read_text().replace('<difficult>0', '<difficult>1'))
+  config = voc.VocConfig(data_dir_local=str(tmp_path / 'voc'), voc_train='VOC2007/trainval')
+  with pytest.raises(UserError, match=r"No image of --voc_eval 'VOC2007/test' has an object"):
+    voc.load(config)
+
+
 def test_a_damaged_annotation_is_named(voc_folder, tmp_path):
   base = tmp_path / 'VOC2007'
   (base / 'ImageSets' / 'Main').mkdir(parents=True)
@@ -303,6 +312,8 @@ def test_a_missing_or_damaged_coco_file_is_named(coco_folder, tmp_path):
     ({}, {'bbox': [1, 2, float('nan'), 3]}, 'a box of image 5 is not finite'),
     ({}, {'area': float('nan')}, 'an area of image 5 is none'),
     ({}, {'area': -1}, 'an area of image 5 is none'),
+    ({}, {'category_id': 9}, 'annotation 0 has the category_id 9, which no category has'),
+    ({}, {'id': 11, 'category_id': 9}, 'annotation 11 has the category_id 9'),
   ],
 )
 def test_coco_images_and_boxes_that_are_none(coco_folder, tmp_path, image, box, problem):
@@ -314,6 +325,30 @@ def test_coco_images_and_boxes_that_are_none(coco_folder, tmp_path, image, box, 
   (tmp_path / 'annotations' / path.name).write_text(json.dumps(content))
   with pytest.raises(UserError, match=rf'no file of COCO annotations \(ValueError: {problem}'):
     coco.load(coco.CocoConfig(data_dir_local=str(tmp_path)))
+
+
+@pytest.mark.parametrize('field', ['image_id', 'category_id', 'bbox'])
+def test_a_field_that_a_coco_annotation_lacks_is_named(coco_folder, tmp_path, field):
+  path = coco_folder / 'annotations' / 'instances_train2017.json'
+  content = json.loads(path.read_text())
+  del content['annotations'][1][field]
+  (tmp_path / 'annotations').mkdir()
+  (tmp_path / 'annotations' / path.name).write_text(json.dumps(content))
+  with pytest.raises(UserError, match=rf'annotation 1 has no {field}\), but images'):
+    coco.load(coco.CocoConfig(data_dir_local=str(tmp_path)))
+
+
+@pytest.mark.parametrize('split', ['train', 'val'])
+@pytest.mark.parametrize('change', [{'image_id': '5'}, {'iscrowd': 1}])
+def test_coco_splits_without_boxes_that_count_are_refused(coco_folder, tmp_path, split, change):
+  shutil.copytree(coco_folder, tmp_path / 'coco')
+  path = tmp_path / 'coco' / 'annotations' / f'instances_{split}2017.json'
+  content = json.loads(path.read_text())
+  for one in content['annotations']:
+    one |= change
+  path.write_text(json.dumps(content))
+  with pytest.raises(UserError, match=rf'No image of {split}2017 has a box that counts'):
+    coco.load(coco.CocoConfig(data_dir_local=str(tmp_path / 'coco'), image_size=32))
 
 
 @pytest.mark.parametrize('name', [7, None, '\ud800'])
