@@ -127,13 +127,26 @@ def _long(flag: str) -> str:
 
 
 def _without(flags: list[str], name: str) -> tuple[list[str], str | None]:
-  """Flags without one of them, and its value."""
-  for place, flag in enumerate(flags):
-    if flag == f'--{name}' and place + 1 < len(flags):
-      return flags[:place] + flags[place + 2 :], flags[place + 1]
-    if flag.startswith(f'--{name}='):
-      return flags[:place] + flags[place + 1 :], flag.partition('=')[2]
-  return flags, None
+  """Flags without one of them, and its value.
+
+  Raises:
+    UserError: it has no value, or several; an empty path would be the current folder.
+  """
+  from secateurs.utils.errors import UserError
+
+  kept, values = [], []
+  words = iter(flags)
+  for flag in words:
+    if flag == f'--{name}':
+      values.append(next(words, ''))
+    elif flag.startswith(f'--{name}='):
+      values.append(flag.partition('=')[2])
+    else:
+      kept.append(flag)
+  if '' in values or len(values) > 1:
+    found = 'an empty one or none' if '' in values else ' and '.join(values)
+    raise UserError(f'--{name} takes one value, as in --{name} photos, but {found} was given.')
+  return kept, values[0] if values else None
 
 
 def _data_flags(data: str) -> list[str]:

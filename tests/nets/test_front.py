@@ -63,6 +63,9 @@ def test_a_learner_keeps_its_own_flags(tmp_path):
     (['--max_drop', '1'], 'needs a model'),
     (['m', '--data', 'no'], 'no folder'),
     (['m', '--data', __file__], 'a file of another kind'),
+    (['m', '--data'], '--data takes one value, as in --data photos, but an empty one or none'),
+    (['m', '--data='], '--data takes one value'),
+    (['m', '--data=a', '--data', 'b'], 'but a and b was given'),
   ],
 )
 def test_mistakes_are_one_sentence(arguments, text):
