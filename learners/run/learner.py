@@ -18,7 +18,7 @@ from secateurs.learners.run.console import say
 from secateurs.learners.run.files import RunFiles
 from secateurs.learners.run.helper import Helper
 from secateurs.learners.run.preflight import checks, dry_run, estimate, identity, lock
-from secateurs.learners.run.preflight.budget import Budget, limit_of
+from secateurs.learners.run.preflight.budget import Budget, limit_of, variable_bytes
 from secateurs.learners.run.session import Groups, Session
 from secateurs.learners.run.settings import FLOAT32_NOTE, Settings
 from secateurs.learners.run.state import LearnerState
@@ -164,15 +164,16 @@ class Learner(Algorithm):
     lock.acquire(self.files.locked)
     self.session = Session(self.settings, self.files, self.State, self.began or time.time())
     self.model = self.settings.in_training_precision(self.build())
+    self.prepare()
     self.budget = Budget(
       limit_of(self.settings.run.max_memory_mb),
-      sum(weight.shape.num_elements() * weight.dtype.size for weight in self.model.weights),
+      variable_bytes(self.model.weights),
       self.files.save_path.parent,
       self.helper.held_bytes(),
+      variable_bytes(self.extra_variables().values()),
     )
     run = self.settings, self.rates, self.session, self.save
     self.trainer = Trainer(*run, lambda: self.extra_variables(), self.budget)
-    self.prepare()
     if self.session.saved is None:
       checks.require_none(checks.problems(self.preflight()))
     needs = self.memory_needs()

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Iterable
 from pathlib import Path
+
+import tensorflow as tf
 
 from secateurs.utils import memory
 from secateurs.utils.deploy.files.convert import copies_held
@@ -17,6 +20,7 @@ _FOR_CACHES = 0.25
 # TensorFlow, the project and compiled graphs; each byte of weights is held as network, gradient, two
 # slots of an optimizer, original, and a copy while one of them is restored or compared.
 _BASE, COPIES = 1300 << 20, 6
+_EXTRA_COPIES = 4  # Variables beside the network's: themselves, gradient, a slot, and their next values.
 _LARGEST_MAPS = 2  # What operators work on beside the stored maps.
 
 
@@ -29,12 +33,14 @@ class Budget:
     weights: bytes of the network's weights.
     folder: where feature maps go that do not fit.
     data: bytes of samples that are held in memory.
+    extra: bytes of variables that train with the network, such as gates.
   """
 
   limit: int
   weights: int
   folder: Path
   data: int = 0
+  extra: int = 0
 
   def store(self) -> MapStore:
     """A store of feature maps: a quarter of the memory, and files for more."""
@@ -52,7 +58,7 @@ class Budget:
   @property
   def taken(self) -> int:
     """Bytes that are held whatever the batch."""
-    return _BASE + self.data + COPIES * self.weights
+    return _BASE + self.data + COPIES * self.weights + _EXTRA_COPIES * self.extra
 
   @property
   def exporting(self) -> int:
@@ -85,6 +91,11 @@ def pieces_note(batch_size: int, nb_pieces: int, *, has_norms: bool) -> str:
 def sample_bytes(maps: MapBytes) -> int:
   """What a sample of a training step takes."""
   return maps.training + _LARGEST_MAPS * maps.largest
+
+
+def variable_bytes(variables: Iterable[tf.Variable]) -> int:
+  """What some variables take."""
+  return sum(one.shape.num_elements() * one.dtype.size for one in variables)
 
 
 def limit_of(max_memory_mb: int | None) -> int:

@@ -31,6 +31,12 @@ def test_samples_in_memory_leave_less_for_a_step():
   assert held.pieces(MAPS, 40) == 2
 
 
+def test_variables_that_train_with_the_network_count_with_their_gradients_and_slots():
+  gated = Budget(6 * GB, 100 * MB, Path('.'), extra=500 * MB)
+  assert gated.taken - budget(6 * GB).taken == 4 * 500 * MB
+  assert gated.pieces(MAPS, 40) == 3  # 1544 MB are left: 17 samples of 88 MB.
+
+
 @pytest.mark.parametrize('shared', [False, True])
 def test_the_estimate_names_the_work_that_takes_most(monkeypatch, shared):
   """What training took is there for exporting, unless TensorFlow keeps it for itself."""
