@@ -21,6 +21,7 @@ first weights have the standard deviation 10 sqrt(2 / n) of the official code (`
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Mapping
 from typing import Any
@@ -47,6 +48,7 @@ from secateurs.learners.run.phases import Phase
 from secateurs.learners.run.results.reporting import Findings
 from secateurs.utils.errors import UserError
 from secateurs.utils.graph import ChannelGraph
+from secateurs.utils.graph.counts.memory import MapBytes
 from secateurs.utils.training.engine.events import Event
 from secateurs.utils.training.engine.hooks import Hooks
 from secateurs.utils.training.models.weights import copy_weights
@@ -95,6 +97,12 @@ class GatePrunedLearner(FilterLearner):
         'reg-pruned or filter-pruned.'
       )
     return Units(gated, [*found.left, *left])
+
+  def training_maps(self) -> MapBytes:
+    """With those that gates multiply, which are stored beside the gated ones."""
+    maps, gates = super().training_maps(), self._gates
+    gated = 0 if gates is None else max(map(gates.map_bytes, gates.groups))
+    return dataclasses.replace(maps, training=maps.training + gated)
 
   def extra_variables(self) -> Mapping[str, tf.Variable]:
     """The gates and the rules' values."""

@@ -47,6 +47,8 @@ from secateurs.utils.deploy.files.export_files import Writer
 from secateurs.utils.deploy.lowbits.export import write_quantized
 from secateurs.utils.deploy.lowbits.writer import require_library
 from secateurs.utils.errors import UserError
+from secateurs.utils.graph.counts.memory import MapBytes, map_bytes
+from secateurs.utils.graph.flat.walk import flatten_model
 from secateurs.utils.training.engine.hooks import Hooks
 from secateurs.utils.training.models.rounded_activations import calibrate, rounded_twin
 from secateurs.utils.training.models.weights import named_weights
@@ -87,6 +89,10 @@ class UniformQuantLearner(CompressionLearner):
     """The network that rounds activations."""
     rounding = {} if self._network is self.model else {'rounding': self._network}
     return {**super().networks(), **rounding}
+
+  def training_maps(self) -> MapBytes:
+    """Those of the network that rounds activations."""
+    return map_bytes(flatten_model(self._network))
 
   def extra_variables(self) -> Mapping[str, tf.Variable]:
     """Exact weights, grids, and which weights stay."""

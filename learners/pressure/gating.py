@@ -17,6 +17,7 @@ from secateurs.learners.pressure.gates import ChannelGate
 from secateurs.learners.pressure.gp_config import EACH, JOINTLY, GpConfig
 from secateurs.utils.errors import UserError
 from secateurs.utils.graph import ChannelGraph
+from secateurs.utils.graph.counts.memory import tensor_bytes
 from secateurs.utils.training import distributed
 
 _FIRST_PULL = 10.0
@@ -75,6 +76,13 @@ class Gates:
   def pulls(self, group: Sequence[Unit]) -> list[tf.Variable]:
     """lambda of some units' gates."""
     return [self._pulls[unit.name] for unit in group]
+
+  def map_bytes(self, group: Sequence[Unit]) -> int:
+    """Bytes of one sample's maps that the gates of some units multiply."""
+    flat, names = self.graph.traced.flat, {unit.name for unit in group}
+    calls = flat.calls_by_layer()
+    places = [layer for layer, name in self._places.items() if name in names]
+    return sum(tensor_bytes(flat, calls[layer][0].outputs[0]) for layer in places)
 
   def network(self, model: keras.Model, group: Sequence[Unit]) -> keras.Model:
     """The network with the gates of some units in it; see `gated.gated_network`."""

@@ -20,7 +20,7 @@ from secateurs.learners.run.settings import Settings
 from secateurs.learners.run.state import LearnerState
 from secateurs.learners.run.training.rates import Rates
 from secateurs.utils.config import Config
-from secateurs.utils.graph.counts.memory import map_bytes
+from secateurs.utils.graph.counts.memory import MapBytes, map_bytes
 from secateurs.utils.graph.flat.walk import flatten_model
 
 _NO_CUTS = 'leave it out, or choose weight-sparse or a learner of channels, such as chn-pruned'
@@ -84,11 +84,15 @@ class Algorithm:
   def memory_needs(self) -> list[Need]:
     """What the kinds of work of a run take; a subclass extends this."""
     teacher = self.settings.distillation.enbl_dst
-    maps = map_bytes(flatten_model(self.model))
+    maps = self.training_maps()
     # About: it may be another network.
     also, held = (maps.inference, self.budget.weights) if teacher else (0, 0)
     held += self.budget.weights if self.settings.training.average_ft != 'none' else 0
     return [estimate.of_training(self.budget, maps, self.rates.batch_size, also, held)]
+
+  def training_maps(self) -> MapBytes:
+    """Feature maps of the network that training steps run."""
+    return map_bytes(flatten_model(self.model))
 
   def extra_variables(self) -> Mapping[str, tf.Variable]:
     """Variables beside the networks' and the optimizer's that a checkpoint must hold."""

@@ -18,7 +18,7 @@ from secateurs.learners.run.console import say
 from secateurs.learners.run.files import RunFiles
 from secateurs.learners.run.helper import Helper
 from secateurs.learners.run.preflight import checks, dry_run, estimate, identity, lock
-from secateurs.learners.run.preflight.budget import Budget, limit_of, variable_bytes
+from secateurs.learners.run.preflight.budget import Budget, extra_bytes, limit_of, variable_bytes
 from secateurs.learners.run.session import Groups, Session
 from secateurs.learners.run.settings import FLOAT32_NOTE, Settings
 from secateurs.learners.run.state import LearnerState
@@ -170,7 +170,7 @@ class Learner(Algorithm):
       variable_bytes(self.model.weights),
       self.files.save_path.parent,
       self.helper.held_bytes(),
-      variable_bytes(self.extra_variables().values()),
+      extra_bytes(self.extra_variables().values()),
     )
     run = self.settings, self.rates, self.session, self.save
     self.trainer = Trainer(*run, lambda: self.extra_variables(), self.budget)

@@ -20,8 +20,9 @@ _FOR_CACHES = 0.25
 # TensorFlow, the project and compiled graphs; each byte of weights is held as network, gradient, two
 # slots of an optimizer, original, and a copy while one of them is restored or compared.
 _BASE, COPIES = 1300 << 20, 6
-_EXTRA_COPIES = 4  # Variables beside the network's: themselves, gradient, a slot, and their next values.
+_TRAINED_COPIES = 4  # Of a variable beside the network's: itself, gradient, a slot, its next value.
 _LARGEST_MAPS = 2  # What operators work on beside the stored maps.
+_HOLES = 1.25  # The heap holds more than a step's maps: blocks of many sizes come and go in it.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Budget:
     weights: bytes of the network's weights.
     folder: where feature maps go that do not fit.
     data: bytes of samples that are held in memory.
-    extra: bytes of variables that train with the network, such as gates.
+    extra: bytes that variables beside the network's take, such as gates; see `extra_bytes`.
   """
 
   limit: int
@@ -58,7 +59,7 @@ class Budget:
   @property
   def taken(self) -> int:
     """Bytes that are held whatever the batch."""
-    return _BASE + self.data + COPIES * self.weights + _EXTRA_COPIES * self.extra
+    return _BASE + self.data + COPIES * self.weights + self.extra
 
   @property
   def exporting(self) -> int:
@@ -90,12 +91,19 @@ def pieces_note(batch_size: int, nb_pieces: int, *, has_norms: bool) -> str:
 
 def sample_bytes(maps: MapBytes) -> int:
   """What a sample of a training step takes."""
-  return maps.training + _LARGEST_MAPS * maps.largest
+  return int(_HOLES * (maps.training + _LARGEST_MAPS * maps.largest))
 
 
 def variable_bytes(variables: Iterable[tf.Variable]) -> int:
   """What some variables take."""
   return sum(one.shape.num_elements() * one.dtype.size for one in variables)
+
+
+def extra_bytes(variables: Iterable[tf.Variable]) -> int:
+  """What variables take that a learner adds to the network's: trained ones with what trains them."""
+  found = list(variables)
+  trained = [one for one in found if one.trainable]
+  return variable_bytes(found) + (_TRAINED_COPIES - 1) * variable_bytes(trained)
 
 
 def limit_of(max_memory_mb: int | None) -> int:

@@ -13,6 +13,9 @@ from secateurs.utils.deploy.lowbits.ranges import activation_ranges
 from secateurs.utils.deploy.lowbits.writer import quantized_bytes
 from secateurs.utils.deploy.runtime.interpreter import TFLiteModel
 from secateurs.utils.errors import UserError
+from secateurs.utils.graph.counts.memory import all_bytes
+from secateurs.utils.graph.flat.walk import flatten_model
+from secateurs.utils.training.models import rounded_activations
 from secateurs.utils.training.models.rounded_activations import calibrate, rounded_twin
 
 L = keras.layers
@@ -98,6 +101,25 @@ def test_a_twin_rounds_what_an_integer_runtime_holds(model):
   before = float(low)
   twin(10 * images, training=True)
   assert float(low) == pytest.approx(0.99 * before + 0.01 * 10 * images.min(), rel=1e-4)
+
+
+def test_ranges_do_not_depend_on_how_many_images_are_run_at_once(model, monkeypatch):
+  images = RNG.standard_normal((7, 10, 10, 3)).astype(np.float32)
+  twins = [rounded_twin(model, 8) for _ in range(2)]
+  calibrate(twins[0], model, images)
+  held, run = [], rounded_activations.run_calls
+
+  def watched(calls, given, **options):
+    held.extend(len(one) for one in given.values())
+    return run(calls, given, **options)
+
+  monkeypatch.setattr(rounded_activations, 'run_calls', watched)
+  size = all_bytes(flatten_model(model))
+  monkeypatch.setattr(rounded_activations, '_CALIBRATION_BYTES', 3 * size + 1)
+  calibrate(twins[1], model, images)
+  assert held == [3, 3, 1]
+  for one, other in zip(twins[0].weights, twins[1].weights, strict=True):
+    np.testing.assert_allclose(one, other, rtol=1e-6)
 
 
 def test_a_twin_of_shared_layers_whatever_others_are_called():

@@ -21,6 +21,8 @@ from secateurs.learners.pressure.gating import Gates, groups_of
 from secateurs.learners.pressure.gp_config import GpConfig
 from secateurs.utils.errors import UserError
 from secateurs.utils.graph import ChannelGraph
+from secateurs.utils.graph.counts.memory import map_bytes
+from secateurs.utils.graph.flat.walk import flatten_model
 
 L = keras.layers
 
@@ -131,6 +133,23 @@ def test_a_shared_layer_is_gated_at_all_of_its_inputs():
   kept = {unit.name: np.arange(unit.size) % 2 > 0 for unit in units}
   made.fix(units, kept)
   assert made.require_equal(lambda: model, units, kept, images(1)[0]) < 1e-5
+
+
+def test_what_gates_multiply_is_stored_beside_the_gated_maps():
+  """Of the network with gates, what the backward pass reads again is more by that."""
+  model = randomize(residual_net())
+  graph = ChannelGraph(model)
+  units = filter_units(graph, 'keep').units
+  made = Gates(graph, units, GpConfig(), 0)
+  plain, gated = (
+    map_bytes(flatten_model(one)).training for one in (model, made.network(model, units))
+  )
+  calls = graph.traced.flat.calls_by_layer()
+  places = [place for unit in units for place in gate_places(graph, unit)]
+  sizes = [4 * np.prod(calls[place][0].layer.output_shape[1:]) for place in places]
+  assert made.map_bytes(units) == sum(sizes) > 0
+  assert made.map_bytes(units[:1]) == sizes[0]
+  assert gated >= plain + sum(sizes)  # Casts of types that are equal already count there, too.
 
 
 def test_groups_of_layers():

@@ -15,13 +15,14 @@ import tf_keras as keras
 
 from secateurs.utils import nested
 from secateurs.utils.graph.counts.copying import copy_layer
+from secateurs.utils.graph.counts.memory import all_bytes
 from secateurs.utils.graph.flat.cuts import given, run_calls
 from secateurs.utils.graph.flat.rebuild import fill, new_inputs, new_model
 from secateurs.utils.graph.flat.walk import Call, FlatModel, flatten_model
 from secateurs.utils.names import unique_name
 
 _MOMENTUM = 0.99
-_BATCH = 50
+_CALIBRATION_BYTES = 256 << 20  # Of tensors whose ranges are read at a time.
 _END = '_range'
 _L = keras.layers
 # What an integer runtime computes inside the layer before it.
@@ -120,8 +121,9 @@ def calibrate(twin: keras.Model, model: keras.Model, images: Any) -> None:
   flat = flatten_model(model)
   names = {**_rounded_tensors(flat), **_rounded_inputs(flat)}
   extremes = {name: [0.0, 0.0] for name in names.values()}
-  for start in range(0, nested.size(images), _BATCH):
-    part = given(flat, nested.rows(images, slice(start, start + _BATCH)))
+  batch = max(_CALIBRATION_BYTES // max(all_bytes(flat), 1), 1)
+  for start in range(0, nested.size(images), batch):
+    part = given(flat, nested.rows(images, slice(start, start + batch)))
     for number, value in run_calls(flat.calls, part, wanted=list(names)).items():
       ends = extremes[names[number]]
       ends[0] = min(ends[0], float(tf.reduce_min(value)))
