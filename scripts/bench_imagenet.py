@@ -22,15 +22,16 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-NETWORKS = (
-  'mobilenet_v2',
-  'mobilenet_v1',
-  'resnet18',
-  'resnet34',
-  'resnet50',
-  'resnet101',
-  'vgg16',
-)
+# With their billions of multiply-adds at 224.
+NETWORKS = {
+  'mobilenet_v2': 0.30,
+  'mobilenet_v1': 0.57,
+  'resnet18': 1.8,
+  'resnet34': 3.7,
+  'resnet50': 4.1,
+  'resnet101': 7.8,
+  'vgg16': 15.5,
+}
 _PEAK = re.compile(r'Peak memory: ([\d,]+) MB, estimated before: ([\d,]+) MB')
 # Flags that make runs short, of the learners that have them.
 _SHORT = {
@@ -131,7 +132,8 @@ def measured(key: dict, data: Path, folder: Path, further: list[str]) -> dict:
     sys.executable, 'nets/saved_model_run.py', f'--model={model}', '--preprocess=-1..1',
     f'--data_dir_local={data}', f'--learner={key["learner"]}', f'--run_dir={run_dir}',
     f'--batch_size={key["batch"]}', f'--nb_smpls_train={4 * key["batch"]}', '--nb_smpls_eval=32',
-    '--nb_epochs_ft=1', '--bench_threads=1', *_SHORT.get(key['learner'], []), *further,
+    '--nb_epochs_ft=1', '--bench_threads=1', *_SHORT.get(key['learner'], []), *_limit(key),
+    *further,
   ]  # fmt: skip
   began = time.monotonic()
   with (folder / 'log').open('w+', encoding='utf-8') as log:
@@ -152,6 +154,13 @@ def measured(key: dict, data: Path, folder: Path, further: list[str]) -> dict:
     'macs': report['achieved'].get('macs_ratio'),
     'latency': _latency(report),
   }
+
+
+def _limit(key: dict) -> list[str]:
+  """A search is limited to half of the multiply-adds: weights are random, so that no score counts."""
+  if key['learner'] != 'joint-search':
+    return []
+  return [f'--js_max_macs={500 * NETWORKS[key["network"]] * (key["size"] / 224) ** 2:.0f}M']
 
 
 def _latency(report: dict) -> float | None:
