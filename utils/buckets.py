@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
+import math
 from typing import Any
 
 import numpy as np
@@ -29,63 +29,61 @@ class Buckets:
   size: int = 256
   channel_axes: int = 1
 
-  @functools.cached_property
-  def places(self) -> np.ndarray | None:
-    """int32 [rows, columns]: the number of each weight in C order, -1 for filling; None for one row."""
-    total = int(np.prod(self.shape))
-    if self.kind == 'layer':
-      return None
-    numbers = np.arange(total, dtype=np.int32)
-    if self.kind == 'channel':
-      channels = int(np.prod(self.shape[-self.channel_axes :]))
-      return np.ascontiguousarray(numbers.reshape(-1, channels).T)
-    missing = -total % self.size
-    return np.append(numbers, np.full(missing, -1, np.int32)).reshape(-1, self.size)
-
   @property
   def nb_rows(self) -> int:
     """How many buckets there are."""
-    return 1 if self.places is None else len(self.places)
+    if self.kind == 'layer':
+      return 1
+    return self._channels if self.kind == 'channel' else -(-self._total // self.size)
 
-  @functools.cached_property
+  @property
+  def _total(self) -> int:
+    return math.prod(self.shape)
+
+  @property
+  def _channels(self) -> int:
+    return math.prod(self.shape[-self.channel_axes :])
+
+  @property
+  def _missing(self) -> int:
+    return -self._total % self.size if self.kind == 'split' else 0
+
+  @property
   def filled(self) -> np.ndarray:
     """Bool array [rows, columns], true for what is a weight and no filling."""
-    if self.places is None:
-      return np.ones((1, int(np.prod(self.shape))), bool)
-    return self.places >= 0
+    found = np.ones(self._total + self._missing, bool)
+    found[self._total :] = False
+    return found.reshape(self.nb_rows, -1)
 
   def rows(self, kernel: Any) -> Any:
-    """The table [rows, columns] of a kernel, an array or a tensor of `shape`."""
-    if isinstance(kernel, np.ndarray):
-      flat = kernel.reshape(-1)
-      return flat[np.newaxis] if self.places is None else np.append(flat, 0)[self.places]
-    import tensorflow as tf
+    """The table [rows, columns] of a kernel, an array or a tensor of `shape`.
 
-    flat = tf.reshape(kernel, [-1])
-    if self.places is None:
-      return flat[tf.newaxis]
-    if not self.filled.all():
-      flat = tf.pad(flat, [[0, 1]])
-    return tf.gather(flat, np.where(self.filled, self.places, int(np.prod(self.shape))))
+    Made of reshapes alone: indices would be as many numbers again in each compiled step.
+    """
+    x = _functions(kernel)
+    if self.kind == 'channel':
+      rows = x.transpose(x.reshape(kernel, [-1, self._channels]))
+      return np.ascontiguousarray(rows) if x is np else rows
+    flat = x.reshape(kernel, [-1])
+    if self._missing:
+      flat = x.pad(flat, [[0, self._missing]])
+    return x.reshape(flat, [self.nb_rows, -1])
 
   def kernel(self, rows: Any) -> Any:
     """The kernel of a table; the inverse of `rows`."""
-    if isinstance(rows, np.ndarray):
-      return rows.reshape(-1)[self._order].reshape(self.shape)
-    import tensorflow as tf
+    x = _functions(rows)
+    if self.kind == 'channel':
+      return x.reshape(x.transpose(rows), self.shape)
+    return x.reshape(x.reshape(rows, [-1])[: self._total], self.shape)
 
-    flat = tf.reshape(rows, [-1])
-    return tf.reshape(flat if self.places is None else tf.gather(flat, self._order), self.shape)
 
-  @functools.cached_property
-  def _order(self) -> np.ndarray:
-    """The place in the table, in C order, of each weight of the kernel."""
-    if self.places is None:
-      return np.arange(int(np.prod(self.shape)))
-    places = self.places.reshape(-1)
-    order = np.empty(int(np.prod(self.shape)), np.int32)
-    order[places[places >= 0]] = np.flatnonzero(places >= 0)
-    return order
+def _functions(values: Any) -> Any:
+  """The library whose reshape, transpose and pad take some values: NumPy or TensorFlow."""
+  if isinstance(values, np.ndarray):
+    return np
+  import tensorflow as tf
+
+  return tf
 
 
 def buckets_of(name: str, shape: tuple[int, ...], kind: str, size: int) -> Buckets:
