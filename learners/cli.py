@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from absl import flags
 
 from secateurs.learners.run.switch_words import with_words
-from secateurs.utils import interrupts
+from secateurs.utils import command_line, interrupts
 from secateurs.utils.config import Config
 from secateurs.utils.errors import UserError, sentence_of
 from secateurs.utils.flag_values import apply_settings, define_flags, read_config
@@ -27,10 +27,8 @@ from secateurs.utils.flag_values import apply_settings, define_flags, read_confi
 if TYPE_CHECKING:
   from secateurs.learners.run.measured import MeasuredLearner
 
+FRONT = 'secateurs '  # How the name of a program starts that is a sub-command of it.
 MODES = ('train', 'eval', 'export', 'benchmark', 'verify', 'sensitivity', 'inspect')
-_EXIT_USER_ERROR = 1
-_EXIT_USAGE = 2
-_EXIT_INTERRUPTED = 130
 # How long other processes than the chief wait before they print their error: if the chief prints the
 # same one, or if a process has only lost another, the launcher ends them in the meantime.
 _SECONDS_FOR_CHIEF = 4.0
@@ -48,10 +46,10 @@ def main(experiment: Callable[[], Any], argv: Sequence[str] | None = None) -> No
   interrupts.arm()
   if isinstance(sys.stdout, io.TextIOWrapper):  # Names of folders need not be UTF-8.
     sys.stdout.reconfigure(errors='backslashreplace')
-  if _is_chief() and not {'-h', '--help', '-help'}.intersection(argv):
-    print('Loading TensorFlow ...', flush=True)  # Which takes up to ten seconds.
-  code = exit_code(experiment, argv)
-  sys.stdout.flush()
+  quiet = not _is_chief() or {'-h', '--help', '-help'}.intersection(argv)
+  text = '' if quiet else 'Loading TensorFlow ...\n'  # Which takes up to ten seconds.
+  code = _printed(text) or exit_code(experiment, argv)
+  code = max(code, _printed(''))
   # Worker threads of TensorFlow may outlive an interrupted step; they must not delay the exit.
   os._exit(code)
 
@@ -66,22 +64,22 @@ def exit_code(experiment: Callable[[], Any], argv: Sequence[str]) -> int:
   argv = with_words(list(argv))
   debug = any(arg in ('--debug', '-debug', '--debug=true') for arg in argv)
   # The search of the front command has flags without a prefix.
-  spoken = ('--js_', '--') if argv[0] == 'secateurs' else ('', '')
+  spoken = ('--js_', '--') if argv[0].startswith(FRONT) else ('', '')
   try:
     code = _run(experiment, argv)
     _leave_job()
     return code
   except KeyboardInterrupt:
     _complain('Interrupted: run the same command again to resume from the last checkpoint.')
-    return _EXIT_INTERRUPTED
+    return command_line.INTERRUPTED
   except flags.Error as error:
-    _complain(_one_sentence(error))
-    return _EXIT_USAGE
+    _complain(command_line.one_sentence(str(error)))
+    return command_line.USAGE_ERROR
   except UserError as error:
     if debug:
       traceback.print_exc()
     _complain(str(error).replace(*spoken))
-    return _EXIT_USER_ERROR
+    return command_line.USER_ERROR
   except Exception as error:
     if debug:
       traceback.print_exc()
@@ -89,8 +87,8 @@ def exit_code(experiment: Callable[[], Any], argv: Sequence[str]) -> int:
       time.sleep(_SECONDS_FOR_LOST)
       _complain(str(error))
     else:
-      _complain(sentence_of(error))
-    return _EXIT_USER_ERROR
+      _complain(command_line.failed_output(error) or sentence_of(error))
+    return command_line.USER_ERROR
 
 
 def _run(experiment: Callable[[], Any], argv: list[str]) -> int:
@@ -101,7 +99,7 @@ def _run(experiment: Callable[[], Any], argv: list[str]) -> int:
   from secateurs.learners.methods import METHODS
   from secateurs.learners.run import chain
   from secateurs.learners.run.configs import DistillConfig, QuantConfig, RunConfig, TrainConfig
-  from secateurs.learners.run.help_text import help_text
+  from secateurs.learners.run.help_text import help_text, script_usage
   from secateurs.utils.training import distributed
 
   spec = experiment()
@@ -115,7 +113,10 @@ def _run(experiment: Callable[[], Any], argv: list[str]) -> int:
   values, unparsed = parsed(argv)
   if values.help:
     if _is_chief():
-      print(help_text(spec.name, common, by_learner, METHODS, MODES))
+      usage = (
+        f'{argv[0]} MODEL --data DATA' if argv[0].startswith(FRONT) else script_usage(spec.name)
+      )
+      print(help_text(usage, values.learner, common, by_learner, METHODS, MODES))
     return 0
   if len(unparsed) > 1:
     raise flags.Error(
@@ -219,11 +220,6 @@ def _refuse_foreign(
         )
 
 
-def _one_sentence(error: Exception) -> str:
-  text = ' '.join(str(error).split())
-  return text if text.endswith(('.', '?')) else f'{text}.'
-
-
 def _is_chief() -> bool:
   """Whether this process speaks for the job; it may not have joined it yet."""
   distributed = sys.modules.get('secateurs.utils.training.distributed')
@@ -238,7 +234,16 @@ def _leave_job() -> None:
     distributed.stop()
 
 
+def _printed(text: str) -> int:
+  """Prints; returns 0, or the exit code of a process that cannot, once that was reported."""
+  problem = command_line.output_problem(text)
+  if problem is None:
+    return 0
+  _complain(problem)
+  return command_line.USER_ERROR
+
+
 def _complain(text: str) -> None:
   if not _is_chief():
     time.sleep(_SECONDS_FOR_CHIEF)
-  print(f'Error: {text}', file=sys.stderr, flush=True)
+  command_line.complain(text)

@@ -13,10 +13,14 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from secateurs.utils import command_line
+from secateurs.utils.errors import UsageError, UserError
+
 JOINT = 'joint-search'
 DEFAULTS = {'enbl_dst': True, 'enbl_bf16': True}
 """Flags of `compress` whose defaults differ from those of a single learner."""
 
+_HELP = ('-h', '--help', '-help')
 _ARRAYS = ('.npy', '.npz')
 _IMAGES = ('.jpg', '.jpeg', '.png')
 
@@ -66,7 +70,10 @@ All further flags, such as --learner, --run_dir, --dry_run: secateurs compress M
 
 def main(argv: Sequence[str] | None = None) -> int:
   """Runs the command line; returns the exit code, where it returns at all."""
-  argv = list(sys.argv[1:] if argv is None else argv)
+  return command_line.exit_code(lambda: _main(list(sys.argv[1:] if argv is None else argv)))
+
+
+def _main(argv: list[str]) -> int:
   command, rest = (argv[0], argv[1:]) if argv else ('', [])
   if command in ('', '-h', '--help', 'help'):
     print(_USAGE)
@@ -74,8 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
   if command not in _COMMANDS:
     near = difflib.get_close_matches(command, _COMMANDS, 1)
     hint = f'did you mean {near[0]}?' if near else f'expected one of {", ".join(_COMMANDS)}.'
-    print(f'Error: secateurs has no command {command!r}: {hint}', file=sys.stderr)
-    return 2
+    raise UsageError(f'secateurs has no command {command!r}: {hint}')
   return _COMMANDS[command](rest)
 
 
@@ -91,13 +97,12 @@ def compress_arguments(
   Raises:
     UserError: there is no model, or --data names nothing.
   """
-  from secateurs.utils.errors import UserError
-
-  if not arguments or (arguments[0].startswith('-') and '--help' not in arguments):
-    raise UserError(
+  asked = [place for place, one in enumerate(arguments) if one in _HELP]
+  if not arguments or (arguments[0].startswith('-') and not asked):
+    raise UsageError(
       f'secateurs {command} needs a model: give MODEL --data DATA, such as model.keras --data photos.'
     )
-  first = list(arguments).index('--help') if arguments[0].startswith('-') else 0
+  first = asked[0] if arguments[0].startswith('-') else 0
   model, flags = arguments[first], [*arguments[:first], *arguments[first + 1 :]]
   flags, data = _without(flags, 'data')
   given = {flag.lstrip('-').split('=')[0] for flag in flags if flag.startswith('-')}
@@ -150,8 +155,6 @@ def _without(flags: list[str], name: str) -> tuple[list[str], str | None]:
 
 
 def _data_flags(data: str) -> list[str]:
-  from secateurs.utils.errors import UserError
-
   path = Path(data).expanduser()
   if data in ('cifar10', 'ilsvrc12'):
     return [f'--data_set={data}']
@@ -184,10 +187,9 @@ def _experiment(model: str) -> tuple[Callable[[], Any], list[str]]:
   Raises:
     UserError: there is neither, or the file is of a kind that holds no Keras model.
   """
-  from secateurs.utils.errors import UserError
   from secateurs.utils.other_models import refuse_others
 
-  if model == '--help':
+  if model in _HELP:
     from secateurs.nets.saved_model_run import experiment
 
     return experiment, ['--help']
@@ -209,18 +211,13 @@ def _experiment(model: str) -> tuple[Callable[[], Any], list[str]]:
 
 def _run(arguments: Sequence[str], command: str = 'compress', mode: str | None = None) -> int:
   from secateurs.learners import cli
-  from secateurs.utils.errors import UserError
 
-  try:
-    model, flags = compress_arguments(arguments, command)
-    experiment, naming = _experiment(model)
-    if not naming:  # Such a network comes with its kind of data.
-      flags = [flag for flag in flags if not flag.startswith('--data_set=')]
-  except UserError as error:
-    print(f'Error: {error}', file=sys.stderr)
-    return 1
+  model, flags = compress_arguments(arguments, command)
+  experiment, naming = _experiment(model)
+  if not naming:  # Such a network comes with its kind of data.
+    flags = [flag for flag in flags if not flag.startswith('--data_set=')]
   modes = [] if mode is None else [f'--exec_mode={mode}']
-  cli.main(experiment, ['secateurs', *naming, *flags, *modes])
+  cli.main(experiment, [f'{cli.FRONT}{command}', *naming, *flags, *modes])
   return 0
 
 
@@ -232,23 +229,25 @@ def _evaluate(arguments: Sequence[str]) -> int:
 def _inspect(arguments: Sequence[str]) -> int:
   from secateurs.utils.graph.__main__ import main as run
 
-  return run(arguments)
+  return run(arguments, 'secateurs inspect')
 
 
 def _latency_table(arguments: Sequence[str]) -> int:
   from secateurs.utils.deploy.latency_table.cli import main as run
 
-  return run(arguments)
+  return run(arguments, 'secateurs latency-table')
 
 
 def _compare(arguments: Sequence[str]) -> int:
   from secateurs.utils.deploy.compare.cli import main as run
 
-  return run(arguments)
+  return run(arguments, 'secateurs compare')
 
 
 def _methods(arguments: Sequence[str]) -> int:
-  del arguments
+  command_line.Parser(
+    prog='secateurs methods', description='Prints the published methods and their settings.'
+  ).parse_args(arguments)
   from secateurs.utils.quiet import quiet_tensorflow
 
   quiet_tensorflow()

@@ -11,6 +11,10 @@ class UserError(ValueError):
   """
 
 
+class UsageError(UserError):
+  """A command line that cannot be read: the program exits with 2."""
+
+
 _MARKS = re.compile(r'\{\{.*?\}\}\s*|\s*\[Op:\w+\](\s*name:)?')
 """What TensorFlow puts around a text: node and operation, which say nothing to a user."""
 

@@ -8,17 +8,32 @@ from collections.abc import Collection, Mapping, Sequence
 from secateurs.utils.config import Config
 
 
+def script_usage(name: str) -> str:
+  """How the entry script of an experiment is started."""
+  return f'./scripts/run_local.sh nets/{name}_run.py --learner NAME'
+
+
 def help_text(
-  name: str,
+  usage: str,
+  learner: str,
   common: Sequence[type[Config]],
   by_learner: Mapping[str, type[Config]],
   methods: Collection[str],
   modes: Collection[str],
 ) -> str:
-  """All flags of an entry script with defaults, grouped by config class."""
+  """All flags of a command with defaults, grouped by config class.
+
+  Args:
+    usage: how it is started.
+    learner: which one it runs, without --learner or by it.
+    common: classes of flags that all learners have.
+    by_learner: those of each learner.
+    methods: names of published methods.
+    modes: choices of --exec_mode.
+  """
   lines = [
-    f'./scripts/run_local.sh nets/{name}_run.py --learner NAME [--exec_mode MODE] [flags]',
-    f'  --learner: {", ".join(by_learner)} (default: full-prec), or a published method: '
+    f'{usage} [--exec_mode MODE] [flags]',
+    f'  --learner: {", ".join(by_learner)} (here: {learner}), or a published method: '
     f'{", ".join(methods)}',
     f'  --exec_mode: {", ".join(modes)} (default: train)',
     '  --chain: YAML file of several learners, one after the other, in place of --learner',

@@ -7,11 +7,13 @@ import zipfile
 
 import pytest
 
+from secateurs.learners import cli
 from secateurs.learners.run.configs import DistillConfig, QuantConfig, RunConfig, TrainConfig
 from secateurs.learners.search.config import JsConfig
 from secateurs.nets import front
 from secateurs.nets.saved_model import SavedModelConfig
 from secateurs.utils.errors import UserError
+from secateurs.utils.hdf5_files import SIGNATURE
 
 
 def test_a_model_and_data_become_flags_of_the_search(tmp_path):
@@ -79,8 +81,78 @@ def test_commands(capsys):
   assert 'latency-table' in capsys.readouterr().out
   assert front.main(['compres']) == 2
   assert 'did you mean compress?' in capsys.readouterr().err
-  assert front.main(['compress']) == 1
+  assert front.main(['compress']) == 2
   assert 'needs a model' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+  ('command', 'text'),
+  [
+    ('compress', 'secateurs compress MODEL --data DATA'),
+    ('evaluate', 'secateurs evaluate MODEL --data DATA'),
+    ('verify', 'secateurs verify MODEL --data DATA'),
+    ('inspect', 'usage: secateurs inspect'),
+    ('latency-table', 'usage: secateurs latency-table'),
+    ('compare', 'usage: secateurs compare'),
+    ('methods', 'usage: secateurs methods'),
+  ],
+)
+@pytest.mark.parametrize('flag', ['-h', '--help'])
+def test_help_of_a_command_names_it(command, text, flag, monkeypatch, capsys):
+  monkeypatch.setattr(cli, 'main', lambda *given: cli.exit_code(*given))
+  assert front.main([command, flag]) == 0
+  said, complained = capsys.readouterr()
+  assert said.startswith(text)
+  assert complained == ''
+
+
+@pytest.mark.parametrize(
+  'arguments',
+  [
+    ['inspect'],
+    ['inspect', 'm.keras', '--ratio', 'half'],
+    ['latency-table', 'm.keras', '--clock', 'sun'],
+    ['compare'],
+    ['methods', 'x', '--foo'],
+    ['evaluate', '--data', 'x'],
+  ],
+)
+def test_a_command_line_that_cannot_be_read_ends_with_2(arguments, capsys):
+  assert front.main(arguments) == 2
+  said, complained = capsys.readouterr()
+  assert said == ''
+  assert re.fullmatch(r'Error: .*\.\n', complained)
+
+
+@pytest.mark.parametrize('command', ['inspect', 'latency-table', 'compare', 'evaluate', 'verify'])
+def test_a_mistake_ends_with_1(command, capsys):
+  assert front.main([command, 'missing.keras']) == 1
+  assert re.fullmatch('Error: .*\n', capsys.readouterr().err)
+
+
+@pytest.mark.parametrize(
+  'arguments',
+  [['help'], ['methods'], ['compare', '-h'], ['verify', 'm.h5']],
+)
+@pytest.mark.skipif(not os.path.exists('/dev/full'), reason='a device of Linux')
+@pytest.mark.parametrize('unbuffered', ['', '1'])
+def test_output_that_cannot_be_written_is_one_sentence(arguments, unbuffered, tmp_path):
+  (tmp_path / 'm.h5').write_bytes(SIGNATURE)
+  with open('/dev/full', 'w') as full:
+    done = subprocess.run(
+      [sys.executable, '-m', 'secateurs', *arguments],
+      stdout=full,
+      stderr=subprocess.PIPE,
+      text=True,
+      check=False,
+      cwd=tmp_path,
+      env={**os.environ, 'PYTHONUNBUFFERED': unbuffered},
+    )
+  assert done.returncode == 1
+  assert re.fullmatch(
+    r'Error: What the command prints cannot be written \(No space left on device\): .*\n',
+    done.stderr,
+  )
 
 
 def test_the_command_is_light(tmp_path):

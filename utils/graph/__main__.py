@@ -7,16 +7,26 @@ import os
 import sys
 from collections.abc import Sequence
 
+from secateurs.utils.command_line import Parser, exit_code
 from secateurs.utils.errors import UserError
 from secateurs.utils.quiet import quiet_tensorflow
 
 _MODELS, _PICTURES = ('.keras', '.h5'), ('.png', '.svg', '.pdf')
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-  """Runs the command line; returns the exit code."""
-  parser = argparse.ArgumentParser(
-    prog='python -m secateurs.utils.graph',
+def main(argv: Sequence[str] | None = None, prog: str = 'python -m secateurs.utils.graph') -> int:
+  """Runs the command line; returns the exit code.
+
+  Args:
+    argv: default: that of the process.
+    prog: how help and mistakes name the command.
+  """
+  return exit_code(lambda: _run(_parser(prog).parse_args(argv)))
+
+
+def _parser(prog: str) -> Parser:
+  parser = Parser(
+    prog=prog,
     description='Shows the channel groups of a model and cuts each by the L1 norm of its filters.',
   )
   parser.add_argument(
@@ -46,13 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     '--out', help='where to write the smaller model (.keras or .h5; .keras for one of Keras 3)'
   )
   parser.add_argument('--plot', help='where to draw the groups (.png, .svg, .pdf)')
-  args = parser.parse_args(argv)
-  try:
-    _run(args)
-  except UserError as error:
-    print(f'error: {error}', file=sys.stderr)
-    return 2
-  return 0
+  return parser
 
 
 def _run(args: argparse.Namespace) -> None:

@@ -3,19 +3,31 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from secateurs.utils import processor
+from secateurs.utils.command_line import Parser, exit_code
 from secateurs.utils.errors import UserError
 from secateurs.utils.quiet import quiet_tensorflow
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-  """Runs the command line; returns the exit code."""
-  parser = argparse.ArgumentParser(
-    prog='python -m secateurs.utils.deploy.latency_table',
+def main(
+  argv: Sequence[str] | None = None, prog: str = 'python -m secateurs.utils.deploy.latency_table'
+) -> int:
+  """Runs the command line; returns the exit code.
+
+  Args:
+    argv: default: that of the process.
+    prog: how help and mistakes name the command.
+  """
+  interrupted = 'Interrupted: run the same command again to resume.'
+  return exit_code(lambda: _run(_options(argv, prog)), interrupted)
+
+
+def _options(argv: Sequence[str] | None, prog: str) -> argparse.Namespace:
+  parser = Parser(
+    prog=prog,
     description='Times each layer of a model at several numbers of channels. The table is what '
     '--<prefix>latency_table of the channel learners reads. A file that exists is added to: layers '
     'that it has are not timed again, so that an interrupted command resumes.',
@@ -50,15 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.error('--threads must be at least 1')
   if options.clock == 'cpu' and options.threads > 1:
     parser.error('--clock cpu sees one thread only: leave out --threads')
-  try:
-    _run(options)
-  except UserError as error:
-    print(f'error: {error}', file=sys.stderr)
-    return 1
-  except KeyboardInterrupt:
-    print('Interrupted: run the same command again to resume.', file=sys.stderr)
-    return 130
-  return 0
+  return options
 
 
 def _run(options: argparse.Namespace) -> None:
