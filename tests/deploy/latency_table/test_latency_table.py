@@ -234,3 +234,30 @@ def test_a_small_table_is_timed_here(tmp_path):
   (scale,) = table.networks.values()
   assert scale.factor > 0
   assert len(scale.measured) == len(measure.FRACTIONS)
+
+
+@pytest.mark.parametrize(
+  ('arguments', 'code', 'text'),
+  [
+    (['--emit', 'a', '--collect', 'b'], 2, 'not allowed with argument --emit'),
+    (['--vela', 'ethos-u55-128', '--emit', 'a'], 2, 'not allowed with argument --vela'),
+    (['--device', 'a phone'], 2, '--device names the device of --collect'),
+    (['--collect', 'a', '--clock', 'cpu'], 2, '--clock is of this machine'),
+    (['--vela', 'ethos-u55-128', '--threads', '2'], 2, '--threads has no effect on an NPU'),
+    (['--out', 'folder'], 1, '--out folder is a folder, but a file was expected'),
+    (['--out', 'empty.json'], 1, '--out empty.json exists, but is no table'),
+    (['--out', 'empty.json/table.json'], 1, 'Cannot write to the folder empty.json'),
+  ],
+)
+def test_mistakes_are_one_sentence_before_anything_is_timed(
+  arguments, code, text, tmp_path, monkeypatch, capsys
+):
+  monkeypatch.chdir(tmp_path)
+  monkeypatch.setattr(measure, 'make_table', None)
+  (tmp_path / 'folder').mkdir()
+  (tmp_path / 'empty.json').touch()
+  keras.Sequential([L.Input((4,)), L.Dense(2)]).save('m.keras')
+  assert cli.main(['m.keras', *arguments]) == code
+  said = capsys.readouterr().err
+  assert text in said
+  assert said.count('\n') == 1

@@ -85,15 +85,15 @@ def devices() -> list[str]:
   return list(Accelerator.member_list())
 
 
-def require_device(device: str) -> None:
-  """Checks the name of a configuration.
+def require_device(device: str, flag: str = '--bench_device') -> None:
+  """Checks the name of a configuration, which a flag gave.
 
   Raises:
     UserError: Vela is not installed, or does not know it.
   """
   known = devices()
   if device not in known:
-    raise UserError(f'--bench_device takes one of {", ".join(known)}, but {device!r} was given.')
+    raise UserError(f'{flag} takes one of {", ".join(known)}, but {device!r} was given.')
 
 
 def npu_cost(path: str | os.PathLike, device: str) -> NpuCost:
