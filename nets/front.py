@@ -216,6 +216,8 @@ def _run(arguments: Sequence[str], command: str = 'compress', mode: str | None =
   experiment, naming = _experiment(model)
   if not naming:  # Such a network comes with its kind of data.
     flags = [flag for flag in flags if not flag.startswith('--data_set=')]
+  if mode is not None and any(flag.startswith('--exec_mode') for flag in flags):
+    raise UsageError(f'secateurs {command} sets --exec_mode {mode} itself: leave --exec_mode out.')
   modes = [] if mode is None else [f'--exec_mode={mode}']
   cli.main(experiment, [f'{cli.FRONT}{command}', *naming, *flags, *modes])
   return 0

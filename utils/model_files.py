@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from secateurs.utils.keras_archives import load_tf_keras
 from secateurs.utils.other_models import refuse_others
 from secateurs.utils.unpacking import check_model_archive, limited_variables
 from secateurs.utils.untrusted import refuse_code
+
+_OF_NETWORK = re.compile(r'\w+_at_\w+')
 
 
 def load_model(path: str | os.PathLike, name: str | os.PathLike | None = None) -> keras.Model:
@@ -52,7 +55,11 @@ def load_given(path: str | os.PathLike, name: str | os.PathLike | None = None) -
 def _loaded(path: str | os.PathLike, name: str | os.PathLike, with_training: bool) -> Any:
   path = Path(path)
   if not path.exists():
-    raise UserError(f'{name} does not exist: give the path of a model file.')
+    kind = ', and the name of a network is no model' if _OF_NETWORK.fullmatch(str(name)) else ''
+    raise UserError(
+      f'{name} does not exist{kind}: give the path of a model file, such as the model.keras that a '
+      'run leaves.'
+    )
   refuse_others(path, name)
   load = load_tf_keras
   check_hdf5(path, name)
@@ -112,7 +119,7 @@ def _explained(error: Exception, name: str | os.PathLike) -> UserError:
   if 'No model config found' in str(error):
     return UserError(
       f'{name} holds weights alone, but a whole model was expected: save it with model.save, or give '
-      'the file as --warm_start_path of a run of the same network.'
+      'the file to secateurs compress with the name of its network and --warm_start_path.'
     )
   return UserError(
     f'{name} cannot be loaded as a Keras model ({first_line(error)}): a whole model saved as '

@@ -124,8 +124,11 @@ def test_a_picture_of_a_model_with_an_odd_name(tmp_path):
   ('arguments', 'words'),
   [
     (['missing.keras'], 'does not exist'),
+    (['resnet_at_digits'], 'the name of a network is no model: give the path of a model file'),
     (['m.keras', '--ratio', '0.5'], 'needs --out'),
     (['m.keras', '--out', 's.keras'], 'needs a goal'),
+    (['m.keras', '--criterion', 'x'], '--criterion has an effect only with a goal'),
+    (['m.keras', '--round-to', '8'], '--round-to has an effect only with a goal'),
     (['m.keras', '--ratio', '1.5', '--out', 's.keras'], 'ratio must lie in'),
     (['m.keras', '--ratio', '0.5', '--out', 's.txt'], 'must end in .keras or .h5'),
     (['m.keras', '--ratio', '0.5', '--out', 's.keras', '--criterion', 'x'], 'Unknown criterion'),

@@ -115,6 +115,7 @@ def test_help_of_a_command_names_it(command, text, flag, monkeypatch, capsys):
     ['compare'],
     ['methods', 'x', '--foo'],
     ['evaluate', '--data', 'x'],
+    ['evaluate', 'resnet_at_digits', '--exec_mode', 'train'],
   ],
 )
 def test_a_command_line_that_cannot_be_read_ends_with_2(arguments, capsys):

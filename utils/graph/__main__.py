@@ -11,6 +11,8 @@ from secateurs.utils.command_line import Parser, exit_code
 from secateurs.utils.errors import UserError
 from secateurs.utils.quiet import quiet_tensorflow
 
+_OF_GOALS = {'criterion': 'l1', 'scope': 'local', 'min-channels': 1, 'round-to': 1}
+"""Flags that say how a goal is reached, with their defaults."""
 _MODELS, _PICTURES = ('.keras', '.h5'), ('.png', '.svg', '.pdf')
 
 
@@ -66,6 +68,11 @@ def _run(args: argparse.Namespace) -> None:
     raise UserError('--out needs a goal: give --ratio, --macs or --params.')
   if given and not args.out:
     raise UserError('A goal needs --out, the file to write the smaller model to.')
+  for flag, usual in _OF_GOALS.items():
+    if not given and getattr(args, flag.replace('-', '_')) != usual:
+      raise UserError(
+        f'--{flag} has an effect only with a goal: give --ratio, --macs or --params, or leave it out.'
+      )
   for name, path, endings in (('out', args.out, _MODELS), ('plot', args.plot, _PICTURES)):
     if path and os.path.splitext(path)[1] not in endings:
       raise UserError(f'--{name} must end in {" or ".join(endings)}, got {path!r}.')
