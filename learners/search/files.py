@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -22,6 +23,7 @@ from secateurs.utils.deploy import TFLiteModel, int8_bytes, measure_latency, tfl
 from secateurs.utils.deploy.devices.memory_plan import peak_of
 from secateurs.utils.deploy.packed.network import pack
 from secateurs.utils.deploy.runtime.sound_files import require_sound
+from secateurs.utils.errors import UserError
 from secateurs.utils.graph import count, plain_model
 from secateurs.utils.training import distributed
 from secateurs.utils.training.engine.shadow import ShadowWeights
@@ -88,7 +90,7 @@ class Costs:
     return self.latencies({'model': content})['model']
 
   def latencies(self, contents: Mapping[str, bytes]) -> dict[str, float]:
-    """Latencies in ms, timed against each other and the original."""
+    """Latencies in ms, timed against each other and the original; infinite if a file does not run."""
 
     def timed() -> dict[str, float]:
       require_sound([self.original])
@@ -97,9 +99,11 @@ class Costs:
         for number, (name, content) in enumerate(contents.items()):
           paths[f'model {name}'] = Path(folder) / f'{number}.tflite'
           paths[f'model {name}'].write_bytes(content)
+        paths = {name: path for name, path in paths.items() if name == 'original' or _runs(path)}
         found = measure_latency(paths, nb_frames=_FRAMES, threads=(min(self.settings.run.threads),))
       scale = self.original_ms / found['original'][0]['p50_ms']
-      return {name: found[f'model {name}'][0]['p50_ms'] * scale for name in contents}
+      times = {name: one[0]['p50_ms'] * scale for name, one in found.items()}
+      return {name: times.get(f'model {name}', math.inf) for name in contents}
 
     return distributed.from_chief(timed)
 
@@ -122,6 +126,17 @@ class Costs:
       return task.trained_outputs(interpreter.predict(inputs))
 
     return predict
+
+
+def _runs(path: Path) -> bool:
+  """Whether the runtime takes a file that was just made: it refuses steps that are far apart."""
+  try:
+    model = TFLiteModel(path)
+    model.set_single(model.made_up(np.random.default_rng(0)))
+    model.invoke_once()
+  except UserError:
+    return False
+  return True
 
 
 def latency_of(path: Path, nb_threads: int) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
@@ -20,6 +21,7 @@ from secateurs.learners.search.state import Taken, Try, cuts_of
 from secateurs.learners.search.trimming import trim
 from secateurs.learners.search.trying import Judge, drop_of
 from secateurs.utils.deploy.packed.halves import halve
+from secateurs.utils.errors import UserError
 from secateurs.utils.graph.counts.copying import copy_flat
 from secateurs.utils.graph.flat.walk import flatten_model
 from secateurs.utils.training import distributed
@@ -89,7 +91,7 @@ class SearchLearner(NetworkLearner):
     state.candidate = self._candidate = self._shadows = None
     for name in (f'try{tried.number}', f'try{tried.number}_longer'):
       self.session.times.entries.pop(name, None)  # They are part of the search.
-    if tried.number:
+    if tried in state.tries:
       say(telling.ending(config, state, tried))
     self.save('search', 0)
 
@@ -177,7 +179,15 @@ class SearchLearner(NetworkLearner):
     """Judges a candidate; False where it is so near to the limit that it is to train longer."""
     state, config = self.state, self.config
     self._trim_a_little(tried, model)
-    judged = self._judge(self._costs.predictor(model))
+    try:
+      judged = self._judge(self._costs.predictor(model))
+      tried.cost = self._costs.of(model, tried.bits)
+    except UserError as error:  # The runtime does not take the file.
+      say(f'try {tried.number}  not possible ({error})')
+      tried.cost = math.inf
+    if not math.isfinite(tried.cost):
+      state.step = stepping.next_step(state.step, accepted=False)
+      return True
     drop = drop_of(state.reference, judged, config.nb_looks)
     tried.score, tried.drop, tried.most = judged.score.value, drop.value, drop.most
     tried.accepted = config.limit is not None or drop.most <= config.drop
@@ -188,7 +198,6 @@ class SearchLearner(NetworkLearner):
         f'try {tried.number}  drop {telling.points(state, drop.value)}: near, so it trains longer'
       )
       return False
-    tried.cost = self._costs.of(model, tried.bits)
     state.tries.append(tried)
     if tried.accepted:
       distributed.from_chief(lambda: self._write(tried.number, model, best=True))

@@ -66,6 +66,8 @@ def choose_file(
     try:
       bits = even_bits(model, config.weight_bits) if kind == 'packed' else None
       found[kind] = here.of(model, bits)
+      if not math.isfinite(found[kind]):
+        raise UserError(f'the runtime does not run the {kind} file; give another --js_file')
       if before is not None and kind != 'float':
         drop = drop_of(before.parts, judge(here.predictor(model)))
         say(

@@ -7,6 +7,7 @@ import tf_keras as keras
 
 from secateurs.utils.deploy.files import convert
 from secateurs.utils.deploy.files.exportable import check_exportable
+from secateurs.utils.deploy.int8.empty_ranges import has_empty_ranges
 from secateurs.utils.deploy.runtime.interpreter import TFLiteModel
 from secateurs.utils.errors import UserError
 from tests.deploy.small_nets import NETS, build
@@ -48,6 +49,20 @@ def test_integers_are_the_same_by_both_ways(monkeypatch, tmp_path):
   np.testing.assert_array_equal(
     _predict(saved, images, tmp_path), _predict(frozen, images, tmp_path)
   )
+
+
+@pytest.mark.parametrize('large', [0, 1 << 30])
+def test_a_layer_that_is_zero_on_all_images_gives_a_file_that_runs(large, monkeypatch, tmp_path):
+  """The runtime refuses steps as small as the converter's least range has."""
+  layers = keras.layers
+  inputs = keras.Input((12,))
+  dead = layers.Dense(8, 'relu', bias_initializer=keras.initializers.Constant(-1e3))(inputs)
+  model = keras.Model(inputs, layers.Dense(3, bias_initializer='ones')(dead))
+  images = np.random.default_rng(0).normal(size=(8, 12)).astype(np.float32)
+  content = _content(model, monkeypatch, large, calibration=images)
+  found = _predict(content, images, tmp_path)
+  np.testing.assert_allclose(found, np.ones((8, 3)), atol=0.005)
+  assert not has_empty_ranges(content)
 
 
 def test_several_inputs_and_outputs_keep_their_order(monkeypatch, tmp_path):

@@ -18,6 +18,7 @@ from secateurs.learners.search.learner import SearchLearner
 from secateurs.learners.search.networks import NetworkLearner
 from secateurs.learners.search.state import JsState, Taken, Try
 from secateurs.learners.search.trying import Judged
+from secateurs.utils.errors import UserError
 from secateurs.utils.training.tasks.scores import Score
 
 NB_SAMPLES = 1000
@@ -180,3 +181,21 @@ def test_what_was_too_much_is_not_tried_again_in_a_smaller_step():
   assert not SearchLearner._was_tried(learner, [block, Taken('conv', 'channels', 16, 8, 0.1)])
   state.base = 1  # From another network it may be worth it.
   assert not SearchLearner._was_tried(learner, [block])
+
+
+def test_a_try_whose_file_does_not_run_is_too_much():
+  def predictor(model):
+    raise UserError('it does not open')
+
+  learner = SimpleNamespace(
+    state=JsState(reference=[0.9] * 50, step=0.7),
+    config=JsConfig(max_drop=0.01),
+    _trim_a_little=lambda *_: None,
+    _judge=lambda _: Judged(Score('accuracy', 0.9), [0.9] * 50, NB_SAMPLES),
+    _costs=SimpleNamespace(predictor=predictor, of=lambda *_: 1.0),
+  )
+  for number in (1, 2):
+    assert SearchLearner._settled(learner, Try(number, 0, 1.0), None, 0.0)
+    learner._costs = SimpleNamespace(predictor=lambda _: None, of=lambda *_: float('inf'))
+  assert not learner.state.tries
+  assert learner.state.step == pytest.approx(0.7**0.25)

@@ -20,6 +20,7 @@ from secateurs.utils import nested
 from secateurs.utils.deploy.faults.loops import require_no_loops, unrolled
 from secateurs.utils.deploy.faults.rewritings import rewritten
 from secateurs.utils.deploy.files.exportable import calibration_images, check_exportable
+from secateurs.utils.deploy.int8.empty_ranges import has_empty_ranges, quantize_widened
 from secateurs.utils.errors import UserError
 from secateurs.utils.quiet import quiet_native
 from secateurs.utils.temporary_folders import held_folder
@@ -128,7 +129,11 @@ def convert(
     if sparse:
       converter.optimizations = [tf.lite.Optimize.EXPERIMENTAL_SPARSITY]
     try:
-      return converter.convert()
+      content = converter.convert()
+      if calibration is not None and has_empty_ranges(content):
+        converter._experimental_calibrate_only = True
+        content = quantize_widened(converter.convert())
+      return content
     except (ConverterError, RuntimeError, ValueError) as error:
       kind = 'full-integer' if calibration is not None or simulated else 'float'
       raise UserError(
