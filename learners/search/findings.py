@@ -11,11 +11,12 @@ from secateurs.learners.search.confidence import Drop, least_samples, samples_fo
 from secateurs.learners.search.config import JsConfig
 from secateurs.learners.search.planning import path_of
 from secateurs.learners.search.state import JsState, Try
-from secateurs.learners.search.telling import amount, judges, kept_to_limit, points
+from secateurs.learners.search.telling import amount, judges, kept_to_limit, moved, size
 from secateurs.utils.deploy.reports.blocks import median_latency
 from secateurs.utils.training.tasks.scores import Score
 
 _MORE = 0.005  # Half a point.
+_NOTICED = 0.99  # Of the cost: what saves less is not worth a sentence.
 _WORTH_TRAINING = 0.25  # Fraction of the allowed drop that integers alone may take unmentioned.
 _LEAST = 'as little as possible'
 
@@ -48,7 +49,7 @@ def _eight_bits(config: JsConfig, state: JsState, trained: bool) -> str | None:
   if lost <= _WORTH_TRAINING * config.drop:
     return None
   return (
-    f'Of this drop {points(state, lost)} are lost by the int8 file against the same network as a float '
+    f'Of this drop {size(state, lost)} are lost by the int8 file against the same network as a float '
     'file: --enbl_qat trains in 8 bits at the end, --export_int8 auto repairs the file.'
   )
 
@@ -71,9 +72,8 @@ def _held_out(config: JsConfig, state: JsState) -> str:
     return _nothing_taken(config, state)
   last = state.final or {}
   return (
-    f'On {state.nb_judged} {judges(config)} the score dropped by {points(state, last["drop"])} against '
-    f'{state.reference_is}, with 95 % confidence by at most {points(state, last["most"])}. Search: '
-    f'{state.ended}'
+    f'On {state.nb_judged} {judges(config)} the score, compared with '
+    f'{state.reference_is}, {moved(state, last["drop"], last["most"])}. Search: {state.ended}'
   )
 
 
@@ -88,12 +88,12 @@ def _nothing_taken(config: JsConfig, state: JsState) -> str:
     ''
     if best is None
     else (
-      f' The nearest try dropped by {points(state, best.drop)}, at most {points(state, best.most)}'
+      f' The score of the nearest try {moved(state, best.drop, best.most)}'
       f'{_samples_needed(config, state, best)}.'
     )
   )
   return (
-    f'No try kept to the limit of {points(state, config.drop)} with 95 % confidence on '
+    f'No try kept to the limit of {size(state, config.drop)} with 95 % confidence on '
     f'{state.nb_judged} {judges(config)}, so that only the kind of file ({state.file}) has '
     f'changed.{seen}'
   )
@@ -112,7 +112,8 @@ def more_would_buy(config: JsConfig, state: JsState) -> str | None:
   """What half a point more would have bought, by the tries that were made.
 
   Between the network that was chosen and the next try the cost is read off a straight line over what
-  the drops do not exceed. Of a score that is no fraction, half of the limit stands for half a point.
+  the drops do not exceed; of a step that saves less than one per cent nothing is said. Of a score that
+  is no fraction, half of the limit stands for half a point.
   """
   if config.limit is not None or not state.tries:
     return None
@@ -126,6 +127,8 @@ def more_would_buy(config: JsConfig, state: JsState) -> str | None:
   within = [one for one in smaller if one.most <= wanted]
   if within:
     best = min(within, key=lambda one: one.cost)
+    if best.cost > _NOTICED * cost:
+      return None
     return (
       f'{words} more would buy {amount(config.cost, best.cost)} in place of '
       f'{amount(config.cost, cost)}: try {best.number}.'
@@ -135,10 +138,12 @@ def more_would_buy(config: JsConfig, state: JsState) -> str | None:
     return f'{words} more would buy nothing that was tried.'
   slope = (next_one.cost - cost) / (next_one.most - config.drop)
   guess = cost + slope * extra
+  if guess > _NOTICED * cost:
+    return None
   return (
     f'{words} more would buy about {amount(config.cost, guess)} in place of '
     f'{amount(config.cost, cost)}: on the line to try {next_one.number}, which costs '
-    f'{amount(config.cost, next_one.cost)} and drops by at most {points(state, next_one.most)}.'
+    f'{amount(config.cost, next_one.cost)} and drops by at most {size(state, next_one.most)}.'
   )
 
 
@@ -204,7 +209,7 @@ def verdict(config: JsConfig, state: JsState, report: Mapping[str, Any], *, limi
   if not limited:
     cost = report.get('achieved', {}).get(f'max_{config.cost}')
     return (
-      f'On the evaluation set the score of the {state.file} file dropped by {points(state, drop)}.'
+      f'On the evaluation set the score of the {state.file} file {moved(state, drop)}.'
       f'{kept_to_limit(config, cost)}'
     )
   held = 'within' if drop <= config.drop + 1e-9 else 'more than'
@@ -215,8 +220,8 @@ def verdict(config: JsConfig, state: JsState, report: Mapping[str, Any], *, limi
     else ''
   )
   return (
-    f'On the evaluation set, looked at once, the score of the {state.file} file dropped by '
-    f'{points(state, drop)}, {held} the {points(state, config.drop)} that were allowed.{few}'
+    f'On the evaluation set, looked at once, the score of the {state.file} file '
+    f'{moved(state, drop)}, {held} the {size(state, config.drop)} that were allowed.{few}'
   )
 
 

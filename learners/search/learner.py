@@ -134,7 +134,7 @@ class SearchLearner(NetworkLearner):
     harm = self._harm(before, after)
     if harm > self.config.drop:
       say(
-        f'{what}  {cause} cost {telling.points(self.state, harm)} on training samples, more than is '
+        f'{what}  {cause} cost {telling.size(self.state, harm)} on training samples, more than is '
         'allowed: undone'
       )
     return harm > self.config.drop

@@ -34,6 +34,25 @@ def points(state: JsState, value: float) -> str:
   return f'{100 * value:+.2f} pt' if state.percent else f'{value:+.4g}'
 
 
+def size(state: JsState, value: float) -> str:
+  """The same without a sign."""
+  return points(state, abs(value)).removeprefix('+')
+
+
+def moved(state: JsState, drop: float, most: float | None = None) -> str:
+  """What a score did, to be read after it; with what its drop does not exceed, if that is given."""
+  verb = 'dropped' if drop >= 0 else 'rose' if state.percent else 'improved'
+  found = f'{verb} by {size(state, drop)}'
+  if most is None:
+    return found
+  sure = 'with 95 % confidence'
+  if drop >= 0:
+    return f'{found}, {sure} by at most {size(state, most)}'
+  if most < 0:
+    return f'{found}, {sure} by at least {size(state, most)}'
+  return f'{found}; {sure} it dropped by at most {size(state, most)}'
+
+
 def plan(config: JsConfig, nb_samples: int) -> str:
   """What a search would do."""
   goal = f'the least {_NAMES[config.cost]} at a drop of at most {config.drop:g}'
@@ -121,7 +140,7 @@ def require_limit(config: JsConfig, state: JsState) -> None:
   if least > config.allowed:
     raise UserError(
       f'--js_max_{config.cost} {amount(config.cost, config.limit)} was not met: the least that '
-      f'was reached is {amount(config.cost, least)}, at a drop of {points(state, drop)} '
+      f'was reached is {amount(config.cost, least)}, where its score {moved(state, drop)} '
       f'({state.ended}) Raise the limit, give more --js_time or --js_nb_tries, or another --js_file or '
       '--js_trunk.'
     )

@@ -130,7 +130,7 @@ def test_limits_are_shown_with_what_was_reached(searched):
 @pytest.mark.slow
 def test_a_limit_out_of_reach_says_what_was_reached(model, digits, tmp_path):
   with pytest.raises(
-    UserError, match=r'was not met: the least that was reached is .* at a drop of'
+    UserError, match=r'was not met: the least that was reached is .* where its score'
   ):
     secateurs.compress(
       model, *digits, max_macs='40k', run_dir=str(tmp_path), **{**SHORT, 'nb_tries': 1}
