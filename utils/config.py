@@ -159,8 +159,8 @@ def _check(flag: str, value: Any, rules: Any) -> None:
     raise UserError(f'--{flag} takes one of {", ".join(choices)}, but {value!r} was given.')
   if low is None and high is None:
     return
-  if not isinstance(value, (int, float)) or math.isnan(value):
-    raise UserError(f'--{flag} takes a number, but {value!r} was given.')
+  if not isinstance(value, (int, float)) or not math.isfinite(value):
+    raise UserError(f'--{flag} takes a finite number, but {value!r} was given.')
   if (low is not None and value < low) or (high is not None and value > high):
     if high is None:
       expected = f'a value of at least {low}'

@@ -155,7 +155,7 @@ def test_zeros_survive_bfloat16_and_int8(make, baseline):
   [
     ({'prune_ratio': 1.5}, r'--ws_prune_ratio takes a value in \[0.0, 1.0\], but 1.5 was given'),
     ({'prune_ratio': -0.1}, r'--ws_prune_ratio takes'),
-    ({'prune_ratio': float('nan')}, r'--ws_prune_ratio takes a number'),
+    ({'prune_ratio': float('nan')}, r'--ws_prune_ratio takes a finite number'),
     ({'prune_ratio_init': 0.9}, r'--ws_prune_ratio_init must not exceed --ws_prune_ratio'),
     ({'iter_ratio_beg': 0.7}, r'--ws_iter_ratio_beg must not exceed --ws_iter_ratio_end'),
     ({'prune_ratio_prtl': 'best'}, r'--ws_prune_ratio_prtl takes one of uniform'),

@@ -63,3 +63,21 @@ def test_settings_of_a_method_give_way():
   assert Knife.with_settings(settings, {}) == settings
   assert Knife.with_settings(settings, {'pitch': 4.0}) == {**settings, 'pitch': 4.0}
   assert Knife.with_settings(settings, {'blade': 'fish'}) == {'blade': 'fish', 'pitch': 3.0}
+
+
+@dataclasses.dataclass(frozen=True)
+class Bounded(Config):
+  """With numbers that have one bound or two."""
+
+  prefix = 'b_'
+  rate: float = option(0.5, 'A ratio.', low=0, high=1)
+  length: float = option(1.0, 'A length.', low=0)
+
+
+@pytest.mark.parametrize('value', [float('nan'), float('inf'), float('-inf')])
+@pytest.mark.parametrize('name', ['rate', 'length'])
+def test_a_number_is_finite(name, value):
+  with pytest.raises(
+    UserError, match=f'--b_{name} takes a finite number, but -?(nan|inf) was given'
+  ):
+    Bounded(**{name: value})
