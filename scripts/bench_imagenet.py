@@ -91,20 +91,21 @@ def _learners() -> list[str]:
   return done.stdout.split()
 
 
-def saved(network: str, size: int, classes: int, folder: Path) -> Path:
+def saved(network: str, size: int, classes: int, folder: Path, data: Path) -> Path:
   """A .keras file of one of the networks with random weights, made in another process."""
   path = folder / f'{network}_{size}.keras'
   if not path.exists():
-    point = json.dumps([network, size, classes, str(path)])
+    point = json.dumps([network, size, classes, str(path), str(data)])
     subprocess.run([sys.executable, __file__, '--data', '', '--make', point], check=True)
   return path
 
 
-def make(network: str, size: int, classes: int, path: str) -> None:
-  """Builds and saves a network."""
+def make(network: str, size: int, classes: int, path: str, data: str) -> None:
+  """Builds and saves a network; its logits have a mean of zero, so that all classes come."""
   from secateurs.utils.quiet import quiet_tensorflow
 
   quiet_tensorflow()
+  import tensorflow as tf
   import tf_keras as keras
 
   from secateurs.nets import mobilenet, resnet, vgg
@@ -120,20 +121,30 @@ def make(network: str, size: int, classes: int, path: str) -> None:
       'mobilenet_v2': mobilenet.mobilenet_v2,
     }
     model = builders[network](shape, classes)
+  found = photographs(Path(data))
+  files = [str(one) for one in found[:: max(len(found) // 32, 1)]]
+  images = [tf.io.decode_jpeg(tf.io.read_file(one), channels=3) for one in files]
+  pixels = tf.stack([tf.image.resize(one, (size, size)) for one in images]) / 127.5 - 1.0
+  kernel, bias = model.layers[-1].get_weights()
+  model.layers[-1].set_weights([kernel, bias - model(pixels).numpy().mean(axis=0)])
   model.save(path)
+
+
+def photographs(data: Path) -> list[Path]:
+  """All files of a folder with train/<class>/ and val/<class>/."""
+  return sorted(one for one in data.glob('*/*/*') if one.suffix.lower() in ('.jpg', '.jpeg'))
 
 
 def measured(key: dict, data: Path, folder: Path, further: list[str]) -> dict:
   """One run: peak and estimate in MB, seconds by phase, ratios; or its error."""
   classes = len([path for path in (data / 'train').iterdir() if path.is_dir()])
-  model = saved(key['network'], key['size'], classes, folder)
+  model = saved(key['network'], key['size'], classes, folder, data)
   run_dir = folder / f'{key["network"]}_{key["learner"]}'
   command = [
     sys.executable, 'nets/saved_model_run.py', f'--model={model}', '--preprocess=-1..1',
-    f'--data_dir_local={data}', f'--learner={key["learner"]}', f'--run_dir={run_dir}',
-    f'--batch_size={key["batch"]}', f'--nb_smpls_train={4 * key["batch"]}', '--nb_smpls_eval=32',
-    '--nb_epochs_ft=1', '--bench_threads=1', *_SHORT.get(key['learner'], []), *_limit(key),
-    *further,
+    f'--learner={key["learner"]}', f'--run_dir={run_dir}',
+    f'--batch_size={key["batch"]}', '--nb_epochs_ft=1', '--bench_threads=1',
+    *_SHORT.get(key['learner'], []), *_samples(key, data, folder), *further,
   ]  # fmt: skip
   began = time.monotonic()
   with (folder / 'log').open('w+', encoding='utf-8') as log:
@@ -156,11 +167,23 @@ def measured(key: dict, data: Path, folder: Path, further: list[str]) -> dict:
   }
 
 
-def _limit(key: dict) -> list[str]:
-  """A search is limited to half of the multiply-adds: weights are random, so that no score counts."""
+def _samples(key: dict, data: Path, folder: Path) -> list[str]:
+  """The data, and how much of it.
+
+  A search refuses a network that guesses, as one with random weights does: it gets images without
+  labels, and half of the multiply-adds as its limit.
+  """
   if key['learner'] != 'joint-search':
-    return []
-  return [f'--js_max_macs={500 * NETWORKS[key["network"]] * (key["size"] / 224) ** 2:.0f}M']
+    return [
+      f'--data_dir_local={data}', f'--nb_smpls_train={4 * key["batch"]}', '--nb_smpls_eval=32'
+    ]  # fmt: skip
+  alone = folder / 'images'
+  if not alone.exists():
+    alone.mkdir()
+    for number, path in enumerate(photographs(data)[:200]):
+      (alone / f'{number}.jpg').symlink_to(path.resolve())
+  macs = 500 * NETWORKS[key['network']] * (key['size'] / 224) ** 2
+  return [f'--data_dir_local={alone}', '--data_set=images', f'--js_max_macs={macs:.0f}M']
 
 
 def _latency(report: dict) -> float | None:
