@@ -124,7 +124,7 @@ def test_the_launcher_prints_its_usage(tmp_path):
     [script, 'nets/nothing_run.py'], capture_output=True, text=True, check=False, cwd=tmp_path
   )
   assert done.returncode == 2
-  assert 'Error: the entry script nets/nothing_run.py does not exist.' in done.stderr
+  assert 'Error: the entry script nets/nothing_run.py does not exist: -h lists' in done.stderr
 
 
 def test_the_environment_is_entered_at_once_when_nothing_changed(tmp_path):
