@@ -137,8 +137,6 @@ def _without(flags: list[str], name: str) -> tuple[list[str], str | None]:
   Raises:
     UserError: it has no value, or several; an empty path would be the current folder.
   """
-  from secateurs.utils.errors import UserError
-
   kept, values = [], []
   words = iter(flags)
   for flag in words:

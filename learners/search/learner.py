@@ -180,7 +180,7 @@ class SearchLearner(NetworkLearner):
     state, config = self.state, self.config
     self._trim_a_little(tried, model)
     try:
-      judged = self._judge(self._costs.predictor(model))
+      predictor = self._costs.predictor(model)
       tried.cost = self._costs.of(model, tried.bits)
     except UserError as error:  # The runtime does not take the file.
       say(f'try {tried.number}  not possible ({error})')
@@ -188,6 +188,7 @@ class SearchLearner(NetworkLearner):
     if not math.isfinite(tried.cost):
       state.step = stepping.next_step(state.step, accepted=False)
       return True
+    judged = self._judge(predictor)
     drop = drop_of(state.reference, judged, config.nb_looks)
     tried.score, tried.drop, tried.most = judged.score.value, drop.value, drop.most
     tried.accepted = config.limit is not None or drop.most <= config.drop

@@ -126,7 +126,7 @@ def read(data: bytes, buckets: Buckets) -> np.ndarray:
   if form == RAW:
     return floats(total).reshape(buckets.shape).copy()
   (gap_bits,) = reader.unpack('<B')
-  stays = buckets.filled.copy()
+  stays = buckets.filled
   if gap_bits not in _GAP_BITS:
     raise ValueError(f'{gap_bits} is no number of bits of a gap.')
   if gap_bits:
